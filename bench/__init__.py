@@ -1,0 +1,26 @@
+"""The public face of zsad. Names are imported when they are first used, torch with them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+PUBLIC = {
+    "create": "registry",
+    "load_dataset": "registry",
+    "load_backbone": "weights",
+    "predict_images": "predict",
+    "run": "runner",
+    "load_run": "records",
+}
+__all__ = ["create", "load_backbone", "load_dataset", "load_run", "predict_images", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'zsad.bench' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,40 @@
+"""Errors that a user can act on: each message names the thing and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ZsadError(Exception):
+    """Something outside the program is wrong: data, weights or a file. The command exits with 1."""
+
+
+class UsageError(ZsadError, ValueError):
+    """A name, an option or a value that was asked for does not exist. The command exits with 2."""
+
+
+class WeightsError(ZsadError):
+    """Weights are missing, unreadable or not the ones they should be."""
+
+
+class DataError(ZsadError):
+    """A dataset folder, an image or a mask is missing or broken."""
+
+
+class ContractError(ZsadError):
+    """A method or a dataset broke its contract: a wrong shape, a NaN, an undeclared need."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that does not exist, with the nearest ones that do.
+
+    Args:
+        kind: what the name stands for, singular ("method", "option").
+        name: the name as the user wrote it.
+        known: all names that would have been accepted.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return UsageError(f"unknown {kind} '{name}': {hint}known are {', '.join(names) or 'none'}")

@@ -1,0 +1,307 @@
+"""The contract of `methods/`: what a method declares, what it sees, what it answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import Backbone, BackboneSpec, TokenSpec, VisualFeatures
+from .errors import ContractError, WeightsError, unknown_name
+from .preprocess import Interpolation, Preprocess
+
+PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
+
+
+class Supervision(enum.StrEnum):
+    """What a method learns from before it sees the target dataset."""
+
+    TRAINING_FREE = "training-free"
+    AUXILIARY = "auxiliary-trained"
+    TEST_TIME = "test-time"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What `predict` sees of a batch: never a label, never a mask.
+
+    Attributes:
+        features: of the batch's B images, with the tokens that the method declared.
+        class_names: B words for the prompts.
+        images: [B, 3, S, S] normalised, where the method declares `needs_images`.
+    """
+
+    features: VisualFeatures
+    class_names: Sequence[str]
+    images: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method answers; greater is more anomalous.
+
+    Attributes:
+        scores: [B] float32 anomaly scores, or None for a pixel-level method.
+        maps: [B, H, W] float32 anomaly maps at the method's map size, or None.
+    """
+
+    scores: Tensor | None
+    maps: Tensor | None
+
+    def checked(self, batch: int, method: str) -> Prediction:
+        """The prediction as float32, after checking shapes and finiteness.
+
+        Raises:
+            ContractError: a wrong shape, a NaN or an infinite value; names the method.
+        """
+        shapes = {"scores": (self.scores, 1), "maps": (self.maps, 3)}
+        for part, (tensor, dims) in shapes.items():
+            if tensor is None:
+                continue
+            if tensor.dim() != dims or len(tensor) != batch:
+                raise ContractError(
+                    f"method '{method}' returned {part} of shape {tuple(tensor.shape)} for a batch "
+                    f"of {batch}: expected {'[B]' if dims == 1 else '[B, H, W]'}"
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise ContractError(f"method '{method}' returned NaN or infinite {part}")
+        return Prediction(
+            None if self.scores is None else self.scores.detach().float(),
+            None if self.maps is None else self.maps.detach().float(),
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every method can be asked; a method's own options extend it.
+
+    Attributes:
+        image_size: input side in pixels; None is the published one where the backbone's grid can
+            be resized to it, else the backbone's native size.
+        smoothing_sigma: Gaussian sigma in pixels of the map; None is the published sigma, scaled
+            from 518 px to the map size; 0 gives unsmoothed maps.
+    """
+
+    image_size: int | None = None
+    smoothing_sigma: float | None = None
+
+
+class Method(nn.Module, ABC):
+    """A zero-shot anomaly detection method on a frozen backbone.
+
+    The answer for an image depends on that image alone: batch and order never matter. Parameters
+    and buffers are what the method learns or keeps; the backbone is neither.
+
+    Attributes:
+        title: what the tables print.
+        supervision: what it learns from.
+        backbone_spec: the backbone it was published with.
+        interpolation: how images are squashed to the input size.
+        sigma: the published Gaussian sigma at a 518-px map; 0 is none.
+        variants: name -> options; where paper and released code differ, both exist.
+        default_variant: the one that `create` takes when none is named.
+        needs_images: `Query.images` is read, not only features.
+        class_aware: prompts hold the class name.
+        published_parameters: the paper's parameter count; 0 for training-free.
+    """
+
+    title: ClassVar[str]
+    supervision: ClassVar[Supervision] = Supervision.TRAINING_FREE
+    backbone_spec: ClassVar[BackboneSpec] = BackboneSpec()
+    interpolation: ClassVar[Interpolation] = "bicubic"
+    sigma: ClassVar[float] = 0.0
+    variants: ClassVar[Mapping[str, Options]] = {"official": Options()}
+    default_variant: ClassVar[str] = "official"
+    needs_images: ClassVar[bool] = False
+    class_aware: ClassVar[bool] = True
+    published_parameters: ClassVar[int] = 0
+
+    def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
+        super().__init__()
+        spec = self.backbone_spec
+        self.backbone = backbone.view(spec.activation, spec.pos_embed)
+        self.options: Any = options if options is not None else self.variants[self.default_variant]
+        self.name = type(self).__module__.rpartition(".")[2]
+        self.variant = self.default_variant
+
+    @property
+    def image_size(self) -> int:
+        """Input side in pixels."""
+        asked: int | None = self.options.image_size
+        return self.backbone.fitting_size(self.backbone_spec.image_size) if asked is None else asked
+
+    @property
+    def map_size(self) -> int:
+        """Side of the anomaly maps in pixels; the released codes use the input's."""
+        return self.image_size
+
+    @property
+    def smoothing_sigma(self) -> float:
+        """Gaussian sigma in pixels of the map."""
+        asked: float | None = self.options.smoothing_sigma
+        return self.sigma * self.map_size / PUBLISHED_MAP_SIZE if asked is None else asked
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image becomes the backbone's input."""
+        size, backbone = self.image_size, self.backbone
+        return Preprocess(size, self.interpolation, backbone.mean, backbone.std)
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """The patch tokens that `predict` reads; it receives no others."""
+        return frozenset()
+
+    def forward_key(self) -> tuple[Any, ...]:
+        """Methods with equal keys can be fed from one visual forward."""
+        return (*self.backbone.forward_key(self.image_size), self.preprocess)
+
+    def protocol(self) -> dict[str, Any]:
+        """What a record must state for two numbers to be comparable."""
+        return {
+            "image_size": self.image_size,
+            "map_size": self.map_size,
+            "interpolation": self.interpolation,
+            "activation": self.backbone.forward_key(self.image_size)[1],
+            "pos_embed": self.backbone.forward_key(self.image_size)[2],
+            "smoothing_sigma": self.smoothing_sigma,
+            "temperature": getattr(self.options, "temperature", None),
+        }
+
+    @abstractmethod
+    def predict(self, query: Query) -> Prediction:
+        """Score a batch; called under `torch.no_grad`."""
+
+    def forward(self, query: Query) -> Prediction:
+        """Alias of `predict`, so that a method can be called as a module."""
+        return self.predict(query)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a trainable method is fitted.
+
+    Attributes:
+        epochs, batch_size, lr: as usual.
+        optimizer: "adam" or "sgd".
+        betas: of Adam.
+        momentum, weight_decay: of SGD (weight decay also of Adam).
+        cosine: learning rate follows a cosine to 0 over the epochs, stepped per epoch.
+        warmup_epochs, warmup_lr: constant rate in the first epochs.
+        augments: the method changes images while training, so cached features cannot be used.
+    """
+
+    epochs: int
+    batch_size: int = 8
+    lr: float = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.5, 0.999)
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    cosine: bool = False
+    warmup_epochs: int = 0
+    warmup_lr: float = 1e-5
+    augments: bool = False
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a checkpoint brought: tensors taken, and tensors the method has no use for."""
+
+    loaded: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+
+
+class TrainableMethod(Method):
+    """A method that learns from an auxiliary dataset.
+
+    The optimisation loop, seeds, progress, caching and resumption belong to `bench/training.py`;
+    a method gives its loss. Learned tensors bear the names of the released checkpoints.
+
+    Attributes:
+        official_key: where the released checkpoint keeps its state dict; "" is the top level.
+        ignored_official: name prefixes in released checkpoints that carry nothing (dead layers,
+            frozen embeddings).
+    """
+
+    supervision = Supervision.AUXILIARY
+    official_key: ClassVar[str] = ""
+    ignored_official: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abstractmethod
+    def schedule(self) -> Schedule:
+        """How this variant is fitted."""
+
+    @abstractmethod
+    def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Named loss terms of a batch, and under "total" the weighted sum to minimise.
+
+        Args:
+            query: features carry no gradient.
+            labels: [B] int64, 0 normal, 1 anomalous.
+            masks: [B, S, S] float32, 0 or 1, at the map size.
+        """
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """Learned tensors by their released names."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def load_learned(self, state: Mapping[str, Any]) -> LoadReport:
+        """Take learned tensors from our own or a released state dict.
+
+        Raises:
+            WeightsError: a tensor is missing or has another shape; the message names it.
+        """
+        if self.official_key and self.official_key in state:
+            state = state[self.official_key]
+        own = dict(self.named_parameters())
+        for name, parameter in own.items():
+            if name not in state:
+                raise WeightsError(f"the checkpoint of '{self.name}' lacks the tensor '{name}'")
+            if tuple(state[name].shape) != tuple(parameter.shape):
+                raise WeightsError(
+                    f"tensor '{name}' of '{self.name}' is {tuple(state[name].shape)} in the "
+                    f"checkpoint but {tuple(parameter.shape)} for this backbone and these options"
+                )
+        foreign = [
+            name for name in state if name not in own and not name.startswith(self.ignored_official)
+        ]
+        if foreign:
+            raise WeightsError(
+                f"the checkpoint of '{self.name}' has unknown tensors: {', '.join(foreign[:5])}"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+        return LoadReport(tuple(own), tuple(name for name in state if name not in own))
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """(published, effective): the paper's count, and the tensors that receive a gradient."""
+        return self.published_parameters, sum(p.numel() for p in self.parameters())
+
+
+def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str, Any]) -> Options:
+    """The options of a variant with some of them replaced.
+
+    Raises:
+        UsageError: the variant or an option does not exist; names the nearest known ones.
+    """
+    chosen = cls.default_variant if variant is None else variant
+    if chosen not in cls.variants:
+        raise unknown_name(f"variant of method {cls.title}", chosen, cls.variants)
+    options = cls.variants[chosen]
+    known = [f.name for f in dataclasses.fields(options)]
+    for name in overrides:
+        if name not in known:
+            raise unknown_name(f"option of method {cls.title}", name, known)
+    return dataclasses.replace(options, **overrides)

@@ -1,0 +1,182 @@
+"""The folders are the registry: a file in methods/ or datasets/ is a name, entry points add to them.
+
+Listing reads file names and entry-point metadata only, so it needs neither torch nor the files'
+own imports. A name may be written with hyphens or underscores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ContractError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+    from .method import Method
+    from .sample import Dataset
+
+LOG = logging.getLogger(__name__)
+NAMESPACE = (__package__ or "zsad.bench").rpartition(".")[0]
+FOLDER_OF = {"method": "methods", "dataset": "datasets"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name of the registry and where its class is: `module:attribute`, attribute "" = by base."""
+
+    name: str
+    module: str
+    attribute: str = ""
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a name: lower case, underscores.
+
+    >>> canonical("CLIP-AC")
+    'clip_ac'
+    """
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+@cache
+def entries(kind: str) -> Mapping[str, Entry]:
+    """All names of a kind ("method" or "dataset"): the folder's files, then entry points.
+
+    Raises:
+        ContractError: an entry point takes a name that exists already.
+    """
+    folder = FOLDER_OF[kind]
+    package = importlib.import_module(f"{NAMESPACE}.{folder}")
+    found: dict[str, Entry] = {}
+    for place in package.__path__:
+        for path in sorted(Path(place).glob("*.py")):
+            if not path.stem.startswith("_"):
+                found[path.stem] = Entry(path.stem, f"{NAMESPACE}.{folder}.{path.stem}")
+    for point in entry_points(group=f"{NAMESPACE}.{folder}"):
+        name = canonical(point.name)
+        if name in found:
+            raise ContractError(
+                f"the {kind} '{name}' of entry point '{point.value}' exists already "
+                f"in {found[name].module}: rename one of them"
+            )
+        module, _, attribute = point.value.partition(":")
+        found[name] = Entry(name, module, attribute)
+    return dict(sorted(found.items()))
+
+
+def names(kind: str) -> list[str]:
+    """Sorted names of all methods or datasets."""
+    return list(entries(kind))
+
+
+def resolve(kind: str, name: str) -> Entry:
+    """The entry of a name, hyphen or underscore.
+
+    Raises:
+        UsageError: no such name; the message lists the nearest known ones.
+    """
+    entry = entries(kind).get(canonical(name))
+    if entry is None:
+        raise unknown_name(kind, name, (n.replace("_", "-") for n in entries(kind)))
+    return entry
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method. Imports torch."""
+    from .method import Method
+
+    cls: type[Method] = _load(resolve("method", name), Method)
+    return cls
+
+
+def dataset_class(name: str) -> type[Dataset]:
+    """The class of a dataset. Imports no torch."""
+    from .sample import Dataset
+
+    cls: type[Dataset] = _load(resolve("dataset", name), Dataset)
+    return cls
+
+
+def _load(entry: Entry, base: type[Any]) -> Any:
+    """The subclass of `base` that the entry names: by attribute, or by its `name`, or the only one."""
+    module = importlib.import_module(entry.module)
+    if entry.attribute:
+        found = getattr(module, entry.attribute, None)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise ContractError(f"{entry.module}:{entry.attribute} is no {base.__name__} class")
+        return found
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+    ]
+    named = [value for value in own if canonical(getattr(value, "name", "")) == entry.name]
+    candidates = named or own
+    if len(candidates) != 1:
+        raise ContractError(
+            f"{entry.module} must define one public {base.__name__} class, it has {len(own)}"
+        )
+    return candidates[0]
+
+
+def create(
+    name: str,
+    backbone: Backbone,
+    variant: str | None = None,
+    checkpoint: str | Path | None = None,
+    seed: int = 111,
+    **options: Any,
+) -> Method:
+    """Build a method on a backbone.
+
+    Args:
+        name: registry name, hyphen or underscore.
+        backbone: from `load_backbone`.
+        variant: "paper", "official", ...; None is the method's default.
+        checkpoint: learned weights, ours (safetensors) or the released file.
+        seed: of the initial values of learned tensors.
+        **options: options of the method that differ from the variant's.
+
+    Raises:
+        UsageError: unknown name, variant or option.
+        WeightsError: the checkpoint is missing, broken or does not fit.
+    """
+    import torch
+
+    from .checkpoint import read_payload
+    from .method import TrainableMethod, make_options
+
+    entry, cls = resolve("method", name), method_class(name)
+    chosen = make_options(cls, variant, options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method = cls(backbone, chosen)
+    method.name, method.variant = entry.name, variant or cls.default_variant
+    method.to(backbone.device).eval()
+    if checkpoint is not None:
+        if not isinstance(method, TrainableMethod):
+            raise UsageError(f"method '{entry.name}' learns nothing, so it takes no checkpoint")
+        report = method.load_learned(read_payload(Path(checkpoint)))
+        if report.unused:
+            LOG.info("%s: tensors without use: %s", checkpoint, ", ".join(report.unused))
+    return method
+
+
+def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+    """A dataset below a root: a data root that holds its folder, or the folder itself.
+
+    Raises:
+        UsageError: unknown name or option.
+        DataError: the folder is missing; the message says what tree is expected.
+    """
+    return dataset_class(name).open(root, **options)

@@ -1,0 +1,220 @@
+"""Finding and reading the weights of a backbone: built-in, open_clip tags, files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from torch import Tensor
+
+from .backbone import PRECISIONS, Backbone, Precision
+from .checkpoint import file_sha256, read_tensors
+from .errors import UsageError, WeightsError, unknown_name
+
+BUILT_IN = "tiny"
+RANDOM = "random"
+RANDOM_SEED = 0
+TINY = Path(__file__).parent / "tiny"
+OPENAI_EXTRA = ("input_resolution", "context_length", "vocab_size")  # not weights
+OPENAI_SHA256 = {
+    "ViT-L-14-336px.pt": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+}
+
+
+def weights_folder() -> Path:
+    """Where weights are looked for by file name: $ZSAD_WEIGHTS or ~/.cache/zsad/weights."""
+    return Path(os.environ.get("ZSAD_WEIGHTS", Path.home() / ".cache" / "zsad" / "weights"))
+
+
+def load_backbone(
+    name: str | None = None,
+    pretrained: str | Path | None = None,
+    config: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+) -> Backbone:
+    """Load a frozen CLIP.
+
+    Args:
+        name: an open_clip model name, "tiny" (the built-in one, also the default), or
+            "NAME:PRETRAINED" in one string.
+        pretrained: an open_clip tag ("openai", "laion400m_e31"), a checkpoint file, or "random"
+            for seeded random weights.
+        config: an open_clip model-config json, in the place of a name.
+        device: where the towers run.
+        precision: "fp32", or autocast to "fp16" or "bf16".
+
+    Raises:
+        UsageError: unknown name, tag, precision or device.
+        WeightsError: the weights are not there and cannot be downloaded, or do not fit; the
+            message names the file, its sha256 where known, and where to put it.
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", str(precision), PRECISIONS)
+    if name is not None and pretrained is None and ":" in name:
+        name, _, pretrained = name.partition(":")
+    if config is None and (name is None or name == BUILT_IN):
+        name, config = BUILT_IN, TINY / "config.json"
+        pretrained = TINY / "tiny.safetensors" if pretrained is None else pretrained
+    where = _device(device)
+    settings = _read_config(Path(config)) if config is not None else _named_config(str(name))
+    label = name or Path(str(config)).stem
+    tag = _default_tag(label) if pretrained is None and config is None else pretrained
+    if tag is None:
+        raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
+    if str(tag) == "openai":
+        settings = {**settings, "quick_gelu": True}
+    model = _build(settings)
+    if str(tag) == RANDOM:
+        sha256 = f"{RANDOM}-{RANDOM_SEED}"
+    else:
+        path = Path(tag) if Path(tag).is_file() else _fetch(label, str(tag))
+        _load(model, path)
+        sha256 = file_sha256(path)
+    backbone = Backbone(
+        model=model.to(where),
+        name=label if config is not None else f"{label}:{tag}",
+        weights_sha256=sha256,
+        tokenizer=_tokenizer(settings),
+        device=where,
+        precision=precision,
+    )
+    if str(tag) == "openai" and backbone.own_activation != "quick_gelu":
+        raise WeightsError(f"OpenAI weights must run QuickGELU but '{label}' was built without it")
+    return backbone
+
+
+def known_backbones() -> list[tuple[str, str]]:
+    """(name, pretrained tag) of everything that can be asked for, the built-in one first."""
+    return [(BUILT_IN, "built-in"), *((n, tag) for n, tag in open_clip.list_pretrained())]
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{device}' is not usable here ({error}): try cpu") from error
+    return where
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"model config {path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"model config {path} is no readable JSON ({error})") from error
+    if isinstance(settings, dict) and isinstance(settings.get("model_cfg"), dict):
+        settings = settings["model_cfg"]
+    if not isinstance(settings, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(
+        settings
+    ):
+        raise UsageError(f"model config {path} needs embed_dim, vision_cfg and text_cfg")
+    return settings
+
+
+def _named_config(name: str) -> dict[str, Any]:
+    settings = open_clip.get_model_config(name)
+    if settings is None:
+        raise unknown_name("backbone", name, [BUILT_IN, *open_clip.list_models()])
+    return dict(settings)
+
+
+def _default_tag(name: str) -> str | None:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    return "openai" if "openai" in tags else (tags[0] if tags else None)
+
+
+def _build(settings: Mapping[str, Any]) -> torch.nn.Module:
+    """The model with seeded random weights, in fp32."""
+    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        try:
+            build = open_clip.CustomTextCLIP if settings.get("custom_text") else open_clip.CLIP
+            model: torch.nn.Module = build(**{k: settings[k] for k in known if k in settings})
+        except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as error:
+            raise UsageError(f"the model config is not usable by open_clip ({error})") from error
+    return model.float()
+
+
+def _tokenizer(settings: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
+    if settings["text_cfg"].get("hf_tokenizer_name"):
+        raise UsageError("backbones with a Hugging Face tokenizer are not supported: choose a CLIP")
+    length = int(settings["text_cfg"].get("context_length", 77))
+    return partial(open_clip.SimpleTokenizer(context_length=length), context_length=length)
+
+
+def _fetch(name: str, tag: str) -> Path:
+    """The file of an open_clip tag: from the weights folder, open_clip's cache, or the network."""
+    settings = get_pretrained_cfg(name, tag)
+    if not settings:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if not tags:
+            raise WeightsError(f"backbone '{name}': '{tag}' is neither a file nor a pretrained tag")
+        raise unknown_name(f"pretrained tag (and no file) of {name}", tag, tags)
+    url = str(settings.get("url") or "")
+    hub = str(settings.get("hf_hub") or "")
+    file_name = Path(url).name or f"{name}-{tag}.safetensors"
+    placed = weights_folder() / file_name
+    expected = OPENAI_SHA256.get(file_name) or _sha_in_url(url)
+    if placed.is_file():
+        if expected and not file_sha256(placed).startswith(expected):
+            raise WeightsError(f"{placed} is not the expected file: its sha256 is not {expected}")
+        return placed
+    try:
+        path = download_pretrained(settings)
+    except Exception as error:
+        raise _absent(name, tag, placed, hub or url, expected, error) from error
+    if not path:
+        raise _absent(name, tag, placed, hub or url, expected, None)
+    return Path(path)
+
+
+def _absent(
+    name: str, tag: str, placed: Path, origin: str, sha256: str, error: Exception | None
+) -> WeightsError:
+    reason = "" if error is None else f" ({type(error).__name__})"
+    known = f", sha256 {sha256}" if sha256 else ""
+    return WeightsError(
+        f"weights of backbone {name}:{tag} are not here and could not be downloaded{reason}: put "
+        f"{placed.name}{known} from {origin} at {placed}, or pass --backbone {name}:FILE"
+    )
+
+
+def _sha_in_url(url: str) -> str:
+    """The sha256 (or its beginning) that OpenAI's and open_clip's URLs carry, or ""."""
+    parts = url.split("/")
+    for part in (*parts[-2:-1], Path(url).stem.rpartition("-")[2]):
+        if len(part) in (8, 64) and all(c in "0123456789abcdef" for c in part):
+            return part
+    return ""
+
+
+def _load(model: torch.nn.Module, path: Path) -> None:
+    """Fill the model from a file; every tensor must be there and fit."""
+    state = read_tensors(path)
+    own = model.state_dict()
+    state = {k: v for k, v in state.items() if k in own or k not in OPENAI_EXTRA}
+    missing = [k for k in own if k not in state and not k.endswith("attn_mask")]
+    foreign = [k for k in state if k not in own and k != "logit_bias"]
+    if missing or foreign:
+        raise WeightsError(
+            f"{path} does not fit the backbone: lacks {missing[:3] or 'nothing'}, "
+            f"has unknown {foreign[:3] or 'nothing'}"
+        )
+    for key, tensor in state.items():
+        if key in own and tuple(tensor.shape) != tuple(own[key].shape):
+            raise WeightsError(
+                f"{path} does not fit the backbone: '{key}' is {tuple(tensor.shape)}, "
+                f"expected {tuple(own[key].shape)}"
+            )
+    model.load_state_dict(state, strict=False)
