@@ -1,14 +1,16 @@
 """What a dataset is made of: a Sample on disk, and the Dataset that lists Samples.
 
-Contract for `datasets/`: a file holds one or more subclasses of `Dataset`; the folder is the registry.
+Contract for `datasets/`: a file holds one public subclass of `Dataset`; the folder is the registry.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import DataError, UsageError, unknown_name
-from .images import MaskRule, read_image, read_mask
+from .images import MaskRule, read_mask, read_picture
 
 Split = Literal["train", "test"]
 Domain = Literal["industrial", "medical", "synthetic", "custom"]
@@ -81,6 +83,21 @@ class Counts:
     train_normal: int | None = None
     train_anomalous: int | None = None
 
+    @staticmethod
+    def total(parts: Sequence[Counts]) -> Counts:
+        """The sum of several; a number that is unknown in one part is unknown in the sum."""
+
+        def add(values: list[int | None]) -> int | None:
+            known = [value for value in values if value is not None]
+            return sum(known) if values and len(known) == len(values) else None
+
+        return Counts(
+            add([part.test_normal for part in parts]),
+            add([part.test_anomalous for part in parts]),
+            add([part.train_normal for part in parts]),
+            add([part.train_anomalous for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class CategoryInfo:
@@ -98,7 +115,15 @@ class CategoryInfo:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset comes from and on what terms."""
+    """Where a dataset comes from and on what terms.
+
+    Attributes:
+        page: the address of its home page.
+        download: the address of the files, or what to ask for.
+        licence: the terms in a few words; "unverified" where they could not be read.
+        citation: a BibTeX-like key of the paper to cite.
+        tree: the folders that the loader expects, as a drawing.
+    """
 
     page: str = ""
     download: str = ""
@@ -128,29 +153,71 @@ class Dataset(ABC):
         has_masks: pixel-level masks exist, so pixel-level metrics do.
         categories: category -> CategoryInfo, in the paper's order; empty when found on disk only.
         folders: names under which the dataset's folder is looked for below a data root.
-        mask_rule: how a mask file becomes booleans.
+        mask_rule: how a mask file becomes booleans; the options mask_threshold and mask_resize
+            replace its parts for one instance.
         auxiliary: the name of the dataset that trainable methods learn from before this one.
+        in_benchmark: one of the paper's 19 datasets, meant by "all".
+        option_defaults: what the constructor takes besides the root. class_names: "official" or
+            "readable"; class_name: one word for every category instead; mask_threshold and
+            mask_resize: see `MaskRule`; orientation: "exif" turns photographs upright, "stored"
+            leaves them as the released codes do.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     domain: ClassVar[Domain] = "industrial"
     modality: ClassVar[str] = ""
-    has_image_labels: ClassVar[bool] = True
-    has_masks: ClassVar[bool] = True
+    has_image_labels: bool = True
+    has_masks: bool = True
     categories: ClassVar[Mapping[str, CategoryInfo]] = {}
     source: ClassVar[Source] = Source()
     folders: ClassVar[Sequence[str]] = ()
-    mask_rule: ClassVar[MaskRule] = MaskRule()
+    mask_rule: MaskRule = MaskRule()
     auxiliary: ClassVar[str] = "mvtec_ad"
-    option_defaults: ClassVar[Mapping[str, Any]] = {"class_names": "official"}
+    in_benchmark: ClassVar[bool] = False
+    option_defaults: ClassVar[Mapping[str, Any]] = {
+        "class_names": "official",
+        "class_name": None,
+        "mask_threshold": None,
+        "mask_resize": None,
+        "orientation": "exif",
+    }
 
-    def __init__(self, root: Path | str, **options: Any) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
+        self.root = Path() if root is None else Path(root)
         for option in options:
             if option not in self.option_defaults:
                 raise unknown_name(f"option of dataset {self.name}", option, self.option_defaults)
         self.options: dict[str, Any] = {**self.option_defaults, **options}
+        threshold = self.options.get("mask_threshold")
+        resize = self.options.get("mask_resize")
+        self.mask_rule = replace(
+            self.mask_rule,
+            threshold=self.mask_rule.threshold if threshold is None else threshold,
+            resize=resize or self.mask_rule.resize,
+        )
+        if self.options.get("orientation", "exif") not in ("exif", "stored"):
+            raise UsageError(
+                f"orientation is 'exif' or 'stored', not '{self.options['orientation']}'"
+            )
+
+    @classmethod
+    def expected(cls) -> Counts:
+        """Images that the complete dataset has, summed over its categories."""
+        return Counts.total([info.counts for info in cls.categories.values()])
+
+    @classmethod
+    def match(cls, folder: Path) -> int:
+        """How surely a folder is this dataset's own: 0 no, 1 by its shape, 2 by names it holds."""
+        return 0
+
+    def layout_found(self) -> str:
+        """The layout on disk, in words; "" for a dataset that knows only one.
+
+        Raises:
+            DataError: the folder is in none of the layouts that are known.
+        """
+        return ""
 
     @abstractmethod
     def samples(self, split: Split = "test") -> list[Sample]:
@@ -166,26 +233,27 @@ class Dataset(ABC):
         Raises:
             DataError: the file is broken, or the mask has another size than the image.
         """
-        image = read_image(sample.image_path)
-        mask: NDArray[np.bool_] | None = None
-        if self.has_masks and (sample.mask_paths or sample.label == 0):
-            mask = np.zeros((image.height, image.width), dtype=bool)
-            for path in sample.mask_paths:
-                part = read_mask(path, self.mask_rule)
-                if part.shape != mask.shape:
-                    raise DataError(
-                        f"mask {path} is {part.shape[1]}x{part.shape[0]} but its image "
-                        f"{sample.image_path} is {image.width}x{image.height}: replace the mask"
-                    )
-                mask |= part
+        masks = sample.mask_paths if self.has_masks else ()
+        stored = self.options.get("orientation", "exif") == "stored"
+        whole = _read_whole if sample.crop is None else _read_cached
+        reading = whole(sample.image_path, masks, self.mask_rule, not stored)
+        image, mask = reading.image, reading.mask
+        if not self.has_masks or (sample.label == 1 and not masks):
+            mask = None
         if sample.crop is not None:
             left, top, right, bottom = sample.crop
             image = image.crop((left, top, right, bottom))
-            mask = None if mask is None else mask[top:bottom, left:right]
+            mask = None if mask is None else mask[top:bottom, left:right].copy()
         return Reading(image, mask)
 
     def class_name(self, category: str) -> str:
-        """The word for a category in prompts, official or readable as the option says."""
+        """The word for a category in prompts, official or readable as the option says.
+
+        Raises:
+            UsageError: the option class_names is neither.
+        """
+        if self.options.get("class_name"):
+            return str(self.options["class_name"])
         info = self.categories.get(category)
         if info is None:
             return category
@@ -201,3 +269,111 @@ class Dataset(ABC):
             sizes = [p.stat().st_size for p in (sample.image_path, *sample.mask_paths)]
             digest.update(f"{sample.name(self.root)}\t{sample.label}\t{sizes}\n".encode())
         return digest.hexdigest()
+
+
+def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False) -> Path:
+    """The dataset's own folder: `data_root` itself, or one below it that bears a usual name.
+
+    Names are compared without case, spaces and punctuation, down to three levels, so wrappers
+    such as "archive/brain_tumor_dataset" or "TestDataset/Kvasir" are found.
+
+    Args:
+        dataset: the class; `match` and `folders` say how to know it.
+        data_root: a folder of many datasets, or the dataset's own.
+        by_name: do not take a folder by its shape alone (images/ and masks/ may be anybody's).
+
+    Raises:
+        DataError: nothing fits; the message names the folder, the names looked for and the tree.
+    """
+    root = Path(data_root).expanduser()
+    if not root.is_dir():
+        what = "is no folder" if root.exists() else "does not exist"
+        raise DataError(
+            f"data root {root} {what}: point --data-root at the folder that holds your datasets"
+        )
+    here = dataset.match(root)
+    wanted = {_plain(name) for name in (dataset.name, dataset.title, *dataset.folders)}
+    if here == 2 or (here == 1 and _plain(root.resolve().name) in wanted):
+        return root
+    levels = _folders_below(root, depth=3)
+    named = [folder for level in levels for folder in level if _plain(folder.name) in wanted]
+    for folder in named:
+        inside = [folder, *(sub for level in _folders_below(folder, depth=2) for sub in level)]
+        for candidate in inside:
+            if dataset.match(candidate) > 0:
+                return candidate
+    if here == 1 and not by_name:
+        return root
+    below = [folder for level in levels[:2] for folder in level]
+    for folder in below:
+        if dataset.match(folder) == 2:
+            return folder
+    tree = f"; expected is\n{dataset.source.tree}" if dataset.source.tree else ""
+    if named or _plain(root.resolve().name) in wanted:
+        place = named[0] if named else root
+        raise DataError(f"{place} is not {dataset.title} in a layout that is known{tree}")
+    names = ", ".join(dataset.folders or (dataset.name,))
+    raise DataError(
+        f"{dataset.title} is not below {root}: put it there in a folder named like one of "
+        f"{names}{tree}"
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _folders_below(root: Path, depth: int) -> list[list[Path]]:
+    """Folders below a root, level by level; links are followed, the depth bounds their loops."""
+    levels: list[list[Path]] = []
+    level = [root]
+    for _ in range(depth):
+        level = [folder for parent in level for folder in _folders_in(parent)]
+        levels.append(level)
+    return levels
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    try:
+        with os.scandir(parent) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+    except OSError:  # unreadable, or a link to itself
+        return []
+    return [parent / name for name in names]
+
+
+def _read_whole(
+    image_path: Path, mask_paths: tuple[Path, ...], rule: MaskRule, upright: bool
+) -> Reading:
+    """An image and the union of its masks; the mask of no files is all False."""
+    picture = read_picture(image_path, upright)
+    image = picture.image
+    mask = np.zeros((image.height, image.width), dtype=bool)
+    for path in mask_paths:
+        part = read_mask(path, rule, picture)
+        if part.shape != mask.shape:
+            raise DataError(
+                f"mask {path} is {part.shape[1]}x{part.shape[0]} but its image "
+                f"{image_path} is {image.width}x{image.height}: replace the mask"
+            )
+        mask |= part
+    return Reading(image, mask)
+
+
+def _read_cached(
+    image_path: Path, mask_paths: tuple[Path, ...], rule: MaskRule, upright: bool
+) -> Reading:
+    """`_read_whole` for pieces: neighbouring pieces of one image decode it once."""
+    try:
+        stamp = image_path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    return _last_wholes(image_path, mask_paths, rule, upright, stamp)
+
+
+@lru_cache(maxsize=2)
+def _last_wholes(
+    image_path: Path, mask_paths: tuple[Path, ...], rule: MaskRule, upright: bool, stamp: int
+) -> Reading:
+    del stamp  # part of the key only: a file that changed is read again
+    return _read_whole(image_path, mask_paths, rule, upright)

@@ -1,0 +1,221 @@
+"""The released codes' meta.json: read as one more layout of every dataset, and written.
+
+AnomalyCLIP, FAPrompt, AdaCLIP, April-GAN and Bayes-PFL share the format: a "train" and a "test"
+object, each mapping a class to rows of img_path, mask_path, cls_name, specie_name and anomaly,
+paths being relative to the dataset's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..bench.errors import DataError, UsageError
+from ..bench.sample import Dataset, Sample, Split
+from ._layouts import LaidOutDataset, Layout, Listing
+
+FILE_NAME = "meta.json"
+
+
+@dataclass(frozen=True)
+class MetaJson(Layout):
+    """Rows of a meta.json in the dataset's folder. No row may lead out of that folder."""
+
+    key: str = "meta"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`: a meta.json may be anybody's."""
+        return int((folder / FILE_NAME).is_file())
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        path = folder / FILE_NAME
+        found = Listing()
+        inside = _Inside(folder)
+        for split, category, row in _rows(path, dataset):
+            image, masks = _paths(row, path, inside, needs_mask=dataset.has_masks)
+            label = int(row["anomaly"])
+            if image is None or (masks and masks[0] is None):
+                name = row["img_path"] if image is None else row["mask_path"]
+                found.gaps.append(f"{path} lists '{name}', which does not exist")
+            elif label == 1 and not masks and dataset.has_masks:
+                found.gaps.append(f"no mask for image {image}")
+            else:
+                found.samples.append(
+                    dataset.sample(
+                        image,
+                        label,
+                        category,
+                        anomaly_type=str(row.get("specie_name") or "good") if label else "good",
+                        split=split,
+                        masks=[mask for mask in masks if mask is not None],
+                    )
+                )
+        return found
+
+
+def names_masks(folder: Path) -> bool:
+    """Whether a folder's meta.json names any mask; no meta.json names none."""
+    try:
+        text = (folder / FILE_NAME).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return re.search(r'"mask_path"\s*:\s*"[^"]', text) is not None
+
+
+class _Inside:
+    """Turns relative paths into files below a folder; each parent is resolved once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._real = folder.resolve()
+        self._parents: dict[PurePosixPath, bool] = {}
+
+    def file(self, text: str, where: Path) -> Path | None:
+        """The file, None if it does not exist.
+
+        Raises:
+            DataError: the path is absolute, leads out of the folder or is a loop of links.
+        """
+        relative = PurePosixPath(text.replace("\\", "/"))
+        if relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+            raise _escape(text, where, self._folder)
+        path = self._folder / relative
+        try:
+            safe = self._parents.get(relative.parent)
+            if safe is None:
+                parent = (self._folder / relative.parent).resolve()
+                safe = self._parents[relative.parent] = parent.is_relative_to(self._real)
+            if not safe or (path.is_symlink() and not path.resolve().is_relative_to(self._real)):
+                raise _escape(text, where, self._folder)
+            if not path.is_symlink() or path.resolve(strict=True):
+                return path if path.is_file() else None
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop, in Python 3.11 and 3.12
+            raise DataError(f"{where} lists '{text}', which is a loop of links: {error}") from error
+        return None
+
+
+def _escape(text: str, where: Path, folder: Path) -> DataError:
+    return DataError(
+        f"{where} lists '{text}', which leads out of {folder}: paths in it are relative to that "
+        "folder and stay inside"
+    )
+
+
+def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Mapping[str, Any]]]:
+    """Split, category and row of every image; the keys are compared in lower case."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no object of splits: it is no meta.json")
+    rows: list[tuple[Split, str, Mapping[str, Any]]] = []
+    for key, classes in content.items():
+        split = key.lower()
+        if split not in ("train", "test") or not isinstance(classes, dict):
+            raise DataError(f"{path} has the split '{key}': known are train and test, of classes")
+        for name, entries in classes.items():
+            category = dataset.category_named(name)
+            if category is None and len(dataset.categories) == 1:
+                category = dataset.only_category()
+            if category is None:
+                raise DataError(f"{path} has the class '{name}', which {dataset.title} has not")
+            if not isinstance(entries, list):
+                raise DataError(f"{path}: class '{name}' is no list of rows")
+            rows += [(split, category, _checked(row, path)) for row in entries]
+    return rows
+
+
+def _checked(row: Any, path: Path) -> Mapping[str, Any]:
+    good = (
+        isinstance(row, dict)
+        and isinstance(row.get("img_path"), str)
+        and row["img_path"].strip() != ""
+        and isinstance(row.get("mask_path") or "", str)
+        and row.get("anomaly") in (0, 1)
+    )
+    if not good:
+        raise DataError(
+            f"{path} has the row {json.dumps(row)[:200]}: it needs img_path, mask_path ('' for "
+            "none) and anomaly (0 or 1)"
+        )
+    return dict(row)
+
+
+def _paths(
+    row: Mapping[str, Any], path: Path, inside: _Inside, needs_mask: bool
+) -> tuple[Path | None, list[Path | None]]:
+    """The image and its masks, None for one that does not exist."""
+    image = inside.file(row["img_path"], path)
+    drawn = row.get("mask_path") or ""
+    wants_mask = needs_mask and bool(drawn) and row["anomaly"] == 1
+    return image, [inside.file(drawn, path)] if wants_mask else []
+
+
+def meta_of(dataset: Dataset, cut_into: Path | None = None) -> dict[str, dict[str, list[Any]]]:
+    """The content of a meta.json for a dataset.
+
+    Args:
+        dataset: whatever lists samples.
+        cut_into: a folder below the dataset's for the pieces (and merged masks) of a set whose
+            samples are no files; they are written as PNG.
+
+    Raises:
+        UsageError: samples are pieces of images and `cut_into` is not given.
+        DataError: a file cannot be read.
+    """
+    content: dict[str, dict[str, list[Any]]] = {"train": {}, "test": {}}
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        for sample in dataset.samples(split):
+            image, mask = _file_names(dataset, sample, cut_into)
+            content[split].setdefault(sample.category, []).append(
+                {
+                    "img_path": image,
+                    "mask_path": mask,
+                    "cls_name": sample.category,
+                    "specie_name": sample.anomaly_type,
+                    "anomaly": sample.label,
+                }
+            )
+    return content
+
+
+def _file_names(dataset: Dataset, sample: Sample, cut_into: Path | None) -> tuple[str, str]:
+    """Image and mask path relative to the root; pieces are written first."""
+    if sample.crop is None and not sample.more_mask_paths:
+        mask = "" if sample.mask_path is None else _below(sample.mask_path, dataset.root)
+        return _below(sample.image_path, dataset.root), mask
+    if cut_into is None:
+        raise UsageError(
+            f"the samples of {dataset.title} are pieces of images: name a folder below "
+            f"{dataset.root} that they may be written to (--cut)"
+        )
+    reading = dataset.read(sample)
+    stem = "_".join(sample.image_path.relative_to(dataset.root).with_suffix("").parts)
+    if sample.crop is not None:
+        stem += "_" + "_".join(str(edge) for edge in sample.crop)
+    cut_into.mkdir(parents=True, exist_ok=True)
+    image = cut_into / f"{stem}.png"
+    reading.image.save(image)
+    if sample.label == 0 or reading.mask is None:
+        return _below(image, dataset.root), ""
+    from PIL import Image
+
+    mask_file = cut_into / f"{stem}_mask.png"
+    Image.fromarray(reading.mask.astype("uint8") * 255).save(mask_file)
+    return _below(image, dataset.root), _below(mask_file, dataset.root)
+
+
+def _below(path: Path, root: Path) -> str:
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        raise UsageError(f"{path} is not below {root}, so a meta.json cannot name it") from None

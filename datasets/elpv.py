@@ -1,0 +1,129 @@
+"""ELPV: electroluminescence images of solar cells, graded by how likely they are defective."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from ..bench.errors import DataError
+from ..bench.sample import CategoryInfo, Counts, Sample, Source
+from ._layouts import CategoryTrees, LaidOutDataset, Layout, Listing, SplitDataset, find_file
+from ._meta import MetaJson
+
+logger = logging.getLogger(__name__)
+
+
+class Grade(NamedTuple):
+    """A row of labels.csv: path below its folder, probability of a defect, kind of module."""
+
+    path: str
+    probability: float
+    module: str
+
+
+def read_grades(path: Path) -> list[Grade]:
+    """The rows of labels.csv, which has no header and is padded with blanks.
+
+    Raises:
+        DataError: the file is missing or a row is no "path probability type".
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        rows = [line.replace(",", " ").split() for line in lines if line.strip()]
+        return [Grade(name, float(probability), module) for name, probability, module in rows]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read as rows of 'images/cell0001.png 1.0 mono' ({error})"
+        ) from error
+
+
+@dataclass(frozen=True)
+class GradedCells(Layout):
+    """The release: labels.csv beside images/. Probability 0 is normal, 1 anomalous, the rest out.
+
+    The rule is that of DRA's convert_elpv.py; the order of labels.csv decides the split.
+    """
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        labels = find_file(folder, "labels.csv")
+        if labels is None or not (folder / "images").is_dir():
+            return 0
+        with labels.open("rb") as file:
+            return 2 if b"cell" in file.read(200) else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        assert isinstance(dataset, ELPV)
+        found = Listing()
+        there = {path.name for path in (folder / "images").iterdir()}
+        normals: list[Sample] = []
+        for row in read_grades(folder / "labels.csv"):
+            if row.probability not in (0.0, 1.0):
+                continue
+            image = folder / row.path
+            if image.name not in there:
+                found.gaps.append(f"labels.csv lists {row.path}, which does not exist")
+                continue
+            label = int(row.probability)
+            kind = row.module if label else "good"
+            sample = dataset.sample(image, label, dataset.only_category(), anomaly_type=kind)
+            (found.samples if label else normals).append(sample)
+        found.samples += dataset.divide(normals)
+        return found
+
+
+class ELPV(SplitDataset):
+    """ELPV: 377 normal and 715 anomalous test cells, pooled over both kinds of module.
+
+    Without a folder the images come from the PyPI package `elpv-dataset`, if it is installed.
+    """
+
+    name = "elpv"
+    title = "ELPV"
+    domain = "industrial"
+    modality = "electroluminescence"
+    has_masks = False
+    folders = ("elpv-dataset", "elpv", "elpv_dataset", "ELPV_anomaly_detection")
+    layouts = (GradedCells(), CategoryTrees(), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "elpv": CategoryInfo("solar cell", "solar cell", Counts(377, 715, 1131, 0))
+    }
+    source = Source(
+        page="https://github.com/zae-bayern/elpv-dataset",
+        download="pip install elpv-dataset (91 MB), or clone the page",
+        licence="CC BY-NC-SA 4.0 (images), Apache-2.0 (code)",
+        citation="deitsch2019automatic",
+        tree="elpv-dataset/\n  labels.csv\n  images/cell0001.png ... cell2624.png",
+    )
+
+    @classmethod
+    def find_root(cls, root: Path | str | None) -> Path:
+        """The folder, or the installed package's own data.
+
+        Raises:
+            DataError: neither is there.
+        """
+        try:
+            return super().find_root(root)
+        except DataError:
+            packaged = packaged_folder()
+            if packaged is None or (root is not None and not Path(root).expanduser().is_dir()):
+                raise
+            if root is not None:
+                logger.warning("ELPV is not below %s: taken from the package elpv-dataset", root)
+            return packaged
+
+
+def packaged_folder() -> Path | None:
+    """The data folder of the installed package `elpv-dataset`; nothing of it is imported."""
+    spec = find_spec("elpv_dataset")
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = [Path(place) / "data" for place in places]
+    return next((folder for folder in found if (folder / "labels.csv").is_file()), None)
