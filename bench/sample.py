@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from .images import MaskRule, read_mask, read_picture
 
 Split = Literal["train", "test"]
 Domain = Literal["industrial", "medical", "synthetic", "custom"]
+MAX_FOLDERS = 20_000
+"""A search for a dataset's folder gives up after so many: the data root is not a whole disk."""
 
 
 class Box(NamedTuple):
@@ -202,6 +204,16 @@ class Dataset(ABC):
             )
 
     @classmethod
+    def open(cls, root: Path | str | None = None, **options: Any) -> Self:
+        """The dataset below a root: a folder of many datasets, or the dataset's own.
+
+        Raises:
+            UsageError: an option does not exist.
+            DataError: the folder is missing; the message says what tree is expected.
+        """
+        return cls(root, **options)
+
+    @classmethod
     def expected(cls) -> Counts:
         """Images that the complete dataset has, summed over its categories."""
         return Counts.total([info.counts for info in cls.categories.values()])
@@ -218,6 +230,14 @@ class Dataset(ABC):
             DataError: the folder is in none of the layouts that are known.
         """
         return ""
+
+    def notes(self) -> list[str]:
+        """What is worth knowing about the copy on disk and no fault of it."""
+        return []
+
+    def faults(self) -> list[str]:
+        """What is wrong with the copy on disk though its samples can be listed."""
+        return []
 
     @abstractmethod
     def samples(self, split: Split = "test") -> list[Sample]:
@@ -295,17 +315,16 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
     wanted = {_plain(name) for name in (dataset.name, dataset.title, *dataset.folders)}
     if here == 2 or (here == 1 and _plain(root.resolve().name) in wanted):
         return root
-    levels = _folders_below(root, depth=3)
-    named = [folder for level in levels for folder in level if _plain(folder.name) in wanted]
-    for folder in named:
-        inside = [folder, *(sub for level in _folders_below(folder, depth=2) for sub in level)]
-        for candidate in inside:
-            if dataset.match(candidate) > 0:
-                return candidate
+    named: list[Path] = []
+    for folder in _folders_below(root, depth=3):
+        if _plain(folder.name) in wanted:
+            named.append(folder)
+            for candidate in [folder, *_folders_below(folder, depth=2)]:
+                if dataset.match(candidate) > 0:
+                    return candidate
     if here == 1 and not by_name:
         return root
-    below = [folder for level in levels[:2] for folder in level]
-    for folder in below:
+    for folder in _folders_below(root, depth=2):
         if dataset.match(folder) == 2:
             return folder
     tree = f"; expected is\n{dataset.source.tree}" if dataset.source.tree else ""
@@ -323,14 +342,18 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _folders_below(root: Path, depth: int) -> list[list[Path]]:
+def _folders_below(root: Path, depth: int) -> Iterator[Path]:
     """Folders below a root, level by level; links are followed, the depth bounds their loops."""
-    levels: list[list[Path]] = []
     level = [root]
+    left = MAX_FOLDERS
     for _ in range(depth):
-        level = [folder for parent in level for folder in _folders_in(parent)]
-        levels.append(level)
-    return levels
+        below: list[Path] = []
+        for parent in level:
+            inside = _folders_in(parent)[:left]
+            left -= len(inside)
+            yield from inside
+            below += inside
+        level = below
 
 
 def _folders_in(parent: Path) -> list[Path]:

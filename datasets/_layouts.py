@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..bench.errors import DataError, UsageError, unknown_name
 from ..bench.sample import Box, Dataset, Sample, Split, locate
@@ -88,13 +88,15 @@ class Listing:
 
     Attributes:
         samples: of both splits.
-        notes: what is odd but no obstacle, such as a mask without an image.
+        notes: what is worth knowing and right, such as a folder that is left out.
+        faults: what is wrong and no obstacle, such as a mask without an image.
         gaps: what makes the set unusable unless the user wants it skipped: an anomalous image
             without a mask, a listed image without a file.
     """
 
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
 
 
@@ -155,6 +157,14 @@ class LaidOutDataset(Dataset):
             self._fault = fault
 
     @classmethod
+    def open(cls, root: Path | str | None = None, **options: Any) -> Self:
+        """See `Dataset.open`: what the constructor puts off is told at once."""
+        dataset = cls(root, **options)
+        if dataset._fault is not None:
+            raise dataset._fault
+        return dataset
+
+    @classmethod
     def find_root(cls, root: Path | str | None) -> Path:
         """The dataset's own folder.
 
@@ -192,6 +202,14 @@ class LaidOutDataset(Dataset):
         if self._listing is None:
             self._listing = self._list()
         return self._listing
+
+    def notes(self) -> list[str]:
+        """See `Dataset.notes`."""
+        return list(self.listing().notes)
+
+    def faults(self) -> list[str]:
+        """See `Dataset.faults`."""
+        return list(self.listing().faults)
 
     def category_named(self, text: str) -> str | None:
         """The category that a folder name or a csv cell means, None for an unknown one."""
@@ -253,7 +271,7 @@ class LaidOutDataset(Dataset):
                 f"{self.title} in {self.root} is incomplete: {few(found.gaps)}; complete the copy, "
                 f"or set the option missing=skip to leave those images out"
             )
-        found.notes += [f"left out: {gap}" for gap in found.gaps]
+        found.faults += [f"left out: {gap}" for gap in found.gaps]
         rank = {category: position for position, category in enumerate(self.categories)}
         found.samples.sort(
             key=lambda s: (
@@ -263,30 +281,31 @@ class LaidOutDataset(Dataset):
                 s.crop or (),
             )
         )
-        self._refuse_useless(found.samples)
+        self._refuse_useless(found)
         found.samples = self._chosen(found.samples)
         for note in found.notes:
-            logger.warning("%s: %s", self.title, note)
+            logger.info("%s: %s", self.title, note)
+        for fault in found.faults:
+            logger.warning("%s: %s", self.title, fault)
         return found
 
-    def _refuse_useless(self, samples: Sequence[Sample]) -> None:
+    def _refuse_useless(self, found: Listing) -> None:
         """No image, or no anomalous one in a category: nothing could be measured."""
-        tested = Counter(s.category for s in samples if s.split == "test")
-        anomalous = Counter(s.category for s in samples if s.split == "test" and s.label == 1)
+        tested = Counter(s.category for s in found.samples if s.split == "test")
+        anomalous = Counter(s.category for s in found.samples if s.split == "test" and s.label == 1)
+        why = f" ({len(found.gaps)} gaps, {few(found.gaps, 1)})" if found.gaps else ""
         if not tested:
             raise DataError(
-                f"{self.title} in {self.root} has no test image; expected is\n{self.source.tree}"
+                f"{self.title} in {self.root} has no test image{why}; expected is\n"
+                f"{self.source.tree}"
             )
-        for category in dict.fromkeys(s.category for s in samples):
-            if not tested[category]:
+        for category in dict.fromkeys(s.category for s in found.samples):
+            lacks = None if anomalous[category] else "anomalous test image"
+            lacks = lacks if tested[category] else "test image"
+            if lacks is not None:
                 raise DataError(
-                    f"category '{category}' of {self.title} in {self.root} has no test image: "
-                    "complete it or remove its folder"
-                )
-            if not anomalous[category]:
-                raise DataError(
-                    f"category '{category}' of {self.title} in {self.root} has no anomalous test "
-                    "image, so nothing can be measured: complete it or remove its folder"
+                    f"category '{category}' of {self.title} in {self.root} has no {lacks}{why}, "
+                    "so nothing can be measured: complete it or remove its folder"
                 )
 
     def _chosen(self, samples: list[Sample]) -> list[Sample]:
@@ -343,7 +362,7 @@ def pair_masks(
         images: anomalous images; all of them should have a mask.
         masks: the files to choose from.
         endings: what a mask's stem may add to the image's, in order of preference ("_mask", "").
-        found: takes a gap for each image without a mask and a note for each mask without an image.
+        found: takes a gap for each image without a mask and a fault for masks without an image.
     """
     by_stem: dict[tuple[int, str], Path] = {}
     for mask in masks:
@@ -353,15 +372,16 @@ def pair_masks(
                 by_stem[preference, stem[: len(stem) - len(ending)]] = mask
     pairs: dict[Path, Path] = {}
     for image in images:
-        choices = (by_stem.get((i, image.stem.lower())) for i in range(len(endings)))
-        mask = next((choice for choice in choices if choice is not None), None)
-        if mask is None:
+        keys = [(i, image.stem.lower()) for i in range(len(endings))]
+        chosen = next((by_stem[key] for key in keys if key in by_stem), None)
+        if chosen is None:
             found.gaps.append(f"no mask for image {image}")
         else:
-            pairs[image] = mask
-    unused = [mask for mask in masks if mask not in set(pairs.values())]
+            pairs[image] = chosen
+    used = set(pairs.values())
+    unused = [mask for mask in masks if mask not in used]
     if unused:
-        found.notes.append(f"{len(unused)} masks have no image: {few(unused)}")
+        found.faults.append(f"{len(unused)} masks have no image: {few(unused)}")
     return pairs
 
 
@@ -451,7 +471,7 @@ class CategoryTrees(Layout):
         tested = subfolders(child(folder, "test"))
         for kind in subfolders(truth) if dataset.has_masks else {}:
             if kind not in tested and kind not in NORMAL_FOLDERS:
-                found.notes.append(f"masks in {truth}/{kind} have no images in test/{kind}")
+                found.faults.append(f"masks in {truth}/{kind} have no images in test/{kind}")
 
 
 @dataclass(frozen=True)
@@ -525,7 +545,8 @@ class PairFolders(Layout):
             place, drawn = _either(folder, image_names), _either(folder, mask_names)
             if place is None or drawn is None:
                 continue
-            images = list_images(place)
+            inside = subfolders(place).values()
+            images = list_images(place) or [i for below in inside for i in list_images(below)]
             if not images:
                 raise DataError(f"{dataset.title}: folder {place} holds no image")
             masks = pair_masks(images, list_images(drawn), self.mask_endings, found)

@@ -20,6 +20,7 @@ class BrainMRI(LaidOutDataset):
     title = "BrainMRI"
     domain = "medical"
     modality = "radiology (MRI)"
+    in_benchmark = True
     has_masks = False
     folders = (
         "brain-mri-images-for-brain-tumor-detection",

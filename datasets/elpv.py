@@ -89,6 +89,7 @@ class ELPV(SplitDataset):
     title = "ELPV"
     domain = "industrial"
     modality = "electroluminescence"
+    in_benchmark = True
     has_masks = False
     folders = ("elpv-dataset", "elpv", "elpv_dataset", "ELPV_anomaly_detection")
     layouts = (GradedCells(), CategoryTrees(), MetaJson())

@@ -22,6 +22,7 @@ class MVTecAD(LaidOutDataset):
     domain = "industrial"
     modality = "photography"
     auxiliary = "visa"
+    in_benchmark = True
     folders = ("mvtec_anomaly_detection", "mvtec_ad", "mvtec", "mvtecad", "MVTec-AD")
     open_categories = True
     layouts = (CategoryTrees(), MetaJson())

@@ -1,0 +1,178 @@
+"""AITEX: long strips of seven fabrics, cut into square patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..bench.errors import DataError, UsageError
+from ..bench.images import MaskRule, image_size, read_mask
+from ..bench.sample import Box, CategoryInfo, Counts, Sample, Source
+from ._layouts import (
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    SplitDataset,
+    child,
+    few,
+    list_images,
+    subfolders,
+)
+from ._meta import MetaJson
+
+PATCH = 256
+DEFECTS = {
+    "002": "Broken_end",
+    "006": "Broken_yarn",
+    "010": "Broken_pick",
+    "016": "Weft_curling",
+    "019": "Fuzzyball",
+    "022": "Cut_selvage",
+    "023": "Crease",
+    "025": "Warp_ball",
+    "027": "Knots",
+    "029": "Contamination",
+    "030": "Nep",
+    "036": "Weft_crack",
+}
+WITHOUT_MASK = frozenset({"0100_025_08"})
+"""Defective in the release, but nobody drew its mask."""
+
+
+def patches(width: int, height: int) -> list[Box]:
+    """The patches of a strip, left to right; the last one is narrower where 256 does not divide."""
+    return [Box(x, 0, min(x + PATCH, width), height) for x in range(0, width, PATCH)]
+
+
+@dataclass(frozen=True)
+class FabricStrips(Layout):
+    """The release: Defect_images, Mask_images, NODefect_images/<fabric> (each maybe nested twice).
+
+    Normal are the patches of flawless strips; anomalous are those patches of defective strips
+    whose part of the mask is not empty; other patches of defective strips are not used. Rule of
+    DRA's convert_AITEX.py, whose file-system order of the normal patches is here that of the names.
+    """
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        inside = subfolders(folder)
+        names = ("defect_images", "mask_images", "nodefect_images")
+        return 2 if all(name in inside for name in names) else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        assert isinstance(dataset, AITEX)
+        found = Listing()
+        flawless = _unnested(folder, "nodefect_images")
+        strips = [*list_images(flawless)]
+        for fabric in subfolders(flawless).values():
+            strips += list_images(fabric)
+        category = dataset.only_category()
+        normals = [
+            dataset.sample(strip, 0, category, crop=crop)
+            for strip in strips
+            for crop in patches(*image_size(strip))
+        ]
+        if not normals:
+            raise DataError(f"{flawless} holds no image of a flawless fabric")
+        masks = _masks_by_stem(list_images(_unnested(folder, "mask_images")))
+        defective = list_images(_unnested(folder, "defect_images"))
+        for strip in defective:
+            found.samples += self._anomalous(strip, masks.pop(strip.stem, []), dataset, found)
+        if masks:
+            unused = [path for paths in masks.values() for path in paths]
+            found.faults.append(f"{len(unused)} masks have no image: {few(unused)}")
+        found.samples += dataset.divide(normals)
+        return found
+
+    def _anomalous(
+        self, strip: Path, masks: Sequence[Path], dataset: LaidOutDataset, found: Listing
+    ) -> list[Sample]:
+        """The anomalous patches of a defective strip, none if the paper leaves it out."""
+        if not masks:
+            known = strip.stem in WITHOUT_MASK
+            where = found.notes if known else found.gaps
+            where.append(f"no mask for image {strip}" + (" (nor in the release)" if known else ""))
+            return []
+        if len(masks) > 1 and dataset.options["multi_mask"] == "skip":
+            return []
+        drawn = read_mask(masks[0], MaskRule())
+        for mask in masks[1:]:
+            more = read_mask(mask, MaskRule())
+            if more.shape != drawn.shape:
+                raise DataError(f"masks {masks[0]} and {mask} have different sizes")
+            drawn = drawn | more
+        height, width = drawn.shape
+        code = strip.stem.split("_")[1] if strip.stem.count("_") >= 2 else ""
+        return [
+            dataset.sample(
+                strip,
+                1,
+                dataset.only_category(),
+                anomaly_type=DEFECTS.get(code, code or "defect"),
+                masks=masks,
+                crop=crop,
+            )
+            for crop in patches(width, height)
+            if drawn[:, crop.left : crop.right].any()
+        ]
+
+
+def _unnested(folder: Path, name: str) -> Path:
+    """A folder, or the one of the same name in it, as Kaggle's copy has it."""
+    outer = child(folder, name)
+    assert outer is not None
+    return child(outer, name) or outer
+
+
+def _masks_by_stem(masks: Sequence[Path]) -> dict[str, list[Path]]:
+    """Masks of each image: <stem>_mask, or <stem>_mask1 and <stem>_mask2."""
+    by_stem: dict[str, list[Path]] = {}
+    for mask in masks:
+        by_stem.setdefault(mask.stem.partition("_mask")[0], []).append(mask)
+    return by_stem
+
+
+class AITEX(SplitDataset):
+    """AITEX, pooled over its defects: a quarter of the normal patches and all anomalous ones.
+
+    The option multi_mask says what becomes of the two strips with two masks: "skip" leaves them
+    out as the paper does (183 anomalous patches), "union" merges their masks (185).
+    """
+
+    name = "aitex"
+    title = "AITEX"
+    domain = "industrial"
+    modality = "photography"
+    in_benchmark = True
+    folders = ("AITEX", "AFID", "aitex-fabric-image-database", "AITEX_anomaly_detection")
+    layouts = (FabricStrips(), CategoryTrees(), MetaJson())
+    option_defaults: ClassVar[Mapping[str, Any]] = {
+        **SplitDataset.option_defaults,
+        "multi_mask": "skip",
+    }
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "AITEX": CategoryInfo("fabric", "fabric", Counts(564, 183, 1692, 0))
+    }
+    source = Source(
+        page="https://www.aitex.es/afid/",
+        download="Defect_images.7z, Mask_images.7z and NODefect_images.7z of the page",
+        licence="public, terms unverified (research)",
+        citation="silvestre2019public",
+        tree=(
+            "AITEX/\n"
+            "  Defect_images/0001_002_00.png\n"
+            "  Mask_images/0001_002_00_mask.png\n"
+            "  NODefect_images/2306881-210020u/0001_000_05.png"
+        ),
+    )
+
+    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
+        super().__init__(root, **options)
+        if self.options["multi_mask"] not in ("skip", "union"):
+            raise UsageError(f"multi_mask is 'skip' or 'union', not '{self.options['multi_mask']}'")

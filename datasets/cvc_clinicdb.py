@@ -1,0 +1,53 @@
+"""CVC-ClinicDB: colonoscopy frames, each with a polyp and its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..bench.sample import CategoryInfo, Counts, Source
+from ._layouts import LaidOutDataset, PairFolders
+from ._meta import MetaJson
+
+
+class CVCClinicDB(LaidOutDataset):
+    """CVC-ClinicDB, the official TIFFs or a PNG copy.
+
+    138 official masks have grey edges, which the paper's threshold of 0 counts as polyp; the option
+    mask_threshold=127 does not.
+    """
+
+    name = "cvc_clinicdb"
+    title = "CVC-ClinicDB"
+    domain = "medical"
+    modality = "endoscopy"
+    in_benchmark = True
+    has_image_labels = False
+    folders = ("CVC-ClinicDB", "ClinicDB", "CVC_ClinicDB")
+    layouts = (
+        PairFolders(
+            ("original", "png/original", "tif/original"),
+            ("ground truth", "png/ground truth", "tif/ground truth", "ground_truth"),
+            key="official",
+            certain=True,
+        ),
+        PairFolders(("images", "image"), ("masks", "mask")),
+        MetaJson(),
+    )
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "colon": CategoryInfo("colon", "colon", Counts(0, 612, 0, 0))
+    }
+    source = Source(
+        page="https://polyp.grand-challenge.org/CVCClinicDB/",
+        download=(
+            "https://figshare.com/articles/figure/Polyp_DataSet_zip/21221579 (PNG), "
+            "or the page's archive"
+        ),
+        licence="research and education only, no commercial use",
+        citation="bernal2015wm",
+        tree=(
+            "CVC-ClinicDB/\n"
+            "  Original/1.tif ... 612.tif       or images/1.png\n"
+            "  Ground Truth/1.tif ... 612.tif   or masks/1.png"
+        ),
+    )

@@ -1,0 +1,78 @@
+"""CVC-ColonDB: colonoscopy frames, each with a polyp and its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..bench.sample import CategoryInfo, Counts, Source
+from ._layouts import LaidOutDataset, Layout, Listing, PairFolders, few, list_images
+from ._meta import MetaJson
+
+
+@dataclass(frozen=True)
+class NumberedFrames(Layout):
+    """The release, flat: frame N.tiff (77 to 97 are N.tif), mask pN.tiff, contour cpN.tiff."""
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        stems = {image.stem.lower() for image in list_images(folder)}
+        return 2 if any(stem.isdigit() and f"p{stem}" in stems for stem in stems) else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        found = Listing()
+        files = {image.stem.lower(): image for image in list_images(folder)}
+        frames = sorted((stem for stem in files if stem.isdigit()), key=int)
+        masks = {stem[1:]: path for stem, path in files.items() if stem[0] == "p"}
+        for stem in frames:
+            if stem not in masks:
+                found.gaps.append(f"no mask for image {files[stem]}")
+                continue
+            found.samples.append(
+                dataset.sample(
+                    files[stem],
+                    1,
+                    dataset.only_category(),
+                    anomaly_type="anomaly",
+                    masks=[masks[stem]],
+                )
+            )
+        unused = [path for stem, path in masks.items() if stem not in files]
+        if unused:
+            found.faults.append(f"{len(unused)} masks have no image: {few(unused)}")
+        return found
+
+
+class CVCColonDB(LaidOutDataset):
+    """CVC-ColonDB, the official TIFFs or a PNG copy."""
+
+    name = "cvc_colondb"
+    title = "CVC-ColonDB"
+    domain = "medical"
+    modality = "endoscopy"
+    in_benchmark = True
+    has_image_labels = False
+    folders = ("CVC-ColonDB", "ColonDB", "CVC_ColonDB")
+    layouts = (NumberedFrames(), PairFolders(("images", "image"), ("masks", "mask")), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "colon": CategoryInfo("colon", "colon", Counts(0, 380, 0, 0))
+    }
+    source = Source(
+        page="http://vi.cvc.uab.es/colon-qa/cvccolondb/",
+        download=(
+            "https://figshare.com/articles/figure/Polyp_DataSet_zip/21221579 (PNG), "
+            "or the page's archive"
+        ),
+        licence="research use",
+        citation="bernal2012towards",
+        tree=(
+            "CVC-ColonDB/\n"
+            "  1.tiff ... 380.tiff and p1.tiff ... p380.tiff\n"
+            "  or images/1.png and masks/1.png"
+        ),
+    )

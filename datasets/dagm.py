@@ -1,0 +1,180 @@
+"""DAGM 2007: ten artificial textures; defects are marked by filled ellipses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..bench.errors import DataError
+from ..bench.sample import CategoryInfo, Counts, Source, Split
+from ._layouts import (
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    child,
+    find_file,
+    list_images,
+    subfolders,
+)
+from ._meta import MetaJson
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Labels.txt: image name -> name of its label image, "" for a normal image.
+
+    Lines are tab-separated, "0002 1 0002.PNG 0 0002_label.PNG"; the first line is a lone "1".
+
+    Raises:
+        DataError: the file cannot be read or a line is none of these.
+    """
+    labels: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="latin-1").splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error})") from error
+    for line in lines:
+        cells = line.split()
+        if len(cells) < 2:
+            continue
+        if len(cells) < 5 or cells[1] not in ("0", "1"):
+            raise DataError(f"{path} has the line '{line}', not '0002 1 0002.PNG 0 0002_label.PNG'")
+        labels[cells[2]] = cells[4] if cells[1] == "1" else ""
+    return labels
+
+
+def labelled_counts(folder: Path) -> dict[str, Counts]:
+    """What the Labels.txt below a folder promise for each class; no image is needed.
+
+    Raises:
+        DataError: a class has no Labels.txt.
+    """
+    counts: dict[str, Counts] = {}
+    for place in subfolders(folder).values():
+        numbers: list[int] = []
+        for split in ("test", "train"):
+            listed = _labels_file(place, split)
+            if listed is None:
+                raise DataError(f"{place}/{split} has no Label/Labels.txt")
+            flags = [label != "" for label in read_labels(listed).values()]
+            numbers += [len(flags) - sum(flags), sum(flags)]
+        counts[place.name] = Counts(*numbers)
+    return counts
+
+
+def _labels_file(folder: Path, split: str) -> Path | None:
+    labels = child(child(folder, split), "label")
+    return None if labels is None else find_file(labels, "labels.txt")
+
+
+@dataclass(frozen=True)
+class LabelledClasses(Layout):
+    """Class<N>/{Train,Test}/0001.PNG with Label/0001_label.PNG for defective images alone.
+
+    As in AnomalyCLIP an image is anomalous if it has a label image; Labels.txt, where there is
+    one, must agree and names the images that must exist.
+    """
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        known = {category.lower() for category in dataset.categories}
+        inside = [path for name, path in subfolders(folder).items() if name in known]
+        return 2 if any(child(child(path, "test"), "label") for path in inside) else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        found = Listing()
+        for name, place in subfolders(folder).items():
+            category = dataset.category_named(name)
+            if category is None:
+                found.notes.append(f"folder {place} is no class of DAGM and was left out")
+                continue
+            for split in SPLITS:
+                part = child(place, split)
+                if part is None:
+                    found.faults.append(f"{place} has no {split} folder")
+                else:
+                    self._index_part(part, category, split, dataset, found)
+        return found
+
+    def _index_part(
+        self, part: Path, category: str, split: Split, dataset: LaidOutDataset, found: Listing
+    ) -> None:
+        drawn = child(part, "label")
+        masks = {
+            mask.stem.lower().removesuffix("_label"): mask
+            for mask in (list_images(drawn) if drawn else [])
+        }
+        images = {image.stem.lower(): image for image in list_images(part)}
+        table = None if drawn is None else find_file(drawn, "labels.txt")
+        for name, label_name in (read_labels(table) if table else {}).items():
+            stem = name.rpartition(".")[0].lower()
+            if stem not in images:
+                found.gaps.append(f"{table} lists {name}, which does not exist")
+            elif label_name and stem not in masks:
+                found.gaps.append(f"no mask for image {images.pop(stem)}")
+            elif not label_name and stem in masks:
+                found.faults.append(f"{table} calls {name} normal, but {masks[stem]} exists")
+        unused = [mask for stem, mask in masks.items() if stem not in images]
+        if unused:
+            found.faults.append(f"{len(unused)} masks in {drawn} have no image, first {unused[0]}")
+        for stem, image in images.items():
+            mask = masks.get(stem)
+            found.samples.append(
+                dataset.sample(
+                    image,
+                    int(mask is not None),
+                    category,
+                    anomaly_type="good" if mask is None else "defect",
+                    split=split,
+                    masks=[] if mask is None else [mask],
+                )
+            )
+
+
+class DAGM(LaidOutDataset):
+    """DAGM 2007 as uploaded to Kaggle; the counts are those of its twenty Labels.txt."""
+
+    name = "dagm"
+    title = "DAGM"
+    domain = "industrial"
+    modality = "photography"
+    in_benchmark = True
+    folders = ("DAGM_KaggleUpload", "DAGM", "DAGM2007", "DAGM_2007")
+    layouts = (LabelledClasses(), CategoryTrees(mask_endings=("_mask", "", "_label")), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        f"Class{number}": CategoryInfo(f"Class{number}", "textured surface", Counts(*counts))
+        for number, counts in enumerate(
+            [
+                (504, 71, 496, 79),
+                (491, 84, 509, 66),
+                (491, 84, 509, 66),
+                (507, 68, 493, 82),
+                (495, 80, 505, 70),
+                (508, 67, 492, 83),
+                *[(1000, 150, 1000, 150)] * 4,
+            ],
+            start=1,
+        )
+    }
+    source = Source(
+        page="https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection",
+        download=(
+            "kaggle datasets download "
+            "mhskjelvareid/dagm-2007-competition-dataset-optical-inspection, or Zenodo 12750201"
+        ),
+        licence="publicly available, no explicit licence seen",
+        citation="wieler2007weakly",
+        tree=(
+            "DAGM_KaggleUpload/\n"
+            "  Class1/{Train,Test}/0001.PNG\n"
+            "  Class1/{Train,Test}/Label/0002_label.PNG   defective images only\n"
+            "  Class1/{Train,Test}/Label/Labels.txt"
+        ),
+    )

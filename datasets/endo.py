@@ -1,0 +1,39 @@
+"""Endo: the segmentation test set of EndoTect 2020, polyps with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ..bench.sample import CategoryInfo, Counts, Source
+from ._layouts import LaidOutDataset, PairFolders
+from ._meta import MetaJson
+
+
+class Endo(LaidOutDataset):
+    """EndoTect 2020; jpg images and png masks, paired by their stems."""
+
+    name = "endo"
+    title = "Endo"
+    domain = "medical"
+    modality = "endoscopy"
+    in_benchmark = True
+    has_image_labels = False
+    folders = (
+        "EndoTect_2020_Segmentation_Test_Dataset",
+        "Endo",
+        "EndoTect",
+        "EndoTect2020",
+        "EndoTect_2020",
+    )
+    layouts = (PairFolders(("images", "image"), ("masks", "mask")), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "colon": CategoryInfo("colon", "colon", Counts(0, 200, 0, 0))
+    }
+    source = Source(
+        page="https://endotect.com",
+        download="Google Drive file 1LNpLkv5ZlEUzr_RPN5rdOHaqk0SkZa3m, by hand",
+        licence="CC BY 4.0 (as HyperKvasir, unverified)",
+        citation="hicks2021endotect",
+        tree=("EndoTect_2020_Segmentation_Test_Dataset/\n  images/<id>.jpg\n  masks/<id>.png"),
+    )

@@ -1,0 +1,109 @@
+"""HeadCT: computed tomography slices of the head with and without a haemorrhage, without masks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..bench.errors import DataError
+from ..bench.sample import CategoryInfo, Counts, Source
+from ._layouts import (
+    CategoryTrees,
+    LabelFolders,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    child,
+    find_file,
+    list_images,
+)
+from ._meta import MetaJson
+
+
+def read_labels(path: Path) -> dict[int, int]:
+    """labels.csv: number of the image -> 1 for a haemorrhage. The header has a blank in it.
+
+    Raises:
+        DataError: the file has other columns or no numbers in them.
+    """
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+        header = [cell.strip().lower() for cell in rows[0]]
+        at = header.index("id"), header.index("hemorrhage")
+        labels = {int(row[at[0]]): int(row[at[1]]) for row in rows[1:] if row}
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path} cannot be read as columns id and hemorrhage ({error})") from error
+    if not set(labels.values()) <= {0, 1}:
+        raise DataError(f"{path} has labels other than 0 and 1")
+    return labels
+
+
+@dataclass(frozen=True)
+class NumberedSlices(Layout):
+    """The release: labels.csv beside head_ct/head_ct/000.png."""
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        labels = find_file(folder, "labels.csv")
+        if labels is None:
+            return 0
+        with labels.open("rb") as file:
+            return 2 if b"hemorrhage" in file.readline(200).lower() else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        table = find_file(folder, "labels.csv")
+        assert table is not None
+        place = folder
+        while (deeper := child(place, "head_ct")) is not None:
+            place = deeper
+        found = Listing()
+        images = {image.stem: image for image in list_images(place)}
+        by_number = {int(stem): image for stem, image in images.items() if stem.isdigit()}
+        labels = read_labels(table)
+        for number, label in labels.items():
+            image = by_number.pop(number, None)
+            if image is None:
+                found.gaps.append(f"{table} lists image {number:03d}, which is not in {place}")
+            else:
+                kind = "hemorrhage" if label else "good"
+                found.samples.append(
+                    dataset.sample(image, label, dataset.only_category(), anomaly_type=kind)
+                )
+        if by_number:
+            first = min(by_number.values())
+            found.faults.append(f"{len(by_number)} images are not in {table}, first {first}")
+        return found
+
+
+class HeadCT(LaidOutDataset):
+    """HeadCT (Kaggle, felipekitamura): the whole set is tested."""
+
+    name = "headct"
+    title = "HeadCT"
+    domain = "medical"
+    modality = "radiology (CT)"
+    in_benchmark = True
+    has_masks = False
+    folders = ("head-ct-hemorrhage", "HeadCT", "head_ct", "HeadCT_anomaly_detection")
+    layouts = (
+        NumberedSlices(),
+        CategoryTrees(),
+        LabelFolders(normal=("normal", "no", "good"), anomalous=("hemorrhage", "yes", "defect")),
+        MetaJson(),
+    )
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "brain": CategoryInfo("brain", "brain", Counts(100, 100, 0, 0))
+    }
+    source = Source(
+        page="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",
+        download="kaggle datasets download felipekitamura/head-ct-hemorrhage",
+        licence="CC0 (unverified)",
+        citation="kitamura2018head",
+        tree="head-ct-hemorrhage/\n  labels.csv\n  head_ct/head_ct/000.png ... 199.png",
+    )

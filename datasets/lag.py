@@ -1,0 +1,87 @@
+"""LAG: fundus photographs with and without suspected glaucoma, without masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..bench.errors import DataError
+from ..bench.sample import CategoryInfo, Counts, Source
+from ._layouts import (
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    SplitDataset,
+    child,
+    list_images,
+)
+from ._meta import MetaJson
+
+NORMAL = ("non_glaucoma", "non-glaucoma", "nonglaucoma")
+ANOMALOUS = ("suspicious_glaucoma", "glaucoma", "suspicious-glaucoma")
+
+
+@dataclass(frozen=True)
+class FundusFolders(Layout):
+    """The release: {non,suspicious}_glaucoma/image/NNNN.jpg.
+
+    attention_map/ holds where ophthalmologists looked: it is no mask of a lesion and is not used.
+    """
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        return 2 if child(folder, *NORMAL) and child(folder, *ANOMALOUS) else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        assert isinstance(dataset, LAG)
+        found = Listing()
+        for label, names in ((0, NORMAL), (1, ANOMALOUS)):
+            outer = child(folder, *names)
+            place = child(outer, "image", "images") or outer
+            images = list_images(place) if place else []
+            if not images:
+                raise DataError(f"LAG: folder {place} holds no image")
+            kind = "glaucoma" if label else "good"
+            part = [
+                dataset.sample(image, label, dataset.only_category(), anomaly_type=kind)
+                for image in images
+            ]
+            found.samples += part if label else dataset.divide(part)
+        return found
+
+
+class LAG(SplitDataset):
+    """LAG, part 1: a quarter of the normal images and all suspicious ones.
+
+    No conversion script is public; that the seeded quarter of `NormalSplit` was taken is an
+    inference from the count (786 of 3143), and the members depend on an order nobody recorded.
+    """
+
+    name = "lag"
+    title = "LAG"
+    domain = "medical"
+    modality = "fundus photography"
+    in_benchmark = True
+    has_masks = False
+    folders = ("LAG_database_part_1", "LAG", "LAG_database")
+    layouts = (FundusFolders(), CategoryTrees(), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "LAG": CategoryInfo("fundus", "retinal fundus", Counts(786, 1711, 2357, 0))
+    }
+    source = Source(
+        page="https://github.com/smilell/AG-CNN",
+        download="on request from the page's authors (LAG_database_part_1.rar)",
+        licence="academic use only, no re-upload",
+        citation="li2019attention",
+        tree=(
+            "LAG_database_part_1/\n"
+            "  non_glaucoma/image/0001.jpg\n"
+            "  suspicious_glaucoma/image/0002.jpg"
+        ),
+    )

@@ -1,0 +1,125 @@
+"""SDD (KolektorSDD): cracks in electrical commutators, each image cut into thirds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar
+
+from ..bench.errors import DataError
+from ..bench.images import MaskRule, read_mask
+from ..bench.sample import Box, CategoryInfo, Counts, Sample, Source
+from ._layouts import (
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    SplitDataset,
+    few,
+    list_images,
+    subfolders,
+)
+from ._meta import MetaJson
+
+
+def thirds(width: int, height: int) -> list[Box]:
+    """The three pieces of an image, top to bottom, cut at h/3 and 2h/3 rounded down."""
+    edges = [0, height // 3, height * 2 // 3, height]
+    return [Box(0, top, width, bottom) for top, bottom in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class CommutatorParts(Layout):
+    """The release: kos<NN>/Part<N>.jpg, each with Part<N>_label.bmp, all zero if it is normal.
+
+    A third is anomalous if its part of the mask is not empty. Rule of DRA's convert_SDD.py; there
+    the order of the normal thirds was the file system's, here it is that of the names.
+    """
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        items = _items(folder)
+        return (
+            2
+            if items and any(i.stem.lower().startswith("part") for i in list_images(items[0]))
+            else 0
+        )
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        assert isinstance(dataset, SDD)
+        found = Listing()
+        normals: list[Sample] = []
+        for item in _items(folder):
+            files = {path.stem.lower(): path for path in list_images(item)}
+            masks = {s.removesuffix("_label"): p for s, p in files.items() if s.endswith("_label")}
+            images = {s: p for s, p in files.items() if not s.endswith("_label")}
+            for stem, image in images.items():
+                if stem not in masks:
+                    found.gaps.append(f"no mask for image {image}")
+                    continue
+                for sample in _pieces(image, masks[stem], dataset):
+                    (found.samples if sample.label else normals).append(sample)
+            unused = [masks[stem] for stem in masks.keys() - images.keys()]
+            if unused:
+                found.faults.append(f"{len(unused)} masks have no image: {few(sorted(unused))}")
+        if not normals and not found.samples and not found.gaps:
+            raise DataError(f"{folder} holds kos folders without any Part image")
+        found.samples += dataset.divide(normals)
+        return found
+
+
+def _items(folder: Path) -> list[Path]:
+    return [path for name, path in subfolders(folder).items() if name.startswith("kos")]
+
+
+def _pieces(image: Path, mask: Path, dataset: LaidOutDataset) -> list[Sample]:
+    """The thirds of an image. Every test of a label is by > 0, whatever threshold is evaluated."""
+    drawn = read_mask(mask, MaskRule())
+    height, width = drawn.shape
+    pieces: list[Sample] = []
+    for crop in thirds(width, height):
+        bad = bool(drawn[crop.top : crop.bottom].any())
+        pieces.append(
+            dataset.sample(
+                image,
+                int(bad),
+                dataset.only_category(),
+                anomaly_type="defect" if bad else "good",
+                masks=[mask] if bad else [],
+                crop=crop,
+            )
+        )
+    return pieces
+
+
+class SDD(SplitDataset):
+    """KolektorSDD, 399 images in thirds: a quarter of the normal thirds and all anomalous ones."""
+
+    name = "sdd"
+    title = "SDD"
+    domain = "industrial"
+    modality = "photography"
+    in_benchmark = True
+    folders = ("KolektorSDD", "SDD", "KolektorSDD-boxes", "SDD_anomaly_detection", "KSDD")
+    layouts = (CommutatorParts(), CategoryTrees(), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        "SDD": CategoryInfo(
+            "electrical commutators", "electrical commutator", Counts(286, 54, 857, 0)
+        )
+    }
+    source = Source(
+        page="https://www.vicos.si/resources/kolektorsdd/",
+        download="https://go.vicos.si/kolektorsdd",
+        licence="CC BY-NC-SA 4.0",
+        citation="tabernik2020segmentation",
+        tree=(
+            "KolektorSDD/\n"
+            "  kos01/Part0.jpg ... Part7.jpg\n"
+            "  kos01/Part0_label.bmp ... Part7_label.bmp   (kos01 ... kos50)"
+        ),
+    )

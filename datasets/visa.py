@@ -1,0 +1,193 @@
+"""VisA: twelve industrial objects; its masks number the kinds of defect."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from ..bench.errors import DataError
+from ..bench.sample import CategoryInfo, Counts, Source, Split
+from ._layouts import (
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    child,
+    descend,
+    few,
+    find_file,
+    list_images,
+    subfolders,
+)
+from ._meta import MetaJson
+
+COLUMNS = ["object", "split", "label", "image", "mask"]
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """A row of 1cls.csv; `mask` is "" for a normal image."""
+
+    category: str
+    split: Split
+    label: int
+    image: str
+    mask: str
+
+
+def read_split(path: Path) -> list[SplitRow]:
+    """The rows of a VisA split file.
+
+    Raises:
+        DataError: the file is missing, has other columns, or a path in it leads out of its folder.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != COLUMNS:
+                raise DataError(f"{path} has the columns {reader.fieldnames}, not {COLUMNS}")
+            return [_row(cells, path) for cells in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({error})") from error
+
+
+def _row(cells: Mapping[str, str], path: Path) -> SplitRow:
+    split, label = cells["split"], cells["label"]
+    names = (cells["image"] or "", cells["mask"] or "")
+    if split not in ("train", "test") or label not in ("normal", "anomaly") or not names[0]:
+        raise DataError(f"{path} has the row {dict(cells)}: split or label is unknown")
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DataError(f"{path} lists '{name}', which leads out of the dataset's folder")
+    split_name: Split = "train" if split == "train" else "test"
+    return SplitRow(cells["object"], split_name, int(label == "anomaly"), *names)
+
+
+@dataclass(frozen=True)
+class SplitTable(Layout):
+    """The release: <category>/Data/{Images,Masks}, divided by split_csv/1cls.csv."""
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`: a category's Data folder, or the split file beside categories."""
+        inside = subfolders(folder)
+        known = [path for name, path in inside.items() if name in dataset.categories]
+        official = any(descend(path, "data", "images") for path in known)
+        return 2 if official else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        table = find_file(child(folder, "split_csv") or folder, "1cls.csv")
+        if table is None:
+            raise DataError(
+                f"VisA in {folder} has no split_csv/1cls.csv, which says what is tested: it is in "
+                f"the archive and in {dataset.source.page}"
+            )
+        found = Listing()
+        files = _Files(folder)
+        absent: dict[str, None] = {}
+        for row in read_split(table):
+            category = dataset.category_named(row.category)
+            if category is None:
+                raise DataError(f"{table} lists the object '{row.category}', which VisA has not")
+            if not files.has_category(row.category):
+                absent[category] = None
+                continue
+            image = files.find(row.image)
+            mask = files.find(row.mask) if row.mask else None
+            if image is None:
+                found.gaps.append(f"{table.name} lists {row.image}, which does not exist")
+            elif row.label == 1 and mask is None:
+                found.gaps.append(f"no mask for image {image}")
+            else:
+                found.samples.append(
+                    dataset.sample(
+                        image,
+                        row.label,
+                        category,
+                        anomaly_type="anomaly" if row.label else "good",
+                        split=row.split,
+                        masks=[] if mask is None else [mask],
+                    )
+                )
+        if absent:
+            found.notes.append(f"categories without a folder: {few(absent, 12)}")
+        return found
+
+
+class _Files:
+    """Finds files by the paths of a table; each folder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._categories = subfolders(root)
+        self._listed: dict[str, Mapping[str, Path]] = {}
+
+    def has_category(self, name: str) -> bool:
+        return name.lower() in self._categories
+
+    def find(self, name: str) -> Path | None:
+        """The file, any case; with another suffix where a copy was converted."""
+        parent, _, last = name.rpartition("/")
+        if parent not in self._listed:
+            place = descend(self._root, *parent.lower().split("/"))
+            self._listed[parent] = _by_name_and_stem(list_images(place) if place else [])
+        known = self._listed[parent]
+        return known.get(last.lower()) or known.get(last.lower().rpartition(".")[0])
+
+
+def _by_name_and_stem(images: Sequence[Path]) -> Mapping[str, Path]:
+    return {image.stem.lower(): image for image in images} | {
+        image.name.lower(): image for image in images
+    }
+
+
+class VisA(LaidOutDataset):
+    """VisA, in its release or converted (VisA_pytorch/1cls).
+
+    Official masks hold the numbers 1..9 of the kinds of defect, so only the threshold 0 fits them.
+    """
+
+    name = "visa"
+    title = "VisA"
+    domain = "industrial"
+    modality = "photography"
+    in_benchmark = True
+    folders = ("VisA_20220922", "VisA", "VisA_pytorch", "visa_pytorch")
+    layouts = (SplitTable(), CategoryTrees(mask_endings=("", "_mask")), MetaJson())
+    categories: ClassVar[Mapping[str, CategoryInfo]] = {
+        category: CategoryInfo(category, readable, Counts(normal, 100, train, 0))
+        for category, (readable, normal, train) in {
+            "candle": ("candle", 100, 900),
+            "capsules": ("capsules", 60, 542),
+            "cashew": ("cashew", 50, 450),
+            "chewinggum": ("chewing gum", 50, 453),
+            "fryum": ("fryum", 50, 450),
+            "macaroni1": ("macaroni", 100, 900),
+            "macaroni2": ("macaroni", 100, 900),
+            "pcb1": ("printed circuit board", 100, 904),
+            "pcb2": ("printed circuit board", 100, 901),
+            "pcb3": ("printed circuit board", 101, 905),
+            "pcb4": ("printed circuit board", 101, 904),
+            "pipe_fryum": ("pipe fryum", 50, 450),
+        }.items()
+    }
+    source = Source(
+        page="https://github.com/amazon-science/spot-diff",
+        download=(
+            "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar "
+            "(no folder of its own: extract it into one)"
+        ),
+        licence="CC BY 4.0",
+        citation="zou2022spot",
+        tree=(
+            "VisA_20220922/\n"
+            "  split_csv/1cls.csv\n"
+            "  <category>/Data/Images/{Normal,Anomaly}/000.JPG\n"
+            "  <category>/Data/Masks/Anomaly/000.png"
+        ),
+    )
