@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
+import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +27,7 @@ from .errors import ZsadError
 if TYPE_CHECKING:
     import pandas as pd
 
+LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 CELLS = "cells"
 METRICS = (
@@ -36,6 +40,18 @@ METRICS = (
     "pixel_pro",
     "pixel_pro_official200",
 )
+FRAME_COLUMNS = (
+    "method",
+    "title",
+    "variant",
+    "options",
+    "dataset",
+    "category",
+    "seed",
+    "metric",
+    "value",
+    "reason",
+)
 PACKAGES = ("zsad", "torch", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pillow")
 
 
@@ -43,9 +59,12 @@ class RecordError(ZsadError):
     """A record or a run directory is missing, broken, or of an unknown schema."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
-    """What one record is about. `options` holds only what differs from the variant's defaults."""
+    """What one record is about. `options` holds only what differs from the variant's defaults.
+
+    Cells are equal when their JSON forms are: an option written as a tuple is read as a list.
+    """
 
     method: str
     variant: str
@@ -54,19 +73,45 @@ class Cell:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def options_text(self) -> str:
+        """The options as JSON text with sorted names; "" without options."""
+        return json.dumps(dict(self.options), sort_keys=True, default=str) if self.options else ""
+
+    @property
     def key(self) -> str:
         """A file name that is the cell's identity; never leaves the run directory."""
         parts = [self.method, self.variant, self.dataset, f"seed{self.seed}"]
         if self.options:
-            text = json.dumps(dict(self.options), sort_keys=True, default=str)
-            parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
-        name = "--".join(parts)
-        return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+            parts.append(hashlib.sha256(self.options_text.encode()).hexdigest()[:8])
+        return file_name("--".join(parts))
+
+    def _identity(self) -> tuple[str, str, str, int, str]:
+        return (self.method, self.variant, self.dataset, self.seed, self.options_text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+
+def file_name(text: str) -> str:
+    """A text as a file name: letters, digits, - and _; different texts keep different names."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in text)
+    if name == text:
+        return name
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Per-image results of a category, in the order of its samples."""
+    """Per-image results of a category, in the order of its samples.
+
+    Attributes:
+        names: the images' names below the dataset's root.
+        labels: 0 normal, 1 anomalous.
+        scores: anomaly scores, greater is more anomalous; None from a method without them.
+    """
 
     names: list[str]
     labels: list[int]
@@ -113,7 +158,8 @@ class Record:
             sha256, image and map size, resize and mask rule, sigma, temperature, auxiliary set and
             split, epochs, metric version, dataset fingerprint, ...).
         provenance: how it came about (package versions, device, commit, start).
-        timing: seconds_train, seconds_predict, ms_per_image, images_per_second, peak_memory_mb.
+        timing: images, seconds_forward, seconds_predict, ms_per_image, peak_memory_mb, and of
+            methods that were fitted here what the fitting took.
         published_parameters, effective_parameters: of the method.
     """
 
@@ -133,7 +179,7 @@ class Record:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to a temporary name, then rename: the file is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, allow_nan=False)
@@ -142,6 +188,28 @@ def write_json(path: Path, value: Any) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read strict JSON: NaN, Infinity and numbers too large for a float are refused.
+
+    Raises:
+        OSError, ValueError, RecursionError: the file is missing, no JSON, or nested too deeply.
+    """
+    return json.loads(
+        path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite_float
+    )
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large")
+    return value
 
 
 def write_record(run: Path, record: Record) -> Path:
@@ -154,40 +222,216 @@ def write_record(run: Path, record: Record) -> Path:
 def read_record(path: Path) -> Record:
     """Read one record.
 
+    Fields that this version does not know are ignored and logged; optional ones that are missing
+    take their defaults, so that records of a later or an earlier minor version are read.
+
     Raises:
-        RecordError: missing, no JSON, lacking a field, or of a newer schema; names the file.
+        RecordError: missing, no JSON, lacking a field, a field of a wrong kind, or of a newer
+            schema; names the file.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise TypeError("not an object")
-        if int(raw.get("schema", 0)) > SCHEMA_VERSION:
+        raw = read_json(path)
+        if isinstance(raw, dict) and _whole(raw.get("schema", 1)) > SCHEMA_VERSION:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
         return _record(raw)
     except RecordError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecordError(
             f"{path} is no readable record ({error}): delete it and run again"
         ) from error
 
 
-def _record(raw: dict[str, Any]) -> Record:
-    cell = Cell(**raw.pop("cell"))
-    if raw["status"] not in ("ok", "error"):
-        raise ValueError(f"status '{raw['status']}'")
-    categories = []
-    for item in raw.pop("categories", []):
-        images = item.pop("images", None)
-        scores = None if images is None else ImageScores(**images)
-        categories.append(CategoryResult(**item, images=scores))
-    error = raw.pop("error", None)
-    return Record(
-        cell=cell,
-        categories=categories,
-        error=None if error is None else ErrorInfo(**error),
-        **raw,
+# A converter checks one field's JSON value and gives what the dataclass holds.
+_Converter = Callable[[Any], Any]
+
+
+def category_from_json(raw: Any) -> CategoryResult:
+    """A category's result from its plain form.
+
+    Raises:
+        TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
+    """
+    result: CategoryResult = _build(
+        CategoryResult,
+        raw,
+        category=_text,
+        class_name=_text,
+        n_normal=_count,
+        n_anomalous=_count,
+        metrics=_mapping_of(_fraction),
+        undefined=_mapping_of(_text),
+        images=_optional(_images),
+        curves=_mapping_of(_mapping_of(_list_of(_number))),
+        regions_lost=_count,
     )
+    return result
+
+
+def _record(raw: Any) -> Record:
+    record: Record = _build(
+        Record,
+        raw,
+        cell=_cell,
+        status=_status,
+        title=_text,
+        categories=_list_of(category_from_json),
+        protocol=_mapping_of(_anything),
+        provenance=_mapping_of(_anything),
+        timing=_mapping_of(_number),
+        published_parameters=_optional(_count),
+        effective_parameters=_optional(_count),
+        error=_optional(_error),
+        schema=_schema,
+    )
+    if (record.status == "error") != (record.error is not None):
+        raise ValueError(f"status '{record.status}' does not fit the field 'error'")
+    names = [result.category for result in record.categories]
+    if len(set(names)) != len(names):
+        raise ValueError("categories: a category occurs twice")
+    return record
+
+
+def _cell(raw: Any) -> Cell:
+    cell: Cell = _build(
+        Cell,
+        raw,
+        method=_text,
+        variant=_text,
+        dataset=_text,
+        seed=_whole,
+        options=_mapping_of(_anything),
+    )
+    return cell
+
+
+def _images(raw: Any) -> ImageScores:
+    images: ImageScores = _build(
+        ImageScores,
+        raw,
+        names=_list_of(_text),
+        labels=_list_of(_label),
+        scores=_optional(_list_of(_number)),
+    )
+    sizes = {len(part) for part in (images.names, images.labels, images.scores) if part is not None}
+    if len(sizes) > 1:
+        raise ValueError("names, labels and scores differ in length")
+    return images
+
+
+def _error(raw: Any) -> ErrorInfo:
+    info: ErrorInfo = _build(ErrorInfo, raw, type=_text, message=_text, traceback=_text)
+    return info
+
+
+def _build(cls: Callable[..., Any], raw: Any, **converters: _Converter) -> Any:
+    """An object from a JSON object: known fields are checked, unknown ones ignored and logged."""
+    if not isinstance(raw, dict):
+        raise TypeError("not a JSON object")
+    values = {}
+    for name, value in raw.items():
+        if name not in converters:
+            LOG.info("field '%s' is unknown and ignored: written by a later version?", name)
+            continue
+        try:
+            values[name] = converters[name](value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
+    try:
+        return cls(**values)
+    except TypeError as error:  # lacks an argument without a default
+        needed = [
+            f.name
+            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+            if f.name not in values
+            and f.default is dataclasses.MISSING
+            and f.default_factory is dataclasses.MISSING
+        ]
+        raise ValueError(f"lacks the field '{needed[0]}'") from error
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"not a text but {_shown(value)}")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"not a whole number but {_shown(value)}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if _whole(value) < 0:
+        raise ValueError(f"negative: {value}")
+    return int(value)
+
+
+def _label(value: Any) -> int:
+    if _whole(value) not in (0, 1):
+        raise ValueError(f"neither 0 nor 1: {_shown(value)}")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"not a number but {_shown(value)}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("too large a number") from error
+
+
+def _fraction(value: Any) -> float:
+    number = _number(value)
+    if not -1e-9 <= number <= 1 + 1e-9:
+        raise ValueError(f"{number} is outside [0, 1]")
+    return number
+
+
+def _status(value: Any) -> str:
+    if value not in ("ok", "error"):
+        raise ValueError(f"neither 'ok' nor 'error': {_shown(value)}")
+    return str(value)
+
+
+def _schema(value: Any) -> int:
+    if not 1 <= _whole(value) <= SCHEMA_VERSION:
+        raise ValueError(f"no schema {value} exists")
+    return int(value)
+
+
+def _optional(convert: _Converter) -> _Converter:
+    return lambda value: None if value is None else convert(value)
+
+
+def _list_of(convert: _Converter) -> _Converter:
+    def converted(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise TypeError(f"not a list but {_shown(value)}")
+        return [convert(item) for item in value]
+
+    return converted
+
+
+def _mapping_of(convert: _Converter) -> _Converter:
+    def converted(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise TypeError(f"not a JSON object but {_shown(value)}")
+        return {name: convert(item) for name, item in value.items()}
+
+    return converted
+
+
+def _shown(value: Any) -> str:
+    """A value as a message may show it: short."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def read_records(run: Path | str) -> list[Record]:
@@ -199,7 +443,16 @@ def read_records(run: Path | str) -> list[Record]:
     folder = Path(run) / CELLS
     if not folder.is_dir():
         raise RecordError(f"{run} is no run directory: it has no folder '{CELLS}'")
-    return [read_record(path) for path in sorted(folder.glob("*.json"))]
+    records = []
+    for path in sorted(folder.glob("[!.]*.json")):
+        record = read_record(path)
+        if record.cell.key != path.stem:
+            raise RecordError(
+                f"{path} is named otherwise than its cell ({record.cell.key}.json): "
+                "rename it, or delete it and run again"
+            )
+        records.append(record)
+    return records
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -210,33 +463,28 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = []
-    for record in records:
-        cell = record.cell
-        options = json.dumps(dict(cell.options), sort_keys=True) if cell.options else ""
-        for result in record.categories:
-            for metric in METRICS:
-                rows.append(
-                    {
-                        "method": cell.method,
-                        "title": record.title,
-                        "variant": cell.variant,
-                        "options": options,
-                        "dataset": cell.dataset,
-                        "category": result.category,
-                        "seed": cell.seed,
-                        "metric": metric,
-                        "value": result.metrics.get(metric, float("nan")),
-                        "reason": result.undefined.get(metric, ""),
-                    }
-                )
-    columns = ["method", "title", "variant", "options", "dataset", "category", "seed", "metric", "value", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+    rows = [
+        (
+            record.cell.method,
+            record.title,
+            record.cell.variant,
+            record.cell.options_text,
+            record.cell.dataset,
+            result.category,
+            record.cell.seed,
+            metric,
+            result.metrics.get(metric, float("nan")),
+            result.undefined.get(metric, ""),
+        )
+        for record in records
+        for result in record.categories
+        for metric in METRICS
+    ]
+    return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
 
 
 def load_run(path: Path | str) -> pd.DataFrame:
-    """A run directory as a tidy DataFrame, one row per (method, variant, dataset, category, seed,
-    metric); cells that failed have no rows.
+    """A run directory as a tidy DataFrame; see `to_frame`. Cells that failed have no rows.
 
     Raises:
         RecordError: the directory is no run, or a record is broken.
@@ -258,20 +506,19 @@ def environment() -> Mapping[str, str]:
 
 
 def _git_commit() -> str:
-    """The commit of the checkout this file lies in, "+changes" if dirty, "" outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The commit of the checkout this file belongs to, "+changes" if dirty, "" outside of one."""
+    own = Path(__file__).resolve()
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-        state = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "-uno"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        _git(own.parent, "ls-files", "--error-unmatch", own.name)  # not a checkout around the venv
+        commit = _git(own.parent, "rev-parse", "HEAD")
+        state = _git(own.parent, "status", "--porcelain", "-uno")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    if commit.returncode:
-        return ""
-    return commit.stdout.strip() + ("+changes" if state.stdout.strip() else "")
+    return commit + ("+changes" if state else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=5, check=True
+    ).stdout.strip()
