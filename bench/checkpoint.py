@@ -90,7 +90,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(save(contiguous, metadata=header))
+        with temporary.open("wb") as file:
+            file.write(save(contiguous, metadata=header))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

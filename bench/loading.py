@@ -1,0 +1,186 @@
+"""From samples on disk to batches of tensors, in order, read by worker processes if asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from .errors import DataError, ZsadError
+from .images import resize_mask
+from .preprocess import Preprocess
+from .sample import Dataset, Sample
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as tensors, in the order that was asked for.
+
+    Attributes:
+        images: [B, 3, S, S] float32, normalised.
+        labels: [B] int64, 0 normal, 1 anomalous.
+        masks: [B, M, M] bool, True = anomalous ([B, H, W] where the dataset's rule resizes
+            nothing); None where the samples have no pixel-level truth.
+        class_names: B words for the prompts.
+        names: B identities of the samples, for records.
+        regions_lost: mask regions of the whole batch that vanished when masks were resized.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    class_names: list[str]
+    names: list[str]
+    regions_lost: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; the DataLoader calls this by its name."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return replace(self, images=self.images.pin_memory(), masks=masks)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One sample, read: image [3, S, S], mask [M, M] or None."""
+
+    image: Tensor
+    label: int
+    mask: Tensor | None
+    class_name: str
+    name: str
+    regions_lost: int
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error on its way out of a worker; raised there, it would come with torch's traceback."""
+
+    message: str
+
+
+class _Reader(TorchDataset[_Item | _Failure]):
+    def __init__(
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        preprocess: Preprocess,
+        map_size: int,
+        with_masks: bool,
+    ) -> None:
+        self.dataset, self.samples = dataset, samples
+        self.preprocess, self.map_size, self.with_masks = preprocess, map_size, with_masks
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> _Item | _Failure:
+        sample = self.samples[index]
+        try:
+            reading = self.dataset.read(sample)
+            mask, lost = None, 0
+            if self.with_masks and reading.mask is not None:
+                resized, lost = resize_mask(reading.mask, self.map_size, self.dataset.mask_rule)
+                mask = torch.from_numpy(np.array(resized, dtype=bool))
+            image = self.preprocess(reading.image)
+        except ZsadError as error:
+            return _Failure(str(error))
+        except OSError as error:
+            return _Failure(f"image {sample.image_path} cannot be read ({error})")
+        name = sample.name(self.dataset.root)
+        return _Item(image, sample.label, mask, sample.class_name, name, lost)
+
+
+def load_batches(
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    map_size: int,
+    batch_size: int = 8,
+    workers: int = 0,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """Read samples in their order, as batches; the last one may be smaller.
+
+    The batches are the same for every number of workers.
+
+    Args:
+        dataset: reads the samples; its mask rule says how masks are resized.
+        samples: what to read, in the order in which it is wanted.
+        preprocess: from the image to the backbone's input.
+        map_size: side of the masks, which is that of the anomaly maps they are compared with.
+        batch_size: images in a batch.
+        workers: processes that read ahead; 0 reads in this one.
+        pin: put the tensors into page-locked memory, for a GPU to fetch.
+
+    Raises:
+        DataError: an image or a mask is missing or broken (the message names the file), or the
+            mask rule is "none" and the images of a batch differ in size.
+    """
+    with_masks = dataset.has_masks and not _lacks_masks(dataset, samples)
+    loader: DataLoader[Any] = DataLoader(
+        _Reader(dataset, samples, preprocess, map_size, with_masks),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin,
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, _Failure):
+                raise DataError(batch.message)
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that reads images of {dataset.name} died ({error}): read with workers=0, "
+            "or give the processes more memory"
+        ) from error
+
+
+def _lacks_masks(dataset: Dataset, samples: Sequence[Sample]) -> bool:
+    """Whether anomalous samples come without masks, so that pixels have no full truth."""
+    anomalous = [sample for sample in samples if sample.label == 1]
+    lacking = [sample for sample in anomalous if not sample.mask_paths]
+    if lacking and len(lacking) < len(anomalous):
+        LOG.warning(
+            "%d of %d anomalous images of %s have no mask (%s is one): masks are left out",
+            len(lacking),
+            len(anomalous),
+            dataset.name,
+            lacking[0].image_path,
+        )
+    return bool(lacking)
+
+
+def _collate(items: Sequence[_Item | _Failure]) -> Batch | _Failure:
+    """A batch, or the first failure among its items."""
+    good = [item for item in items if isinstance(item, _Item)]
+    if len(good) < len(items):
+        return next(item for item in items if isinstance(item, _Failure))
+    masks = [item.mask for item in good if item.mask is not None]
+    if len({mask.shape for mask in masks}) > 1:
+        return _Failure(
+            "masks that are not resized (mask_resize=none) need images of one size in a batch: "
+            "use batch size 1"
+        )
+    return Batch(
+        images=torch.stack([item.image for item in good]),
+        labels=torch.tensor([item.label for item in good]),
+        masks=torch.stack(masks) if len(masks) == len(good) else None,
+        class_names=[item.class_name for item in good],
+        names=[item.name for item in good],
+        regions_lost=sum(item.regions_lost for item in good),
+    )
