@@ -27,6 +27,10 @@ MAX_FOLDERS = 20_000
 """A search for a dataset's folder gives up after so many: the data root is not a whole disk."""
 
 
+class LayoutError(DataError):
+    """A folder that should be a dataset's is in none of the layouts that are known."""
+
+
 class Box(NamedTuple):
     """A piece of an image in pixels; right and bottom are exclusive."""
 
@@ -283,12 +287,23 @@ class Dataset(ABC):
         return info.official_name if which == "official" else info.readable_name
 
     def fingerprint(self, split: Split = "test") -> str:
-        """sha256 over names, labels and file sizes of a split: equal lists have equal prints."""
+        """sha256 over names, labels and file sizes of a split: equal lists have equal prints.
+
+        Raises:
+            DataError: as `samples`, or a listed file is a link to nowhere.
+        """
         digest = hashlib.sha256()
         for sample in self.samples(split):
-            sizes = [p.stat().st_size for p in (sample.image_path, *sample.mask_paths)]
+            sizes = [_size_of(path) for path in (sample.image_path, *sample.mask_paths)]
             digest.update(f"{sample.name(self.root)}\t{sample.label}\t{sizes}\n".encode())
         return digest.hexdigest()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"file {path} cannot be reached ({error.strerror})") from error
 
 
 def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False) -> Path:
@@ -303,6 +318,7 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
         by_name: do not take a folder by its shape alone (images/ and masks/ may be anybody's).
 
     Raises:
+        LayoutError: a folder bears the name and holds something else.
         DataError: nothing fits; the message names the folder, the names looked for and the tree.
     """
     root = Path(data_root).expanduser()
@@ -330,7 +346,7 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
     tree = f"; expected is\n{dataset.source.tree}" if dataset.source.tree else ""
     if named or _plain(root.resolve().name) in wanted:
         place = named[0] if named else root
-        raise DataError(f"{place} is not {dataset.title} in a layout that is known{tree}")
+        raise LayoutError(f"{place} is not {dataset.title} in a layout that is known{tree}")
     names = ", ".join(dataset.folders or (dataset.name,))
     raise DataError(
         f"{dataset.title} is not below {root}: put it there in a folder named like one of "
@@ -356,11 +372,19 @@ def _folders_below(root: Path, depth: int) -> Iterator[Path]:
         level = below
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _folders_in(parent: Path) -> list[Path]:
     try:
         with os.scandir(parent) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-    except OSError:  # unreadable, or a link to itself
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and is_folder(e))
+    except OSError:
         return []
     return [parent / name for name in names]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ..bench.errors import DataError, UsageError, unknown_name
-from ..bench.sample import Box, Dataset, Sample, Split, locate
+from ..bench.sample import Box, Dataset, LayoutError, Sample, Split, is_folder, locate
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def list_images(folder: Path) -> list[Path]:
                 for e in entries
                 if not e.name.startswith(".")
                 and os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (speed)
-                and not e.is_dir()
+                and not is_folder(e)
             ]
     except OSError as error:
         raise DataError(f"folder {folder} cannot be listed ({error})") from error
@@ -47,7 +47,7 @@ def subfolders(folder: Path | None) -> dict[str, Path]:
         return {}
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and is_folder(e))
     except OSError:
         return {}
     return {name.lower(): folder / name for name in names}
@@ -73,7 +73,7 @@ def find_file(folder: Path, *names: str) -> Path | None:
     """The first file of a folder that bears one of the lower-case names, in any case."""
     try:
         with os.scandir(folder) as entries:
-            found = {e.name.lower(): e.name for e in entries if not e.is_dir()}
+            found = {e.name.lower(): e.name for e in entries if not is_folder(e)}
     except OSError:
         return None
     return next((folder / found[name] for name in names if name in found), None)
@@ -257,7 +257,7 @@ class LaidOutDataset(Dataset):
         sureness, _, layout = min(fitting, key=lambda entry: entry[:2])
         if sureness == 0:
             known = wanted or ", ".join(layout.key for layout in self.layouts)
-            raise DataError(
+            raise LayoutError(
                 f"{self.root} is not {self.title} in a layout that is known ({known}); "
                 f"expected is\n{self.source.tree}"
             )

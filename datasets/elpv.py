@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,8 +12,6 @@ from ..bench.errors import DataError
 from ..bench.sample import CategoryInfo, Counts, Sample, Source
 from ._layouts import CategoryTrees, LaidOutDataset, Layout, Listing, SplitDataset, find_file
 from ._meta import MetaJson
-
-logger = logging.getLogger(__name__)
 
 
 class Grade(NamedTuple):
@@ -117,9 +114,12 @@ class ELPV(SplitDataset):
             packaged = packaged_folder()
             if packaged is None or (root is not None and not Path(root).expanduser().is_dir()):
                 raise
-            if root is not None:
-                logger.warning("ELPV is not below %s: taken from the package elpv-dataset", root)
             return packaged
+
+    def notes(self) -> list[str]:
+        """Says so where the images are the package's."""
+        mine = self.root == packaged_folder()
+        return [*super().notes(), *(["from the package elpv-dataset"] if mine else [])]
 
 
 def packaged_folder() -> Path | None:

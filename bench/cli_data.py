@@ -1,0 +1,191 @@
+"""`zsad data`: what is on disk, where it comes from, what it looks like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import UsageError
+
+app = typer.Typer(
+    help="Check datasets on disk, say where they come from, show them.",
+    no_args_is_help=True,
+)
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the datasets' folders, or one dataset's own.", envvar="ZSAD_DATA"
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="An option of the dataset as name=value; repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
+    ] = None,
+    data_root: DataRoot = None,
+    open_files: Annotated[
+        bool, typer.Option("--open-files", help="Decode every image and mask.")
+    ] = False,
+    option: Options = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is usable, missing and wrong; exit code 1 when something is wrong."""
+    from . import datacheck
+
+    wanted = names or ["all"]
+    every = "all" in [name.lower() for name in wanted]
+    checks = datacheck.check_all(
+        wanted,
+        data_root,
+        open_files,
+        parse_options(option),
+        lambda name: typer.echo(f"opening {name}", err=True) if open_files else None,
+    )
+    if as_json:
+        typer.echo(json.dumps([entry.to_json() for entry in checks], indent=2))
+    else:
+        typer.echo(datacheck.table(checks))
+        for entry in checks:
+            if len(entry.categories) > 1 and (not every or entry.problems):
+                typer.echo(f"\n{datacheck.category_table(entry)}")
+        for entry in checks:
+            _echo_details(entry, every)
+    if datacheck.is_wrong(checks, every):
+        raise typer.Exit(1)
+
+
+def _echo_details(entry: Any, every: bool) -> None:
+    """Problems, notes and fingerprint of one dataset; of what is missing only if it was named."""
+    if entry.status == "missing" and every:
+        return
+    lines = [f"  wrong: {problem}" for problem in entry.problems[:20]]
+    if len(entry.problems) > 20:
+        lines.append(f"  wrong: {len(entry.problems) - 20} more, see --json")
+    lines += [f"  note: {note}" for note in entry.notes]
+    if entry.opened is not None:
+        lines.append(
+            f"  opened {entry.opened} samples; resizing loses {entry.regions_lost} regions"
+        )
+    if entry.fingerprint:
+        lines.append(f"  test files {entry.fingerprint[:16]}")
+    typer.echo("\n".join([f"\n{entry.title}", *lines]))
+
+
+@app.command()
+def sources(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print where datasets come from, their licence and the folders that are expected."""
+    from dataclasses import asdict
+
+    from .datacheck import benchmark_names
+    from .registry import dataset_class
+
+    wanted = names or ["all"]
+    chosen = benchmark_names() if "all" in wanted else wanted
+    classes = [dataset_class(name) for name in chosen]
+    if as_json:
+        facts = [{"name": c.name, "title": c.title, **asdict(c.source)} for c in classes]
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for found in classes:
+        source = found.source
+        lines = [
+            f"{found.title} ({found.name.replace('_', '-')}), {found.domain}, {found.modality}",
+            f"  page      {source.page}",
+            f"  download  {source.download}",
+            f"  licence   {source.licence}",
+            f"  cite      {source.citation}",
+            f"  folders   {', '.join(found.folders)}",
+            *(f"  | {line}" for line in source.tree.splitlines()),
+        ]
+        typer.echo("\n".join(lines) + "\n")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    data_root: DataRoot = None,
+    out: Annotated[Path | None, typer.Option(help="PNG to write; NAME.png by default.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
+    split: Annotated[str, typer.Option(help="test or train")] = "test",
+    option: Options = None,
+) -> None:
+    """Write a contact sheet with mask outlines."""
+    from .contact_sheet import choose, contact_sheet, save
+    from .errors import DataError
+    from .registry import load_dataset
+
+    if split not in ("test", "train"):
+        raise UsageError(f"a split is 'train' or 'test', not '{split}'")
+    dataset = load_dataset(name, data_root, **parse_options(option))
+    samples = dataset.samples("test" if split == "test" else "train")
+    if not samples:
+        raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
+    path = out or Path(f"{dataset.name}.png")
+    save(contact_sheet(dataset, choose(samples, count), columns), path)
+    typer.echo(f"{path}: {min(count, len(samples))} of {len(samples)} {split} samples")
+
+
+@app.command()
+def meta(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; meta.json in the dataset's folder.")
+    ] = None,
+    cut: Annotated[
+        Path | None,
+        typer.Option(help="Folder below the dataset's for pieces of images (SDD, AITEX)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    option: Options = None,
+) -> None:
+    """Write the released codes' meta.json, so that they read the same samples."""
+    from .meta import meta_of
+    from .registry import load_dataset
+
+    dataset = load_dataset(name, data_root, **parse_options(option))
+    path = out or dataset.root / "meta.json"
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")
+    content = meta_of(dataset, cut)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
+    typer.echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Options "name=value" as JSON values where they are such, else as text.
+
+    >>> parse_options(["mask_threshold=127", "missing=skip"])
+    {'mask_threshold': 127, 'missing': 'skip'}
+
+    Raises:
+        UsageError: a pair has no "=".
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"an option of a dataset is name=value, not '{pair}'")
+        try:
+            options[key.strip().replace("-", "_")] = json.loads(text)
+        except ValueError:
+            options[key.strip().replace("-", "_")] = text
+    return options
