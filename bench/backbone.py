@@ -430,7 +430,8 @@ class Backbone:
             last = self.text.ln_final(x[torch.arange(len(x), device=x.device), ends])
             projection = self.text.text_projection
             features = projection(last) if isinstance(projection, nn.Module) else last @ projection
-        return features.float()
+        result: Tensor = features.float()
+        return result
 
     # -- one block ----------------------------------------------------------------------------
 
@@ -465,7 +466,8 @@ class Backbone:
             hidden = hidden * torch.sigmoid(1.702 * hidden)
         else:
             hidden = F.gelu(hidden)
-        return x + block.ls_2(block.mlp.c_proj(hidden))
+        result: Tensor = x + block.ls_2(block.mlp.c_proj(hidden))
+        return result
 
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

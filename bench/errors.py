@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+NAMES_SHOWN = 32
+
 
 class ZsadError(Exception):
     """Something outside the program is wrong: data, weights or a file. The command exits with 1."""
@@ -26,6 +28,10 @@ class ContractError(ZsadError):
     """A method or a dataset broke its contract: a wrong shape, a NaN, an undeclared need."""
 
 
+class Stopped(ZsadError):
+    """The user asked the work to stop; what was finished is kept."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that does not exist, with the nearest ones that do.
 
@@ -37,4 +43,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return UsageError(f"unknown {kind} '{name}': {hint}known are {', '.join(names) or 'none'}")
+    shown = ", ".join(names[:NAMES_SHOWN]) or "none"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return UsageError(f"unknown {kind} '{name}': {hint}known are {shown}{more}")

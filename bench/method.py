@@ -177,6 +177,10 @@ class Method(nn.Module, ABC):
             "temperature": getattr(self.options, "temperature", None),
         }
 
+    def parameter_counts(self) -> tuple[int, int]:
+        """(published, effective): the paper's count, and what learns here, for this backbone."""
+        return self.published_parameters, sum(p.numel() for p in self.parameters())
+
     @abstractmethod
     def predict(self, query: Query) -> Prediction:
         """Score a batch; called under `torch.no_grad`."""
@@ -285,10 +289,6 @@ class TrainableMethod(Method):
                 parameter.copy_(state[name])
         return LoadReport(tuple(own), tuple(name for name in state if name not in own))
 
-    def parameter_counts(self) -> tuple[int, int]:
-        """(published, effective): the paper's count, and the tensors that receive a gradient."""
-        return self.published_parameters, sum(p.numel() for p in self.parameters())
-
 
 def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str, Any]) -> Options:
     """The options of a variant with some of them replaced.
@@ -305,3 +305,23 @@ def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str,
         if name not in known:
             raise unknown_name(f"option of method {cls.title}", name, known)
     return dataclasses.replace(options, **overrides)
+
+
+def build(
+    cls: type[Method],
+    backbone: Backbone,
+    variant: str | None = None,
+    seed: int = 111,
+    **options: Any,
+) -> Method:
+    """A method from its class, with seeded initial values, on the backbone's device.
+
+    Raises:
+        UsageError: unknown variant or option.
+    """
+    chosen = make_options(cls, variant, options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method = cls(backbone, chosen)
+    method.variant = variant or cls.default_variant
+    return method.to(backbone.device).eval()

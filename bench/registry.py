@@ -151,18 +151,12 @@ def create(
         UsageError: unknown name, variant or option.
         WeightsError: the checkpoint is missing, broken or does not fit.
     """
-    import torch
-
     from .checkpoint import read_payload
-    from .method import TrainableMethod, make_options
+    from .method import TrainableMethod, build
 
-    entry, cls = resolve("method", name), method_class(name)
-    chosen = make_options(cls, variant, options)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        method = cls(backbone, chosen)
-    method.name, method.variant = entry.name, variant or cls.default_variant
-    method.to(backbone.device).eval()
+    entry = resolve("method", name)
+    method = build(method_class(name), backbone, variant, seed, **options)
+    method.name = entry.name
     if checkpoint is not None:
         if not isinstance(method, TrainableMethod):
             raise UsageError(f"method '{entry.name}' learns nothing, so it takes no checkpoint")

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import open_clip
 import torch
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from huggingface_hub import try_to_load_from_cache
+from open_clip.pretrained import (
+    download_pretrained_from_hf,
+    download_pretrained_from_url,
+    get_pretrained_cfg,
+)
 from torch import Tensor
 
 from .backbone import PRECISIONS, Backbone, Precision
@@ -23,9 +32,7 @@ RANDOM = "random"
 RANDOM_SEED = 0
 TINY = Path(__file__).parent / "tiny"
 OPENAI_EXTRA = ("input_resolution", "context_length", "vocab_size")  # not weights
-OPENAI_SHA256 = {
-    "ViT-L-14-336px.pt": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
-}
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def weights_folder() -> Path:
@@ -71,17 +78,16 @@ def load_backbone(
         raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
     if str(tag) == "openai":
         settings = {**settings, "quick_gelu": True}
-    model = _build(settings)
-    if str(tag) == RANDOM:
-        sha256 = f"{RANDOM}-{RANDOM_SEED}"
-    else:
+    path = None
+    if str(tag) != RANDOM:
         path = Path(tag) if Path(tag).is_file() else _fetch(label, str(tag))
+    model = _build(settings)
+    if path is not None:
         _load(model, path)
-        sha256 = file_sha256(path)
     backbone = Backbone(
         model=model.to(where),
         name=label if config is not None else f"{label}:{tag}",
-        weights_sha256=sha256,
+        weights_sha256=f"{RANDOM}-{RANDOM_SEED}" if path is None else file_sha256(path),
         tokenizer=_tokenizer(settings),
         device=where,
         precision=precision,
@@ -153,41 +159,100 @@ def _tokenizer(settings: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
     return partial(open_clip.SimpleTokenizer(context_length=length), context_length=length)
 
 
-def _fetch(name: str, tag: str) -> Path:
-    """The file of an open_clip tag: from the weights folder, open_clip's cache, or the network."""
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights of a tag come from, and where they are looked for.
+
+    Attributes:
+        file: where a user can put the file.
+        hub: Hugging Face model id, or "".
+        url: address of the file, or "".
+        sha256: of the file, whole or its beginning; "" where unknown.
+    """
+
+    file: Path
+    hub: str
+    url: str
+    sha256: str
+
+
+def origin(name: str, tag: str) -> Origin:
+    """The origin of an open_clip tag.
+
+    A hub repository is trusted only if it bears the tag: open_clip's table sends
+    ViT-B-16-plus-240 laion400m_e32 to the repository of laion400m_e31, which is another model.
+
+    Raises:
+        UsageError: the model has other tags.
+        WeightsError: the model has no tags, so this must have been meant as a file.
+    """
     settings = get_pretrained_cfg(name, tag)
     if not settings:
+        if Path(tag).suffix or "/" in tag:
+            raise WeightsError(f"checkpoint file {tag} of backbone '{name}' does not exist")
         tags = open_clip.list_pretrained_tags_by_model(name)
         if not tags:
             raise WeightsError(f"backbone '{name}': '{tag}' is neither a file nor a pretrained tag")
         raise unknown_name(f"pretrained tag (and no file) of {name}", tag, tags)
     url = str(settings.get("url") or "")
-    hub = str(settings.get("hf_hub") or "")
-    file_name = Path(url).name or f"{name}-{tag}.safetensors"
-    placed = weights_folder() / file_name
-    expected = OPENAI_SHA256.get(file_name) or _sha_in_url(url)
-    if placed.is_file():
-        if expected and not file_sha256(placed).startswith(expected):
-            raise WeightsError(f"{placed} is not the expected file: its sha256 is not {expected}")
-        return placed
+    hub = str(settings.get("hf_hub") or "").rstrip("/")
+    if url and not hub.endswith(f".{tag}"):
+        hub = ""
+    file = Path(url).name or f"{name}-{tag}.safetensors"
+    return Origin(weights_folder() / file, hub, url, _sha_in_url(url))
+
+
+def find_weights(name: str, tag: str) -> Path | None:
+    """The file of a tag if it is on this machine, without asking the network.
+
+    Raises:
+        WeightsError: the file in the weights folder is another one than it should be.
+    """
+    known = origin(name, tag)
+    for place in (known.file, Path.home() / ".cache" / "clip" / known.file.name):
+        if place.is_file():
+            if known.sha256 and not file_sha256(place).startswith(known.sha256):
+                raise WeightsError(f"{place} is another file: its sha256 is not {known.sha256}")
+            return place
+    for file_name in HUB_FILES if known.hub else ():
+        cached = try_to_load_from_cache(known.hub, file_name)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def _fetch(name: str, tag: str) -> Path:
+    """The file of an open_clip tag, found here or downloaded."""
+    found = find_weights(name, tag)
+    if found is not None:
+        return found
+    known = origin(name, tag)
     try:
-        path = download_pretrained(settings)
+        if known.hub:
+            _require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+            return Path(download_pretrained_from_hf(known.hub))
+        path = Path(download_pretrained_from_url(known.url))
     except Exception as error:
-        raise _absent(name, tag, placed, hub or url, expected, error) from error
-    if not path:
-        raise _absent(name, tag, placed, hub or url, expected, None)
-    return Path(path)
+        place = known.url or f"the Hugging Face repository {known.hub}"
+        sha256 = f" (sha256 {known.sha256})" if known.sha256 else ""
+        raise WeightsError(
+            f"weights of backbone {name}:{tag} are not here and could not be downloaded "
+            f"({type(error).__name__}): get {known.file.name}{sha256} from {place} and put it at "
+            f"{known.file}, or pass --backbone {name}:FILE"
+        ) from error
+    if known.sha256 and not file_sha256(path).startswith(known.sha256):
+        raise WeightsError(f"{path} is not the expected file: its sha256 is not {known.sha256}")
+    return path
 
 
-def _absent(
-    name: str, tag: str, placed: Path, origin: str, sha256: str, error: Exception | None
-) -> WeightsError:
-    reason = "" if error is None else f" ({type(error).__name__})"
-    known = f", sha256 {sha256}" if sha256 else ""
-    return WeightsError(
-        f"weights of backbone {name}:{tag} are not here and could not be downloaded{reason}: put "
-        f"{placed.name}{known} from {origin} at {placed}, or pass --backbone {name}:FILE"
-    )
+def _require_network(address: str) -> None:
+    """Fail at once where the host has no name here; the hub's own retries take a minute.
+
+    Raises:
+        OSError: no such host. Behind a proxy nothing is asked.
+    """
+    if not getproxies():
+        socket.getaddrinfo(urlsplit(address).hostname, None)
 
 
 def _sha_in_url(url: str) -> str:

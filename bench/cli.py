@@ -1,0 +1,396 @@
+"""The `zsad` command: verbs are thin, what they do is in the modules they name.
+
+Nothing heavy is imported here; a verb imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import cli_data, cli_report, cli_results, registry
+from .errors import UsageError, ZsadError
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .runner import Progress
+
+app = typer.Typer(
+    help="Compare zero-shot anomaly detection methods: run, table, check, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(cli_data.app, name="data")
+cli_results.register(app)
+cli_report.register(app)
+
+# Options that several verbs share.
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the datasets' folders.")]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", help="tiny, NAME[:PRETRAINED or FILE], or published.")
+]
+BackboneConfig = Annotated[
+    Path | None, typer.Option(help="An open_clip model-config json in the place of a name.")
+]
+Pretrained = Annotated[str | None, typer.Option(help="A pretrained tag or a checkpoint file.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")]
+Precision = Annotated[str, typer.Option(help="fp32, or autocast to fp16 or bf16.")]
+MethodOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="METHOD.NAME=VALUE, may be repeated."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+def main() -> None:
+    """Entry point: user errors become one line and an exit code (usage 2, others 1)."""
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except UsageError as error:
+        typer.echo(f"zsad: {error}", err=True)
+        sys.exit(2)
+    except ZsadError as error:
+        typer.echo(f"zsad: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="methods, datasets or backbones")] = "methods",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All that is known.")] = False,
+) -> None:
+    """List the methods, datasets or backbones that there are."""
+    from .listing import describe_backbones, describe_datasets, describe_methods
+
+    if what == "backbones":
+        typer.echo(describe_backbones())
+        return
+    if what not in ("methods", "datasets"):
+        raise UsageError(f"list takes methods, datasets or backbones, not '{what}'")
+    if verbose:
+        typer.echo(describe_methods() if what == "methods" else describe_datasets())
+        return
+    for name in registry.names(what.removesuffix("s")):
+        typer.echo(name.replace("_", "-"))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    plan_file: Annotated[Path | None, typer.Argument(help="A plan file (TOML).")] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")] = "all",
+    datasets: Annotated[str, typer.Option(help="Comma-separated; all.")] = "synthetic",
+    out: Annotated[Path | None, typer.Option(help="Run directory.")] = None,
+    data_root: DataRoot = None,
+    backbone: BackboneName = "tiny",
+    backbone_config: BackboneConfig = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seeds: Annotated[str, typer.Option(help="Comma-separated training seeds.")] = "111",
+    option: MethodOptions = None,
+    auxiliary: Annotated[str | None, typer.Option(help="Dataset to learn from.")] = None,
+    auxiliary_split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
+    batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
+    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
+    map_size: Annotated[int | None, typer.Option(help="Compare all maps at this size.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Images per category and label.")] = None,
+    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep raw maps.")] = False,
+    gallery: Annotated[int, typer.Option(help="Best and worst cases to keep; 0 is none.")] = 2,
+    retry: Annotated[str, typer.Option(help="failed, never or always.")] = "failed",
+    jobs: Annotated[int, typer.Option(help="Processes; one per GPU where there are.")] = 1,
+    parallel: Annotated[str, typer.Option(help="loky, threads or dask.")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster.")] = None,
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")
+    ] = "0/1",
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on datasets and print the tables; the same command again goes on.
+
+    Without arguments: all methods on the built-in set with the built-in backbone.
+    """
+    from . import parallel as engine
+
+    plan = _plan(context, plan_file)
+    progress = _progress(quiet)
+    engine.run(
+        plan,
+        progress,
+        jobs=jobs,
+        backend="dask" if scheduler else parallel,
+        scheduler=scheduler,
+        shard=_shard(shard),
+    )
+    _summary(plan)
+
+
+@app.command("plan")
+def show_plan(
+    context: typer.Context,
+    plan_file: Annotated[Path | None, typer.Argument(help="A plan file (TOML).")] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")] = "all",
+    datasets: Annotated[str, typer.Option(help="Comma-separated; all.")] = "synthetic",
+    out: Annotated[Path | None, typer.Option(help="Run directory.")] = None,
+    data_root: DataRoot = None,
+    backbone: BackboneName = "tiny",
+    backbone_config: BackboneConfig = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    seeds: Annotated[str, typer.Option(help="Comma-separated training seeds.")] = "111",
+    option: MethodOptions = None,
+    auxiliary: Annotated[str | None, typer.Option(help="Dataset to learn from.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Show what a run would do: cells, what is done, time, missing data and weights."""
+    from .outlook import outlook
+
+    view = outlook(_plan(context, plan_file))
+    typer.echo(view.to_json() if as_json else view.to_text())
+    raise typer.Exit(0 if view.ready else 1)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="NAME or NAME@VARIANT")],
+    on: Annotated[str, typer.Option(help="The auxiliary dataset.")],
+    out: Annotated[Path, typer.Option(help="Where the learned weights go (safetensors).")],
+    data_root: DataRoot = None,
+    backbone: BackboneName = "tiny",
+    backbone_config: BackboneConfig = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
+    seed: Annotated[int, typer.Option(help="Of initial values and order.")] = 111,
+    option: MethodOptions = None,
+    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a trainable method on an auxiliary dataset; the same command again goes on."""
+    from .contestant import train_one
+    from .plan import make_plan
+
+    plan = make_plan(
+        [_method_table(method, option or [])],
+        [on],
+        data_root=data_root,
+        backbone=backbone,
+        backbone_config=backbone_config,
+        pretrained=pretrained,
+        device=_device(device),
+        precision=precision,
+        auxiliary=on,
+        auxiliary_split=split,
+        seeds=(seed,),
+        workers=workers,
+    )
+    done = train_one(plan, out, _progress(quiet))
+    typer.echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
+
+
+@app.command()
+def predict(
+    method: Annotated[str, typer.Argument(help="NAME or NAME@VARIANT")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for overlays, maps and scores.")],
+    class_name: Annotated[str, typer.Option(help="What is in the pictures.")] = "object",
+    checkpoint: Annotated[Path | None, typer.Option(help="Learned weights.")] = None,
+    backbone: BackboneName = "tiny",
+    backbone_config: BackboneConfig = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    option: MethodOptions = None,
+    batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
+) -> None:
+    """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON."""
+    from .predict_files import predict_files
+    from .weights import load_backbone
+
+    table = _method_table(method, option or [])
+    spec = registry.method_class(table["name"]).backbone_spec
+    if backbone == "published":
+        backbone, pretrained = spec.name, spec.pretrained
+    built = registry.create(
+        table["name"],
+        load_backbone(backbone, pretrained, backbone_config, _device(device), precision),  # type: ignore[arg-type]
+        table["variant"],
+        checkpoint,
+        **table["options"],
+    )
+    rows = predict_files(built, images, class_name, out, batch_size)
+    for row in rows:
+        typer.echo(f"{row.score:.4f}  {row.path}" if row.score is not None else f"-  {row.path}")
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="method or dataset")],
+    name: Annotated[str, typer.Argument(help="Its registry name.")],
+    package: Annotated[Path | None, typer.Option(help="Write a pip package here.")] = None,
+) -> None:
+    """Start a method or a dataset: one file that passes the conformance checks as it is."""
+    from .scaffold import write
+
+    if kind not in registry.FOLDER_OF:
+        raise UsageError(f"new takes method or dataset, not '{kind}'")
+    for path in write(kind, name, package):  # type: ignore[arg-type]
+        typer.echo(f"wrote {path}")
+
+
+# -- from options to plans ----------------------------------------------------------------------
+
+
+def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
+    """The plan of the command line: what is given there overrides the plan file."""
+    from .plan import make_plan, read_plan_settings
+
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE") or plan_file is None
+    }
+    settings = read_plan_settings(plan_file) if plan_file is not None else {}
+    options = given.get("option") or []
+    if "methods" in given or options:
+        names = given.get("methods", "all")
+        if plan_file is not None and "methods" not in given:
+            raise UsageError("--option beside a plan file needs --methods: put it into the file")
+        settings["methods"] = [_method_table(n, options) for n in _expand_methods(names)]
+        _refuse_unused(options, [m["name"] for m in settings["methods"]])
+    if "datasets" in given:
+        settings["datasets"] = _split(given["datasets"])
+    if "seeds" in given:
+        settings["seeds"] = [_whole(s) for s in _split(given["seeds"])]
+    passed = [
+        "out",
+        "data_root",
+        "backbone",
+        "backbone_config",
+        "pretrained",
+        "device",
+        "precision",
+        "auxiliary",
+        "auxiliary_split",
+        "batch_size",
+        "workers",
+        "map_size",
+        "limit",
+        "save_maps",
+        "gallery",
+        "retry",
+    ]
+    for name in passed:
+        if name in given and given[name] is not None:
+            settings[name] = given[name]
+    settings["device"] = _device(str(settings.get("device", "auto")))
+    return make_plan(**settings)
+
+
+def _expand_methods(names: str) -> list[str]:
+    listed = _split(names)
+    return registry.names("method") if listed == ["all"] else listed
+
+
+def _method_table(method: str, options: list[str]) -> dict[str, Any]:
+    """NAME@VARIANT and the options that concern it, as a plan's table."""
+    name, _, variant = method.partition("@")
+    own: dict[str, Any] = {}
+    for text in options:
+        target, key, value = _option(text)
+        if target == registry.canonical(name):
+            own[key] = value
+    return {"name": name, "variant": variant or None, "options": own}
+
+
+def _refuse_unused(options: list[str], methods: list[str]) -> None:
+    for text in options:
+        target = _option(text)[0]
+        if target not in map(registry.canonical, methods):
+            raise UsageError(f"--option {text} names no method of this run")
+
+
+def _option(text: str) -> tuple[str, str, Any]:
+    """METHOD.NAME=VALUE; the value is TOML (number, true, "text", [1, 2]) or else plain text."""
+    import tomllib
+
+    target, dot, rest = text.partition(".")
+    key, equals, value = rest.partition("=")
+    if not (dot and equals and key):
+        raise UsageError(f"--option takes METHOD.NAME=VALUE, not '{text}'")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    return registry.canonical(target), key, tuple(parsed) if isinstance(parsed, list) else parsed
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"'{text}' is no whole number") from error
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UsageError(f"--shard takes i/n with 0 <= i < n, not '{text}'")
+    return int(index), int(count)
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _progress(quiet: bool) -> Progress:
+    """Progress on a terminal; the first Ctrl-C stops after the batch, the second at once."""
+    from .runner import Progress
+
+    progress = Progress(bar=not quiet and sys.stderr.isatty())
+
+    def stop(number: int, frame: Any) -> None:
+        if progress.stop.is_set():
+            raise KeyboardInterrupt
+        typer.echo("\nstopping after this batch; Ctrl-C again stops at once", err=True)
+        progress.stop.set()
+
+    signal.signal(signal.SIGINT, stop)
+    return progress
+
+
+def _summary(plan: Plan) -> None:
+    """Print both tables and what failed; exit with 1 if a cell failed."""
+    from .records import read_records
+    from .tables import make_table
+
+    records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
+    failed = [r for r in records if r.error is not None]
+    if len(failed) < len(records):
+        for layout in ("image", "pixel"):
+            typer.echo(f"\n{make_table(records, layout).render('md')}")
+    typer.echo(f"\nrecords: {Path(plan.out) / 'cells'}")
+    for record in failed:
+        assert record.error is not None
+        typer.echo(f"failed: {record.cell.key}: {record.error.message}", err=True)
+    if failed:
+        raise typer.Exit(1)

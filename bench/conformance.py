@@ -1,0 +1,391 @@
+"""Does a method or a dataset keep the contract? Named checks for anybody's plug-in.
+
+    from zsad.bench.conformance import check_method, check_dataset
+
+    def test_my_method():
+        check_method(MyMethod)
+
+`METHOD_CHECKS` and `DATASET_CHECKS` are the single checks, for `pytest.mark.parametrize`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .backbone import Backbone
+from .errors import ContractError, UsageError
+from .method import Method, Prediction, Query, TrainableMethod, build
+from .sample import Dataset
+from .training import fit
+from .weights import load_backbone
+
+IMAGES = 4
+CLASS_NAMES = ("bottle", "metal nut", "bottle", "tile")
+TOLERANCE = 1e-5  # float32 rounding of another batch size
+STEPS = 8  # optimiser steps after which a trained method must have improved on its own batch
+
+MethodCheck = Callable[[type[Method], Backbone], None]
+DatasetCheck = Callable[[Dataset], None]
+
+
+def check_method(cls: type[Method], backbone: Backbone | None = None) -> None:
+    """Run every check of `METHOD_CHECKS`.
+
+    Args:
+        cls: the method's class.
+        backbone: what to try it on; the built-in one by default.
+
+    Raises:
+        ContractError: names every check that failed, and why.
+    """
+    _run_all(METHOD_CHECKS, cls.__name__, cls, backbone or load_backbone("tiny"))
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Run every check of `DATASET_CHECKS` on an opened dataset.
+
+    Raises:
+        ContractError: names every check that failed, and why.
+    """
+    _run_all(DATASET_CHECKS, dataset.name, dataset)
+
+
+def _run_all(checks: Sequence[Callable[..., None]], name: str, *arguments: Any) -> None:
+    failed = []
+    for check in checks:
+        try:
+            check(*arguments)
+        except Exception as error:
+            failed.append(f"{check.__name__}: {type(error).__name__}: {error}")
+    if failed:
+        raise ContractError(f"{name} breaks the contract:\n" + "\n".join(failed))
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ContractError(what)
+
+
+# -- methods ------------------------------------------------------------------------------------
+
+
+def describes_itself(cls: type[Method], backbone: Backbone) -> None:
+    """A title, variants, and a default variant among them."""
+    _require(bool(getattr(cls, "title", "")), "has no title")
+    _require(cls.default_variant in cls.variants, f"no variant '{cls.default_variant}'")
+
+
+def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
+    """Scores [B] and maps [B, H, W] at the map size, finite, for every variant."""
+    for variant in cls.variants:
+        method = build(cls, backbone, variant)
+        answer = _predict(method, _pictures(method)).checked(IMAGES, cls.title)
+        _require(answer.scores is not None or answer.maps is not None, "answers nothing")
+        if answer.maps is not None:
+            size = method.map_size
+            _require(
+                tuple(answer.maps.shape[1:]) == (size, size),
+                f"maps of {tuple(answer.maps.shape[1:])}, map_size says {size}",
+            )
+
+
+def is_deterministic(cls: type[Method], backbone: Backbone) -> None:
+    """The same query twice gives the same answer, and so does a second instance."""
+    method = build(cls, backbone)
+    pictures = _pictures(method)
+    first, second = _predict(method, pictures), _predict(method, pictures)
+    _require_equal(first, second, "a second call answers differently")
+    _require_equal(first, _predict(build(cls, backbone), pictures), "a second instance differs")
+
+
+def ignores_the_batch(cls: type[Method], backbone: Backbone) -> None:
+    """One image at a time gives what the whole batch gives."""
+    method = build(cls, backbone)
+    pictures = _pictures(method)
+    single = [_predict(method, pictures[i : i + 1], CLASS_NAMES[i : i + 1]) for i in range(IMAGES)]
+    _require_equal(_predict(method, pictures), _joined(single), "the batch changes the answer")
+
+
+def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
+    """A permuted batch gives permuted answers."""
+    method = build(cls, backbone)
+    pictures, order = _pictures(method), [2, 0, 3, 1]
+    permuted = _predict(method, pictures[order], [CLASS_NAMES[i] for i in order])
+    _require_equal(_pick(_predict(method, pictures), order), permuted, "the order matters")
+
+
+def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
+    """`predict` manages with the declared tokens, and with images only where declared."""
+    method = build(cls, backbone)
+    query = _query(method, _pictures(method))
+    try:
+        with torch.no_grad():
+            method.predict(query)
+    except KeyError as error:
+        raise ContractError(f"reads tokens {error} that token_specs does not declare") from error
+
+
+def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
+    """Predicting and learning change no weight, mode or gradient of the backbone."""
+    before = _digest(backbone)
+    method = build(cls, backbone)
+    pictures = _pictures(method)
+    _predict(method, pictures)
+    if isinstance(method, TrainableMethod):
+        _fit(method, epochs=1)
+    _require(_digest(backbone) == before, "changes the backbone's weights")
+    _require(not backbone.model.training, "puts the backbone into training mode")
+    gradients = any(p.requires_grad or p.grad is not None for p in backbone.model.parameters())
+    _require(not gradients, "lets gradients into the backbone")
+    kept = {name.split(".")[0] for name in method.state_dict()}
+    _require("backbone" not in kept, "keeps the backbone in its state dict")
+
+
+def leaves_its_input_alone(cls: type[Method], backbone: Backbone) -> None:
+    """`predict` changes none of the tensors it is given."""
+    method = build(cls, backbone)
+    query = _query(method, _pictures(method))
+    before = [t.clone() for t in query.features.tokens.values()]
+    token = query.features.class_token.clone()
+    with torch.no_grad():
+        method.predict(query)
+    same = all(
+        torch.equal(a, b) for a, b in zip(before, query.features.tokens.values(), strict=True)
+    )
+    _require(same and torch.equal(token, query.features.class_token), "changes its input in place")
+
+
+def refuses_unknown_options(cls: type[Method], backbone: Backbone) -> None:
+    """An option that does not exist is refused by name."""
+    try:
+        build(cls, backbone, no_such_option=1)
+    except UsageError as error:
+        _require("no_such_option" in str(error), "does not name the unknown option")
+        return
+    raise ContractError("takes an option that does not exist")
+
+
+def smooths_as_asked(cls: type[Method], backbone: Backbone) -> None:
+    """`smoothing_sigma` changes the maps, and 0 leaves them unsmoothed."""
+    plain = build(cls, backbone, smoothing_sigma=0.0)
+    pictures = _pictures(plain)
+    sharp = _predict(plain, pictures).maps
+    soft = _predict(build(cls, backbone, smoothing_sigma=3.0), pictures).maps
+    if sharp is None or soft is None:
+        return
+    _require(not torch.equal(sharp, soft), "ignores smoothing_sigma")
+    _require(bool(soft.std() < sharp.std()), "smoothing makes maps rougher")
+
+
+def keeps_its_state(cls: type[Method], backbone: Backbone) -> None:
+    """What was learned survives being saved and loaded."""
+    method = build(cls, backbone)
+    if not isinstance(method, TrainableMethod):
+        return
+    _fit(method, epochs=1)
+    other = build(cls, backbone, seed=5)
+    assert isinstance(other, TrainableMethod)
+    other.load_learned(method.learned_state())
+    pictures = _pictures(method)
+    _require_equal(_predict(method, pictures), _predict(other, pictures), "loses what it learned")
+
+
+def learns(cls: type[Method], backbone: Backbone) -> None:
+    """A trainable method lowers its loss on a batch that it sees again and again."""
+    method = build(cls, backbone)
+    if not isinstance(method, TrainableMethod):
+        return
+    before = [p.detach().clone() for p in method.parameters()]
+    history = _fit(method, epochs=STEPS)
+    _require(history[-1]["total"] < history[0]["total"], "does not lower its loss")
+    still = [n for (n, p), b in zip(method.named_parameters(), before, strict=True) if p.equal(b)]
+    _require(not still, f"never changes {', '.join(still)}")
+
+
+def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
+    """The GPU's answer is the CPU's; passes where there is no GPU."""
+    if not torch.cuda.is_available():
+        return
+    on_gpu = load_backbone(device="cuda")
+    method, reference = build(cls, on_gpu), build(cls, load_backbone())
+    pictures = _pictures(reference)
+    gpu, cpu = _predict(method, pictures.cuda()), _predict(reference, pictures)
+    moved = Prediction(*(None if t is None else t.cpu() for t in (gpu.scores, gpu.maps)))
+    _require_equal(moved, cpu, "CUDA answers differently", tolerance=1e-3)
+
+
+METHOD_CHECKS: tuple[MethodCheck, ...] = (
+    describes_itself,
+    answers_in_shape,
+    is_deterministic,
+    ignores_the_batch,
+    ignores_the_order,
+    reads_what_it_declares,
+    leaves_the_backbone_alone,
+    leaves_its_input_alone,
+    refuses_unknown_options,
+    smooths_as_asked,
+    keeps_its_state,
+    learns,
+    runs_on_cuda,
+)
+
+
+def _picture_arrays(size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Four seeded pictures [4, S, S, 3], the last two with a bright defect, and masks [4, S, S]."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(40, 160, (IMAGES, 6, 6, 3)).astype(np.uint8)
+    pictures = np.stack(
+        [
+            np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC))
+            for c in coarse
+        ]
+    ).copy()
+    masks = np.zeros((IMAGES, size, size), dtype=bool)
+    masks[2, size // 4 : size // 2, size // 4 : size // 2] = True
+    masks[3, size // 2 : size // 2 + size // 5, : size // 3] = True
+    pictures[masks] = 240
+    return pictures, masks
+
+
+def _pictures(method: Method) -> Tensor:
+    """The preprocessed pictures [4, 3, S, S] at the method's size."""
+    arrays, _ = _picture_arrays(method.image_size)
+    return torch.stack([method.preprocess(Image.fromarray(array)) for array in arrays])
+
+
+def _query(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Query:
+    features = method.backbone.encode_image(images, method.token_specs)
+    return Query(
+        features.select(method.token_specs), list(names), images if method.needs_images else None
+    )
+
+
+def _predict(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Prediction:
+    with torch.no_grad():
+        return method.predict(_query(method, images, names))
+
+
+def _fit(method: TrainableMethod, epochs: int) -> list[dict[str, float]]:
+    arrays, masks = _picture_arrays(method.image_size)
+    labels = [int(mask.any()) for mask in masks]
+    return fit(method, list(arrays), list(masks), labels, list(CLASS_NAMES), epochs=epochs)
+
+
+def _pick(answer: Prediction, order: Sequence[int]) -> Prediction:
+    index = torch.tensor(list(order))
+    return Prediction(*(None if t is None else t[index] for t in (answer.scores, answer.maps)))
+
+
+def _joined(answers: Sequence[Prediction]) -> Prediction:
+    scores = [a.scores for a in answers if a.scores is not None]
+    maps = [a.maps for a in answers if a.maps is not None]
+    return Prediction(torch.cat(scores) if scores else None, torch.cat(maps) if maps else None)
+
+
+def _require_equal(
+    first: Prediction, second: Prediction, what: str, tolerance: float = TOLERANCE
+) -> None:
+    for name in ("scores", "maps"):
+        a, b = getattr(first, name), getattr(second, name)
+        _require((a is None) == (b is None), f"{what}: {name} are there only sometimes")
+        if a is not None:
+            scale = max(1.0, float(a.abs().max()))
+            difference = float((a - b).abs().max())
+            _require(difference <= tolerance * scale, f"{what}: {name} differ by {difference:.2g}")
+
+
+def _digest(backbone: Backbone) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# -- datasets -----------------------------------------------------------------------------------
+
+
+def names_itself(dataset: Dataset) -> None:
+    """A name, a title and a domain."""
+    _require(bool(dataset.name) and bool(dataset.title), "has no name or title")
+    domains = ("industrial", "medical", "synthetic", "custom")
+    _require(dataset.domain in domains, f"domain is one of {domains}")
+
+
+def lists_samples_in_order(dataset: Dataset) -> None:
+    """Two listings are equal, and not empty."""
+    first, second = dataset.samples("test"), dataset.samples("test")
+    _require(bool(first), "has no test samples")
+    _require(first == second, "lists its samples in another order the second time")
+
+
+def labels_are_binary(dataset: Dataset) -> None:
+    """Labels are 0 or 1, and anomalous images exist."""
+    labels = {sample.label for sample in dataset.samples("test")}
+    _require(labels <= {0, 1}, f"labels are {labels}")
+    _require(1 in labels, "has no anomalous test image")
+    if dataset.has_image_labels:
+        _require(0 in labels, "claims image-level labels but has no normal test image")
+
+
+def files_exist(dataset: Dataset) -> None:
+    """Every image and mask that is listed exists."""
+    for sample in dataset.samples("test"):
+        for path in (sample.image_path, *sample.mask_paths):
+            _require(path.is_file(), f"lists {path}, which does not exist")
+
+
+def normal_images_have_no_mask(dataset: Dataset) -> None:
+    """Masks belong to anomalous images."""
+    for sample in dataset.samples("test"):
+        if sample.label == 0:
+            _require(not sample.mask_paths, f"gives the normal {sample.image_path} a mask")
+
+
+def names_its_classes(dataset: Dataset) -> None:
+    """Every sample has a category and a word for the prompts."""
+    for sample in dataset.samples("test"):
+        _require(bool(sample.category) and bool(sample.class_name), f"{sample} lacks a name")
+
+
+def reads_its_samples(dataset: Dataset) -> None:
+    """Images are RGB, masks are boolean and of the image's size (first and last of each label)."""
+    for label in (0, 1):
+        chosen = [s for s in dataset.samples("test") if s.label == label]
+        for sample in chosen[:1] + chosen[-1:]:
+            reading = dataset.read(sample)
+            _require(reading.image.mode == "RGB", f"{sample.image_path} is not read as RGB")
+            if reading.mask is None:
+                continue
+            size = (reading.image.height, reading.image.width)
+            _require(reading.mask.dtype == bool, f"mask of {sample.image_path} is not boolean")
+            _require(reading.mask.shape == size, f"mask of {sample.image_path} has another size")
+            _require(label == 1 or not reading.mask.any(), f"normal {sample.image_path} has a mask")
+
+
+def keeps_train_and_test_apart(dataset: Dataset) -> None:
+    """No image is in both splits."""
+    test = {(s.image_path, s.crop) for s in dataset.samples("test")}
+    both = [s for s in dataset.samples("train") if (s.image_path, s.crop) in test]
+    _require(not both, f"{len(both)} images are in train and test")
+
+
+DATASET_CHECKS: tuple[DatasetCheck, ...] = (
+    names_itself,
+    lists_samples_in_order,
+    labels_are_binary,
+    files_exist,
+    normal_images_have_no_mask,
+    names_its_classes,
+    reads_its_samples,
+    keeps_train_and_test_apart,
+)

@@ -1,0 +1,376 @@
+"""One category, many methods: encode once, predict, measure.
+
+All methods whose `forward_key` is equal read one visual forward per batch; a method that fails
+drops out with its error and the others go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import registry
+from .contestant import Contestant, Stoppable
+from .errors import Stopped
+from .gallery import Gallery
+from .loading import Batch, load_batches
+from .method import Query
+from .metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
+from .plan import Plan
+from .records import (
+    METRICS,
+    CategoryResult,
+    Cell,
+    ImageScores,
+    Record,
+    category_from_json,
+    environment,
+    file_name,
+    read_json,
+)
+from .sample import Dataset, Sample
+
+LOG = logging.getLogger(__name__)
+CURVE_POINTS = 120
+BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished category of a cell, with what its record will say besides."""
+
+    result: CategoryResult
+    protocol: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    timing: Mapping[str, float]
+    published_parameters: int | None
+    effective_parameters: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, to be written."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> Part:
+        """Read what `to_json` gave."""
+        raw = read_json(path)
+        return cls(category_from_json(raw.pop("result")), **raw)
+
+    @staticmethod
+    def combine(cell: Cell, dataset: Dataset, parts: Sequence[Part]) -> Record:
+        """The record of a cell from all its categories."""
+        timing: dict[str, float] = {}
+        for part in parts:
+            for name, value in part.timing.items():
+                peak = name.startswith("peak")
+                timing[name] = (
+                    max(timing.get(name, 0), value) if peak else timing.get(name, 0) + value
+                )
+        images = max(timing.get("images", 0), 1)
+        seconds = timing.get("seconds_forward", 0) + timing.get("seconds_predict", 0)
+        timing["ms_per_image"] = 1000 * seconds / images
+        last = parts[-1]
+        return Record(
+            cell=cell,
+            status="ok",
+            title=registry.method_class(cell.method).title,
+            categories=[part.result for part in parts],
+            protocol={**last.protocol, "dataset_title": dataset.title, "domain": dataset.domain},
+            provenance={**last.provenance, "started": parts[0].provenance.get("started")},
+            timing=timing,
+            published_parameters=last.published_parameters,
+            effective_parameters=last.effective_parameters,
+        )
+
+
+# -- scoring ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What is gathered about one contestant while its category runs."""
+
+    contestant: Contestant
+    pixels: PixelAccumulator
+    scores: list[Tensor] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
+    has_maps: bool = False
+    seconds_forward: float = 0.0
+    seconds_predict: float = 0.0
+
+
+@dataclass
+class Truth:
+    """Labels and names of a category's images, in order."""
+
+    names: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    masks: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    regions_lost: int = 0
+
+
+def score_category(
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    contestants: Sequence[Contestant],
+    progress: Stoppable,
+    advance: Callable[[int], Any] = lambda images: None,
+) -> dict[Cell, Part]:
+    """Score one category for all contestants.
+
+    A contestant that fails keeps its error and is absent from the answer; a broken image or mask
+    is an error of all of them.
+
+    Args:
+        plan: batch size, workers, what to keep.
+        dataset: to read from.
+        samples: of one category.
+        contestants: without errors.
+        progress: asked before each batch whether to stop.
+        advance: told how many images have been encoded.
+    """
+    groups: dict[tuple[Any, ...], list[Contestant]] = {}
+    for contestant in contestants:
+        groups.setdefault(contestant.group_key(), []).append(contestant)
+    parts: dict[Cell, Part] = {}
+    gallery = Gallery(Path(plan.out) / "gallery", plan.gallery) if plan.gallery else None
+    for group in groups.values():
+        budget = max(BYTES_OF_PIXELS // len(contestants), 1 << 20)
+        tallies = [Tally(c, PixelAccumulator(budget)) for c in group]
+        try:
+            truth = _run_group(plan, dataset, samples, tallies, progress, advance, gallery)
+            for tally in tallies:
+                if tally.contestant.error is None:
+                    parts[tally.contestant.cell] = _part(plan, dataset, samples, tally, truth)
+        except Stopped:
+            raise
+        except Exception as error:
+            for contestant in group:
+                contestant.error = contestant.error or error
+        finally:
+            for tally in tallies:
+                tally.pixels.release()
+    if gallery is not None:
+        gallery.write(samples[0].category)
+    return parts
+
+
+def _run_group(
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    tallies: Sequence[Tally],
+    progress: Stoppable,
+    advance: Callable[[int], Any],
+    gallery: Gallery | None,
+) -> Truth:
+    """Feed the contestants of one group from one visual forward per batch."""
+    first = tallies[0].contestant.ready
+    specs = frozenset().union(*(tally.contestant.ready.token_specs for tally in tallies))
+    needs_images = any(tally.contestant.ready.needs_images for tally in tallies)
+    truth = Truth()
+    batches = load_batches(
+        dataset,
+        samples,
+        first.preprocess,
+        tallies[0].contestant.map_size,
+        batch_size=plan.batch_size,
+        workers=plan.workers,
+    )
+    for batch in batches:
+        progress.check()
+        images = batch.images.to(first.backbone.device, non_blocking=True)
+        with _clock(first.backbone.device) as forward:
+            features = first.backbone.encode_image(images, specs)
+        truth.names += batch.names
+        truth.labels += [int(label) for label in batch.labels]
+        truth.regions_lost += batch.regions_lost
+        if plan.save_maps and batch.masks is not None:
+            truth.masks += list(np.asarray(batch.masks))
+        for tally in tallies:
+            tally.seconds_forward += forward.seconds
+            if tally.contestant.error is None:
+                method = tally.contestant.ready
+                query = Query(
+                    features.select(method.token_specs),
+                    batch.class_names,
+                    images if needs_images and method.needs_images else None,
+                )
+                _predict(plan, tally, query, batch, gallery)
+        advance(len(images))
+    return truth
+
+
+def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gallery | None) -> None:
+    """Let one contestant answer a batch, and keep what it said; an error takes it out."""
+    contestant = tally.contestant
+    method = contestant.ready
+    try:
+        with _clock(method.backbone.device) as own, torch.no_grad():
+            prediction = method.predict(query).checked(len(query), method.name)
+        tally.seconds_predict += own.seconds
+        if prediction.scores is not None:
+            tally.scores.append(prediction.scores.cpu())
+        if prediction.maps is None:
+            return
+        maps = resized(prediction.maps, contestant.map_size).cpu()
+        if batch.masks is not None:
+            tally.has_maps = True
+            tally.pixels.update(np.asarray(batch.masks), maps.numpy())
+            if plan.save_maps:
+                tally.maps.append(maps)
+        if gallery is not None:
+            gallery.add_batch(contestant.cell.key, batch, prediction.scores, maps)
+    except Exception as error:
+        LOG.warning("%s drops out: %s", contestant.cell.key, error)
+        contestant.error = error
+
+
+def resized(maps: Tensor, size: int) -> Tensor:
+    """Maps [B, H, W] at the evaluated size, bilinear; unchanged where they have it."""
+    if tuple(maps.shape[-2:]) == (size, size):
+        return maps
+    return F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
+
+
+def _part(
+    plan: Plan, dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Truth
+) -> Part:
+    """Measure what one contestant said about the category."""
+    contestant = tally.contestant
+    method = contestant.ready
+    labels = np.asarray(truth.labels)
+    metrics: dict[str, float] = {}
+    undefined: dict[str, str] = {}
+    curves: dict[str, Mapping[str, list[float]]] = {}
+    scores = torch.cat(tally.scores).numpy() if tally.scores else None
+    if scores is None:
+        undefined |= dict.fromkeys(METRICS[:3], "the method gives no anomaly scores")
+    else:
+        measured = image_metrics(labels, scores)
+        metrics |= measured.defined()
+        undefined |= measured.undefined
+        curves |= _curves({"image_roc": lambda: roc_curve_points(labels, scores, CURVE_POINTS)})
+    if not tally.has_maps:
+        why = "has no pixel-level masks" if not dataset.has_masks else "was given no anomaly maps"
+        undefined |= dict.fromkeys(METRICS[3:], f"the dataset {why}")
+    else:
+        pixels = tally.pixels.result()
+        metrics |= pixels.defined()
+        undefined |= pixels.undefined
+        curves |= _curves(
+            {
+                "pixel_roc": lambda: tally.pixels.roc_curve(CURVE_POINTS),
+                "pixel_pro": lambda: tally.pixels.pro_curve(CURVE_POINTS),
+            }
+        )
+    if tally.maps:
+        _save_maps(plan, contestant.cell, samples[0].category, tally, truth)
+    result = CategoryResult(
+        category=samples[0].category,
+        class_name=samples[0].class_name,
+        n_normal=int((labels == 0).sum()),
+        n_anomalous=int((labels == 1).sum()),
+        metrics=metrics,
+        undefined=undefined,
+        images=ImageScores(
+            list(truth.names), list(truth.labels), None if scores is None else scores.tolist()
+        ),
+        curves=curves,
+        regions_lost=truth.regions_lost,
+    )
+    published, effective = method.parameter_counts()
+    return Part(
+        result=result,
+        protocol=contestant.protocol,
+        provenance={
+            **environment(),
+            "device": _device_name(method.backbone.device),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        timing={
+            "images": len(labels),
+            "seconds_forward": tally.seconds_forward,
+            "seconds_predict": tally.seconds_predict,
+            "peak_memory_mb": _peak_memory_mb(method.backbone.device),
+            **contestant.training,
+        },
+        published_parameters=published,
+        effective_parameters=effective,
+    )
+
+
+def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str, list[float]]]:
+    """Thinned curves for reading; one that is undefined is left out."""
+    curves: dict[str, Mapping[str, list[float]]] = {}
+    for name, make in makers.items():
+        try:
+            curve = make()
+        except UndefinedMetric:
+            continue
+        curves[name] = {
+            "x": [round(float(v), 5) for v in curve.fpr],
+            "y": [round(float(v), 5) for v in curve.hit_rate],
+        }
+    return curves
+
+
+def _save_maps(plan: Plan, cell: Cell, category: str, tally: Tally, truth: Truth) -> None:
+    """Keep raw maps and masks, so that metrics can be recomputed without a model."""
+    path = Path(plan.out) / "maps" / cell.key / f"{file_name(category)}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(
+        temporary, maps=torch.cat(tally.maps).numpy(), masks=np.asarray(truth.masks, dtype=bool)
+    )
+    temporary.replace(path)
+
+
+@dataclass
+class _Elapsed:
+    seconds: float = 0.0
+
+
+@contextmanager
+def _clock(device: torch.device) -> Iterator[_Elapsed]:
+    """Wall seconds of a block, waiting for the GPU at both ends."""
+    elapsed = _Elapsed()
+    _synchronise(device)
+    start = time.perf_counter()
+    yield elapsed
+    _synchronise(device)
+    elapsed.seconds = time.perf_counter() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    """Peak memory: of the GPU where there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,93 @@
+"""What `zsad list` says about methods, datasets and backbones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from . import registry
+
+
+def describe_methods() -> str:
+    """A table of all methods: supervision, parameters, backbone, variants, options."""
+    rows = []
+    for name in registry.names("method"):
+        cls = registry.method_class(name)
+        variants = [f"{v}*" if v == cls.default_variant else v for v in cls.variants]
+        rows.append(
+            [
+                name.replace("_", "-"),
+                cls.title,
+                str(cls.supervision),
+                f"{cls.published_parameters:,}",
+                f"{_effective(cls):,}",
+                f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
+                "yes" if cls.class_aware else "no",
+                ", ".join(variants),
+                _options(cls),
+            ]
+        )
+    header = ["name", "title", "supervision", "published", "effective", "backbone", "class-aware", "variants", "options"]
+    header[3:5] = ["published parameters", "effective parameters"]
+    widths = [None, None, None, None, None, 22, None, 24, 44]
+    table = _table(rows, header, widths)
+    return f"{table}\n\n* default variant; options show the default variant's values"
+
+
+def describe_datasets() -> str:
+    """A table of all datasets: domain, size, levels, auxiliary set, licence."""
+    rows = []
+    for name in registry.names("dataset"):
+        cls = registry.dataset_class(name)
+        counts = [info.counts for info in cls.categories.values()]
+        rows.append(
+            [
+                name.replace("_", "-"),
+                cls.title,
+                cls.domain,
+                len(cls.categories) or "-",
+                _total([c.test_normal for c in counts]),
+                _total([c.test_anomalous for c in counts]),
+                "yes" if cls.has_image_labels else "no",
+                "yes" if cls.has_masks else "no",
+                cls.auxiliary.replace("_", "-"),
+                cls.source.licence,
+            ]
+        )
+    header = ["name", "title", "domain", "categories", "normal", "anomalous", "image-level", "pixel-level", "auxiliary", "licence"]
+    return _table(rows, header, [None] * 9 + [30])
+
+
+def describe_backbones() -> str:
+    """The built-in backbone and open_clip's names and tags."""
+    from .weights import known_backbones
+
+    return "\n".join(f"{name}:{tag}" for name, tag in known_backbones())
+
+
+def _effective(cls: type[Any]) -> int:
+    """Parameters that receive a gradient, for the shapes the method was published with."""
+    return int(getattr(cls, "effective_parameters", 0))
+
+
+def _options(cls: type[Any]) -> str:
+    chosen = cls.variants[cls.default_variant]
+    return ", ".join(
+        f"{f.name}={getattr(chosen, f.name)}"
+        for f in dataclasses.fields(chosen)
+        if getattr(chosen, f.name) is not None
+    )
+
+
+def _total(counts: Sequence[int | None]) -> int | str:
+    known = [c for c in counts if c is not None]
+    return sum(known) if known and len(known) == len(counts) else "-"
+
+
+def _table(rows: list[list[Any]], header: list[str], widths: list[int | None]) -> str:
+    return tabulate(
+        rows, headers=header, tablefmt="simple", maxcolwidths=widths, disable_numparse=True
+    )

@@ -1,0 +1,214 @@
+"""What a run would do, before it does anything: cells, what is done, time, what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from . import registry
+from .errors import ZsadError
+from .plan import PUBLISHED, Plan
+from .records import CELLS, Cell, Record, RecordError, read_record
+from .runner import open_dataset, record_path, samples_by_category
+
+
+@dataclass(frozen=True)
+class CellOutlook:
+    """One cell of a plan.
+
+    Attributes:
+        state: "done", "failed" (will be tried again), "to do" or "blocked".
+        images: test images, None where the dataset cannot be opened.
+        seconds: estimate from past records of the same method and device, None without any.
+    """
+
+    cell: Cell
+    state: str
+    images: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What `zsad plan` shows.
+
+    Attributes:
+        missing: what has to be fetched before the run can finish, one line each.
+    """
+
+    cells: Sequence[CellOutlook]
+    missing: Sequence[str]
+
+    @property
+    def ready(self) -> bool:
+        """Nothing is missing."""
+        return not self.missing
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate for what is to do; None if any part of it is unknown."""
+        waiting = [c.seconds for c in self.cells if c.state in ("to do", "failed")]
+        known = [s for s in waiting if s is not None]
+        return sum(known) if len(known) == len(waiting) else None
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        rows = [
+            [
+                c.cell.method.replace("_", "-"),
+                c.cell.variant,
+                " ".join(f"{k}={v}" for k, v in c.cell.options.items()),
+                c.cell.dataset.replace("_", "-"),
+                c.cell.seed,
+                c.state,
+                "-" if c.images is None else c.images,
+                _duration(c.seconds),
+            ]
+            for c in self.cells
+        ]
+        header = ["method", "variant", "options", "dataset", "seed", "state", "images", "estimate"]
+        table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
+        todo = sum(c.state in ("to do", "failed") for c in self.cells)
+        lines = [table, "", f"{todo} of {len(self.cells)} cells to do"]
+        if todo:
+            lines[-1] += f", about {_duration(self.seconds_left)}"
+        lines += [f"missing: {line}" for line in self.missing]
+        lines.append("ready: zsad run with the same options" if self.ready else "not ready")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """For a program."""
+        content = {
+            "ready": self.ready,
+            "seconds_left": self.seconds_left,
+            "missing": list(self.missing),
+            "cells": [asdict(c) for c in self.cells],
+        }
+        return json.dumps(content, indent=1, default=str)
+
+
+def outlook(plan: Plan) -> Outlook:
+    """Look at a plan, its data, its weights and past records; nothing is run or written."""
+    cells = plan.cells()
+    counts, missing = _data(plan)
+    missing += _weights(plan) + _auxiliaries(plan, cells)
+    past = list(_past_records(Path(plan.out)))
+    views = []
+    for cell in cells:
+        state = _state(plan, cell)
+        images = counts.get(cell.dataset)
+        if state != "done" and images is None:
+            state = "blocked"
+        views.append(CellOutlook(cell, state, images, _estimate(plan, cell, images, past)))
+    return Outlook(views, list(dict.fromkeys(missing)))
+
+
+def _data(plan: Plan) -> tuple[dict[str, int], list[str]]:
+    """Test images of each dataset that can be opened, and why others cannot."""
+    counts: dict[str, int] = {}
+    missing = []
+    for entry in plan.datasets:
+        name = registry.resolve("dataset", entry.name).name
+        try:
+            grouped = samples_by_category(plan, open_dataset(plan, name))
+            counts[name] = sum(map(len, grouped.values()))
+        except ZsadError as error:
+            missing.append(f"data of {name}: {error}")
+    return counts, missing
+
+
+def _weights(plan: Plan) -> list[str]:
+    """Backbones whose weights are not on this machine (they may still be downloadable)."""
+    from .weights import BUILT_IN, RANDOM, find_weights
+
+    wanted = {(plan.backbone, plan.pretrained)}
+    if plan.backbone == PUBLISHED:
+        specs = [registry.method_class(m.name).backbone_spec for m in plan.methods]
+        wanted = {(spec.name, spec.pretrained) for spec in specs}
+    missing = []
+    for backbone, pretrained in sorted(wanted, key=str):
+        name, _, tag = backbone.partition(":")
+        tag = pretrained or tag
+        if name == BUILT_IN or plan.backbone_config or tag in ("", RANDOM) or Path(tag).is_file():
+            continue
+        try:
+            if find_weights(name, tag) is None:
+                missing.append(f"weights of {name}:{tag}: not here, the run will try to download")
+        except ZsadError as error:
+            missing.append(f"weights of {name}:{tag}: {error}")
+    return missing
+
+
+def _auxiliaries(plan: Plan, cells: Iterable[Cell]) -> list[str]:
+    """Auxiliary datasets that trainable methods will ask for and that are not there."""
+    from .contestant import auxiliary_of, is_learned, needs_learning
+
+    missing = []
+    for cell in cells:
+        if _state(plan, cell) == "done" or not needs_learning(plan, cell) or is_learned(plan, cell):
+            continue
+        name = auxiliary_of(plan, cell.dataset)
+        try:
+            registry.load_dataset(name, plan.data_root).samples("test")
+        except ZsadError as error:
+            missing.append(f"auxiliary data {name} for {cell.method}: {error}")
+    return missing
+
+
+def _state(plan: Plan, cell: Cell) -> str:
+    path = record_path(Path(plan.out), cell)
+    if not path.exists():
+        return "to do"
+    try:
+        status = read_record(path).status
+    except RecordError:
+        return "to do"
+    if status == "error":
+        return "done" if plan.retry == "never" else "failed"
+    return "to do" if plan.retry == "always" else "done"
+
+
+def _past_records(out: Path) -> Iterable[Record]:
+    """Finished records of this run and of the runs beside it."""
+    for path in sorted(out.parent.glob(f"*/{CELLS}/*.json")):
+        try:
+            record = read_record(path)
+        except RecordError:
+            continue
+        if record.status == "ok":
+            yield record
+
+
+def _estimate(plan: Plan, cell: Cell, images: int | None, past: Sequence[Record]) -> float | None:
+    """Median past time per image on the same backbone, times the images."""
+    if images is None:
+        return None
+    same = [
+        r
+        for r in past
+        if r.cell.method == cell.method
+        and r.cell.variant == cell.variant
+        and _backbone_name(r.protocol) == plan.backbone.partition(":")[0]
+    ]
+    rates = sorted(float(r.timing["ms_per_image"]) for r in same if "ms_per_image" in r.timing)
+    if not rates:
+        return None
+    training = sorted(float(r.timing.get("seconds_train", 0)) for r in same)
+    return rates[len(rates) // 2] * images / 1000 + training[len(training) // 2]
+
+
+def _backbone_name(protocol: Mapping[str, Any]) -> str:
+    return str(protocol.get("backbone", "")).partition(":")[0]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

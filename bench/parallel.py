@@ -1,0 +1,167 @@
+"""Many processes, one run: joblib hands the units of a plan to processes or to a Dask cluster.
+
+A unit is idempotent and locked while it is done, so an engine may lose a worker, repeat a unit or
+run beside a second engine on the same run directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import joblib
+from filelock import FileLock, Timeout
+
+from .errors import Stopped, UsageError, unknown_name
+from .plan import Plan
+from .runner import SPLIT_ABOVE, Progress, Unit, run_unit, start_run, units
+from .runner import run as run_alone
+
+Backend = Literal["loky", "threads", "dask"]
+BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
+STOP_FILE = "stop"  # its presence asks the workers of a run to stop
+
+
+@dataclass
+class WorkerProgress:
+    """Progress in a worker: no bar, and the stop is a file that all workers see."""
+
+    stop_file: Path
+    bar: bool = False
+
+    def check(self) -> None:
+        """Raise `Stopped` if the stop file is there."""
+        if self.stop_file.exists():
+            raise Stopped("stopped after the current batch: the same command goes on from here")
+
+
+def run(
+    plan: Plan,
+    progress: Progress,
+    jobs: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Path:
+    """Run a plan with several workers; with one worker and no cluster, in this process.
+
+    Args:
+        plan: the plan; all workers must see its run directory and its data.
+        progress: as in `runner.run`.
+        jobs: number of workers; with a cluster, of units under way at once.
+        backend: "loky" (processes), "threads" or "dask".
+        scheduler: address of a Dask scheduler; None starts a local cluster for "dask".
+        shard: (i, n) does every n-th unit from the i-th.
+
+    Raises:
+        UsageError: unknown backend, or Dask is not installed.
+        Stopped: a stop was asked for.
+    """
+    if backend not in BACKENDS:
+        raise unknown_name("parallel backend", backend, BACKENDS)
+    if jobs < 1:
+        raise UsageError(f"--jobs is at least 1, not {jobs}")
+    if jobs == 1 and backend != "dask":
+        return run_alone(plan, progress, shard)
+    start_run(plan)
+    index, count = shard
+    mine = units(plan, SPLIT_ABOVE)[index::count]
+    stop_file = Path(plan.out) / STOP_FILE
+    stop_file.unlink(missing_ok=True)
+    with _stop_by_file(progress, stop_file), _engine(backend, scheduler, jobs):
+        joblib.Parallel(n_jobs=jobs, verbose=5 if progress.bar else 0)(
+            joblib.delayed(work)(plan, unit, jobs) for unit in mine
+        )
+    progress.check()
+    for unit in mine:  # what a lost worker left, and records whose parts several workers made
+        run_unit(plan, unit, progress)
+    return Path(plan.out)
+
+
+def work(plan: Plan, unit: Unit, jobs: int) -> None:
+    """Do one unit in a worker, on a device of its own where there are several."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    with _device(plan, jobs) as device:
+        try:
+            run_unit(
+                dataclasses.replace(plan, device=device),
+                unit,
+                WorkerProgress(Path(plan.out) / STOP_FILE),
+            )
+        except Stopped:
+            return
+
+
+@contextmanager
+def _device(plan: Plan, jobs: int) -> Iterator[str]:
+    """A free device: with "cuda", each GPU serves equally many workers of this machine."""
+    if plan.device != "cuda":
+        yield plan.device
+        return
+    import torch
+
+    gpus = torch.cuda.device_count()
+    slots = [(gpu, slot) for slot in range(math.ceil(jobs / max(gpus, 1))) for gpu in range(gpus)]
+    folder = Path(plan.out) / "locks"
+    while slots:
+        for gpu, slot in slots:
+            lock = FileLock(str(folder / f"device-{gpu}-{slot}.lock"))
+            try:
+                lock.acquire(timeout=0.05)
+            except Timeout:
+                continue
+            try:
+                yield f"cuda:{gpu}"
+            finally:
+                lock.release()
+            return
+    yield plan.device
+
+
+@contextmanager
+def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
+    """Joblib's backend, with a Dask client where it needs one."""
+    if backend != "dask":
+        with joblib.parallel_config(backend=BACKENDS[backend]):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError("Dask is not installed: pip install 'zsad[cluster]'") from error
+    options: dict[str, Any] = {"n_workers": jobs, "threads_per_worker": 1}
+    try:
+        client = Client(scheduler or None, **({} if scheduler else options))  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {scheduler} ({error})") from error
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+@contextmanager
+def _stop_by_file(progress: Progress, stop_file: Path) -> Iterator[None]:
+    """Turn the parent's stop into the file that workers look for."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            if progress.stop.is_set():
+                stop_file.touch()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        stop_file.unlink(missing_ok=True)

@@ -1,0 +1,275 @@
+"""What a run is to do: methods x variants x datasets x seeds, and the plan file that says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from . import registry
+from .errors import UsageError, unknown_name
+from .records import Cell, read_json
+
+DEFAULT_OUT = Path("results/runs/builtin")
+DEFAULT_SEED = 111  # AnomalyCLIP, FAPrompt and APRIL-GAN train with it
+PUBLISHED = "published"
+Retry = Literal["failed", "never", "always"]
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """A method of the plan: a variant with some options, perhaps with given learned weights."""
+
+    name: str
+    variant: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """A dataset of the plan; `root` None looks below the plan's data root."""
+
+    name: str
+    root: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run depends on. Equal plans give equal tables.
+
+    Attributes:
+        methods, datasets, seeds: the grid; training-free methods run with the first seed only.
+        out: the run directory.
+        data_root: the folder that holds the datasets' folders.
+        backbone: "tiny", NAME[:PRETRAINED], or "published" for the one each method was published
+            with.
+        backbone_config: a model-config json in the place of a name.
+        pretrained: a tag or a file, where the backbone's name does not say it.
+        map_size: side at which maps and masks are compared; None is the method's own.
+        auxiliary: dataset to learn from; None follows the protocol (MVTec AD for all others, VisA
+            for MVTec AD, synthetic-aux for the built-in set).
+        auxiliary_split: the released codes learn from the test split; "all" adds the train split.
+        limit: at most so many images per category and label, to try things out; None is all.
+        retry: which finished cells are done again.
+    """
+
+    methods: tuple[MethodPlan, ...]
+    datasets: tuple[DatasetPlan, ...]
+    seeds: tuple[int, ...] = (DEFAULT_SEED,)
+    out: str = str(DEFAULT_OUT)
+    data_root: str | None = None
+    backbone: str = "tiny"
+    backbone_config: str | None = None
+    pretrained: str | None = None
+    device: str = "cpu"
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    batch_size: int = 8
+    workers: int = 0
+    map_size: int | None = None
+    auxiliary: str | None = None
+    auxiliary_split: Literal["test", "all"] = "test"
+    limit: int | None = None
+    save_maps: bool = False
+    gallery: int = 2
+    retry: Retry = "failed"
+
+    def cells(self) -> list[Cell]:
+        """The grid, dataset by dataset; variants are resolved, so this imports the methods."""
+        found: list[Cell] = []
+        for dataset, method in itertools.product(self.datasets, self.methods):
+            cls = registry.method_class(method.name)
+            trained = str(cls.supervision) == "auxiliary-trained" and method.checkpoint is None
+            found += [
+                Cell(
+                    method=registry.resolve("method", method.name).name,
+                    variant=method.variant or cls.default_variant,
+                    dataset=registry.resolve("dataset", dataset.name).name,
+                    seed=seed,
+                    options=dict(method.options),
+                )
+                for seed in (self.seeds if trained else self.seeds[:1])
+            ]
+        return found
+
+    def method_of(self, cell: Cell) -> MethodPlan:
+        """The plan's entry that a cell came from."""
+        for method in self.methods:
+            cls = registry.method_class(method.name)
+            same = registry.canonical(method.name) == cell.method
+            variant = method.variant or cls.default_variant
+            if same and variant == cell.variant and dict(method.options) == dict(cell.options):
+                return method
+        raise UsageError(f"the plan has no method for cell '{cell.key}'")
+
+    def dataset_of(self, name: str) -> DatasetPlan:
+        """The plan's entry of a dataset."""
+        for dataset in self.datasets:
+            if registry.canonical(dataset.name) == registry.canonical(name):
+                return dataset
+        raise UsageError(f"the plan has no dataset '{name}'")
+
+
+def make_plan(
+    methods: Iterable[str | Mapping[str, Any]] = ("all",),
+    datasets: Iterable[str | Mapping[str, Any]] = ("synthetic",),
+    **settings: Any,
+) -> Plan:
+    """A checked plan.
+
+    Args:
+        methods: names, "name@variant", "all", or tables with name, variant, options, sweep (option
+            -> list of values; all combinations) and checkpoint.
+        datasets: names, "all", or tables with name, root and options.
+        **settings: the other fields of `Plan`.
+
+    Raises:
+        UsageError: an unknown name, variant, option or setting, or an empty grid.
+    """
+    known = {f.name for f in dataclasses.fields(Plan)} - {"methods", "datasets"}
+    for name in settings:
+        if name not in known:
+            raise unknown_name("setting of a plan", name, known | {"methods", "datasets"})
+    chosen = [plan for item in methods for plan in _methods(item)]
+    targets = [plan for item in datasets for plan in _datasets(item)]
+    if not chosen or not targets:
+        raise UsageError("a plan needs at least one method and one dataset")
+    if "seeds" in settings:
+        settings["seeds"] = _seeds(settings["seeds"])
+    for name in ("out", "data_root", "backbone_config", "pretrained"):
+        if isinstance(settings.get(name), Path):
+            settings[name] = str(settings[name])
+    plan = Plan(tuple(_unique(chosen)), tuple(_unique(targets)), **settings)
+    _check_settings(plan)
+    return plan
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from a TOML file, or from the JSON that a run stores.
+
+    Raises:
+        UsageError: the file is missing or no plan; names what is wrong.
+    """
+    return make_plan(**read_plan_settings(path))
+
+
+def read_plan_settings(path: Path) -> dict[str, Any]:
+    """What a plan file says, as `make_plan` takes it; "method" and "dataset" may be singular.
+
+    Raises:
+        UsageError: the file is missing, unreadable or no table.
+    """
+    try:
+        raw = read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"plan file {path} does not exist") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"plan file {path} is not readable ({error})") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"plan file {path} must be a table of settings")
+    for one, many in (("method", "methods"), ("dataset", "datasets")):
+        if one in raw:
+            raw[many] = raw.pop(one)
+        if many in raw and not isinstance(raw[many], list):
+            raise UsageError(f"'{many}' in plan file {path} must be a list")
+    return dict(raw)
+
+
+def _unique(items: Sequence[Any]) -> list[Any]:
+    """Items in order without repetitions; they need no hash."""
+    kept: list[Any] = []
+    for item in items:
+        if item not in kept:
+            kept.append(item)
+    return kept
+
+
+def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
+    """One entry of the list of methods; a sweep gives several."""
+    if isinstance(item, MethodPlan):
+        return [item]
+    if isinstance(item, str):
+        if item == "all":
+            return [MethodPlan(name) for name in registry.names("method")]
+        name, _, variant = item.partition("@")
+        item = {"name": name, "variant": variant or None}
+    table = _table("method", item, {"name", "variant", "options", "sweep", "checkpoint"})
+    options, sweep = dict(table.get("options") or {}), dict(table.get("sweep") or {})
+    for option, values in sweep.items():
+        if not isinstance(values, list):
+            raise UsageError(f"sweep of option '{option}' must be a list of values")
+    plans = []
+    for values in itertools.product(*sweep.values()):
+        combined = {**options, **dict(zip(sweep, values, strict=True))}
+        combined = {k: tuple(v) if isinstance(v, list) else v for k, v in combined.items()}
+        variant, checkpoint = table.get("variant"), table.get("checkpoint")
+        _check_options(table["name"], variant, combined)
+        name = registry.resolve("method", table["name"]).name
+        plans.append(MethodPlan(name, variant, combined, checkpoint))
+    return plans
+
+
+def _check_options(name: str, variant: str | None, options: Mapping[str, Any]) -> None:
+    from .method import make_options
+
+    make_options(registry.method_class(name), variant, options)
+
+
+def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
+    """One entry of the list of datasets."""
+    if isinstance(item, DatasetPlan):
+        return [item]
+    if isinstance(item, str):
+        if item == "all":
+            every = registry.names("dataset")
+            return [DatasetPlan(n) for n in every if registry.dataset_class(n).in_benchmark]
+        item = {"name": item}
+    table = _table("dataset", item, {"name", "root", "options"})
+    name = registry.resolve("dataset", table["name"]).name
+    return [DatasetPlan(name, table.get("root"), dict(table.get("options") or {}))]
+
+
+def _table(kind: str, item: Any, known: set[str]) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+        raise UsageError(f"a {kind} of a plan is a name or a table with a name, not {item!r}")
+    for key in item:
+        if key not in known:
+            raise unknown_name(f"key of a {kind} in a plan", str(key), known)
+    return item
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    seeds = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if not seeds or not all(isinstance(s, int) and not isinstance(s, bool) for s in seeds):
+        raise UsageError(f"seeds are whole numbers, not {value!r}")
+    return seeds
+
+
+def _check_settings(plan: Plan) -> None:
+    choices = {
+        "precision": ("fp32", "fp16", "bf16"),
+        "auxiliary_split": ("test", "all"),
+        "retry": ("failed", "never", "always"),
+    }
+    for name, allowed in choices.items():
+        if getattr(plan, name) not in allowed:
+            raise unknown_name(f"value of '{name}'", str(getattr(plan, name)), allowed)
+    least = {"batch_size": 1, "workers": 0, "gallery": 0, "map_size": 8, "limit": 1}
+    for name, lowest in least.items():
+        value = getattr(plan, name)
+        optional = value is None and name in ("map_size", "limit")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not optional and not (whole and value >= lowest):
+            raise UsageError(f"'{name}' is a whole number of at least {lowest}, not {value!r}")
+    texts = ("out", "data_root", "backbone", "backbone_config", "pretrained", "device", "auxiliary")
+    for name in texts:
+        text = getattr(plan, name)
+        if text is not None and not isinstance(text, str):
+            raise UsageError(f"'{name}' is text, not {text!r}")
+    if plan.auxiliary is not None:
+        registry.resolve("dataset", plan.auxiliary)

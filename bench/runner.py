@@ -1,0 +1,341 @@
+"""A run: its directory, its units of work, who does which, and what survives a kill.
+
+    plan.json                     the resolved plan
+    cells/<cell>.json             one record per finished or failed cell
+    parts/<cell>/<category>.json  finished categories of cells under way
+    checkpoints/                  learned weights
+    locks/                        held by living processes only
+    gallery/, maps/               pictures and raw maps, where asked for
+
+Several processes may fill one run: a unit of work is locked by whoever does it, and the operating
+system drops the lock when the process dies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from . import registry
+from .contestant import Contestant, Stoppable, prepare
+from .errors import Stopped, UsageError, ZsadError
+from .evaluation import Part, score_category
+from .plan import Plan, make_plan, read_plan, read_plan_settings
+from .records import (
+    CELLS,
+    Cell,
+    ErrorInfo,
+    Record,
+    RecordError,
+    environment,
+    file_name,
+    read_record,
+    write_json,
+    write_record,
+)
+from .sample import Dataset, Sample
+
+LOG = logging.getLogger(__name__)
+SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
+SAME_IN_A_RUN = (
+    "backbone",
+    "backbone_config",
+    "pretrained",
+    "precision",
+    "map_size",
+    "auxiliary",
+    "auxiliary_split",
+    "limit",
+)
+
+
+@dataclass
+class Progress:
+    """What a run tells while it works, and how it is asked to stop.
+
+    Attributes:
+        bar: show progress bars with images/s and time left.
+        stop: set it to stop after the current batch.
+    """
+
+    bar: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise `Stopped` if a stop was asked for."""
+        if self.stop.is_set():
+            raise Stopped("stopped after the current batch: the same command goes on from here")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one process does in one go: some categories of one dataset, for all its cells.
+
+    The methods of a unit share its visual forwards; no category is cut.
+    """
+
+    dataset: str
+    categories: tuple[str, ...]
+
+
+def run(
+    plan: Plan | Path | str | Mapping[str, Any],
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Path:
+    """Run a plan and return its run directory. What is done already is not done again.
+
+    Cells that fail leave an error record, and the run goes on.
+
+    Args:
+        plan: a `Plan`, the path of a plan file, or a mapping of `make_plan`'s arguments.
+        progress: how to show progress and how to stop.
+        shard: (i, n) does every n-th unit from the i-th, for plain schedulers.
+
+    Raises:
+        UsageError: the plan asks for what does not exist.
+        Stopped: a stop was asked for.
+    """
+    plan = resolve_plan(plan)
+    progress = progress or Progress()
+    start_run(plan)
+    index, count = shard
+    mine = units(plan, SPLIT_ABOVE if count > 1 else None)[index::count]
+    for patient in (False, True):  # first what is free, then what others held and may have dropped
+        for unit in mine:
+            run_unit(plan, unit, progress, patient)
+    return Path(plan.out)
+
+
+def resolve_plan(plan: Plan | Path | str | Mapping[str, Any]) -> Plan:
+    """Any form of a plan as a checked `Plan`."""
+    if isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, Mapping):
+        return make_plan(**plan)
+    return read_plan(Path(plan))
+
+
+def start_run(plan: Plan) -> None:
+    """Make the run directory, store the plan, and drop the records that are to be done again.
+
+    Raises:
+        UsageError: the directory cannot be made, or holds a run with other settings.
+    """
+    folder = Path(plan.out)
+    _refuse_other_settings(plan, folder / "plan.json")
+    try:
+        for name in (CELLS, "locks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        write_json(folder / "plan.json", dataclasses.asdict(plan))
+    except OSError as error:
+        raise UsageError(
+            f"run directory {folder} is not writable ({error}): choose --out"
+        ) from error
+    for cell in plan.cells():
+        if plan.retry == "always":
+            record_path(folder, cell).unlink(missing_ok=True)
+            shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
+        elif plan.retry == "failed" and _status(folder, cell) != "ok":
+            record_path(folder, cell).unlink(missing_ok=True)
+
+
+def _refuse_other_settings(plan: Plan, path: Path) -> None:
+    """A run directory holds results that can stand in one table: same backbone, same sizes."""
+    if not path.exists() or plan.retry == "always":
+        return
+    earlier = read_plan_settings(path)
+    for name in SAME_IN_A_RUN:
+        if earlier.get(name) != getattr(plan, name):
+            raise UsageError(
+                f"run directory {plan.out} was made with {name} {earlier.get(name)}, not "
+                f"{getattr(plan, name)}: choose another --out, or --retry always"
+            )
+
+
+def units(plan: Plan, split_above: int | None = None) -> list[Unit]:
+    """The plan's units of work: one per dataset, so that its visual forwards are shared.
+
+    A dataset that cannot be opened is one unit without categories; doing it records the error.
+
+    Args:
+        plan: the whole plan.
+        split_above: a dataset of more test images than this is one unit per category.
+    """
+    found: list[Unit] = []
+    for entry in plan.datasets:
+        name = registry.resolve("dataset", entry.name).name
+        grouped: dict[str, list[Sample]] = {}
+        with suppress(ZsadError):
+            grouped = samples_by_category(plan, open_dataset(plan, name))
+        large = split_above is not None and sum(map(len, grouped.values())) > split_above
+        groups = [(category,) for category in grouped] if large else [tuple(grouped)]
+        found.extend(Unit(name, group) for group in groups)
+    return found
+
+
+def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) -> None:
+    """Do a unit: score its categories, then write the record of every cell that is complete.
+
+    Args:
+        plan: the whole plan.
+        unit: from `units(plan)`.
+        progress: how to show progress and how to stop.
+        patient: wait for categories that another process holds, instead of leaving them.
+    """
+    folder = Path(plan.out)
+    cells = [
+        cell for cell in plan.cells() if cell.dataset == unit.dataset and not _status(folder, cell)
+    ]
+    if not cells:
+        return
+    try:
+        dataset = open_dataset(plan, unit.dataset)
+        by_category = samples_by_category(plan, dataset)
+    except Exception as error:
+        for cell in cells:
+            write_failure(folder, cell, error)
+        return
+    contestants: list[Contestant] = []
+    for category in unit.categories:
+        with _held(folder, unit.dataset, category, patient) as held:
+            if not held:
+                continue
+            waiting = [c for c in cells if not _is_scored(folder, c, category)]
+            if not waiting:
+                continue
+            if not contestants:
+                contestants = prepare(plan, dataset, cells, progress)
+            chosen = [c for c in contestants if c.cell in waiting and c.error is None]
+            samples = by_category[category]
+            with _bar(progress, chosen, samples, f"{dataset.title} {category}") as bar:
+                parts = score_category(plan, dataset, samples, chosen, progress, bar.update)
+            for cell, part in parts.items():
+                write_json(part_path(folder, cell, category), part.to_json())
+        _record_failures(folder, contestants)
+    for cell in cells:
+        finish_cell(plan, dataset, cell, list(by_category))
+
+
+def open_dataset(plan: Plan, name: str) -> Dataset:
+    """A dataset of the plan.
+
+    Raises:
+        DataError: its folder is missing.
+    """
+    entry = plan.dataset_of(name)
+    root = entry.root if entry.root is not None else plan.data_root
+    return registry.load_dataset(name, root, **entry.options)
+
+
+def samples_by_category(plan: Plan, dataset: Dataset) -> dict[str, list[Sample]]:
+    """The test samples by category; with a limit, the first of each label."""
+    grouped: dict[str, list[Sample]] = {}
+    seen: dict[tuple[str, int], int] = {}
+    for sample in dataset.samples("test"):
+        key = (sample.category, sample.label)
+        seen[key] = seen.get(key, 0) + 1
+        if plan.limit is None or seen[key] <= plan.limit:
+            grouped.setdefault(sample.category, []).append(sample)
+    return grouped
+
+
+def finish_cell(plan: Plan, dataset: Dataset, cell: Cell, categories: Sequence[str]) -> None:
+    """Put a cell's parts together into its record, once all of them are there."""
+    folder = Path(plan.out)
+    paths = [part_path(folder, cell, category) for category in categories]
+    if _status(folder, cell) or not all(path.exists() for path in paths):
+        return
+    try:
+        parts = [Part.read(path) for path in paths]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if _status(folder, cell):  # another process was faster and has cleared the parts
+            return
+        shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
+        write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
+        return
+    write_record(folder, Part.combine(cell, dataset, parts))
+    shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
+
+
+def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
+    """Record why a cell failed; other cells are unharmed."""
+    LOG.error("%s failed: %s", cell.key, error)
+    trace = "".join(traceback.format_exception(error))
+    info = ErrorInfo(type(error).__name__, str(error), trace)
+    title = registry.method_class(cell.method).title
+    write_record(
+        folder,
+        Record(cell=cell, status="error", title=title, provenance=environment(), error=info),
+    )
+
+
+def record_path(folder: Path, cell: Cell) -> Path:
+    """Where a cell's record lies."""
+    return folder / CELLS / f"{cell.key}.json"
+
+
+def part_path(folder: Path, cell: Cell, category: str) -> Path:
+    """Where a finished category of an unfinished cell lies."""
+    return folder / "parts" / cell.key / f"{file_name(category)}.json"
+
+
+def _record_failures(folder: Path, contestants: Sequence[Contestant]) -> None:
+    for contestant in contestants:
+        if contestant.error is not None and not _status(folder, contestant.cell):
+            write_failure(folder, contestant.cell, contestant.error)
+
+
+def _status(folder: Path, cell: Cell) -> str:
+    """What the cell's record says: ok, error, or nothing where there is no readable record."""
+    path = record_path(folder, cell)
+    if not path.exists():
+        return ""
+    try:
+        return read_record(path).status
+    except RecordError as error:
+        LOG.warning("%s", error)
+        return ""
+
+
+def _is_scored(folder: Path, cell: Cell, category: str) -> bool:
+    return part_path(folder, cell, category).exists() or bool(_status(folder, cell))
+
+
+@contextmanager
+def _held(folder: Path, dataset: str, category: str, patient: bool) -> Iterator[bool]:
+    """Hold the lock of a category; False where another living process has it."""
+    lock = FileLock(str(folder / "locks" / f"{file_name(f'{dataset}--{category}')}.lock"))
+    try:
+        lock.acquire(timeout=-1 if patient else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _bar(
+    progress: Stoppable, contestants: Sequence[Contestant], samples: Sequence[Sample], title: str
+) -> Iterator[Any]:
+    """A bar over the images of all visual forwards of a category."""
+    forwards = len({c.group_key() for c in contestants})
+    total = len(samples) * forwards
+    with tqdm(
+        total=total, desc=title, unit="img", disable=not progress.bar, dynamic_ncols=True
+    ) as bar:
+        yield bar

@@ -1,0 +1,214 @@
+"""`zsad new`: a method or a dataset to start from, which passes the conformance checks at once."""
+
+from __future__ import annotations
+
+import importlib
+import keyword
+import os
+from pathlib import Path
+from typing import Literal
+
+from . import registry
+from .errors import UsageError
+
+Kind = Literal["method", "dataset"]
+
+METHOD = '''"""{title}: say in a sentence what the idea is, and name the paper."""
+
+from __future__ import annotations
+
+import torch
+from {bench}.backbone import TokenSpec
+from {bench}.method import Method, Prediction, Query
+from {methods}._maps import smooth, state_probabilities, upsample
+from {methods}._prompts import encode_states
+
+TEMPERATURE = 0.07
+NORMAL = "a photo of a flawless {{}}."
+ABNORMAL = "a photo of a damaged {{}}."
+
+
+class {cls}(Method):
+    """The greatest patch probability is the anomaly score."""
+
+    title = "{title}"
+    sigma = 4.0
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """The patch tokens of the last block."""
+        return frozenset({{TokenSpec(self.backbone.depth)}})
+
+    def predict(self, query: Query) -> Prediction:
+        """Score a batch: compare every patch with a normal and an abnormal prompt."""
+        text = torch.stack([self._text(name) for name in query.class_names])  # [B, 2, D]
+        tokens = query.features.tokens[TokenSpec(self.backbone.depth)]
+        patches = state_probabilities(self.backbone.project(tokens), text, TEMPERATURE)[..., 1]
+        maps = smooth(upsample(patches, query.features.grid, self.map_size), self.smoothing_sigma)
+        return Prediction(patches.amax(dim=1), maps)
+
+    def _text(self, name: str) -> torch.Tensor:
+        """Text features [2, D] of a class name, (normal, abnormal)."""
+        return encode_states(self.backbone, [NORMAL.format(name)], [ABNORMAL.format(name)], True)
+'''
+
+DATASET = '''"""{title}: where it comes from, and what is special about its files."""
+
+from __future__ import annotations
+
+from {bench}.errors import DataError
+from {bench}.sample import Dataset, Sample, Source, Split
+
+
+class {cls}(Dataset):
+    """Normal images in good/, anomalous ones in bad/, masks of equal stem in masks/."""
+
+    name = "{name}"
+    title = "{title}"
+    domain = "custom"
+    has_masks = True
+    folders = ("{name}",)
+    source = Source(tree="{name}/good/*.png  {name}/bad/*.png  {name}/masks/<same name>.png")
+
+    def samples(self, split: Split = "test") -> list[Sample]:
+        """All images are test images; there is no train split."""
+        if split == "train":
+            return []
+        masks = {{path.stem: path for path in (self.root / "masks").glob("*.png")}}
+        found = []
+        for folder, label in (("good", 0), ("bad", 1)):
+            for path in sorted((self.root / folder).glob("*.png")):
+                mask = masks.get(path.stem) if label else None
+                if label and mask is None:
+                    raise DataError(f"{{path}} has no mask: expected masks/{{path.stem}}.png")
+                found.append(Sample(path, label, "{name}", "object", mask, folder))
+        if not found:
+            raise DataError(f"{{self.root}} has no images: expected {{self.source.tree}}")
+        return found
+'''
+
+METHOD_TEST = '''"""{title} keeps the contract."""
+
+import pytest
+from {bench}.conformance import METHOD_CHECKS
+from {bench}.weights import load_backbone
+from {module} import {cls}
+
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+def test_{name}_keeps_the_contract(check):
+    check({cls}, load_backbone("tiny"))
+'''
+
+DATASET_TEST = '''"""{title} keeps the contract."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from {bench}.conformance import DATASET_CHECKS
+from {module} import {cls}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("good", "bad", "masks"):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            picture = np.zeros((32, 32, 1 if folder == "masks" else 3), dtype=np.uint8)
+            picture[8:16, 8:16] = 255
+            Image.fromarray(picture.squeeze()).save(tmp_path / folder / f"{{number}}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("check", DATASET_CHECKS, ids=lambda check: check.__name__)
+def test_{name}_keeps_the_contract(check, root):
+    check({cls}(root))
+'''
+
+PACKAGE = """[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "zsad-{dashed}"
+version = "0.1.0"
+description = "{title} for zsad"
+requires-python = ">=3.11"
+dependencies = ["zsad"]
+
+[project.entry-points."{namespace}.{folder}"]
+{name} = "{module}:{cls}"
+
+[tool.setuptools]
+py-modules = ["{module}"]
+"""
+
+
+def write(kind: Kind, name: str, package: Path | None = None) -> list[Path]:
+    """Write a new method or dataset.
+
+    Args:
+        kind: "method" or "dataset".
+        name: registry name; hyphens become underscores.
+        package: None writes a file into the checkout's folder, where it is registered by being
+            there; a path writes a pip package that registers by an entry point.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UsageError: the name is taken or no identifier, or a file exists already.
+    """
+    stem = registry.canonical(name)
+    if not stem.isidentifier() or keyword.iskeyword(stem) or stem.startswith("_"):
+        raise UsageError(f"'{name}' is no usable name: take letters, digits and hyphens")
+    if stem in registry.names(kind):
+        raise UsageError(f"there is a {kind} '{stem}' already: choose another name")
+    folder = registry.FOLDER_OF[kind]
+    module = f"zsad_{stem}" if package is not None else f"{registry.NAMESPACE}.{folder}.{stem}"
+    words = {
+        "name": stem,
+        "dashed": stem.replace("_", "-"),
+        "title": stem.replace("_", " ").capitalize(),
+        "cls": "".join(part.capitalize() for part in stem.split("_")),
+        "module": module,
+        "namespace": registry.NAMESPACE,
+        "folder": folder,
+        "bench": f"{registry.NAMESPACE}.bench",
+        "methods": f"{registry.NAMESPACE}.methods",
+    }
+    source, test = (METHOD, METHOD_TEST) if kind == "method" else (DATASET, DATASET_TEST)
+    if package is not None:
+        files = {
+            package / "pyproject.toml": PACKAGE.format(**words),
+            package / f"{module}.py": source.format(**words),
+            package / "tests" / f"test_{stem}.py": test.format(**words),
+        }
+    else:
+        here = _folder(folder)
+        text = source.format(**{**words, "bench": "..bench", "methods": ""})
+        files = {here / f"{stem}.py": text}
+        tests = here.parent / "tests" / folder
+        if tests.is_dir():
+            files[tests / f"test_{stem}.py"] = test.format(**words)
+    return _write_new(files)
+
+
+def _folder(name: str) -> Path:
+    """The folder of the checkout (or of the installation) that holds methods or datasets."""
+    package = importlib.import_module(f"{registry.NAMESPACE}.{name}")
+    places = [Path(place) for place in package.__path__ if Path(place).is_dir()]
+    for place in places:
+        if os.access(place, os.W_OK):
+            return place
+    raise UsageError(f"cannot write into {places}: use --package DIR for a package of your own")
+
+
+def _write_new(files: dict[Path, str]) -> list[Path]:
+    for path in files:
+        if path.exists():
+            raise UsageError(f"{path} exists already: choose another name")
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(files)
