@@ -42,7 +42,7 @@ def read_payload(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise WeightsError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or _looks_like_safetensors(path):
         return dict(_read_safetensors(path)[0])
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
@@ -97,6 +97,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _looks_like_safetensors(path: Path) -> bool:
+    """By content, since a user may name the file as he likes: a length, then a JSON object."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length + 8 <= path.stat().st_size
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -135,6 +135,9 @@ def load_batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin,
+        # Without one of its own the loader draws from torch's generator, so that reading would
+        # change what a method draws.
+        generator=torch.Generator(),
     )
     try:
         for batch in loader:

@@ -26,6 +26,12 @@ def test_tensors_and_provenance_survive_writing_and_reading(tmp_path, tensors):
     assert read_header(path) == {"method": "toy", "seed": 3, "loss": [{"total": 0.5}]}
 
 
+def test_safetensors_are_known_by_content_and_not_by_suffix(tmp_path, tensors):
+    path = tmp_path / "weights"
+    write_tensors(path, tensors, {})
+    assert torch.equal(read_tensors(path)["ctx"], tensors["ctx"])
+
+
 def test_tensors_that_are_views_are_written_as_they_look(tmp_path, tensors):
     path = tmp_path / "view.safetensors"
     write_tensors(path, {"turned": tensors["ctx"].T}, {})

@@ -77,6 +77,12 @@ def test_worker_processes_read_the_same_batches(tiles):
         assert one.regions_lost == other.regions_lost
 
 
+def test_reading_draws_no_random_numbers(tiles):
+    state = torch.get_rng_state()
+    batches_of(tiles)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_masks_are_resized_by_the_rule_of_the_dataset(tiles):
     (batch,) = batches_of(tiles, batch_size=5)
     expected = [resize_mask(tiles.read(s).mask, SIZE, MaskRule()) for s in tiles.samples()]
