@@ -190,7 +190,7 @@ class Backbone:
     @property
     def native_grid(self) -> int:
         """Patches along a side at the size the weights were trained at."""
-        return int(round((self.visual.positional_embedding.shape[0] - 1) ** 0.5))
+        return round((self.visual.positional_embedding.shape[0] - 1) ** 0.5)
 
     @property
     def native_size(self) -> int:
@@ -227,7 +227,7 @@ class Backbone:
         return max(1, round(of_12 * self.text_depth / 12))
 
     def fitting_size(self, preferred: int) -> int:
-        """`preferred` where the positional grid can sensibly be resized to it, else the native size.
+        """`preferred` where the positional grid can be resized to it, else the native size.
 
         A backbone trained on images of less than 224 px keeps its own size.
         """

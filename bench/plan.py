@@ -204,8 +204,8 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
         if not isinstance(values, list):
             raise UsageError(f"sweep of option '{option}' must be a list of values")
     plans = []
-    for values in itertools.product(*sweep.values()):
-        combined = {**options, **dict(zip(sweep, values, strict=True))}
+    for combination in itertools.product(*sweep.values()):
+        combined = {**options, **dict(zip(sweep, combination, strict=True))}
         combined = {k: tuple(v) if isinstance(v, list) else v for k, v in combined.items()}
         variant, checkpoint = table.get("variant"), table.get("checkpoint")
         _check_options(table["name"], variant, combined)

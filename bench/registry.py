@@ -1,4 +1,4 @@
-"""The folders are the registry: a file in methods/ or datasets/ is a name, entry points add to them.
+"""The folders are the registry: a file in methods/ or datasets/ is a name; entry points add more.
 
 Listing reads file names and entry-point metadata only, so it needs neither torch nor the files'
 own imports. A name may be written with hyphens or underscores.
@@ -105,7 +105,7 @@ def dataset_class(name: str) -> type[Dataset]:
 
 
 def _load(entry: Entry, base: type[Any]) -> Any:
-    """The subclass of `base` that the entry names: by attribute, or by its `name`, or the only one."""
+    """The class the entry names: by attribute, else by its `name`, else the only one."""
     module = importlib.import_module(entry.module)
     if entry.attribute:
         found = getattr(module, entry.attribute, None)

@@ -1,0 +1,95 @@
+"""From names and plan files to cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from zsad.bench.errors import UsageError
+from zsad.bench.plan import make_plan, read_plan
+from zsad.bench.records import write_json
+
+
+def test_grid_is_methods_times_datasets_and_seeds_only_for_trained_methods():
+    plan = make_plan(["clip", "anomalyclip"], ["synthetic", "elpv"], seeds=[1, 2])
+    cells = plan.cells()
+    assert [(c.method, c.dataset, c.seed) for c in cells] == [
+        ("clip", "synthetic", 1),
+        ("anomalyclip", "synthetic", 1),
+        ("anomalyclip", "synthetic", 2),
+        ("clip", "elpv", 1),
+        ("anomalyclip", "elpv", 1),
+        ("anomalyclip", "elpv", 2),
+    ]
+    assert len({c.key for c in cells}) == len(cells)
+
+
+def test_variants_and_sweeps_give_cells_of_their_own():
+    plan = make_plan(
+        [
+            "winclip@paper",
+            "winclip@official",
+            {"name": "clip", "sweep": {"temperature": [0.01, 1.0]}},
+        ]
+    )
+    cells = plan.cells()
+    assert [c.variant for c in cells[:2]] == ["paper", "official"]
+    assert [dict(c.options) for c in cells[2:]] == [{"temperature": 0.01}, {"temperature": 1.0}]
+    assert len({c.key for c in cells}) == 4
+
+
+def test_plan_file_and_stored_plan_say_the_same(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        """
+        out = "somewhere"
+        seeds = [3, 4]
+        datasets = ["synthetic"]
+        [[method]]
+        name = "faprompt"
+        variant = "official"
+        options = { n_prompts = 5 }
+        [[method]]
+        name = "clip"
+        """
+    )
+    plan = read_plan(path)
+    assert plan.seeds == (3, 4)
+    assert plan.methods[0].options == {"n_prompts": 5}
+    write_json(tmp_path / "plan.json", dataclasses.asdict(plan))
+    assert read_plan(tmp_path / "plan.json") == plan
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("methods = ['klip']", "klip"),
+        ("methods = ['clip@papre']", "papre"),
+        ("datasets = ['vissa']", "vissa"),
+        ("bath_size = 4", "batch_size"),
+        ("batch_size = 0", "batch_size"),
+        ("seeds = ['a']", "seeds"),
+        ("methods = []", "at least one"),
+        ("methods = 'clip'", "list"),
+        ("[[method]]\nname = 'clip'\noptions = { sigma = 1 }", "sigma"),
+        ("[[method]]\nnme = 'clip'", "name"),
+        ("precision = 'fp8'", "fp8"),
+        ("out = 3", "out"),
+        ("out = ", "not readable"),
+    ],
+)
+def test_a_wrong_plan_is_refused_by_the_name_of_what_is_wrong(tmp_path, content, named):
+    path = tmp_path / "plan.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=named):
+        read_plan(path)
+
+
+def test_a_missing_plan_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match="nowhere.toml"):
+        read_plan(tmp_path / "nowhere.toml")
+
+
+def test_plan_is_plain_json():
+    json.dumps(dataclasses.asdict(make_plan(["clip"])))
