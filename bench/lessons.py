@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,14 +121,16 @@ class StoredSource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[Lesson]:
         """See `Source`."""
-        for chosen in _chunks(order, batch_size):
-            features = self.features.batch(chosen, self.specs)
-            yield _lesson(
-                features.map(lambda t: t.to(self.device, non_blocking=True)),
-                torch.tensor([self.samples[i].label for i in chosen]),
-                self.masks.batch(chosen),
-                [self.samples[i].class_name for i in chosen],
-            )
+        return _read_ahead(self._lesson(chosen) for chosen in _chunks(order, batch_size))
+
+    def _lesson(self, chosen: Sequence[int]) -> Lesson:
+        features = self.features.batch(chosen, self.specs)
+        return _lesson(
+            features.map(lambda t: t.to(self.device, non_blocking=True)),
+            torch.tensor([self.samples[i].label for i in chosen]),
+            self.masks.batch(chosen),
+            [self.samples[i].class_name for i in chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -446,6 +449,15 @@ def _lesson(
         labels.to(device, non_blocking=True),
         masks.to(device, non_blocking=True).float(),
     )
+
+
+def _read_ahead(lessons: Iterator[Lesson]) -> Iterator[Lesson]:
+    """The same lessons, each read while the one before is learned."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(next, lessons, None)
+        while (lesson := coming.result()) is not None:
+            coming = reader.submit(next, lessons, None)
+            yield lesson
 
 
 def _rows(features: VisualFeatures, index: Tensor, device: torch.device) -> VisualFeatures:

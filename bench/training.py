@@ -42,6 +42,7 @@ LOG = logging.getLogger(__name__)
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
+EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # weights do not depend on it
 
 Step = dict[str, float]
 """One optimiser step: "epoch" and "step" (from 0), "lr", and every loss term with "total"."""
@@ -530,16 +531,16 @@ def _description(
     return {
         "method": method.name,
         "variant": method.variant,
-        "options": {k: str(v) for k, v in dataclasses.asdict(method.options).items()},
-        "protocol": {k: str(v) for k, v in method.protocol().items()},
-        "schedule": {k: str(v) for k, v in dataclasses.asdict(method.schedule).items()},
+        "options": _plain(dataclasses.asdict(method.options)),
+        "protocol": _plain(method.protocol()),
+        "schedule": _plain(dataclasses.asdict(method.schedule)),
         "backbone": backbone.name,
         "weights_sha256": backbone.weights_sha256,
         "precision": backbone.precision,
         "stored_precision": store.precision,
         "auxiliary": {
             "dataset": dataset.name,
-            "options": {k: str(v) for k, v in dataset.options.items()},
+            "options": _plain(dataset.options),
             "split": split,
             "images": len(samples),
             "fingerprint": _fingerprint(dataset, samples),
@@ -549,6 +550,10 @@ def _description(
         "seed": recipe.seed,
         "initial_sha256": _parameters_sha256(method),
     }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if name not in EVALUATION_ONLY}
 
 
 def _fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:

@@ -526,6 +526,9 @@ def test_a_finished_training_is_loaded_and_another_one_is_not_overwritten(
     assert again.seconds == first.provenance["seconds"]
     assert_same_weights(learned(again.method), learned(first.method))
 
+    smoothed = Probe(backbone, ProbeOptions(smoothing_sigma=2.0))
+    assert train_method(smoothed, squares, path, store=store).history == []
+
     with pytest.raises(UsageError, match="another training"):
         train_method(Probe(backbone), squares, path, store=store, seed=8)
     assert read_header(path)["seed"] == 111
