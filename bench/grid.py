@@ -1,0 +1,294 @@
+"""A run's records arranged by method and dataset, with what makes two of them incomparable.
+
+A dataset's value is the unweighted mean over its categories, as in the paper; several seeds give a
+mean and a standard deviation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from . import published as paper
+from .errors import UsageError, unknown_name
+from .published import squash
+from .records import CategoryResult, Record
+
+NOT_RUN = "not run"
+
+# Protocol entries that belong to a dataset must agree along its row, the others along a column.
+ROW_PROTOCOL = (
+    "dataset_fingerprint",
+    "dataset_options",
+    "mask_threshold",
+    "mask_resize",
+    "limit",
+)
+# Entries that say no more than others do: the learned weights follow from what was learned.
+SILENT_PROTOCOL = ("dataset_title", "domain", "seed", "checkpoint_sha256")
+# Entries that all columns of a table should share.
+SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "precision")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What makes a column: a method in one variant with one set of options."""
+
+    method: str
+    variant: str
+    options: str
+    title: str
+
+    def printed_as(self, names: Iterable[str]) -> str | None:
+        """The one of the paper's names that stands for this method."""
+        own = {squash(self.title), squash(self.method)}
+        return next((name for name in names if squash(name) in own), None)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of a contender on a dataset or a category: in [0, 1], or None and why."""
+
+    value: float | None = None
+    spread: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Records arranged by contender and dataset.
+
+    Attributes:
+        contenders: in the order of columns.
+        datasets: names in the order of rows.
+        cells: all seeds of a contender on a dataset; those that failed too.
+    """
+
+    contenders: tuple[Contender, ...]
+    datasets: tuple[str, ...]
+    cells: Mapping[tuple[Contender, str], tuple[Record, ...]]
+
+    def records(self, contender: Contender, dataset: str) -> tuple[Record, ...]:
+        """The records of a cell, none where it was not run."""
+        return self.cells.get((contender, dataset), ())
+
+    def of_column(self, contender: Contender) -> list[Record]:
+        """All records of a contender."""
+        return [r for name in self.datasets for r in self.records(contender, name)]
+
+    def of_row(self, dataset: str) -> list[Record]:
+        """All records of a dataset."""
+        return [r for c in self.contenders for r in self.records(c, dataset)]
+
+    def title(self, dataset: str) -> str:
+        """A dataset as the paper prints it, or as its loader calls itself."""
+        known = [name for name in paper.datasets() if squash(name) == squash(dataset)]
+        own = [str(r.protocol["dataset_title"]) for r in self.of_row(dataset) if _titled(r)]
+        return [*known, *own, dataset][0]
+
+    def domain(self, dataset: str) -> str:
+        """Industrial, medical, or what the dataset's loader says."""
+        own = [str(r.protocol["domain"]) for r in self.of_row(dataset) if r.protocol.get("domain")]
+        return paper.domain_of(dataset) or [*own, "other"][0]
+
+
+def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
+    """Records by contender and dataset, both in the paper's order, then alphabetically.
+
+    Raises:
+        UsageError: there are no records, or a dataset is not among them.
+    """
+    everything = list(records)
+    names = {record.cell.dataset for record in everything}
+    for dataset in datasets:
+        if squash(dataset) not in map(squash, names):
+            raise unknown_name("dataset of this run", dataset, names)
+    wanted = set(map(squash, datasets or names))
+    kept = [r for r in everything if squash(r.cell.dataset) in wanted]
+    if not kept:
+        raise UsageError("the run has no records yet: 'zsad run' fills it")
+    cells: dict[tuple[Contender, str], list[Record]] = {}
+    for record in kept:
+        cells.setdefault((contender_of(record), record.cell.dataset), []).append(record)
+    printed = paper.models()
+    contenders = sorted(
+        {contender for contender, _ in cells},
+        key=lambda c: (
+            place(c.printed_as(printed), printed),
+            c.title.lower(),
+            c.variant,
+            c.options,
+        ),
+    )
+    order = [squash(name) for name in paper.datasets()]
+    rows = sorted({name for _, name in cells}, key=lambda n: (place(squash(n), order), n.lower()))
+    return Grid(tuple(contenders), tuple(rows), {k: tuple(v) for k, v in cells.items()})
+
+
+def contender_of(record: Record) -> Contender:
+    """The column of a record."""
+    cell = record.cell
+    return Contender(cell.method, cell.variant, cell.options_text, record.title)
+
+
+def labels(contenders: Sequence[Contender]) -> list[str]:
+    """Column labels: the title, with variant and options only where titles are equal."""
+    found = []
+    for contender in contenders:
+        rivals = [c for c in contenders if c.title == contender.title and c != contender]
+        text = contender.title
+        if any(c.variant != contender.variant for c in rivals):
+            text += f" ({contender.variant})"
+        if any(c.variant == contender.variant for c in rivals) and contender.options:
+            text += f" {options_words(contender.options)}"
+        found.append(text)
+    return found
+
+
+def options_words(options: str) -> str:
+    """A cell's options as words: "n_prompts=1, sigma=4"."""
+    if not options:
+        return ""
+    return ", ".join(f"{k}={json.dumps(v)}" for k, v in json.loads(options).items())
+
+
+# -- values -------------------------------------------------------------------------------------
+
+
+def measure(records: Sequence[Record], metric: str, category: str | None = None) -> Value:
+    """A metric over the seeds of one cell: mean over categories, then mean and sd over seeds.
+
+    Args:
+        records: the cell's records; several differ in their seeds only.
+        metric: a name of `METRICS`.
+        category: one category instead of the mean over all.
+    """
+    if not records:
+        return Value(notes=(NOT_RUN,))
+    values = [_measure_one(record, metric, category) for record in records]
+    found = [v.value for v in values if v.value is not None]
+    notes = list(dict.fromkeys(note for v in values for note in v.notes))
+    if found and len(found) < len(values):
+        notes.append(f"over {len(found)} of {len(values)} seeds")
+    return Value(
+        fmean(found) if found else None,
+        stdev(found) if len(found) > 1 else None,
+        tuple(notes),
+    )
+
+
+def _measure_one(record: Record, metric: str, category: str | None) -> Value:
+    if record.error is not None:
+        return Value(notes=(f"failed: {record.error.type}: {_first_line(record.error.message)}",))
+    results = [r for r in record.categories if category is None or r.category == category]
+    if not results:
+        return Value(notes=(NOT_RUN if category else "the record has no categories",))
+    defined = [r.metrics[metric] for r in results if metric in r.metrics]
+    missing = [r for r in results if metric not in r.metrics]
+    if not defined:
+        reasons = dict.fromkeys(_reason(r, metric) for r in missing)
+        return Value(notes=(f"undefined: {'; '.join(reasons)}",))
+    if not missing:
+        return Value(fmean(defined))
+    why = "; ".join(f"{r.category}: {_reason(r, metric)}" for r in missing)
+    return Value(
+        fmean(defined), notes=(f"over {len(defined)} of {len(results)} categories ({why})",)
+    )
+
+
+def _reason(result: CategoryResult, metric: str) -> str:
+    return result.undefined.get(metric, "not recorded")
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0]
+
+
+def _titled(record: Record) -> bool:
+    return bool(record.protocol.get("dataset_title"))
+
+
+# -- protocol -----------------------------------------------------------------------------------
+
+
+def protocol_notes(grid: Grid) -> dict[tuple[Contender, str], tuple[str, ...]]:
+    """For each cell, what of its protocol differs from the rest of its column and of its row.
+
+    The rest is represented by the most common value; where there is none, by the first.
+    """
+    notes: dict[tuple[Contender, str], list[str]] = {}
+    for contender in grid.contenders:
+        usual = _usual(grid.of_column(contender), ROW_PROTOCOL)
+        for dataset in grid.datasets:
+            for record in grid.records(contender, dataset):
+                found = _unusual(record, usual, "elsewhere in this column")
+                notes.setdefault((contender, dataset), []).extend(found)
+    for dataset in grid.datasets:
+        records = [r for r in grid.of_row(dataset) if r.protocol]
+        usual = {k: _most_common(records, k) for k in ROW_PROTOCOL}
+        for contender in grid.contenders:
+            for record in grid.records(contender, dataset):
+                found = _unusual(record, usual, "elsewhere in this row")
+                notes.setdefault((contender, dataset), []).extend(found)
+    return {key: tuple(dict.fromkeys(texts)) for key, texts in notes.items() if texts}
+
+
+def _usual(records: Sequence[Record], leave_out: Sequence[str]) -> dict[str, str]:
+    described = [r for r in records if r.protocol]
+    names = dict.fromkeys(name for r in described for name in r.protocol)
+    silent = {*leave_out, *SILENT_PROTOCOL}
+    return {name: _most_common(described, name) for name in names if name not in silent}
+
+
+def _most_common(records: Sequence[Record], name: str) -> str:
+    values = Counter(_entry(record, name) for record in records)
+    return values.most_common(1)[0][0] if values else ""
+
+
+def _unusual(record: Record, usual: Mapping[str, str], where: str) -> list[str]:
+    if not record.protocol:
+        return []
+    return [
+        f"{name} is {_short(_entry(record, name))}, {where} {_short(value)}"
+        for name, value in usual.items()
+        if _entry(record, name) != value
+    ]
+
+
+def _entry(record: Record, name: str) -> str:
+    return json.dumps(record.protocol.get(name), sort_keys=True, default=str)
+
+
+def _short(text: str) -> str:
+    """A protocol entry as a footnote may show it: hashes and long lists are cut."""
+    plain = text.strip('"')
+    return plain if len(plain) <= 24 else f"{plain[:12]}…"
+
+
+def column_notes(grid: Grid, contender: Contender) -> tuple[str, ...]:
+    """What tells a column from most others: shared protocol entries, and its options."""
+    notes = []
+    every = [r for c in grid.contenders for r in grid.of_column(c)[:1] if r.protocol]
+    own = next((r for r in grid.of_column(contender) if r.protocol), None)
+    differing = []
+    for name in SHARED_PROTOCOL:
+        usual = _most_common(every, name)
+        if own is not None and _entry(own, name) != usual:
+            differing.append(
+                f"{name} is {_short(_entry(own, name))}, in most columns {_short(usual)}"
+            )
+    if any(text.startswith("backbone ") for text in differing):
+        differing = [text for text in differing if not text.startswith("weights_sha256 ")]
+    notes += differing
+    if contender.options:
+        notes.append(f"with {options_words(contender.options)}")
+    return tuple(notes)
+
+
+def place(name: Any, order: Sequence[Any]) -> int:
+    """The position of a name in the paper's order; behind all of them if it has none."""
+    return order.index(name) if name in order else len(order)
