@@ -164,7 +164,8 @@ def _lost_regions(mask: NDArray[np.bool_], resized: NDArray[np.bool_]) -> int:
 def _decode(path: Path, what: str) -> tuple[Image.Image, int]:
     """The decoded file in its stored mode, and its EXIF orientation."""
     try:
-        with Image.open(path) as image:
+        # By file object: given a name, Pillow maps plain TIFFs and then turns them wrongly.
+        with Path(path).open("rb") as file, Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(
                     f"{image.width}x{image.height} pixels, more than the limit of {MAX_PIXELS}"

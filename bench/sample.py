@@ -335,9 +335,11 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
     for folder in _folders_below(root, depth=3):
         if _plain(folder.name) in wanted:
             named.append(folder)
-            for candidate in [folder, *_folders_below(folder, depth=2)]:
-                if dataset.match(candidate) > 0:
-                    return candidate
+            inside = [folder, *_folders_below(folder, depth=2)]
+            sure = [(dataset.match(place), _plain(place.name) in wanted) for place in inside]
+            best = max(range(len(inside)), key=lambda at: sure[at])
+            if sure[best][0] > 0:
+                return inside[best]
     if here == 1 and not by_name:
         return root
     for folder in _folders_below(root, depth=2):

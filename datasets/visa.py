@@ -114,6 +114,9 @@ class SplitTable(Layout):
                         masks=[] if mask is None else [mask],
                     )
                 )
+        unused = files.left_over("masks")
+        if unused:
+            found.faults.append(f"{len(unused)} masks are not in {table.name}: {few(unused)}")
         if absent:
             found.notes.append(f"categories without a folder: {few(absent, 12)}")
         return found
@@ -126,6 +129,7 @@ class _Files:
         self._root = root
         self._categories = subfolders(root)
         self._listed: dict[str, Mapping[str, Path]] = {}
+        self._used: set[Path] = set()
 
     def has_category(self, name: str) -> bool:
         return name.lower() in self._categories
@@ -137,7 +141,15 @@ class _Files:
             place = descend(self._root, *parent.lower().split("/"))
             self._listed[parent] = _by_name_and_stem(list_images(place) if place else [])
         known = self._listed[parent]
-        return known.get(last.lower()) or known.get(last.lower().rpartition(".")[0])
+        found = known.get(last.lower()) or known.get(last.lower().rpartition(".")[0])
+        if found is not None:
+            self._used.add(found)
+        return found
+
+    def left_over(self, part: str) -> list[Path]:
+        """Files that no row named, in folders with `part` in their path."""
+        folders = [files for parent, files in self._listed.items() if part in parent.lower()]
+        return sorted({file for files in folders for file in files.values()} - self._used)
 
 
 def _by_name_and_stem(images: Sequence[Path]) -> Mapping[str, Path]:

@@ -1,0 +1,214 @@
+import pytest
+from zsad.bench.registry import dataset_class, load_dataset
+
+
+@pytest.fixture
+def dataset(tree_case, build):
+    data_root, folder = build(tree_case)
+    return load_dataset(tree_case.dataset, folder if tree_case.dataset == "folder" else data_root)
+
+
+def test_documented_tree_gives_its_samples(tree_case, dataset):
+    test, train = dataset.samples("test"), dataset.samples("train")
+    assert dataset.layout_found() == tree_case.layout
+    assert [s.label for s in test].count(0) == tree_case.normal
+    assert [s.label for s in test].count(1) == tree_case.anomalous
+    assert len(train) == tree_case.train
+    assert tuple(dict.fromkeys(s.category for s in test)) == tree_case.categories
+    assert {s.split for s in test} == {"test"}
+    assert {s.split for s in train} <= {"train"}
+    identities = [s.name(dataset.root) for s in test + train]
+    assert len(set(identities)) == len(identities)
+    assert dataset.faults() == []
+
+
+def test_masks_belong_to_their_images(tree_case, dataset):
+    for sample in dataset.samples("test"):
+        reading = dataset.read(sample)
+        assert reading.image.mode == "RGB"
+        assert (sample.anomaly_type == "good") == (sample.label == 0)
+        if not dataset.has_masks:
+            assert reading.mask is None
+            continue
+        assert reading.mask.shape == (reading.image.height, reading.image.width)
+        assert reading.mask.any() == (sample.label == 1)
+        for path in sample.mask_paths:
+            own, drawn = sample.image_path.stem, path.stem
+            assert drawn.lower().startswith((own.lower(), f"p{own.lower()}"))
+
+
+def test_samples_come_in_one_fixed_order(tree_case, dataset, build):
+    again = type(dataset)(dataset.root)
+    names = [s.name(dataset.root) for s in dataset.samples("test")]
+    assert names == [s.name(again.root) for s in again.samples("test")]
+    assert dataset.fingerprint() == again.fingerprint()
+    by_category = [s.category for s in dataset.samples("test")]
+    assert by_category == sorted(by_category, key=list(dict.fromkeys(by_category)).index)
+
+
+def test_own_folder_and_data_root_give_the_same(tree_case, build):
+    data_root, folder = build(tree_case)
+    direct = load_dataset(tree_case.dataset, folder)
+    prints = {direct.fingerprint(), type(direct)(str(folder)).fingerprint()}
+    if tree_case.dataset != "folder":
+        prints.add(load_dataset(tree_case.dataset, data_root).fingerprint())
+    assert len(prints) == 1
+
+
+def test_folder_under_another_name_is_known_by_its_content(tree_case, build):
+    _, folder = build(tree_case)
+    other = folder.rename(folder.with_name("download 7"))
+    found = load_dataset(tree_case.dataset, other).samples("test")
+    assert len(found) == tree_case.normal + tree_case.anomalous
+
+
+def test_every_dataset_of_the_paper_has_a_tree_here(trees):
+    from zsad.bench.datacheck import benchmark_names
+
+    names = benchmark_names()
+    assert len(names) == 19
+    assert set(names) <= {case.dataset for case in trees.CASES}
+
+
+def test_data_root_of_many_gives_each_its_own(tmp_path, trees):
+    chosen = {}
+    for case in trees.CASES:
+        if case.dataset != "folder" and case.dataset not in chosen:
+            chosen[case.dataset] = case
+            (tmp_path / case.folder).mkdir(parents=True)
+            case.build(tmp_path / case.folder)
+    for name, case in chosen.items():
+        dataset = load_dataset(name, tmp_path)
+        assert dataset.root.is_relative_to(tmp_path / case.folder)
+        assert len(dataset.samples()) == case.normal + case.anomalous
+
+
+def test_names_of_folders_are_compared_without_case(tmp_path, trees):
+    trees.pairs(tmp_path / "some where" / "KVASIR seg")
+    assert len(load_dataset("kvasir", tmp_path).samples()) == 3
+
+
+def test_class_names_are_official_readable_or_given(tmp_path, trees):
+    trees.mvtec(tmp_path / "mvtec")
+
+    def words(**options):
+        samples = load_dataset("mvtec-ad", tmp_path, **options).samples()
+        return list(dict.fromkeys(s.class_name for s in samples))
+
+    assert words() == ["bottle", "metal_nut"]
+    assert words(class_names="readable") == ["bottle", "metal nut"]
+    assert words(class_name="object") == ["object"]
+
+
+def test_categories_can_be_chosen(tmp_path, trees):
+    from zsad.bench.errors import UsageError
+
+    trees.mvtec(tmp_path / "mvtec")
+    chosen = load_dataset("mvtec_ad", tmp_path, categories=["Metal-Nut"]).samples()
+    assert {s.category for s in chosen} == {"metal_nut"}
+    with pytest.raises(UsageError, match="did you mean bottle"):
+        load_dataset("mvtec_ad", tmp_path, categories=["botle"]).samples()
+
+
+def test_unknown_option_or_value_is_refused_by_name(tmp_path):
+    from zsad.bench.errors import UsageError
+
+    kvasir = dataset_class("kvasir")
+    with pytest.raises(UsageError, match=r"mask_treshold.*did you mean mask_threshold"):
+        kvasir(tmp_path, mask_treshold=1)
+    with pytest.raises(UsageError, match=r"0\.\.254, not 300"):
+        kvasir(tmp_path, mask_threshold=300)
+    with pytest.raises(UsageError, match="'official', 'nearest' or 'none'"):
+        kvasir(tmp_path, mask_resize="cubic")
+    with pytest.raises(UsageError, match="'exif' or 'stored'"):
+        kvasir(tmp_path, orientation="left")
+    with pytest.raises(UsageError, match=r"layout of kvasir 'pair'.*did you mean pairs"):
+        kvasir(tmp_path, layout="pair")
+    with pytest.raises(UsageError, match="multi_mask"):
+        dataset_class("aitex")(tmp_path, multi_mask="both")
+
+
+def test_mask_threshold_replaces_the_papers(tmp_path, trees):
+    trees.paint(tmp_path / "Kvasir" / "images" / "1.png")
+    trees.mask(tmp_path / "Kvasir" / "masks" / "1.png", value=100)
+    paper, clean = (
+        load_dataset("kvasir", tmp_path, mask_threshold=threshold) for threshold in (None, 127)
+    )
+    assert paper.read(paper.samples()[0]).mask.sum() == 80
+    assert clean.read(clean.samples()[0]).mask.sum() == 0
+
+
+def test_visa_masks_count_every_kind_of_defect(tmp_path, trees):
+    trees.visa(tmp_path / "VisA")
+    dataset = load_dataset("visa", tmp_path)
+    areas = {int(dataset.read(s).mask.sum()) for s in dataset.samples() if s.label}
+    assert areas == {80}
+
+
+def test_visa_without_its_split_says_where_it_is(tmp_path, trees):
+    from zsad.bench.errors import DataError
+
+    trees.visa(tmp_path / "VisA")
+    (tmp_path / "VisA" / "split_csv" / "1cls.csv").unlink()
+    with pytest.raises(DataError, match=r"no split_csv/1cls.csv.*spot-diff"):
+        load_dataset("visa", tmp_path).samples()
+
+
+def test_sdd_thirds_cover_the_image_and_share_a_straddling_defect(tmp_path, trees):
+    trees.sdd(tmp_path / "SDD")
+    dataset = load_dataset("sdd", tmp_path)
+    everything = dataset.samples("test") + dataset.samples("train")
+    assert len(everything) == 3 * 12
+    one = sorted(
+        s.crop for s in everything if s.image_path.name == "Part0.jpg" and "kos02" in str(s)
+    )
+    assert one == [(0, 0, 20, 10), (0, 10, 20, 20), (0, 20, 20, 31)]
+    bad = {(s.image_path.parent.name, s.crop.top) for s in everything if s.label}
+    assert bad == {("kos01", 0), ("kos02", 0), ("kos02", 10), ("kos10", 20)}
+    pieces = [dataset.read(s) for s in everything if "kos02" in str(s.image_path) and s.label]
+    assert sum(int(piece.mask.sum()) for piece in pieces) == 5 * 5
+
+
+def test_aitex_patches_follow_the_paper_or_merge_double_masks(tmp_path, trees):
+    trees.aitex(tmp_path / "AITEX")
+    paper = load_dataset("aitex", tmp_path)
+    bad = [(s.image_path.stem, s.crop.left, s.anomaly_type) for s in paper.samples() if s.label]
+    assert bad == [("0001_002_00", 0, "Broken_end"), ("0001_002_00", 256, "Broken_end")]
+    assert "0100_025_08" in paper.notes()[0]
+    union = load_dataset("aitex", tmp_path, multi_mask="union")
+    extra = [s for s in union.samples() if s.image_path.stem == "0044_019_04"]
+    assert [(s.crop.left, len(s.mask_paths)) for s in extra] == [(0, 2), (512, 2)]
+    assert [int(union.read(s).mask.sum()) for s in extra] == [30, 30]
+    assert union.read(extra[1]).image.size == (600 - 512, 8)
+
+
+def test_elpv_leaves_doubtful_cells_out(tmp_path, trees):
+    trees.elpv(tmp_path / "elpv")
+    dataset = load_dataset("elpv", tmp_path)
+    names = {s.image_path.stem for split in ("test", "train") for s in dataset.samples(split)}
+    assert names == {f"cell{n:04d}" for n in range(1, 17) if n % 4 != 2}
+    kinds = {s.image_path.stem: s.anomaly_type for s in dataset.samples() if s.label}
+    assert kinds == {"cell0001": "mono", "cell0005": "mono", "cell0009": "poly", "cell0013": "poly"}
+
+
+def test_own_images_without_masks_have_none(tmp_path, trees):
+    trees.own_categories(tmp_path / "parts")
+    dataset = load_dataset("folder", tmp_path / "parts", class_names="readable")
+    assert not dataset.has_masks
+    assert {s.class_name for s in dataset.samples()} == {"left door", "right door"}
+    trees.own_folders(tmp_path / "doors")
+    assert load_dataset("folder", tmp_path / "doors").has_masks
+
+
+def test_listing_needs_no_torch(tmp_path, trees):
+    import subprocess
+    import sys
+
+    trees.mvtec(tmp_path / "mvtec")
+    code = (
+        "import sys; from zsad.bench.registry import load_dataset, names, dataset_class;"
+        "[dataset_class(n) for n in names('dataset') if 'synthetic' not in n];"
+        f"assert load_dataset('mvtec_ad', {str(tmp_path)!r}).samples();"
+        "assert not {'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
