@@ -292,3 +292,15 @@ def column_notes(grid: Grid, contender: Contender) -> tuple[str, ...]:
 def place(name: Any, order: Sequence[Any]) -> int:
     """The position of a name in the paper's order; behind all of them if it has none."""
     return order.index(name) if name in order else len(order)
+
+
+def protocol_difference(
+    left: Sequence[Record], right: Sequence[Record], names: Sequence[str]
+) -> list[str]:
+    """What of the protocol differs between two sides, one line per entry."""
+    found = []
+    for name in names:
+        a, b = (_most_common([r for r in side if r.protocol], name) for side in (left, right))
+        if a != b:
+            found.append(f"{name} is {_short(a)} in a, {_short(b)} in b")
+    return found

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -250,10 +250,8 @@ def rank_methods(values: Mapping[str, Sequence[float]], alpha: float = 0.05) -> 
     if n_datasets < 2:
         raise StatsError(f"ranks need at least two datasets that all methods have: {n_datasets}")
     average = rankdata(-table, axis=1).mean(axis=0)
-    if np.ptp(table, axis=1).any():
-        friedman_p = float(friedmanchisquare(*table.T).pvalue)
-    else:
-        friedman_p = 1.0  # every dataset ties all methods: the statistic is 0/0
+    all_tied = not np.ptp(table, axis=1).any()  # then Friedman's statistic is 0/0
+    friedman_p = 1.0 if all_tied else float(friedmanchisquare(*table.T).pvalue)
     nemenyi = posthocs.posthoc_nemenyi_friedman(table).to_numpy()
     quantile = studentized_range.ppf(1 - alpha, n_methods, np.inf) / math.sqrt(2)
     distance = quantile * math.sqrt(n_methods * (n_methods + 1) / (6 * n_datasets))
@@ -330,7 +328,7 @@ def _resamples(
         yield weights
 
 
-def _weighted(metric: ImageMetric, labels: NDArray[np.bool_], scores: Floats, w: Any) -> Floats:
+def _weighted(metric: ImageMetric, labels: NDArray[np.bool_], scores: Floats, w: Floats) -> Floats:
     """A metric of weighted images for each row of weights [R, N]; NaN without both labels."""
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
@@ -342,12 +340,10 @@ def _weighted(metric: ImageMetric, labels: NDArray[np.bool_], scores: Floats, w:
         if metric == "image_auroc":
             below = np.cumsum(normal, axis=1) - normal
             wins = (anomalous * (below + normal / 2)).sum(axis=1)
-            found: Floats = wins / (anomalous.sum(axis=1) * normal.sum(axis=1))
-            return found
+            return np.asarray(wins / (anomalous.sum(axis=1) * normal.sum(axis=1)))
         hits = np.cumsum(anomalous[:, ::-1], axis=1)
         reported = hits + np.cumsum(normal[:, ::-1], axis=1)
         precision = np.divide(hits, reported, out=np.zeros_like(hits), where=reported > 0)
         gained = (anomalous[:, ::-1] * precision).sum(axis=1) / anomalous.sum(axis=1)
         # AP exists without normal images, but no comparison of methods does.
-        found = np.where(normal.sum(axis=1) > 0, gained, np.nan)
-        return found
+        return np.where(normal.sum(axis=1) > 0, gained, np.nan)

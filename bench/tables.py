@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 from . import published as paper
 from .errors import UsageError, unknown_name
@@ -53,7 +52,7 @@ class Request:
 
     published: bool = False
     delta: bool = False
-    pro: Literal["exact", "official200"] = "exact"
+    pro: str = "exact"
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
 
@@ -73,7 +72,7 @@ def make_table(
     *,
     published: bool = False,
     delta: bool = False,
-    pro: Literal["exact", "official200"] = "exact",
+    pro: str = "exact",
     datasets: Sequence[str] = (),
     metrics: Sequence[str] = (),
 ) -> Table:
