@@ -147,18 +147,37 @@ def resize_mask(
 
 def _lost_regions(mask: NDArray[np.bool_], resized: NDArray[np.bool_]) -> int:
     """The number of 8-connected regions of `mask` of which `resized` keeps nothing."""
+    rows, columns = _extent(mask, axis=1), _extent(mask, axis=0)
+    inside = mask[rows, columns]
+    at_rows, at_columns = (
+        (np.arange(part.start, part.stop) * 2 + 1) * new // (2 * old)
+        for part, old, new in zip((rows, columns), mask.shape, resized.shape, strict=True)
+    )
+    kept = inside & resized[at_rows][:, at_columns]
+    if not (inside > _grown(kept)).any():  # no pixel is far from a kept one: nothing can be lost
+        return 0
     from scipy import ndimage
 
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3), dtype=bool))
-    at = [
-        (np.arange(part.start, part.stop) * 2 + 1) * new // (2 * old)
-        for part, old, new in zip(box, mask.shape, resized.shape, strict=True)
-    ]
-    kept = np.bincount(labels[resized[np.ix_(*at)]], minlength=count + 1)[1:]
-    return int(count - np.count_nonzero(kept))
+    labels, count = ndimage.label(inside, structure=np.ones((3, 3), dtype=bool))
+    pixels = np.bincount(labels[kept], minlength=count + 1)[1:]
+    return int(count - np.count_nonzero(pixels))
+
+
+def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
+    """From the first to the last line that holds a True pixel."""
+    lines = np.flatnonzero(mask.any(axis=axis))
+    return slice(int(lines[0]), int(lines[-1]) + 1)
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask and the eight neighbours of each of its pixels."""
+    tall = mask.copy()
+    tall[1:] |= mask[:-1]
+    tall[:-1] |= mask[1:]
+    wide = tall.copy()
+    wide[:, 1:] |= tall[:, :-1]
+    wide[:, :-1] |= tall[:, 1:]
+    return wide
 
 
 def _decode(path: Path, what: str) -> tuple[Image.Image, int]:

@@ -397,16 +397,17 @@ def _read_whole(
     """An image and the union of its masks; the mask of no files is all False."""
     picture = read_picture(image_path, upright)
     image = picture.image
-    mask = np.zeros((image.height, image.width), dtype=bool)
+    shape = (image.height, image.width)
+    mask: NDArray[np.bool_] | None = None
     for path in mask_paths:
         part = read_mask(path, rule, picture)
-        if part.shape != mask.shape:
+        if part.shape != shape:
             raise DataError(
                 f"mask {path} is {part.shape[1]}x{part.shape[0]} but its image "
                 f"{image_path} is {image.width}x{image.height}: replace the mask"
             )
-        mask |= part
-    return Reading(image, mask)
+        mask = part if mask is None else mask | part
+    return Reading(image, np.zeros(shape, dtype=bool) if mask is None else mask)
 
 
 def _read_cached(

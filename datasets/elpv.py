@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from ..bench.errors import DataError
-from ..bench.sample import CategoryInfo, Counts, Sample, Source
+from ..bench.sample import CategoryInfo, Counts, LayoutError, Sample, Source
 from ._layouts import CategoryTrees, LaidOutDataset, Layout, Listing, SplitDataset, find_file
 from ._meta import MetaJson
+
+logger = logging.getLogger(__name__)
 
 
 class Grade(NamedTuple):
@@ -110,10 +113,14 @@ class ELPV(SplitDataset):
         """
         try:
             return super().find_root(root)
+        except LayoutError:  # a folder of that name is there: its fault is to be seen
+            raise
         except DataError:
             packaged = packaged_folder()
             if packaged is None or (root is not None and not Path(root).expanduser().is_dir()):
                 raise
+            if root is not None:
+                logger.warning("ELPV is not below %s: taken from the package elpv-dataset", root)
             return packaged
 
     def notes(self) -> list[str]:

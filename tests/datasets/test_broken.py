@@ -172,6 +172,12 @@ def test_wrong_folder_of_the_right_name_shows_the_expected_tree(tmp_path):
         load_dataset("visa", tmp_path)
 
 
+def test_broken_elpv_folder_is_not_replaced_by_the_package(tmp_path):
+    (tmp_path / "elpv" / "junk").mkdir(parents=True)
+    with pytest.raises(DataError, match="not ELPV in a layout that is known"):
+        load_dataset("elpv", tmp_path)
+
+
 def test_absent_dataset_lists_the_names_looked_for(tmp_path):
     with pytest.raises(DataError, match=r"MPDD is not below .*named like one of MPDD"):
         load_dataset("mpdd", tmp_path)
