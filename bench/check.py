@@ -320,12 +320,9 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all.
 
     Raises:
-        BaselineError: the file cannot be written.
+        RecordError: the file cannot be written.
     """
-    try:
-        write_json(path, dataclasses.asdict(baseline))
-    except OSError as error:
-        raise BaselineError(f"cannot write baseline {path} ({error})") from error
+    write_json(path, dataclasses.asdict(baseline))
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -263,7 +263,7 @@ def _dataset_differences(
             continue
         notes, test = [*a.notes, *b.notes, *protocol], None
         if metric in RESAMPLED and not images.why_not:
-            test = _test(images, metric, settings)  # type: ignore[arg-type]
+            test = _test(images, metric, settings)
         elif metric in RESAMPLED:
             notes.append(images.why_not)
         unique = tuple(dict.fromkeys(notes))
