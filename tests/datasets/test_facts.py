@@ -81,3 +81,12 @@ def test_counts_of_mvtec_and_visa_are_those_printed():
         if ours != tuple(int(row[key]) for key in keys):
             wrong.append(row["category"])
     assert wrong == ["tile"]  # the paper prints 83, the release has 84
+
+
+def test_documentation_states_every_dataset_with_its_counts(dataset):
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    row = next(line for line in text.splitlines() if f"| {dataset.title} |" in line)
+    total = dataset.expected()
+    assert f"| `{dataset.name.replace('_', '-')}` |" in row
+    assert f"| {len(dataset.categories)} | {total.test_normal} / {total.test_anomalous} |" in row
+    assert row.rstrip(" |").endswith(dataset.source.licence)
