@@ -151,7 +151,7 @@ def meta(
     ] = None,
     cut: Annotated[
         Path | None,
-        typer.Option(help="Folder below the dataset's for pieces of images (SDD, AITEX)."),
+        typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     option: Options = None,
@@ -161,13 +161,19 @@ def meta(
     from .registry import load_dataset
 
     dataset = load_dataset(name, data_root, **parse_options(option))
+    if out is None and (data_root is None or not _is_below(dataset.root, data_root)):
+        raise UsageError(f"{dataset.title} lies in {dataset.root}: say with --out where to write")
     path = out or dataset.root / "meta.json"
     if path.exists() and not force:
         raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")
-    content = meta_of(dataset, cut)
+    content = meta_of(dataset, None if cut is None else dataset.root / cut)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
     typer.echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
+
+
+def _is_below(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.expanduser().resolve())
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class DatasetCheck:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "usable": self.usable}
 
 
 def benchmark_names() -> list[str]:

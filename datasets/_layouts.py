@@ -396,14 +396,15 @@ class CategoryTrees(Layout):
     """
 
     key: str = "tree"
-    mask_endings: tuple[str, ...] = ("_mask", "")
+    mask_endings: tuple[str, ...] = ("_mask", "", "_segmentation", "_label")
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`: 2 if a category that the dataset knows has a test folder."""
         inside = subfolders(folder)
         if "test" in inside:
             parts = subfolders(inside["test"])
-            return 1 if any(name in NORMAL_FOLDERS for name in parts) or len(parts) > 1 else 0
+            normal = any(name in NORMAL_FOLDERS for name in parts)
+            return int(normal or len(parts) > 1 or (bool(parts) and "ground_truth" in inside))
         known = {_squeeze(category) for category in dataset.categories}
         trees = [name for name, path in inside.items() if "test" in subfolders(path)]
         if any(_squeeze(name) in known for name in trees):

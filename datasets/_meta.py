@@ -50,7 +50,7 @@ class MetaJson(Layout):
                         image,
                         label,
                         category,
-                        anomaly_type=str(row.get("specie_name") or "good") if label else "good",
+                        anomaly_type=str(row.get("specie_name") or "anomaly") if label else "good",
                         split=split,
                         masks=[mask for mask in masks if mask is not None],
                     )
@@ -68,7 +68,7 @@ def names_masks(folder: Path) -> bool:
 
 
 class _Inside:
-    """Turns relative paths into files below a folder; each parent is resolved once."""
+    """Turns the paths of a meta.json into files below a folder; each parent is resolved once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,8 +81,8 @@ class _Inside:
         Raises:
             DataError: the path is absolute, leads out of the folder or is a loop of links.
         """
-        relative = PurePosixPath(text.replace("\\", "/"))
-        if relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+        relative = self._relative(PurePosixPath(text.replace("\\", "/")))
+        if relative is None:
             raise _escape(text, where, self._folder)
         path = self._folder / relative
         try:
@@ -100,11 +100,28 @@ class _Inside:
             raise DataError(f"{where} lists '{text}', which is a loop of links: {error}") from error
         return None
 
+    def _relative(self, path: PurePosixPath) -> PurePosixPath | None:
+        """A path below the folder, None if it lies elsewhere.
+
+        Several of AnomalyCLIP's scripts write absolute paths of the machine that they ran on:
+        what follows the name of the dataset's folder counts.
+        """
+        if path.is_absolute():
+            names = {self._folder.name.lower(), self._real.name.lower()}
+            at = [n for n, part in enumerate(path.parts[:-1]) if part.lower() in names]
+            below = [path.parts[n + 1 :] for n in reversed(at)]
+            here = [parts for parts in below if (self._folder / PurePosixPath(*parts)).exists()]
+            if not below:
+                return None
+            path = PurePosixPath(*(here or below)[0])
+        leaves = ".." in path.parts or not path.parts or ":" in path.parts[0]
+        return None if leaves else path
+
 
 def _escape(text: str, where: Path, folder: Path) -> DataError:
     return DataError(
         f"{where} lists '{text}', which leads out of {folder}: paths in it are relative to that "
-        "folder and stay inside"
+        "folder, or absolute and contain its name, and stay inside"
     )
 
 

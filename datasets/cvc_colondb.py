@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import LaidOutDataset, Layout, Listing, PairFolders, few, list_images
+from ._layouts import CategoryTrees, LaidOutDataset, Layout, Listing, PairFolders, few, list_images
 from ._meta import MetaJson
 
 
@@ -58,7 +58,12 @@ class CVCColonDB(LaidOutDataset):
     in_benchmark = True
     has_image_labels = False
     folders = ("CVC-ColonDB", "ColonDB", "CVC_ColonDB")
-    layouts = (NumberedFrames(), PairFolders(("images", "image"), ("masks", "mask")), MetaJson())
+    layouts = (
+        NumberedFrames(),
+        PairFolders(("images", "image"), ("masks", "mask")),
+        CategoryTrees(),
+        MetaJson(),
+    )
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "colon": CategoryInfo("colon", "colon", Counts(0, 380, 0, 0))
     }

@@ -146,8 +146,8 @@ class DAGM(LaidOutDataset):
     domain = "industrial"
     modality = "photography"
     in_benchmark = True
-    folders = ("DAGM_KaggleUpload", "DAGM", "DAGM2007", "DAGM_2007")
-    layouts = (LabelledClasses(), CategoryTrees(mask_endings=("_mask", "", "_label")), MetaJson())
+    folders = ("DAGM_KaggleUpload", "DAGM", "DAGM2007", "DAGM_2007", "DAGM_anomaly_detection")
+    layouts = (LabelledClasses(), CategoryTrees(), MetaJson())
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         f"Class{number}": CategoryInfo(f"Class{number}", "textured surface", Counts(*counts))
         for number, counts in enumerate(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import LaidOutDataset, PairFolders
+from ._layouts import CategoryTrees, LaidOutDataset, PairFolders
 from ._meta import MetaJson
 
 
@@ -34,6 +34,7 @@ class ISIC(LaidOutDataset):
             certain=True,
         ),
         PairFolders(("images", "image"), ("masks", "mask")),
+        CategoryTrees(),
         MetaJson(),
     )
     categories: ClassVar[Mapping[str, CategoryInfo]] = {

@@ -57,12 +57,37 @@ def listed(tmp_path, trees):
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.png", "/etc/passwd", "pictures/../../secret.png", "C:\\secret.png"]
+    "path",
+    [
+        "../secret.png",
+        "/etc/passwd",
+        "/x/mvtec/../secret.png",
+        "/x/mvtec",
+        "pictures/../../secret.png",
+        "C:\\secret.png",
+    ],
 )
 def test_paths_that_lead_out_are_refused(listed, path):
     (listed.root.parent / "secret.png").write_bytes(b"")
     assert "leads out of" in listed(img_path=path)
     assert path in listed(img_path=path)
+
+
+@pytest.mark.parametrize("before", ["", "/remote-home/somebody/data", "/data/mvtec/other"])
+def test_absolute_paths_of_another_machine_are_read_below_the_folder(tmp_path, trees, before):
+    root = tmp_path / "mvtec"
+    root.mkdir()
+    trees.with_meta(root)
+    content = json.loads((root / "meta.json").read_text())
+    for row in rows(content):
+        for key in ("img_path", "mask_path"):
+            if row[key]:
+                row[key] = f"{before or tmp_path}/mvtec/" + row[key].replace("\\", "/")
+    content["Test"]["screw"][1]["specie_name"] = ""  # as AnomalyCLIP's polyp scripts leave it
+    (root / "meta.json").write_text(json.dumps(content))
+    samples = load_dataset("mvtec_ad", root).samples()
+    assert [s.image_path for s in samples] == [root / "pictures" / n for n in ("a.png", "b.png")]
+    assert [s.anomaly_type for s in samples] == ["good", "anomaly"]
 
 
 def test_masks_that_lead_out_are_refused(listed):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,6 +341,23 @@ def tn3k(root: Path) -> None:
     pairs(root / "tg3k", ".jpg", ".jpg")
 
 
+def converted(category: str):
+    """The tree that AdaCLIP's scripts make of every set: one category folder, no normal images."""
+
+    def build(root: Path) -> None:
+        category_tree(root, category, ("defect",), image=".jpg", drawn=".png", train=0)
+        shutil.rmtree(root / category / "test" / "good")
+        (root / category / "train" / "good").mkdir(parents=True)
+        (root / category / "test" / "good").mkdir()
+
+    return build
+
+
+def dagm_converted(root: Path) -> None:
+    category_tree(root, "Class1", ("defect",), image=".PNG", drawn="_label.PNG")
+    category_tree(root, "Class2", ("defect",), image=".PNG", drawn="_label.PNG")
+
+
 def own_folders(root: Path) -> None:
     for number in range(3):
         paint(root / "normal" / "day one" / f"{number}.png")
@@ -418,6 +436,15 @@ CASES = [
     TreeCase("isic", "official", "ISIC", isic, 0, 3, 2, ("skin",)),
     TreeCase("isic", "official", "ISBI", isic_rearranged, 0, 3, 0, ("skin",)),
     TreeCase("tn3k", "official", "Thyroid Dataset", tn3k, 0, 3, 2, ("thyroid",)),
+    TreeCase(
+        "dagm", "tree", "DAGM_anomaly_detection", dagm_converted, 4, 4, 4, ("Class1", "Class2")
+    ),
+    TreeCase("cvc_colondb", "tree", "ColonDB", converted("ColonDB"), 0, 2, 0, ("colon",)),
+    TreeCase("cvc_clinicdb", "tree", "CVC_ClinicDB", converted("ClinicDB"), 0, 2, 0, ("colon",)),
+    TreeCase("kvasir", "tree", "kvasir_seg", converted("Kvasir"), 0, 2, 0, ("colon",)),
+    TreeCase("endo", "tree", "Endo", converted("endo"), 0, 2, 0, ("colon",)),
+    TreeCase("isic", "tree", "ISIC2016", converted("isic"), 0, 2, 0, ("skin",)),
+    TreeCase("tn3k", "tree", "TN3K", converted("tn3k"), 0, 2, 0, ("thyroid",)),
     TreeCase("folder", "folders", "doors", own_folders, 3, 2, 0, ("doors",)),
     TreeCase("folder", "folders", "parts", own_categories, 2, 2, 0, ("left_door", "right_door")),
     TreeCase("folder", "tree", "more", own_tree, 2, 2, 2, ("my_part",)),
