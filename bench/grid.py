@@ -19,6 +19,7 @@ from .published import squash
 from .records import CategoryResult, Record
 
 NOT_RUN = "not run"
+UNDEFINED = "undefined: "
 
 # Protocol entries that belong to a dataset must agree along its row, the others along a column.
 ROW_PROTOCOL = (
@@ -43,8 +44,18 @@ class Contender:
     options: str
     title: str
 
+    @property
+    def ablation(self) -> str | None:
+        """The paper's name of the ablation that the variant is, None for another variant."""
+        models = paper.ablation_models()
+        return next((name for name in models if squash(name) == squash(self.variant)), None)
+
     def printed_as(self, names: Iterable[str]) -> str | None:
-        """The one of the paper's names that stands for this method."""
+        """The one of the paper's names that stands for this method; none for an ablation of it."""
+        return None if self.ablation is not None else self.method_among(names)
+
+    def method_among(self, names: Iterable[str]) -> str | None:
+        """The one of the paper's names that its method has, whatever the variant."""
         own = {squash(self.title), squash(self.method)}
         return next((name for name in names if squash(name) in own), None)
 
@@ -118,7 +129,7 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
     contenders = sorted(
         {contender for contender, _ in cells},
         key=lambda c: (
-            place(c.printed_as(printed), printed),
+            place(c.method_among(printed), printed),
             c.title.lower(),
             c.variant,
             c.options,
@@ -191,7 +202,7 @@ def _measure_one(record: Record, metric: str, category: str | None) -> Value:
     missing = [r for r in results if metric not in r.metrics]
     if not defined:
         reasons = dict.fromkeys(_reason(r, metric) for r in missing)
-        return Value(notes=(f"undefined: {'; '.join(reasons)}",))
+        return Value(notes=(UNDEFINED + "; ".join(reasons),))
     if not missing:
         return Value(fmean(defined))
     why = "; ".join(f"{r.category}: {_reason(r, metric)}" for r in missing)
@@ -271,19 +282,15 @@ def _short(text: str) -> str:
 
 def column_notes(grid: Grid, contender: Contender) -> tuple[str, ...]:
     """What tells a column from most others: shared protocol entries, and its options."""
+    described = {c: [r for r in grid.of_column(c) if r.protocol] for c in grid.contenders}
     notes = []
-    every = [r for c in grid.contenders for r in grid.of_column(c)[:1] if r.protocol]
-    own = next((r for r in grid.of_column(contender) if r.protocol), None)
-    differing = []
-    for name in SHARED_PROTOCOL:
-        usual = _most_common(every, name)
-        if own is not None and _entry(own, name) != usual:
-            differing.append(
-                f"{name} is {_short(_entry(own, name))}, in most columns {_short(usual)}"
-            )
-    if any(text.startswith("backbone ") for text in differing):
-        differing = [text for text in differing if not text.startswith("weights_sha256 ")]
-    notes += differing
+    for name in SHARED_PROTOCOL if described[contender] else ():
+        values = {c: _most_common(records, name) for c, records in described.items() if records}
+        usual = Counter(values.values()).most_common(1)[0][0]
+        if values[contender] != usual:
+            notes.append(f"{name} is {_short(values[contender])}, in most columns {_short(usual)}")
+    if any(text.startswith("backbone ") for text in notes):  # the weights are then others anyway
+        notes = [text for text in notes if not text.startswith("weights_sha256 ")]
     if contender.options:
         notes.append(f"with {options_words(contender.options)}")
     return tuple(notes)

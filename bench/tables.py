@@ -16,6 +16,8 @@ from statistics import fmean
 from . import published as paper
 from .errors import UsageError, unknown_name
 from .grid import (
+    NOT_RUN,
+    UNDEFINED,
     Contender,
     Grid,
     Value,
@@ -222,14 +224,14 @@ def _by_group(rows: Sequence[Row]) -> list[Row]:
 
 
 def _undefined_everywhere(values: Iterable[tuple[Value, ...]]) -> str:
-    """Why no method has any value of a row; "" if one has, or if one was not run or failed."""
+    """Why no method has any value of a row; "" if one has, or if one failed."""
     every = [value for pair in values for value in pair]
     notes = dict.fromkeys(note for value in every for note in value.notes)
-    if any(v.value is not None for v in every) or not notes:
+    reasons = [note.removeprefix(UNDEFINED) for note in notes if note.startswith(UNDEFINED)]
+    others = [note for note in notes if not note.startswith(UNDEFINED) and note != NOT_RUN]
+    if any(v.value is not None for v in every) or others:
         return ""
-    if not all(note.startswith("undefined: ") for note in notes):
-        return ""
-    return "; ".join(note.removeprefix("undefined: ") for note in notes)
+    return "; ".join(reasons)
 
 
 def _notes(values: Sequence[Value]) -> tuple[str, ...]:
@@ -274,7 +276,8 @@ def _mean_row(
 ) -> Row | None:
     """The mean over a domain: of the paper's datasets those that every shown method has.
 
-    Methods without any value in the domain show a dash and do not count.
+    Methods without any value in the domain show a dash and do not count. There is no row for fewer
+    than two datasets, nor where no dataset has a value of every method.
 
     Args:
         grid: for its contenders.
@@ -287,18 +290,16 @@ def _mean_row(
     active = [
         c for c in grid.contenders if any(_complete(values[c]) for values in present.values())
     ]
-    common = [n for n, values in present.items() if all(_complete(values[c]) for c in active)]
-    if len(present) < 2 or not active:
+    common = [
+        n for n, values in present.items() if active and all(_complete(values[c]) for c in active)
+    ]
+    if len(present) < 2 or not common:
         return None
     size = len(next(iter(present.values()))[active[0]])
     cells = []
     for contender in grid.contenders:
         if contender not in active:
             cells.append(TableCell((Number(),) * size, notes=("no value in this domain",)))
-            continue
-        if not common:
-            note = "no dataset of this domain has a value of every method"
-            cells.append(TableCell((Number(),) * size, notes=(note,)))
             continue
         values = [
             fmean(v for n in common if (v := present[n][contender][i].value) is not None)
@@ -310,7 +311,7 @@ def _mean_row(
     complete = len(common) == len(names)
     label = "Mean" if complete else f"Mean of {len(common)} of {len(names)}"
     notes = [f"without {paper.LEFT_OUT_OF_MEANS}, as in the paper"] * (domain == "industrial")
-    if not complete and common:
+    if not complete:
         notes.append(f"over {', '.join(common)}")
     return Row(label, _ranked(cells), domain, tuple(notes), summary=True)
 
@@ -494,8 +495,10 @@ def _ablation_table(grid: Grid, request: Request) -> Table:
     """Tables 20 and 21 with the averages of Table 3: datasets by models, both levels."""
     models = paper.ablation_models()
     names = {c: _ablation_name(c, models) for c in grid.contenders}
+    studied = {c.method for c, name in names.items() if name is not None}
     order = sorted(
-        grid.contenders, key=lambda c: (place(names[c], models), grid.contenders.index(c))
+        (c for c in grid.contenders if not studied or c.method in studied),
+        key=lambda c: (place(names[c], models), grid.contenders.index(c)),
     )
     grid = dataclasses.replace(grid, contenders=tuple(order))
     protocol = protocol_notes(grid)
@@ -597,9 +600,8 @@ def _with_averages(
 
 def _ablation_name(contender: Contender, models: Sequence[str]) -> str | None:
     """The paper's name of an ablation: by the variant where that is one, else by the method."""
-    by_variant = [name for name in models if squash(name) == squash(contender.variant)]
-    if by_variant:
-        return by_variant[0]
+    if contender.ablation is not None:
+        return contender.ablation
     return None if contender.options else contender.printed_as(models)
 
 
