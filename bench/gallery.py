@@ -73,7 +73,7 @@ class Case:
         """One sentence that says how the case was judged."""
         if self.quality is None:
             return ("normal", "anomalous")[self.label]
-        share = f"{100 * self.quality:.0f} %"
+        share = f"{100 * self.quality:.0f}%"
         if self.score is None:
             return f"anomalous, its region outranks {share} of its other pixels"
         if self.label:
@@ -356,9 +356,10 @@ def _heat_panel(candidate: _Candidate, low: float, high: float) -> NDArray[np.ui
     from matplotlib import colormaps
 
     scaled = (candidate.heat - low) / (high - low) if high > low else np.zeros_like(candidate.heat)
-    colours = colormaps[HEAT](scaled.clip(0, 1))[..., :3]
+    colours: NDArray[np.float64] = colormaps[HEAT](scaled.clip(0, 1))[..., :3]
     grey = candidate.image.mean(axis=2, keepdims=True) / 255
-    return np.rint(255 * (0.82 * colours + 0.18 * grey)).astype(np.uint8)
+    blended: NDArray[np.float64] = 255 * (0.82 * colours + 0.18 * grey)
+    return np.rint(blended).astype(np.uint8)
 
 
 def _save(image: Image.Image, path: Path) -> None:

@@ -35,7 +35,7 @@ def test_best_are_the_highest_anomalous_and_worst_the_ones_that_cost_most(tmp_pa
     assert [c.name for c in cases if c.kind == "worst"] == ["good3", "bad0"]
     worst = [c for c in cases if c.kind == "worst"]
     assert [c.quality for c in worst] == [pytest.approx(0.2), pytest.approx(0.25)]
-    assert "below 20 % of the anomalous images" in worst[0].note
+    assert "below 20% of the anomalous images" in worst[0].note
 
 
 def test_result_does_not_depend_on_the_order_of_images(tmp_path):
