@@ -6,9 +6,10 @@ Contract for `datasets/`: a file holds one public subclass of `Dataset`; the fol
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import Image
 from .errors import DataError, UsageError, unknown_name
 from .images import MaskRule, read_mask, read_picture
 
+LOG = logging.getLogger(__name__)
 Split = Literal["train", "test"]
 Domain = Literal["industrial", "medical", "synthetic", "custom"]
 MAX_FOLDERS = 20_000
@@ -328,25 +330,25 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
             f"data root {root} {what}: point --data-root at the folder that holds your datasets"
         )
     here = dataset.match(root)
-    wanted = {_plain(name) for name in (dataset.name, dataset.title, *dataset.folders)}
-    if here == 2 or (here == 1 and _plain(root.resolve().name) in wanted):
+    wanted = _usual_names(dataset)
+    bears_name = _plain(root.resolve().name) in wanted
+    if here == 2 or (here == 1 and bears_name):
         return root
     named: list[Path] = []
     for folder in _folders_below(root, depth=3):
         if _plain(folder.name) in wanted:
             named.append(folder)
-            inside = [folder, *_folders_below(folder, depth=2)]
-            sure = [(dataset.match(place), _plain(place.name) in wanted) for place in inside]
-            best = max(range(len(inside)), key=lambda at: sure[at])
-            if sure[best][0] > 0:
-                return inside[best]
-    if here == 1 and not by_name:
+            if (inner := _surest(dataset, folder, wanted)) is not None:
+                return inner
+    if bears_name and (inner := _surest(dataset, root, wanted)) is not None:
+        return inner
+    if here == 1 and not by_name and not _holds_others(root, dataset):
         return root
     for folder in _folders_below(root, depth=2):
         if dataset.match(folder) == 2:
             return folder
     tree = f"; expected is\n{dataset.source.tree}" if dataset.source.tree else ""
-    if named or _plain(root.resolve().name) in wanted:
+    if named or bears_name:
         place = named[0] if named else root
         raise LayoutError(f"{place} is not {dataset.title} in a layout that is known{tree}")
     names = ", ".join(dataset.folders or (dataset.name,))
@@ -354,6 +356,34 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
         f"{dataset.title} is not below {root}: put it there in a folder named like one of "
         f"{names}{tree}"
     )
+
+
+def _surest(dataset: type[Dataset], folder: Path, wanted: Set[str]) -> Path | None:
+    """Of a folder and those below it the one that matches best, by name among equals."""
+    places = [folder, *_folders_below(folder, depth=2)]
+    sure = [(dataset.match(place), _plain(place.name) in wanted) for place in places]
+    best = max(range(len(places)), key=lambda at: sure[at])
+    return places[best] if sure[best][0] > 0 else None
+
+
+def _usual_names(dataset: type[Dataset]) -> Set[str]:
+    return {_plain(name) for name in (dataset.name, dataset.title, *dataset.folders)}
+
+
+def _holds_others(root: Path, dataset: type[Dataset]) -> bool:
+    """Whether a folder named as another dataset lies in a root, which is then nobody's own."""
+    from .registry import dataset_class, names
+
+    taken: set[str] = set()
+    for name in names("dataset"):
+        try:
+            other = dataset_class(name)
+        except Exception as error:  # somebody's broken plug-in is no matter of this search
+            LOG.debug("dataset %s cannot be imported: %s", name, error)
+            continue
+        if other.in_benchmark and other.name != dataset.name:
+            taken |= _usual_names(other)
+    return any(_plain(folder.name) in taken for folder in _folders_in(root))
 
 
 def _plain(name: str) -> str:

@@ -184,6 +184,20 @@ def test_locate_prefers_sure_folders_and_is_not_lost_in_loops(tmp_path):
         locate(Plain, tmp_path / "archive" / "Pl-ain" / "inner", by_name=True)
 
 
+def test_root_that_holds_another_dataset_is_nobodys_own(tmp_path, trees):
+    trees.sdd_flat(tmp_path / "SDD")
+    with pytest.raises(DataError, match="MVTecAD is not below"):
+        dataset_class("mvtec_ad").open(tmp_path)
+    assert dataset_class("mvtec_ad").open(tmp_path / "SDD").samples()  # asked for by its path
+
+
+def test_named_folder_may_wrap_another(tmp_path, trees):
+    inner = tmp_path / "Kvasir" / "version 2" / "images only"
+    trees.pairs(inner)
+    assert dataset_class("kvasir").open(tmp_path / "Kvasir").root == inner
+    assert dataset_class("kvasir").open(tmp_path).root == inner
+
+
 def test_plugin_without_layouts_can_be_checked(tmp_path, trees):
     for name in ("a.png", "b.png"):
         trees.paint(tmp_path / name)
