@@ -404,6 +404,11 @@ def _folders_below(root: Path, depth: int) -> Iterator[Path]:
         level = below
 
 
+def is_debris(name: str) -> bool:
+    """Whether a file or folder is hidden, or what macOS leaves in archives."""
+    return name.startswith((".", "__MACOSX"))
+
+
 def is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder or a link to one; a link to itself is none."""
     try:
@@ -415,7 +420,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 def _folders_in(parent: Path) -> list[Path]:
     try:
         with os.scandir(parent) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and is_folder(e))
+            names = sorted(e.name for e in entries if is_folder(e) and not is_debris(e.name))
     except OSError:
         return []
     return [parent / name for name in names]

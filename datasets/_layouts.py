@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ..bench.errors import DataError, UsageError, unknown_name
-from ..bench.sample import Box, Dataset, LayoutError, Sample, Split, is_folder, locate
+from ..bench.sample import Box, Dataset, LayoutError, Sample, Split, is_debris, is_folder, locate
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def list_images(folder: Path) -> list[Path]:
             names = [
                 e.name
                 for e in entries
-                if not e.name.startswith(".")
+                if not is_debris(e.name)
                 and os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (speed)
                 and not is_folder(e)
             ]
@@ -47,7 +47,7 @@ def subfolders(folder: Path | None) -> dict[str, Path]:
         return {}
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if not e.name.startswith(".") and is_folder(e))
+            names = sorted(e.name for e in entries if is_folder(e) and not is_debris(e.name))
     except OSError:
         return {}
     return {name.lower(): folder / name for name in names}

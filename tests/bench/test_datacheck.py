@@ -198,6 +198,15 @@ def test_named_folder_may_wrap_another(tmp_path, trees):
     assert dataset_class("kvasir").open(tmp_path).root == inner
 
 
+def test_what_macos_leaves_in_archives_is_passed_over(tmp_path, trees):
+    trees.kvasir(tmp_path / "archive" / "Kvasir-SEG")
+    for part in ("images", "masks"):
+        left = tmp_path / "archive" / "__MACOSX" / "Kvasir-SEG" / part / "._cju0qk.jpg"
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"x")
+    assert len(dataset_class("kvasir").open(tmp_path).samples()) == 2
+
+
 def test_plugin_without_layouts_can_be_checked(tmp_path, trees):
     for name in ("a.png", "b.png"):
         trees.paint(tmp_path / name)
