@@ -316,15 +316,19 @@ def _resamples(
     generator: np.random.Generator,
     resampling: Resampling,
 ) -> Iterator[Floats]:
-    """How often each image is drawn [r, N], in chunks of r replicates."""
+    """How often each image is drawn [r, N], in chunks of r replicates.
+
+    Each group draws from a stream of its own, so that the size of the chunks changes nothing.
+    """
     size = max(CHUNK // len(labels), 1)
     groups = [labels, ~labels] if resampling == "stratified" else [np.ones_like(labels)]
+    streams = generator.spawn(len(groups))
     for start in range(0, replicates, size):
         count = min(size, replicates - start)
         weights = np.zeros((count, len(labels)))
-        for group in groups:
+        for group, stream in zip(groups, streams, strict=True):
             members = int(group.sum())
-            weights[:, group] = generator.multinomial(members, np.full(members, 1 / members), count)
+            weights[:, group] = stream.multinomial(members, np.full(members, 1 / members), count)
         yield weights
 
 
