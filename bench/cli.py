@@ -70,15 +70,17 @@ def list_names(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All that is known.")] = False,
 ) -> None:
     """List the methods, datasets or backbones that there are."""
-    from .listing import describe_backbones, describe_datasets, describe_methods
-
-    if what == "backbones":
-        typer.echo(describe_backbones())
-        return
-    if what not in ("methods", "datasets"):
+    if what not in ("methods", "datasets", "backbones"):
         raise UsageError(f"list takes methods, datasets or backbones, not '{what}'")
-    if verbose:
-        typer.echo(describe_methods() if what == "methods" else describe_datasets())
+    if verbose or what == "backbones":
+        from . import listing
+
+        describe = {
+            "methods": listing.describe_methods,
+            "datasets": listing.describe_datasets,
+            "backbones": listing.describe_backbones,
+        }
+        typer.echo(describe[what]())
         return
     for name in registry.names(what.removesuffix("s")):
         typer.echo(name.replace("_", "-"))
@@ -150,6 +152,7 @@ def show_plan(
     seeds: Annotated[str, typer.Option(help="Comma-separated training seeds.")] = "111",
     option: MethodOptions = None,
     auxiliary: Annotated[str | None, typer.Option(help="Dataset to learn from.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Images per category and label.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Show what a run would do: cells, what is done, time, missing data and weights."""
@@ -394,3 +397,7 @@ def _summary(plan: Plan) -> None:
         typer.echo(f"failed: {record.cell.key}: {record.error.message}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
+import open_clip
 from tabulate import tabulate
 
 from . import registry
+from .backbone import Backbone, BackboneSpec
+from .method import Method, TrainableMethod, build
+from .weights import known_backbones, random_backbone
+
+SHALLOW = 4  # visual blocks; enough for the four layers that APRIL-GAN reads
 
 
 def describe_methods() -> str:
@@ -30,7 +37,17 @@ def describe_methods() -> str:
                 _options(cls),
             ]
         )
-    header = ["name", "title", "supervision", "published", "effective", "backbone", "class-aware", "variants", "options"]
+    header = [
+        "name",
+        "title",
+        "supervision",
+        "published",
+        "effective",
+        "backbone",
+        "class-aware",
+        "variants",
+        "options",
+    ]
     header[3:5] = ["published parameters", "effective parameters"]
     widths = [None, None, None, None, None, 22, None, 24, 44]
     table = _table(rows, header, widths)
@@ -57,23 +74,42 @@ def describe_datasets() -> str:
                 cls.source.licence,
             ]
         )
-    header = ["name", "title", "domain", "categories", "normal", "anomalous", "image-level", "pixel-level", "auxiliary", "licence"]
+    header = [
+        "name",
+        "title",
+        "domain",
+        "categories",
+        "normal",
+        "anomalous",
+        "image-level",
+        "pixel-level",
+        "auxiliary",
+        "licence",
+    ]
     return _table(rows, header, [None] * 9 + [30])
 
 
 def describe_backbones() -> str:
     """The built-in backbone and open_clip's names and tags."""
-    from .weights import known_backbones
-
     return "\n".join(f"{name}:{tag}" for name, tag in known_backbones())
 
 
-def _effective(cls: type[Any]) -> int:
-    """Parameters that receive a gradient, for the shapes the method was published with."""
-    return int(getattr(cls, "effective_parameters", 0))
+def _effective(cls: type[Method]) -> int:
+    """Parameters that learn, with the widths of the backbone the method was published with."""
+    if not issubclass(cls, TrainableMethod):
+        return 0
+    return build(cls, _published_shape(cls.backbone_spec)).parameter_counts()[1]
 
 
-def _options(cls: type[Any]) -> str:
+@lru_cache(maxsize=2)
+def _published_shape(spec: BackboneSpec) -> Backbone:
+    """A published backbone with random weights; its visual tower is cut, which no count sees."""
+    config = {**(open_clip.get_model_config(spec.name) or {})}
+    config["vision_cfg"] = {**config["vision_cfg"], "layers": SHALLOW}
+    return random_backbone(config, spec.name)
+
+
+def _options(cls: type[Method]) -> str:
     chosen = cls.variants[cls.default_variant]
     return ", ".join(
         f"{f.name}={getattr(chosen, f.name)}"

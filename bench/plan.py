@@ -207,10 +207,9 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
     for combination in itertools.product(*sweep.values()):
         combined = {**options, **dict(zip(sweep, combination, strict=True))}
         combined = {k: tuple(v) if isinstance(v, list) else v for k, v in combined.items()}
-        variant, checkpoint = table.get("variant"), table.get("checkpoint")
-        _check_options(table["name"], variant, combined)
-        name = registry.resolve("method", table["name"]).name
-        plans.append(MethodPlan(name, variant, combined, checkpoint))
+        _check_options(table["name"], table.get("variant"), combined)
+        resolved = registry.resolve("method", table["name"]).name
+        plans.append(MethodPlan(resolved, table.get("variant"), combined, table.get("checkpoint")))
     return plans
 
 

@@ -97,6 +97,21 @@ def load_backbone(
     return backbone
 
 
+def random_backbone(settings: Mapping[str, Any], name: str) -> Backbone:
+    """A backbone of some open_clip configuration with seeded random weights, on the CPU.
+
+    Raises:
+        UsageError: open_clip cannot build it.
+    """
+    return Backbone(
+        model=_build(settings),
+        name=name,
+        weights_sha256=f"{RANDOM}-{RANDOM_SEED}",
+        tokenizer=_tokenizer(settings),
+        device=torch.device("cpu"),
+    )
+
+
 def known_backbones() -> list[tuple[str, str]]:
     """(name, pretrained tag) of everything that can be asked for, the built-in one first."""
     return [(BUILT_IN, "built-in"), *((n, tag) for n, tag in open_clip.list_pretrained())]

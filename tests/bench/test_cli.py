@@ -1,0 +1,191 @@
+"""The command as a user meets it: what it prints, what it writes, its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from zsad.bench import load_run
+from zsad.bench.cli import main
+
+
+@pytest.fixture
+def zsad(monkeypatch, capsys):
+    """Run the command in this process; returns exit code, standard output and standard error."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zsad", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two normal and two anomalous images with masks, in the layout of a user's own folder."""
+    numbers = np.random.default_rng(0)
+    root = tmp_path / "parts"
+    for folder in ("normal", "anomalous", "masks"):
+        (root / folder).mkdir(parents=True)
+    for folder in ("normal", "anomalous"):
+        for n in range(2):
+            pixels = numbers.integers(0, 256, (60, 80, 3)).astype(np.uint8)
+            if folder == "anomalous":
+                mask = np.zeros((60, 80), np.uint8)
+                pixels[10:30, 10:40], mask[10:30, 10:40] = 255, 255
+                Image.fromarray(mask).save(root / "masks" / f"{n}.png")
+            Image.fromarray(pixels).save(root / folder / f"{n}.png")
+    return root
+
+
+def test_help_names_every_verb(zsad):
+    code, out, _ = zsad("--help")
+    assert code == 0
+    for verb in ["run", "plan", "list", "train", "predict", "new", "data", "table", "check", "compare", "report", "merge"]:
+        assert verb in out
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "backbones"])
+def test_list_names_things(zsad, what):
+    code, out, _ = zsad("list", what)
+    assert code == 0
+    expected = {"methods": "clip-ac", "datasets": "mvtec-ad", "backbones": "ViT-L-14-336:openai"}
+    assert expected[what] in out.splitlines()
+
+
+def test_list_verbose_states_the_parameter_ledger(zsad):
+    code, out, _ = zsad("list", "methods", "--verbose")
+    assert code == 0
+    for count in ("3,148,800", "9,216", "83,760", "5,555,200", "9,612,256", "43,008", "4,100,064"):
+        assert count in out
+    for word in ("training-free", "auxiliary-trained", "paper", "official"):
+        assert word in out
+
+
+def test_run_prints_both_tables_and_keeps_records(zsad, pictures, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures)
+    code, out, err = zsad(*arguments, "--out", run, "--quiet")
+    assert code == 0, err
+    assert "Image-level" in out
+    assert "Pixel-level" in out
+    frame = load_run(run)
+    assert set(frame.method) == {"clip"}
+    assert frame.value.notna().all()
+    again = zsad(*arguments, "--out", run, "--quiet")
+    assert again[0] == 0
+    assert again[1] == out
+
+
+def test_run_of_a_plan_file_is_overridden_by_the_command_line(zsad, pictures, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        f"""
+        out = "{tmp_path / "from-file"}"
+        batch_size = 2
+        [[dataset]]
+        name = "folder"
+        root = "{pictures}"
+        [[method]]
+        name = "clip"
+        options = {{ temperature = 1.0 }}
+        """
+    )
+    assert zsad("run", plan, "--quiet", "--out", tmp_path / "from-line")[0] == 0
+    assert not (tmp_path / "from-file").exists()
+    stored = json.loads((tmp_path / "from-line" / "plan.json").read_text())
+    assert stored["batch_size"] == 2
+    assert stored["methods"][0]["options"] == {"temperature": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--methods", "klip"), "did you mean clip"),
+        (("run", "--methods", "clip@nope"), "variant"),
+        (("run", "--datasets", "vissa"), "did you mean visa"),
+        (("run", "--methods", "clip", "--option", "clip.sigma=3"), "sigma"),
+        (("run", "--methods", "clip", "--option", "winclip.x=3"), "names no method"),
+        (("run", "--methods", "clip", "--option", "nonsense"), "METHOD.NAME=VALUE"),
+        (("run", "--methods", "clip", "--seeds", "one"), "one"),
+        (("run", "--methods", "clip", "--shard", "3/2"), "shard"),
+        (("run", "--methods", "clip", "--parallel", "magic"), "magic"),
+        (("run", "nowhere.toml"), "nowhere.toml"),
+        (("list", "things"), "things"),
+        (("new", "thing", "x"), "thing"),
+        (("predict", "clip", "nowhere.png", "--out", "x"), "nowhere.png"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_with_2(zsad, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = zsad(*arguments)
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_failed_cell_is_named_and_exits_with_1(zsad, tmp_path):
+    code, _, err = zsad(
+        "run", "--methods", "clip", "--datasets", "folder", "--data-root", tmp_path / "absent",
+        "--out", tmp_path / "run", "--quiet",
+    )  # fmt: skip
+    assert code == 1
+    assert "absent" in err
+    assert "Traceback" not in err
+
+
+def test_absent_weights_are_named_with_the_place_to_put_them(zsad, tmp_path, pictures, monkeypatch):
+    monkeypatch.setenv("ZSAD_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    code, _, err = zsad(
+        "run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures,
+        "--backbone", "published", "--out", tmp_path / "run", "--quiet",
+    )  # fmt: skip
+    assert code == 1
+    assert "ViT-L-14-336px.pt" in err
+    assert "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02" in err
+    assert str(tmp_path / "weights") in err
+
+
+def test_plan_shows_what_is_to_do_and_what_is_missing(zsad, tmp_path, pictures):
+    arguments = ("--methods", "clip,anomalyclip", "--datasets", "folder", "--out", tmp_path / "run")
+    code, out, _ = zsad("plan", *arguments, "--data-root", tmp_path / "absent")
+    assert code == 1
+    assert "missing: data of folder" in out
+    assert "not ready" in out
+    code, out, _ = zsad("plan", "--methods", "clip", *arguments[2:], "--data-root", pictures)
+    assert code == 0
+    assert "1 of 1 cells to do" in out
+    code, out, _ = zsad("plan", *arguments, "--data-root", pictures, "--json")
+    view = json.loads(out)
+    assert [cell["state"] for cell in view["cells"]] == ["to do", "to do"]
+    assert any("auxiliary data" in line for line in view["missing"])
+
+
+def test_predict_writes_overlays_maps_and_scores(zsad, tmp_path, pictures):
+    out = tmp_path / "found"
+    code, printed, _ = zsad(
+        "predict", "clip", pictures / "normal", pictures / "anomalous" / "1.png", "--out", out,
+        "--class-name", "bottle",
+    )  # fmt: skip
+    assert code == 0
+    assert len(printed.splitlines()) == 3
+    rows = json.loads((out / "scores.json").read_text())
+    with (out / "scores.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [float(r["score"]) for r in table] == [r["score"] for r in rows]
+    for row in rows:
+        assert Image.open(out / row["overlay"]).size == (80, 60)
+        assert np.load(out / row["map"]).dtype == np.float32
+    assert len({row["overlay"] for row in rows}) == 3  # two files are called 1.png

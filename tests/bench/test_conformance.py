@@ -1,0 +1,136 @@
+"""Every built-in method and the built-in sets keep the contract, and the kit catches those who do not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from zsad.bench import load_backbone, load_dataset, registry
+from zsad.bench.backbone import TokenSpec
+from zsad.bench.conformance import (
+    DATASET_CHECKS,
+    METHOD_CHECKS,
+    check_dataset,
+    check_method,
+)
+from zsad.bench.errors import ContractError
+from zsad.bench.method import Method, Prediction
+from zsad.bench.sample import Sample
+from zsad.methods._maps import smooth, upsample
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("tiny")
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+def test_built_in_methods_keep_the_contract(check, name, backbone):
+    check(registry.method_class(name), backbone)
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic_aux"])
+@pytest.mark.parametrize("check", DATASET_CHECKS, ids=lambda check: check.__name__)
+def test_built_in_sets_keep_the_contract(check, name):
+    check(load_dataset(name))
+
+
+class Sound(Method):
+    """Patch norms; keeps the contract."""
+
+    title = "Sound"
+
+    @property
+    def token_specs(self):
+        return frozenset({TokenSpec(self.backbone.depth)})
+
+    def answer(self, query):
+        (tokens,) = query.features.tokens.values()
+        patches = tokens.norm(dim=-1)
+        maps = upsample(patches, query.features.grid, self.map_size)
+        return patches.amax(dim=1), smooth(maps, self.smoothing_sigma)
+
+    def predict(self, query):
+        return Prediction(*self.answer(query))
+
+
+class BatchStatistics(Sound):
+    def predict(self, query):
+        scores, maps = self.answer(query)
+        return Prediction(scores - scores.mean(), maps)
+
+
+class Undeclared(Sound):
+    def predict(self, query):
+        _ = query.features.tokens[TokenSpec(1)]
+        return super().predict(query)
+
+
+class PatchResolution(Sound):
+    def predict(self, query):
+        scores, maps = self.answer(query)
+        return Prediction(scores, maps[:, ::8, ::8])
+
+
+class NotANumber(Sound):
+    def predict(self, query):
+        scores, maps = self.answer(query)
+        return Prediction(scores * float("nan"), maps)
+
+
+class Tampering(Sound):
+    def predict(self, query):
+        (tokens,) = query.features.tokens.values()
+        tokens += 1
+        return super().predict(query)
+
+
+class Moody(Sound):
+    def predict(self, query):
+        scores, maps = self.answer(query)
+        return Prediction(scores + torch.rand(1), maps)
+
+
+class BackboneChanger(Sound):
+    def predict(self, query):
+        self.backbone.visual.proj.data += 1e-3
+        return super().predict(query)
+
+
+@pytest.mark.parametrize(
+    ("cls", "caught_by"),
+    [
+        (BatchStatistics, "ignores_the_batch"),
+        (Undeclared, "reads_what_it_declares"),
+        (PatchResolution, "answers_in_shape"),
+        (NotANumber, "answers_in_shape"),
+        (Tampering, "leaves_its_input_alone"),
+        (Moody, "is_deterministic"),
+    ],
+)
+def test_a_fault_is_caught_by_the_check_that_is_meant_for_it(cls, caught_by, backbone):
+    with pytest.raises(ContractError, match=caught_by):
+        check_method(cls, backbone)
+
+
+def test_a_method_that_changes_the_backbone_is_caught():
+    with pytest.raises(ContractError, match="leaves_the_backbone_alone"):
+        check_method(BackboneChanger, load_backbone("tiny"))
+
+
+def test_a_sound_method_passes(backbone):
+    check_method(Sound, backbone)
+
+
+def test_a_dataset_that_lies_is_caught():
+    honest = load_dataset("synthetic_aux")
+
+    class Lying(type(honest)):
+        def samples(self, split="test"):
+            samples: list[Sample] = super().samples(split)
+            return [dataclasses.replace(s, label=0) for s in samples]
+
+    with pytest.raises(ContractError, match=r"labels_are_binary[\s\S]*normal_images_have_no_mask"):
+        check_dataset(Lying.open())
