@@ -1,0 +1,183 @@
+"""Losses of the trained methods; all work on probabilities, never on logits.
+
+They are those of the released AnomalyCLIP code (from APRIL-GAN), and the binary focal loss of the
+released FAPrompt code. Axes: B images, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ._maps import upsample
+
+FOCAL_GAMMA = 2.0
+FOCAL_SMOOTH = 1e-5
+DICE_SMOOTH = 1.0
+PROBABILITY_MARGIN = 1e-6  # keeps the logarithm of a probability finite
+
+
+@dataclass(frozen=True)
+class LocalLoss:
+    """The pixel-level terms of one anomaly map, each a scalar.
+
+    Attributes:
+        focal: over both channels.
+        dice_abnormal: of the abnormal channel with the mask.
+        dice_normal: of the normal channel with the mask's complement.
+    """
+
+    focal: Tensor
+    dice_abnormal: Tensor
+    dice_normal: Tensor
+
+    def __add__(self, other: LocalLoss) -> LocalLoss:
+        return LocalLoss(
+            self.focal + other.focal,
+            self.dice_abnormal + other.dice_abnormal,
+            self.dice_normal + other.dice_normal,
+        )
+
+    @property
+    def total(self) -> Tensor:
+        """The unweighted sum."""
+        return self.focal + self.dice_abnormal + self.dice_normal
+
+    def terms(self, suffix: str = "") -> dict[str, Tensor]:
+        """The terms by name, for a history."""
+        return {
+            f"focal{suffix}": self.focal,
+            f"dice_abnormal{suffix}": self.dice_abnormal,
+            f"dice_normal{suffix}": self.dice_normal,
+        }
+
+
+def local_loss(probabilities: Tensor, masks: Tensor) -> LocalLoss:
+    """Focal and both dice terms of a map.
+
+    Args:
+        probabilities: [B, 2, H, W], (normal, abnormal), summing to 1 over the states.
+        masks: [B, H, W], 0 or 1.
+    """
+    return LocalLoss(
+        focal_loss(probabilities, masks),
+        dice_loss(probabilities[:, 1], masks),
+        dice_loss(probabilities[:, 0], 1 - masks),
+    )
+
+
+def map_loss(
+    layers: Sequence[Tensor],
+    grid: tuple[int, int],
+    size: int,
+    masks: Tensor,
+    align_corners: bool = False,
+) -> LocalLoss:
+    """The local loss of each layer's upsampled probabilities, summed over layers.
+
+    Args:
+        layers: [B, L, 2] probabilities of the patches, one tensor a layer.
+        grid: rows and columns of the patches.
+        size: side of the maps in pixels.
+        masks: [B, size, size], 0 or 1.
+        align_corners: of the bilinear upsampling.
+    """
+    total: LocalLoss | None = None
+    for patches in layers:
+        part = local_loss(upsample(patches, grid, size, align_corners), masks)
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("no layers to take a loss of")
+    return total
+
+
+def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
+    """-(1 - p)^2 log p of the true state's probability p, mean over all pixels of the batch.
+
+    As released: the one-hot target is clamped to [1e-5, 1 - 1e-5], and 1e-5 is added to p.
+
+    Args:
+        probabilities: [B, 2, H, W], (normal, abnormal).
+        masks: [B, H, W], 0 or 1.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if probabilities.shape != (len(masks), 2, *masks.shape[1:]):
+        raise ValueError(
+            f"probabilities {tuple(probabilities.shape)} do not fit masks {tuple(masks.shape)}: "
+            "expected [B, 2, H, W] and [B, H, W]"
+        )
+    abnormal = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
+    normal = (1 - masks).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
+    true = normal * probabilities[:, 0] + abnormal * probabilities[:, 1] + FOCAL_SMOOTH
+    return (-((1 - true) ** FOCAL_GAMMA) * true.log()).mean()
+
+
+def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
+    """1 - mean over images of (2 sum(p g) + 1) / (sum p + sum g + 1), sums over an image's pixels.
+
+    Args:
+        probabilities: [B, H, W] of the state that the mask marks.
+        masks: [B, H, W], 0 or 1.
+
+    Raises:
+        ValueError: the shapes differ or lack the batch axis, without which rows of pixels would
+            silently count as images.
+    """
+    if probabilities.shape != masks.shape or masks.dim() != 3:
+        raise ValueError(
+            f"probabilities {tuple(probabilities.shape)} and masks {tuple(masks.shape)} must both "
+            "be [B, H, W]"
+        )
+    predicted, truth = probabilities.flatten(1), masks.flatten(1)
+    shared = (predicted * truth).sum(dim=1)
+    size = predicted.sum(dim=1) + truth.sum(dim=1)
+    return 1 - ((2 * shared + DICE_SMOOTH) / (size + DICE_SMOOTH)).mean()
+
+
+def image_entropy(visual: Tensor, text: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of cos / temperature over the two states, mean over the batch.
+
+    Args:
+        visual: [B, D] class tokens.
+        text: [2, D] or [B, 2, D], L2-normalised, (normal, abnormal).
+        labels: [B] int64, 0 normal, 1 anomalous.
+        temperature: the similarity is divided by it.
+    """
+    text = text.expand(len(visual), -1, -1)
+    similarity = torch.einsum("bd,bsd->bs", F.normalize(visual, dim=-1), text)
+    return F.cross_entropy(similarity / temperature, labels)
+
+
+def binary_focal_loss(scores: Tensor, labels: Tensor, *, as_logits: bool = False) -> Tensor:
+    """(1 - exp(-ce))^2 ce with the binary cross-entropy ce, mean over the batch.
+
+    Args:
+        scores: [B] anomaly scores in 0..1.
+        labels: [B], 0 normal, 1 anomalous.
+        as_logits: take the scores for logits, as the released FAPrompt code does. Its sigmoid is
+            then at least 0.5, and a perfect normal image still costs 0.173.
+    """
+    target = labels.to(scores.dtype)
+    if as_logits:
+        entropy = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
+    else:
+        safe = scores.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+        entropy = F.binary_cross_entropy(safe, target, reduction="none")
+    return ((1 - torch.exp(-entropy)) ** FOCAL_GAMMA * entropy).mean()
+
+
+def pairwise_overlap(features: Tensor) -> Tensor:
+    """Sum over unordered pairs i < j of |cos(f_i, f_j)|; FAPrompt's orthogonality of prompts.
+
+    Args:
+        features: [K, D] text features of the K abnormal prompts.
+    """
+    normalised = F.normalize(features, dim=-1)
+    cosines = (normalised @ normalised.T).abs()
+    return cosines.triu(diagonal=1).sum()

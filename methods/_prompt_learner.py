@@ -1,0 +1,189 @@
+"""Learned prompts: frozen word embeddings with places for learned tokens, and deep text tokens.
+
+Shared by CoOp, CoCoOp, AnomalyCLIP, FAPrompt and TCP. Axes: N prompts, T positions, n learned
+tokens, W width of the text tower, D joint embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bench.backbone import Backbone
+from ..bench.errors import UsageError
+
+INIT_STD = 0.02  # of learned tokens, in all released prompt learners
+META_REDUCTION = 16  # of the hidden layer of a meta-net (CoCoOp, FAPrompt)
+PLACEHOLDER = "X"  # one token; its embedding is replaced, it only fixes where the prompt ends
+
+
+class Prompts(NamedTuple):
+    """Prompts for the text tower.
+
+    Attributes:
+        embeddings: [N, T, W] without positions.
+        ends: [N] position of the end-of-text token.
+    """
+
+    embeddings: Tensor
+    ends: Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Prompts whose positions 1..n wait for learned tokens.
+
+    Attributes:
+        prefix: [N, 1, W] embedding of the start-of-text token.
+        suffix: [N, T - 1 - n, W] embeddings of the fixed words, end-of-text and padding.
+        ends: [N] position of the end-of-text token.
+    """
+
+    prefix: Tensor
+    suffix: Tensor
+    ends: Tensor
+
+    def fill(self, context: Tensor) -> Prompts:
+        """Learned tokens in their places.
+
+        Args:
+            context: [n, W] or [..., N, n, W]; leading axes broadcast against the frame's N, so that
+                one frame serves many prompts and one context many frames.
+
+        Returns:
+            The prompts in the order of the leading axes.
+        """
+        lead = torch.broadcast_shapes(context.shape[:-2], self.ends.shape)
+        parts = (self.prefix, context, self.suffix)
+        spread = [part.expand(*lead, *part.shape[-2:]) for part in parts]
+        embeddings = torch.cat(spread, dim=-2).flatten(0, -3)
+        return Prompts(embeddings, self.ends.expand(lead).flatten())
+
+
+def make_frame(backbone: Backbone, n_context: int, endings: Sequence[str]) -> Frame:
+    """The frame of one prompt an ending: `n_context` learned tokens, then the ending's words.
+
+    Raises:
+        UsageError: a prompt does not fit the context length of the text tower.
+    """
+    learned = " ".join([PLACEHOLDER] * n_context)
+    ids = backbone.tokenize([f"{learned} {ending}" for ending in endings])
+    full = ids[:, -1] != 0  # the tokeniser cuts what is too long, and ends at the last position
+    if bool(full.any()):
+        raise UsageError(
+            f"a prompt of {n_context} learned tokens and '{endings[int(full.int().argmax())]}' "
+            f"exceeds the text tower's {ids.shape[1]} positions: use fewer learned tokens"
+        )
+    ends = ids.argmax(dim=-1)
+    embeddings = backbone.embed_tokens(ids[:, : int(ends.max()) + 1]).detach()
+    return Frame(embeddings[:, :1], embeddings[:, 1 + n_context :], ends)
+
+
+def encode_prompts(
+    backbone: Backbone, sets: Sequence[Prompts], deep: DeepTokens | None = None
+) -> Tensor:
+    """Encode sets of prompts in one forward of the text tower.
+
+    Args:
+        backbone: its text tower is used.
+        sets: of N_1, N_2, ... prompts.
+        deep: overwrites tokens in deeper blocks.
+
+    Returns:
+        [N_1 + N_2 + ..., D] text features, not normalised.
+    """
+    length = max(prompts.embeddings.shape[1] for prompts in sets)
+    padded = [F.pad(p.embeddings, (0, 0, 0, length - p.embeddings.shape[1])) for p in sets]
+    embeddings, ends = torch.cat(padded), torch.cat([p.ends for p in sets])
+    tokens = [] if deep is None else deep.for_prompts(len(embeddings))
+    return backbone.encode_embeddings(embeddings, ends, tokens)
+
+
+def learned_tokens(*shape: int) -> nn.Parameter:
+    """Tokens drawn from N(0, 0.02^2)."""
+    return nn.Parameter(torch.empty(*shape).normal_(std=INIT_STD))
+
+
+class DeepTokens(nn.ParameterList):
+    """Learned sets of tokens that overwrite positions 1..K before the deeper text blocks.
+
+    AnomalyCLIP's "compound prompts". Its depth 9 of 12 blocks gives 8 sets: the first block sees
+    the prompt itself.
+
+    Args of `make`:
+        backbone: a shallower text tower gets fewer sets, in proportion.
+        length: K.
+        depth: counted in a tower of 12 blocks; 1 means no sets.
+        half: round the tokens to half precision on their way in, and their gradient on its way
+            back, as the released codes do. A gradient below 6e-8 is then lost.
+    """
+
+    half_precision: bool = False
+
+    @classmethod
+    def make(cls, backbone: Backbone, length: int, depth: int, half: bool) -> DeepTokens:
+        """Newly drawn tokens; see the class."""
+        count = deep_sets(backbone, depth) if length else 0
+        tokens = cls([learned_tokens(length, backbone.text_width) for _ in range(count)])
+        tokens.half_precision = half
+        return tokens
+
+    def for_prompts(self, count: int) -> list[Tensor]:
+        """The sets [count, K, W], one copy a prompt.
+
+        Copied before they are rounded, so that the gradient of each prompt passes half precision
+        alone and the sum over prompts is made in single precision, as released.
+        """
+        copies = [tokens.expand(count, -1, -1) for tokens in self]
+        return [c.half() for c in copies] if self.half_precision else copies
+
+
+def deep_sets(backbone: Backbone, depth: int) -> int:
+    """Sets of deep tokens for a depth that is meant for 12 text blocks."""
+    if depth <= 1 or backbone.text_depth < 2:
+        return 0
+    return min(max(1, backbone.text_layer(depth) - 1), backbone.text_depth - 1)
+
+
+class MetaNet(nn.Module):
+    """Linear, ReLU, Linear with a hidden layer of 1/16 of the input (CoCoOp, FAPrompt)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        hidden = max(1, inputs // META_REDUCTION)
+        self.linear1 = nn.Linear(inputs, hidden)
+        self.linear2 = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        result: Tensor = self.linear2(F.relu(self.linear1(x)))
+        return result
+
+
+@dataclass
+class FrozenText:
+    """Text features of learned prompts, kept for as long as the parameters stand still.
+
+    Nothing is kept while gradients are recorded.
+    """
+
+    module: nn.Module
+    _stamp: Hashable = None
+    _kept: dict[Hashable, Tensor] = field(default_factory=dict)
+
+    def get(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The features of `key`, computed if the parameters have changed since."""
+        if torch.is_grad_enabled():
+            return compute()
+        # A parameter's version counts its changes in place: optimiser steps and loading.
+        stamp = tuple((p.data_ptr(), p._version) for p in self.module.parameters())
+        if stamp != self._stamp:
+            self._kept, self._stamp = {}, stamp
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]

@@ -1,0 +1,141 @@
+"""AnomalyCLIP: one learned pair of prompts, "X.. object." and "X.. damaged object.", for all objects.
+
+Zhou et al., "AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection", ICLR
+2024, and the released code (zqhang/AnomalyCLIP), which differs from the text: deep tokens overwrite
+the prompt's instead of lengthening it, and all published numbers come from the last layer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..bench.backbone import Backbone, TokenSpec
+from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ._losses import image_entropy, map_loss
+from ._maps import smooth, state_probabilities, upsample
+from ._prompt_learner import (
+    DeepTokens,
+    FrozenText,
+    encode_prompts,
+    learned_tokens,
+    make_frame,
+)
+from ._value_path import value_specs
+
+NORMAL_ENDING = "object."
+ABNORMAL_ENDING = "damaged object."
+DEAD_TENSORS = ("compound_prompt_projections", "token_prefix", "token_suffix", "tokenized_prompts")
+
+
+@dataclass(frozen=True)
+class AnomalyClipOptions(Options):
+    """What can be asked of AnomalyCLIP; the defaults are those of the released scripts.
+
+    Attributes:
+        n_context: learned tokens of each of the two prompts.
+        deep_length: tokens of a deep set.
+        deep_depth: text blocks of 12 that see learned tokens; 1 is none but the prompt's.
+        half_deep_tokens: deep tokens and their gradients pass half precision, as released.
+        layers: V-V layers of 24 whose maps are summed. The released code kept four that had all
+            become the last one, and since its correction uses (24,).
+        class_token_ln: class token through ln_post; the released code leaves it out.
+        temperature: of the softmax over the two states.
+        local_weight: of the pixel-level losses.
+        epochs, batch_size, lr: of training.
+    """
+
+    n_context: int = 12
+    deep_length: int = 4
+    deep_depth: int = 9
+    half_deep_tokens: bool = True
+    layers: Sequence[int] = (24,)
+    class_token_ln: bool = False
+    temperature: float = 0.07
+    local_weight: float = 4.0
+    epochs: int = 15
+    batch_size: int = 8
+    lr: float = 1e-3
+
+
+class AnomalyClip(TrainableMethod):
+    """Two object-agnostic prompts and deep text tokens, learned on V-V patch tokens."""
+
+    title = "AnomalyCLIP"
+    sigma = 4.0
+    class_aware = False
+    variants: ClassVar[Mapping[str, Options]] = {
+        "official": AnomalyClipOptions(),
+        "paper": AnomalyClipOptions(half_deep_tokens=False),
+    }
+    default_variant = "official"
+    published_parameters = 5_555_200  # 5,512,192 of them in layers that the code never calls
+    official_key = "prompt_learner"
+    ignored_official = DEAD_TENSORS
+
+    def __init__(self, backbone: Backbone, options: AnomalyClipOptions | None = None) -> None:
+        super().__init__(backbone, options)
+        chosen: AnomalyClipOptions = self.options
+        width = self.backbone.text_width
+        self.ctx_pos = learned_tokens(1, 1, chosen.n_context, width)
+        self.ctx_neg = learned_tokens(1, 1, chosen.n_context, width)
+        self.compound_prompts_text = DeepTokens.make(
+            self.backbone, chosen.deep_length, chosen.deep_depth, chosen.half_deep_tokens
+        )
+        self._normal = make_frame(self.backbone, chosen.n_context, [NORMAL_ENDING])
+        self._abnormal = make_frame(self.backbone, chosen.n_context, [ABNORMAL_ENDING])
+        self._frozen = FrozenText(self)
+        self._specs = value_specs(self.backbone, chosen.layers)
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """V-V tokens of the chosen layers."""
+        return frozenset(self._specs)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Adam at a constant rate; the last epoch counts."""
+        return Schedule(self.options.epochs, self.options.batch_size, self.options.lr)
+
+    def text_features(self) -> Tensor:
+        """[2, D] normalised text features, (normal, abnormal); computed once while frozen."""
+        return self._frozen.get("", self._encode)
+
+    def _encode(self) -> Tensor:
+        """Both prompts in one forward."""
+        prompts = [self._normal.fill(self.ctx_pos[0]), self._abnormal.fill(self.ctx_neg[0])]
+        features = encode_prompts(self.backbone, prompts, self.compound_prompts_text)
+        return F.normalize(features, dim=-1)
+
+    def _class_token(self, query: Query) -> Tensor:
+        features = query.features
+        return features.class_token if self.options.class_token_ln else features.class_token_no_ln
+
+    def _patch_probabilities(self, query: Query, text: Tensor) -> list[Tensor]:
+        """[B, L, 2] of each layer."""
+        tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self._specs]
+        return [state_probabilities(t, text, self.options.temperature) for t in tokens]
+
+    def predict(self, query: Query) -> Prediction:
+        """Score from the class token; map from the V-V tokens, summed over layers."""
+        text = self.text_features()
+        scores = state_probabilities(self._class_token(query), text, self.options.temperature)
+        layers = [p[..., 1] for p in self._patch_probabilities(query, text)]
+        patches = torch.stack(layers).sum(dim=0)  # [B, L]; upsampling is linear
+        maps = upsample(patches, query.features.grid, self.map_size)
+        return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
+
+    def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of the class token, and `local_weight` times the pixel-level losses."""
+        text = self.text_features()
+        image = image_entropy(self._class_token(query), text, labels, self.options.temperature)
+        local = map_loss(
+            self._patch_probabilities(query, text), query.features.grid, self.map_size, masks
+        )
+        total = image + self.options.local_weight * local.total
+        return {"image": image, **local.terms(), "total": total}
