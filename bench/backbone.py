@@ -10,6 +10,7 @@ Axes: B images, L patches, W tower width, D joint embedding, N prompts, T prompt
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -190,7 +191,8 @@ class Backbone:
     @property
     def native_grid(self) -> int:
         """Patches along a side at the size the weights were trained at."""
-        return round((self.visual.positional_embedding.shape[0] - 1) ** 0.5)
+        rows: int = self.visual.positional_embedding.shape[0]
+        return math.isqrt(rows - 1)
 
     @property
     def native_size(self) -> int:

@@ -7,13 +7,14 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone, BackboneSpec, TokenSpec, VisualFeatures
-from .errors import ContractError, WeightsError, unknown_name
+from .errors import ContractError, UsageError, WeightsError, unknown_name
 from .preprocess import Interpolation, Preprocess
 
 PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
@@ -290,6 +291,22 @@ class TrainableMethod(Method):
         return LoadReport(tuple(own), tuple(name for name in state if name not in own))
 
 
+def _fits(value: Any, kind: Any) -> bool:
+    """A value can stand for an annotation that options use: plain types, tuples, Literal, unions."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
 def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str, Any]) -> Options:
     """The options of a variant with some of them replaced.
 
@@ -300,10 +317,14 @@ def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str,
     if chosen not in cls.variants:
         raise unknown_name(f"variant of method {cls.title}", chosen, cls.variants)
     options = cls.variants[chosen]
+    kinds = get_type_hints(type(options))
     known = [f.name for f in dataclasses.fields(options)]
-    for name in overrides:
+    for name, value in overrides.items():
         if name not in known:
             raise unknown_name(f"option of method {cls.title}", name, known)
+        if not _fits(value, kinds[name]):
+            kind = getattr(kinds[name], "__name__", str(kinds[name]))
+            raise UsageError(f"option '{name}' of method {cls.title} takes {kind}, not {value!r}")
     return dataclasses.replace(options, **overrides)
 
 

@@ -199,7 +199,10 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
         name, _, variant = item.partition("@")
         item = {"name": name, "variant": variant or None}
     table = _table("method", item, {"name", "variant", "options", "sweep", "checkpoint"})
-    options, sweep = dict(table.get("options") or {}), dict(table.get("sweep") or {})
+    options, sweep = _options(table, "options"), _options(table, "sweep")
+    for text in ("variant", "checkpoint"):
+        if not isinstance(table.get(text), str | None):
+            raise UsageError(f"{text} of method '{table['name']}' is text, not {table[text]!r}")
     for option, values in sweep.items():
         if not isinstance(values, list):
             raise UsageError(f"sweep of option '{option}' must be a list of values")
@@ -230,7 +233,16 @@ def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
         item = {"name": item}
     table = _table("dataset", item, {"name", "root", "options"})
     name = registry.resolve("dataset", table["name"]).name
-    return [DatasetPlan(name, table.get("root"), dict(table.get("options") or {}))]
+    if not isinstance(table.get("root"), str | None):
+        raise UsageError(f"root of dataset '{name}' is a folder's name, not {table['root']!r}")
+    return [DatasetPlan(name, table.get("root"), _options(table, "options"))]
+
+
+def _options(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    given = table.get(key) or {}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"'{key}' of '{table['name']}' is a table, not {given!r}")
+    return dict(given)
 
 
 def _table(kind: str, item: Any, known: set[str]) -> Mapping[str, Any]:
@@ -256,8 +268,9 @@ def _check_settings(plan: Plan) -> None:
         "retry": ("failed", "never", "always"),
     }
     for name, allowed in choices.items():
-        if getattr(plan, name) not in allowed:
-            raise unknown_name(f"value of '{name}'", str(getattr(plan, name)), allowed)
+        value = getattr(plan, name)
+        if not isinstance(value, str) or value not in allowed:
+            raise unknown_name(f"value of '{name}'", str(value), allowed)
     least = {"batch_size": 1, "workers": 0, "gallery": 0, "map_size": 8, "limit": 1}
     for name, lowest in least.items():
         value = getattr(plan, name)
@@ -270,5 +283,7 @@ def _check_settings(plan: Plan) -> None:
         text = getattr(plan, name)
         if text is not None and not isinstance(text, str):
             raise UsageError(f"'{name}' is text, not {text!r}")
+    if not isinstance(plan.save_maps, bool):
+        raise UsageError(f"'save_maps' is true or false, not {plan.save_maps!r}")
     if plan.auxiliary is not None:
         registry.resolve("dataset", plan.auxiliary)

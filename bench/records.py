@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 CELLS = "cells"
+LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some
 METRICS = (
     "image_auroc",
     "image_ap",
@@ -99,9 +100,9 @@ class Cell:
 def file_name(text: str) -> str:
     """A text as a file name: letters, digits, - and _; different texts keep different names."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in text)
-    if name == text:
+    if name == text and len(name) <= LONGEST_NAME:
         return name
-    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,21 @@ def names(kind: str) -> list[str]:
     return list(entries(kind))
 
 
+def _joined(name: str) -> str:
+    return name.replace("_", "")
+
+
 def resolve(kind: str, name: str) -> Entry:
-    """The entry of a name, hyphen or underscore.
+    """The entry of a name; hyphens, underscores and case do not matter.
 
     Raises:
         UsageError: no such name; the message lists the nearest known ones.
     """
-    entry = entries(kind).get(canonical(name))
+    wanted = canonical(name)
+    entry = entries(kind).get(wanted)
+    if entry is None:  # "MVTecAD" and "brain_mri" are how papers and people write them
+        joined = [e for n, e in entries(kind).items() if _joined(n) == _joined(wanted)]
+        entry = joined[0] if len(joined) == 1 else None
     if entry is None:
         raise unknown_name(kind, name, (n.replace("_", "-") for n in entries(kind)))
     return entry

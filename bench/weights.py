@@ -139,6 +139,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         settings
     ):
         raise UsageError(f"model config {path} needs embed_dim, vision_cfg and text_cfg")
+    if not all(isinstance(settings[part], dict) for part in ("vision_cfg", "text_cfg")):
+        raise UsageError(f"vision_cfg and text_cfg of model config {path} must be objects")
     return settings
 
 

@@ -1,0 +1,373 @@
+"""Malformed input ends in one clear error: no traceback, no hang, no code run, no wrong answer.
+
+Every family starts from something valid and damages it in seeded ways.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save
+from zsad.bench import load_backbone, load_dataset
+from zsad.bench.check import read_baseline
+from zsad.bench.checkpoint import read_payload, read_tensors
+from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
+from zsad.bench.images import MaskRule, read_image, read_mask
+from zsad.bench.plan import make_plan, read_plan
+from zsad.bench.records import (
+    CategoryResult,
+    Cell,
+    ImageScores,
+    Record,
+    RecordError,
+    read_record,
+    write_record,
+)
+
+SEEDS = range(12)
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """Cut, flipped, doubled, emptied, or with foreign bytes in it."""
+    dice = random.Random(seed)
+    changed = bytearray(content)
+    kind = seed % 6
+    if kind == 0:
+        return bytes(changed[: dice.randrange(len(changed))])
+    if kind == 1:
+        for _ in range(dice.randrange(1, 30)):
+            changed[dice.randrange(len(changed))] = dice.randrange(256)
+        return bytes(changed)
+    if kind == 2:
+        start = dice.randrange(len(changed))
+        return bytes(changed[:start] + dice.randbytes(dice.randrange(1, 200)) + changed[start:])
+    if kind == 3:
+        start = dice.randrange(len(changed))
+        return bytes(changed[:start] + changed[start + dice.randrange(1, 50) :])
+    if kind == 4:
+        return b"" if dice.random() < 0.5 else dice.randbytes(300)
+    middle = len(changed) // 2
+    return bytes(changed[middle:] + changed[:middle])
+
+
+def picture(suffix: str) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(stream, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_damaged_images_are_read_or_refused_by_name(tmp_path, suffix, seed):
+    path = tmp_path / f"broken.{suffix}"
+    path.write_bytes(damaged(picture(suffix), seed))
+    for read in (read_image, lambda p: read_mask(p, MaskRule())):
+        try:
+            read(path)
+        except DataError as error:
+            assert "broken" in str(error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\x00\x00\x00",
+        b"P6 100000 100000 255\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"#!/bin/sh\ntouch owned\n",
+    ],
+)
+def test_bombs_and_impostors_are_refused(tmp_path, content):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="bomb.png"):
+        read_image(path)
+
+
+# -- tables and lists of datasets ------------------------------------------------------------------
+
+
+def visa_tree(root: Path, csv: bytes) -> None:
+    (root / "VisA" / "split_csv").mkdir(parents=True)
+    (root / "VisA" / "split_csv" / "1cls.csv").write_bytes(csv)
+    for folder in ("Data/Images/Normal", "Data/Images/Anomaly", "Data/Masks/Anomaly"):
+        (root / "VisA" / "candle" / folder).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "VisA/candle/Data/Images/Normal/0000.JPG")
+    Image.new("RGB", (8, 8)).save(root / "VisA/candle/Data/Images/Anomaly/000.JPG")
+    Image.new("L", (8, 8), 1).save(root / "VisA/candle/Data/Masks/Anomaly/000.png")
+
+
+VISA_CSV = (
+    b"object,split,label,image,mask\n"
+    b"candle,test,normal,candle/Data/Images/Normal/0000.JPG,\n"
+    b"candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\n"
+)
+
+
+def inside(samples, root: Path) -> bool:
+    paths = [p for s in samples for p in (s.image_path, *s.mask_paths)]
+    return all(root.resolve() in p.resolve().parents for p in paths)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_damaged_csv_lists_are_read_or_refused(tmp_path, seed):
+    visa_tree(tmp_path, damaged(VISA_CSV, seed))
+    try:
+        assert inside(load_dataset("visa", tmp_path).samples("test"), tmp_path)
+    except ZsadError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    "path", ["../../secret.JPG", "/etc/passwd", "candle/../../secret.JPG", "C:\\x.JPG", "\x00.JPG"]
+)
+def test_a_csv_that_points_out_of_its_folder_is_refused(tmp_path, path):
+    (tmp_path / "secret.JPG").write_bytes(picture("jpg"))
+    rows = VISA_CSV.replace(b"candle/Data/Images/Normal/0000.JPG", path.encode())
+    visa_tree(tmp_path / "data", rows)
+    with pytest.raises(ZsadError):
+        load_dataset("visa", tmp_path / "data").samples("test")
+
+
+META = {
+    "train": {"bottle": []},
+    "test": {
+        "bottle": [
+            {"img_path": "bottle/good/0.png", "mask_path": "", "cls_name": "bottle",
+             "specie_name": "good", "anomaly": 0},
+            {"img_path": "bottle/bad/0.png", "mask_path": "bottle/bad/0_mask.png",
+             "cls_name": "bottle", "specie_name": "bad", "anomaly": 1},
+        ]
+    },
+}  # fmt: skip
+
+
+def meta_tree(root: Path, meta: bytes) -> Path:
+    folder = root / "mvtec"
+    for place in ("bottle/good", "bottle/bad"):
+        (folder / place).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "bottle/good/0.png")
+    Image.new("RGB", (8, 8)).save(folder / "bottle/bad/0.png")
+    Image.new("L", (8, 8), 255).save(folder / "bottle/bad/0_mask.png")
+    (folder / "meta.json").write_bytes(meta)
+    return folder
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_damaged_meta_json_is_read_or_refused(tmp_path, seed):
+    folder = meta_tree(tmp_path, damaged(json.dumps(META).encode(), seed))
+    try:
+        assert inside(load_dataset("mvtec_ad", folder).samples("test"), folder)
+    except ZsadError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    "value", ["../out.png", "/etc/passwd", 7, None, ["a"], {"a": 1}, "x" * 5000]
+)
+def test_meta_json_with_a_wrong_path_is_refused(tmp_path, value):
+    meta = json.loads(json.dumps(META))
+    meta["test"]["bottle"][0]["img_path"] = value
+    folder = meta_tree(tmp_path, json.dumps(meta).encode())
+    Image.new("RGB", (8, 8)).save(tmp_path / "out.png")
+    with pytest.raises(ZsadError):
+        load_dataset("mvtec_ad", folder).samples("test")
+
+
+# -- checkpoints -----------------------------------------------------------------------------------
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "nested", "module"])
+def test_a_checkpoint_never_runs_code(tmp_path, form):
+    trap, path = tmp_path / "owned", tmp_path / "model.pth"
+    content = {"ctx": torch.zeros(2), "prompt_learner": {"x": Bomb(trap)}}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(trap)))
+    elif form == "module":
+        torch.save(torch.nn.Linear(2, 2), path)
+    else:
+        torch.save(Bomb(trap) if form == "torch" else content, path)
+    with pytest.raises(WeightsError, match="model.pth"):
+        read_payload(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("seed", range(18))
+def test_damaged_checkpoints_are_refused_or_hold_tensors(tmp_path, suffix, seed):
+    path = tmp_path / f"model.{suffix}"
+    tensors = {"ctx": torch.arange(24.0).reshape(4, 6), "bias": torch.ones(3)}
+    if suffix == "pth":
+        stream = io.BytesIO()
+        torch.save(tensors, stream)
+        path.write_bytes(damaged(stream.getvalue(), seed))
+    else:
+        path.write_bytes(damaged(save(tensors), seed))
+    try:
+        assert all(isinstance(t, torch.Tensor) for t in read_tensors(path).values())
+    except WeightsError as error:
+        assert "model" in str(error)
+
+
+@pytest.mark.parametrize("tensors", [{}, {"visual.proj": torch.zeros(1)}, {"x": torch.zeros(2)}])
+def test_weights_that_do_not_fit_are_refused(tmp_path, tensors):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(save(tensors))
+    with pytest.raises(WeightsError, match="weights.safetensors"):
+        load_backbone("tiny", path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "[]",
+        "{}",
+        "{'embed_dim'",
+        '{"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": "x"}}',
+        '{"embed_dim": -8, "vision_cfg": {"layers": 1}, "text_cfg": {}}',
+        '{"embed_dim": 8, "vision_cfg": {"nonsense": 1}, "text_cfg": {}}',
+        '{"embed_dim": 8, "vision_cfg": 3, "text_cfg": 4}',
+    ],
+)
+def test_a_wrong_model_config_is_refused(tmp_path, config):
+    path = tmp_path / "config.json"
+    path.write_text(config)
+    with pytest.raises(ZsadError):
+        load_backbone(pretrained="random", config=path)
+
+
+# -- plans and records -----------------------------------------------------------------------------
+
+PLAN = b"""
+out = "somewhere"
+seeds = [1, 2]
+batch_size = 4
+datasets = ["synthetic"]
+[[method]]
+name = "clip"
+options = { temperature = 0.5 }
+"""
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_damaged_plan_files_are_read_or_refused(tmp_path, seed):
+    path = tmp_path / "plan.toml"
+    path.write_bytes(damaged(PLAN, seed))
+    try:
+        read_plan(path)
+    except UsageError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"methods": [3]},
+        {"methods": [{"name": 3}]},
+        {"methods": [{"name": "clip", "options": 3}]},
+        {"methods": [{"name": "clip", "options": {"temperature": "hot"}}]},
+        {"methods": [{"name": "clip", "options": {"image_size": "big"}}]},
+        {"methods": [{"name": "clip", "sweep": 3}]},
+        {"methods": [{"name": "clip", "variant": 3}]},
+        {"methods": [{"name": "clip", "checkpoint": 3}]},
+        {"datasets": [3]},
+        {"datasets": [{"name": "folder", "root": 3}]},
+        {"datasets": [{"name": "folder", "options": 3}]},
+        {"seeds": []},
+        {"seeds": "1"},
+        {"seeds": [True]},
+        {"batch_size": 1e9},
+        {"workers": -1},
+        {"device": 3},
+        {"retry": "sometimes"},
+        {"retry": []},
+        {"auxiliary": "vissa"},
+        {"save_maps": "yes"},
+        {"limit": 0},
+        {"map_size": "518"},
+    ],
+)
+def test_wrong_settings_of_a_plan_are_refused(settings):
+    with pytest.raises(UsageError):
+        make_plan(**settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/cron", "/abs/olute", "a/b\\c", "..", "nul\x00", "é" * 300]
+)
+def test_no_name_leaves_the_run_directory(tmp_path, name):
+    cell = Cell(method=name, variant=name, dataset=name, seed=1, options={"x": name})
+    path = write_record(tmp_path / "run", Record(cell=cell, status="ok", title=name))
+    assert path.resolve().parent == (tmp_path / "run" / "cells").resolve()
+    assert read_record(path).cell == cell
+
+
+def a_record() -> Record:
+    images = ImageScores(["a.png", "b.png"], [0, 1], [0.25, 0.75])
+    result = CategoryResult("bottle", "bottle", 1, 1, {"image_auroc": 1.0}, {}, images)
+    cell = Cell("clip", "official", "mvtec_ad", 111)
+    return Record(cell=cell, status="ok", title="CLIP", categories=[result])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_damaged_records_are_read_or_refused(tmp_path, seed):
+    path = write_record(tmp_path, a_record())
+    path.write_bytes(damaged(path.read_bytes(), seed))
+    try:
+        read_record(path)
+    except RecordError as error:
+        assert path.name in str(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "great"},
+        {"cell": None},
+        {"cell": {"method": 3}},
+        {"categories": 3},
+        {"categories": [{"category": "x"}]},
+        {"schema": 99},
+        {"schema": "one"},
+        {"error": 3},
+        {"title": None},
+        {"timing": []},
+    ],
+)
+def test_records_of_a_wrong_form_are_refused(tmp_path, change):
+    path = write_record(tmp_path, a_record())
+    path.write_text(json.dumps({**dataclasses.asdict(a_record()), **change}))
+    with pytest.raises(RecordError):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "{", '{"cells": 3}', "[" * 100_000, "NaN", '"x"']
+)
+def test_wrong_json_of_records_and_baselines_is_refused(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_text(content)
+    with pytest.raises(RecordError):
+        read_record(path)
+    with pytest.raises(ZsadError):
+        read_baseline(path)
