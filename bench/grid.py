@@ -95,6 +95,13 @@ class Grid:
         """All records of a dataset."""
         return [r for c in self.contenders for r in self.records(c, dataset)]
 
+    def categories(self, dataset: str) -> list[str]:
+        """The categories of a dataset in the paper's order, then in the records'."""
+        order = [squash(name) for name in paper.categories(dataset)]
+        records = self.of_row(dataset)
+        found = dict.fromkeys(result.category for r in records for result in r.categories)
+        return sorted(found, key=lambda name: place(squash(name), order))
+
     def title(self, dataset: str) -> str:
         """A dataset as the paper prints it, or as its loader calls itself."""
         known = [name for name in paper.datasets() if squash(name) == squash(dataset)]
@@ -190,6 +197,11 @@ def measure(records: Sequence[Record], metric: str, category: str | None = None)
         stdev(found) if len(found) > 1 else None,
         tuple(notes),
     )
+
+
+def notes_of(values: Iterable[Value]) -> tuple[str, ...]:
+    """The notes of several values, each once."""
+    return tuple(dict.fromkeys(note for value in values for note in value.notes))
 
 
 def _measure_one(record: Record, metric: str, category: str | None) -> Value:

@@ -15,6 +15,7 @@ from statistics import fmean
 
 from . import published as paper
 from .errors import UsageError, unknown_name
+from .fact_tables import complexity_table, datasets_table
 from .grid import (
     NOT_RUN,
     UNDEFINED,
@@ -25,11 +26,12 @@ from .grid import (
     column_notes,
     labels,
     measure,
+    notes_of,
     place,
     protocol_notes,
 )
 from .published import Level, squash
-from .records import METRICS, CategoryResult, Record, read_records
+from .records import METRICS, Record, read_records
 from .table_format import Column, Number, Row, Table, TableCell
 
 LAYOUTS = ("image", "pixel", "breakdown", "complexity", "ablation", "datasets")
@@ -45,7 +47,11 @@ METRIC_LABELS: Mapping[str, str] = {
     "pixel_pro_official200": "PRO (200 thresholds)",
 }
 DOMAINS = ("industrial", "medical")
-ALL = "all"  # the label of a row that counts a dataset's categories together
+ABLATION_TABLES: Mapping[Level, int] = {"image": 20, "pixel": 21}
+MEAN = "Mean"
+
+_RowValues = Mapping[Contender, Sequence[Value]]  # both metrics of every column
+_CellNotes = Mapping[tuple[Contender, str], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,11 @@ class Request:
     def pair(self, level: Level) -> tuple[str, str]:
         """The two metrics of the paper's table at a level."""
         return ("image_auroc", "image_ap") if level == "image" else ("pixel_auroc", self.pro_metric)
+
+    @property
+    def beside(self) -> bool:
+        """Printed numbers take part in what is shown."""
+        return self.published or self.delta
 
     @property
     def pro_metric(self) -> str:
@@ -108,9 +119,9 @@ def make_table(
         "image": lambda g, r: _level_table(g, r, "image"),
         "pixel": lambda g, r: _level_table(g, r, "pixel"),
         "breakdown": _breakdown_table,
-        "complexity": _complexity_table,
+        "complexity": lambda g, r: complexity_table(g, r.published, r.delta),
         "ablation": _ablation_table,
-        "datasets": _datasets_table,
+        "datasets": lambda g, r: datasets_table(g, r.published, r.delta),
     }
     return makers[layout](grid, request)
 
@@ -158,63 +169,135 @@ def _columns(grid: Grid, names: tuple[str, ...]) -> tuple[Column, ...]:
 # -- image and pixel (Tables 1 and 2) -----------------------------------------------------------
 
 
-def _level_table(grid: Grid, request: Request, level: Level) -> Table:
-    """Tables 1 and 2: datasets by methods, then domain means."""
-    metrics = request.pair(level)
-    printed = _printed_pairs(level)
-    names = paper.models()
-    protocol = protocol_notes(grid)
-    rows: list[Row] = []
-    left_out: dict[str, str] = {}
-    measured: dict[str, dict[Contender, tuple[Value, ...]]] = {}
-    for dataset in grid.datasets:
-        values = {
-            c: tuple(measure(grid.records(c, dataset), m) for m in metrics) for c in grid.contenders
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs of one level: what a run has and what the paper prints beside it.
+
+    Attributes:
+        table: the paper's table, for doubts about its values.
+        models: the paper's name of each column, None where it has none.
+        printed: (squashed dataset, model) -> the printed pair.
+    """
+
+    grid: Grid
+    request: Request
+    level: Level
+    table: int
+    models: Mapping[Contender, str | None]
+    printed: Mapping[tuple[str, str], tuple[float, float]]
+
+    @classmethod
+    def of(
+        cls,
+        grid: Grid,
+        request: Request,
+        level: Level,
+        table: int,
+        models: Mapping[Contender, str | None],
+    ) -> _Pairs:
+        """The pairs beside one of the paper's tables."""
+        printed = {
+            (squash(p.dataset), p.model): (p.auroc, p.second)
+            for p in (*paper.main_results(), *paper.ablations())
+            if p.table == table
         }
-        why = _undefined_everywhere(values.values())
-        if (
-            why
-            and squash(dataset) not in map(squash, paper.datasets(level))
-            and paper.domain_of(dataset)
-        ):
-            left_out[grid.title(dataset)] = why
-            continue
-        measured[dataset] = values
+        return cls(grid, request, level, table, models, printed)
+
+    def values(self, dataset: str) -> _RowValues:
+        """Both metrics of every column."""
+        metrics = self.request.pair(self.level)
+        return {
+            c: tuple(measure(self.grid.records(c, dataset), metric) for metric in metrics)
+            for c in self.grid.contenders
+        }
+
+    def beside(self, contender: Contender, dataset: str) -> Sequence[float | None]:
+        """The printed pair of a cell."""
+        key = (squash(dataset), self.models[contender] or "")
+        return self.printed.get(key, (None, None))
+
+    def row(self, dataset: str, values: _RowValues, group: str, protocol: _CellNotes) -> Row:
+        """A dataset's row."""
         cells = []
         for contender, pair in values.items():
-            model = contender.printed_as(names)
-            numbers = printed.get((squash(dataset), model or ""), (None, None))
-            notes = _notes(pair)
-            if request.published or request.delta:
-                notes += _doubts(paper.MAIN_TABLE[level], dataset, model)
-            if any(v.value is not None for v in pair):
+            notes = notes_of(pair)
+            if any(value.value is not None for value in pair):
                 notes += protocol.get((contender, dataset), ())
-            cells.append(_pair_cell(pair, numbers, notes))
-        rows.append(Row(grid.title(dataset), _ranked(cells), grid.domain(dataset)))
-    for domain in DOMAINS:
-        covered = paper.mean_datasets(level, domain)
-        mean = _mean_row(
-            grid, measured, covered, domain, lambda c, n: _printed_of(printed, n, c, names)
-        )
-        if mean is not None:
-            rows.append(mean)
-    title = (
-        f"{level.capitalize()}-level ({', '.join(METRIC_LABELS[m] for m in metrics)}) in percent"
-    )
+            if self.request.beside:
+                notes += _doubts(self.table, dataset, self.models[contender])
+            printed = self.beside(contender, dataset)
+            numbers = (_number(v, p) for v, p in zip(pair, printed, strict=True))
+            cells.append(TableCell(tuple(numbers), notes=notes))
+        return Row(self.grid.title(dataset), _ranked(cells), group)
+
+    def mean(self, measured: Mapping[str, _RowValues], domain: str, group: str) -> Row | None:
+        """The mean over a domain: of the paper's datasets those that every shown method has.
+
+        Methods without any value in the domain show a dash and do not count. There is no row for
+        fewer than two datasets, nor where no dataset has a value of every method.
+        """
+        names = paper.mean_datasets(self.level, domain)
+        present = {n: v for n in names for d, v in measured.items() if squash(d) == squash(n)}
+        active = [c for c in self.grid.contenders if any(_complete(v[c]) for v in present.values())]
+        common = [n for n, v in present.items() if active and all(_complete(v[c]) for c in active)]
+        if len(present) < 2 or not common:
+            return None
+        cells = []
+        for contender in self.grid.contenders:
+            if contender not in active:
+                cells.append(TableCell((Number(),) * 2, notes=("no value in this domain",)))
+                continue
+            numbers = []
+            for i in range(2):
+                own = [present[n][contender][i].value for n in common]
+                printed = [self.beside(contender, n)[i] for n in common]
+                numbers.append(_number(Value(_mean_or_none(own)), _mean_or_none(printed)))
+            cells.append(TableCell(tuple(numbers)))
+        complete = len(common) == len(names)
+        label = MEAN if complete else f"{MEAN} of {len(common)} of {len(names)}"
+        notes = [f"without {paper.LEFT_OUT_OF_MEANS}, as in the paper"] * (domain == "industrial")
+        if not complete:
+            notes.append(f"over {', '.join(common)}")
+        return Row(label, _ranked(cells), group, tuple(notes), summary=True)
+
+
+def _level_table(grid: Grid, request: Request, level: Level) -> Table:
+    """Tables 1 and 2: datasets by methods, then domain means."""
+    names = paper.models()
+    models = {c: c.printed_as(names) for c in grid.contenders}
+    pairs = _Pairs.of(grid, request, level, paper.MAIN_TABLE[level], models)
+    protocol = protocol_notes(grid)
+    rows: list[Row | None] = []
+    measured: dict[str, _RowValues] = {}
+    left_out: dict[str, list[str]] = {}  # reason -> datasets
+    for dataset in grid.datasets:
+        values = pairs.values(dataset)
+        why = _undefined_everywhere(values.values())
+        if why and _is_left_out(dataset, level):
+            left_out.setdefault(why, []).append(grid.title(dataset))
+            continue
+        measured[dataset] = values
+        rows.append(pairs.row(dataset, values, grid.domain(dataset), protocol))
+    rows += [pairs.mean(measured, domain, domain) for domain in DOMAINS]
+    labelled = tuple(METRIC_LABELS[metric] for metric in request.pair(level))
     remarks = _remarks(request, f"Table {paper.MAIN_TABLE[level]}", level == "pixel")
-    for why in dict.fromkeys(left_out.values()):
-        names_of = ", ".join(name for name, reason in left_out.items() if reason == why)
-        remarks.append(f"Not shown: {names_of} ({why}).")
+    remarks += [f"Not shown: {', '.join(titles)} ({why})." for why, titles in left_out.items()]
     return Table(
         level,
-        title,
+        f"{level.capitalize()}-level ({', '.join(labelled)}) in percent",
         ("Domain", "Dataset"),
-        _columns(grid, tuple(METRIC_LABELS[m] for m in metrics)),
-        tuple(_by_group(rows)),
+        _columns(grid, labelled),
+        tuple(_by_group([row for row in rows if row is not None])),
         tuple(remarks),
         request.published,
         request.delta,
     )
+
+
+def _is_left_out(dataset: str, level: Level) -> bool:
+    """The paper has the dataset, but not in its table of this level."""
+    known = paper.domain_of(dataset) is not None
+    return known and squash(dataset) not in map(squash, paper.datasets(level))
 
 
 def _by_group(rows: Sequence[Row]) -> list[Row]:
@@ -223,7 +306,7 @@ def _by_group(rows: Sequence[Row]) -> list[Row]:
     return [row for group in groups for row in rows if row.group == group]
 
 
-def _undefined_everywhere(values: Iterable[tuple[Value, ...]]) -> str:
+def _undefined_everywhere(values: Iterable[Sequence[Value]]) -> str:
     """Why no method has any value of a row; "" if one has, or if one failed."""
     every = [value for pair in values for value in pair]
     notes = dict.fromkeys(note for value in every for note in value.notes)
@@ -234,86 +317,9 @@ def _undefined_everywhere(values: Iterable[tuple[Value, ...]]) -> str:
     return "; ".join(reasons)
 
 
-def _notes(values: Sequence[Value]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note for value in values for note in value.notes))
-
-
 def _doubts(table: int, dataset: str, model: str | None, category: str = "") -> tuple[str, ...]:
     doubt = paper.doubt_about(table, dataset, model, category) if model else None
     return () if doubt is None else (f"the printed value is doubtful: {doubt.reason}",)
-
-
-def _pair_cell(
-    values: Sequence[Value], printed: Sequence[float | None], notes: tuple[str, ...]
-) -> TableCell:
-    numbers = tuple(_number(v, p) for v, p in zip(values, printed, strict=True))
-    return TableCell(numbers, notes=notes)
-
-
-def _printed_pairs(level: Level) -> dict[tuple[str, str], tuple[float | None, ...]]:
-    return {
-        (squash(p.dataset), p.model): (p.auroc, p.second)
-        for p in paper.main_results()
-        if p.level == level
-    }
-
-
-def _printed_of(
-    printed: Mapping[tuple[str, str], tuple[float | None, ...]],
-    dataset: str,
-    contender: Contender,
-    names: Sequence[str],
-) -> tuple[float | None, ...]:
-    return printed.get((squash(dataset), contender.printed_as(names) or ""), (None, None))
-
-
-def _mean_row(
-    grid: Grid,
-    measured: Mapping[str, Mapping[Contender, Sequence[Value]]],
-    names: Sequence[str],
-    domain: str,
-    printed: Callable[[Contender, str], Sequence[float | None]],
-) -> Row | None:
-    """The mean over a domain: of the paper's datasets those that every shown method has.
-
-    Methods without any value in the domain show a dash and do not count. There is no row for fewer
-    than two datasets, nor where no dataset has a value of every method.
-
-    Args:
-        grid: for its contenders.
-        measured: dataset -> contender -> values.
-        names: the paper's datasets of the domain.
-        domain: industrial or medical.
-        printed: the paper's values of a contender on a dataset.
-    """
-    present = {n: v for n in names for d, v in measured.items() if squash(d) == squash(n)}
-    active = [
-        c for c in grid.contenders if any(_complete(values[c]) for values in present.values())
-    ]
-    common = [
-        n for n, values in present.items() if active and all(_complete(values[c]) for c in active)
-    ]
-    if len(present) < 2 or not common:
-        return None
-    size = len(next(iter(present.values()))[active[0]])
-    cells = []
-    for contender in grid.contenders:
-        if contender not in active:
-            cells.append(TableCell((Number(),) * size, notes=("no value in this domain",)))
-            continue
-        values = [
-            fmean(v for n in common if (v := present[n][contender][i].value) is not None)
-            for i in range(size)
-        ]
-        beside = [_mean_or_none([printed(contender, n)[i] for n in common]) for i in range(size)]
-        numbers = (_number(Value(v), p) for v, p in zip(values, beside, strict=True))
-        cells.append(TableCell(tuple(numbers)))
-    complete = len(common) == len(names)
-    label = "Mean" if complete else f"Mean of {len(common)} of {len(names)}"
-    notes = [f"without {paper.LEFT_OUT_OF_MEANS}, as in the paper"] * (domain == "industrial")
-    if not complete:
-        notes.append(f"over {', '.join(common)}")
-    return Row(label, _ranked(cells), domain, tuple(notes), summary=True)
 
 
 def _complete(values: Sequence[Value]) -> bool:
@@ -354,37 +360,19 @@ def _remarks(request: Request, where: str, pixel: bool) -> list[str]:
 def _breakdown_table(grid: Grid, request: Request) -> Table:
     """Tables 12-19: the categories of a dataset by methods, one group of rows per metric."""
     metrics = request.metrics or (*request.pair("image"), *request.pair("pixel"))
-    names = paper.models()
     protocol = protocol_notes(grid)
-    printed = {
-        (squash(p.dataset), squash(p.category), p.model, p.metric): p for p in paper.breakdown()
-    }
     chosen = grid.datasets
     if not request.datasets:
-        chosen = tuple(d for d in grid.datasets if len(_categories(grid, d)) > 1) or chosen
-    rows = []
+        chosen = tuple(d for d in grid.datasets if len(grid.categories(d)) > 1) or chosen
+    rows: list[Row] = []
     for dataset in chosen:
         for metric in metrics:
-            beside = "pixel_pro" if metric == request.pro_metric else metric
-            group, described = f"{grid.title(dataset)} {_metric_words(metric)}", []
-            for category in [*_categories(grid, dataset), None]:
-                cells = []
-                for contender in grid.contenders:
-                    value = measure(grid.records(contender, dataset), metric, category)
-                    model = contender.printed_as(names)
-                    key = category or paper.DATASET_MEAN
-                    found = printed.get((squash(dataset), squash(key), model or "", beside))
-                    notes = value.notes
-                    if found is not None and (request.published or request.delta):
-                        notes += _doubts(found.table, dataset, model, key)
-                    if category is None and value.value is not None:
-                        notes += protocol.get((contender, dataset), ())
-                    number = _number(value, found.value if found else None)
-                    cells.append(TableCell((number,), notes=notes))
-                label = category or "mean"
-                described.append(Row(label, _ranked(cells), group, summary=category is None))
-            if any(c.numbers[0].value is not None for row in described for c in row.cells):
-                rows += described
+            group = [
+                _category_row(grid, request, dataset, metric, category, protocol)
+                for category in (*grid.categories(dataset), None)
+            ]
+            if any(cell.numbers[0].value is not None for row in group for cell in row.cells):
+                rows += group
     if not rows:
         raise UsageError("no category has a value to show in layout 'breakdown'")
     return Table(
@@ -399,93 +387,45 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
     )
 
 
-def _categories(grid: Grid, dataset: str) -> list[str]:
-    """The categories of a dataset in the paper's order, then in the records'."""
-    order = [squash(name) for name in paper.categories(dataset)]
-    found = dict.fromkeys(r.category for record in grid.of_row(dataset) for r in record.categories)
-    return sorted(found, key=lambda name: place(squash(name), order))
+def _category_row(
+    grid: Grid,
+    request: Request,
+    dataset: str,
+    metric: str,
+    category: str | None,
+    protocol: _CellNotes,
+) -> Row:
+    """A category's row, or for None the row of the mean over categories."""
+    printed = _printed_categories(dataset, category, metric, request)
+    cells = []
+    for contender in grid.contenders:
+        value = measure(grid.records(contender, dataset), metric, category)
+        found = printed.get(contender.printed_as(printed) or "")
+        notes = value.notes
+        if category is None and value.value is not None:
+            notes += protocol.get((contender, dataset), ())
+        if found is not None and request.beside:
+            notes += _doubts(found.table, dataset, found.model, found.category)
+        cells.append(TableCell((_number(value, found.value if found else None),), notes=notes))
+    group = f"{grid.title(dataset)} {_metric_words(metric)}"
+    return Row(category or "mean", _ranked(cells), group, summary=category is None)
+
+
+def _printed_categories(
+    dataset: str, category: str | None, metric: str, request: Request
+) -> dict[str, paper.PrintedCategory]:
+    """The printed numbers beside a row of the breakdown, by model."""
+    beside = "pixel_pro" if metric == request.pro_metric else metric
+    name = squash(category or paper.DATASET_MEAN)
+    return {
+        p.model: p
+        for p in paper.breakdown()
+        if (squash(p.dataset), squash(p.category), p.metric) == (squash(dataset), name, beside)
+    }
 
 
 def _metric_words(metric: str) -> str:
     return f"{metric.partition('_')[0]}-level {METRIC_LABELS[metric]}"
-
-
-# -- complexity (Table 6) -----------------------------------------------------------------------
-
-
-def _complexity_table(grid: Grid, request: Request) -> Table:
-    """Table 6: parameters, training time per batch and inference time per image, and ours."""
-    printed = {cost.model: cost for cost in paper.costs()}
-    rows = []
-    devices = set()
-    for contender, label in zip(grid.contenders, labels(grid.contenders), strict=True):
-        records = [r for r in grid.of_column(contender) if r.status == "ok"]
-        cost = printed.get(contender.printed_as(printed) or "")
-        devices |= {str(r.provenance["device"]) for r in records if r.provenance.get("device")}
-        failed = () if records else _notes([measure(grid.of_column(contender), METRICS[0])])
-        images = sum(r.timing.get("images", 0.0) for r in records)
-        seconds = sum(_seconds(r) for r in records)
-        infer = 1000 * seconds / images if images and seconds else None
-        numbers = [
-            _whole(
-                _largest(r.published_parameters for r in records), cost.parameters if cost else None
-            ),
-            _whole(_largest(r.effective_parameters for r in records)),
-            Number(
-                _largest(r.timing.get("train_ms_per_batch") for r in records),
-                printed=cost.train_ms if cost else None,
-            ),
-            Number(_largest(r.timing.get("seconds_train") for r in records)),
-            Number(infer, printed=cost.infer_ms if cost else None),
-            Number(None if infer is None else 1000 / infer),
-            _whole(_largest(r.timing.get("peak_memory_mb") for r in records)),
-        ]
-        cells = tuple(TableCell((number,)) for number in numbers)
-        notes = failed + column_notes(grid, contender)
-        rows.append(Row(label, cells, notes=notes))
-    names = (
-        "Parameters",
-        "of them learning",
-        "Training ms/batch",
-        "Training s",
-        "Inference ms/image",
-        "Images/s",
-        "Peak memory MB",
-    )
-    remarks = [f"Measured on: {', '.join(sorted(devices))}."] if devices else []
-    remarks.append(
-        "Parameters as the paper counts them; those that learn receive a gradient. Inference "
-        "counts the visual forward in full for each method, although methods share it in a run."
-    )
-    if request.published or request.delta:
-        remarks.append(
-            "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
-            "inference per image. In brackets its numbers, in braces the difference to them."
-        )
-    return Table(
-        "complexity",
-        "Complexity",
-        ("Method",),
-        tuple(Column(name) for name in names),
-        tuple(rows),
-        tuple(remarks),
-        request.published,
-        request.delta,
-    )
-
-
-def _seconds(record: Record) -> float:
-    timing = record.timing
-    own = timing.get("seconds_forward", 0.0) + timing.get("seconds_predict", 0.0)
-    return own or timing.get("ms_per_image", 0.0) * timing.get("images", 0.0) / 1000
-
-
-def _whole(value: float | None, printed: float | None = None) -> Number:
-    return Number(value, printed=printed, decimals=0)
-
-
-def _largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 # -- ablation (Tables 20, 21 and 3) -------------------------------------------------------------
@@ -493,77 +433,25 @@ def _largest(values: Iterable[float | None]) -> float | None:
 
 def _ablation_table(grid: Grid, request: Request) -> Table:
     """Tables 20 and 21 with the averages of Table 3: datasets by models, both levels."""
-    models = paper.ablation_models()
-    names = {c: _ablation_name(c, models) for c in grid.contenders}
-    studied = {c.method for c, name in names.items() if name is not None}
-    order = sorted(
-        (c for c in grid.contenders if not studied or c.method in studied),
-        key=lambda c: (place(names[c], models), grid.contenders.index(c)),
-    )
-    grid = dataclasses.replace(grid, contenders=tuple(order))
+    grid, models = _studied(grid)
     protocol = protocol_notes(grid)
     rows: list[Row] = []
-    for level in paper.LEVELS:
-        metrics = request.pair(level)
-        table = 20 if level == "image" else 21
-        printed = {
-            (squash(p.dataset), p.model): (p.auroc, p.second)
-            for p in paper.ablations()
-            if p.table == table
-        }
-        averages = {
-            (p.domain, p.model): (p.auroc, p.second)
-            for p in paper.ablations()
-            if p.table in (3, 10) and p.level == level
-        }
-        measured = {}
-        for domain in dict.fromkeys(grid.domain(d) for d in grid.datasets):
+    for level, table in ABLATION_TABLES.items():
+        pairs = _Pairs.of(grid, request, level, table, models)
+        for domain in dict.fromkeys(grid.domain(dataset) for dataset in grid.datasets):
             group = f"{level}, {domain}"
-            described = []
-            for dataset in (d for d in grid.datasets if grid.domain(d) == domain):
-                values = {
-                    c: tuple(measure(grid.records(c, dataset), m) for m in metrics)
-                    for c in grid.contenders
-                }
-                if not any(_complete(pair) for pair in values.values()):
-                    continue
-                measured[dataset] = values
-                cells = []
-                for contender, pair in values.items():
-                    model = names[contender] or ""
-                    notes = _notes(pair) + protocol.get((contender, dataset), ())
-                    if request.published or request.delta:
-                        notes += _doubts(table, dataset, names[contender])
-                    cells.append(
-                        _pair_cell(pair, printed.get((squash(dataset), model), (None, None)), notes)
-                    )
-                described.append(Row(grid.title(dataset), _ranked(cells), group))
-            rows += described
-            covered = paper.mean_datasets(level, domain)
-
-            def beside(
-                contender: Contender,
-                dataset: str,
-                printed: Mapping[tuple[str, str], tuple[float, float]] = printed,
-            ) -> Sequence[float | None]:
-                return printed.get((squash(dataset), names[contender] or ""), (None, None))
-
-            mean = _mean_row(grid, measured, covered, domain, beside)
+            inside = [d for d in grid.datasets if grid.domain(d) == domain]
+            measured = {dataset: pairs.values(dataset) for dataset in inside}
+            defined = {d: v for d, v in measured.items() if any(map(_complete, v.values()))}
+            rows += [pairs.row(d, values, group, protocol) for d, values in defined.items()]
+            mean = pairs.mean(defined, domain, group)
             if mean is not None:
-                rows.append(
-                    _with_averages(mean, group, grid, names, averages, domain)
-                    if mean.label == "Mean"
-                    else dataclasses.replace(mean, group=group)
-                )
+                rows.append(_beside_table_three(mean, grid, models, level, domain))
     if not rows:
         raise UsageError("no dataset has a value to show in layout 'ablation'")
     columns = [
-        dataclasses.replace(
-            column,
-            label=column.label if names[c] in (None, c.title) else f"{names[c]}",
-            names=("AUROC", "AP/PRO"),
-        )
-        for column, c in zip(_columns(grid, ()), grid.contenders, strict=True)
+        dataclasses.replace(column, label=c.ablation or column.label)
+        for column, c in zip(_columns(grid, ("AUROC", "AP/PRO")), grid.contenders, strict=True)
     ]
     return Table(
         "ablation",
@@ -577,25 +465,40 @@ def _ablation_table(grid: Grid, request: Request) -> Table:
     )
 
 
-def _with_averages(
-    mean: Row,
-    group: str,
-    grid: Grid,
-    names: Mapping[Contender, str | None],
-    averages: Mapping[tuple[str, str], tuple[float, float]],
-    domain: str,
+def _studied(grid: Grid) -> tuple[Grid, dict[Contender, str | None]]:
+    """The columns of an ablation in the paper's order, and the paper's name of each.
+
+    Shown are the methods of which a variant is among the paper's models; all if there is none.
+    """
+    order = paper.ablation_models()
+    models = {c: _ablation_name(c, order) for c in grid.contenders}
+    studied = {c.method for c, name in models.items() if name is not None}
+    columns = sorted(
+        (c for c in grid.contenders if not studied or c.method in studied),
+        key=lambda c: (place(models[c], order), grid.contenders.index(c)),
+    )
+    return dataclasses.replace(grid, contenders=tuple(columns)), models
+
+
+def _beside_table_three(
+    mean: Row, grid: Grid, models: Mapping[Contender, str | None], level: Level, domain: str
 ) -> Row:
-    """A complete mean row beside the averages that Table 3 prints."""
+    """A mean row beside the averages that Table 3 prints, if it covers what they cover."""
+    if mean.label != MEAN:
+        return mean
+    printed = {
+        p.model: (p.auroc, p.second)
+        for p in paper.ablations()
+        if p.table in (3, 10) and (p.level, p.domain) == (level, domain)
+    }
     cells = []
     for contender, cell in zip(grid.contenders, mean.cells, strict=True):
-        pair = averages.get((domain, names[contender] or ""))
-        numbers = cell.numbers
-        if pair is not None:
-            numbers = tuple(
-                dataclasses.replace(n, printed=p) for n, p in zip(numbers, pair, strict=True)
-            )
-        cells.append(dataclasses.replace(cell, numbers=numbers))
-    return dataclasses.replace(mean, group=group, cells=tuple(cells))
+        pair = printed.get(models[contender] or "", tuple(n.printed for n in cell.numbers))
+        numbers = (
+            dataclasses.replace(n, printed=p) for n, p in zip(cell.numbers, pair, strict=True)
+        )
+        cells.append(dataclasses.replace(cell, numbers=tuple(numbers)))
+    return dataclasses.replace(mean, cells=tuple(cells))
 
 
 def _ablation_name(contender: Contender, models: Sequence[str]) -> str | None:
@@ -603,111 +506,3 @@ def _ablation_name(contender: Contender, models: Sequence[str]) -> str | None:
     if contender.ablation is not None:
         return contender.ablation
     return None if contender.options else contender.printed_as(models)
-
-
-# -- datasets (Tables 4 and 5) ------------------------------------------------------------------
-
-
-def _datasets_table(grid: Grid, request: Request) -> Table:
-    """Tables 4 and 5: how many test images were scored, beside the printed counts."""
-    rows = []
-    order = list(dict.fromkeys(squash(count.dataset) for count in paper.counts()))
-    for dataset in sorted(grid.datasets, key=lambda name: place(squash(name), order)):
-        scored = [r for r in grid.of_row(dataset) if r.status == "ok"]
-        printed = {
-            squash(c.category): c for c in paper.counts() if squash(c.dataset) == squash(dataset)
-        }
-        title = grid.title(dataset)
-        if not scored:
-            notes = _notes([measure(grid.of_row(dataset), METRICS[0])])
-            rows.append(Row(ALL, (TableCell(),) * 6, title, notes))
-            continue
-        record = max(scored, key=lambda r: len(r.categories))
-        by_name = {r.category: r for r in record.categories}
-        details = len(printed) > 1
-        if details:
-            for category in _categories(grid, dataset):
-                if category in by_name:
-                    known = printed.get(squash(category))
-                    rows.append(_count_row(title, category, [by_name[category]], known))
-        if details:
-            total: paper.PrintedCounts | None = _total(list(printed.values()))
-        else:
-            total = next(iter(printed.values()), None)
-        notes = () if _same_counts(scored) else ("records of this dataset differ in their images",)
-        row = _count_row(title, ALL, record.categories, total)
-        rows.append(dataclasses.replace(row, notes=notes, summary=details))
-    names = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
-    remarks = []
-    if request.published or request.delta:
-        remarks = [
-            "In brackets the counts of Tables 4 and 5, in braces the difference to them. For AITEX "
-            "and ELPV the paper counts defect and module types; both are scored as one category. "
-            "For tile it prints 83 anomalous images where the dataset has 84."
-        ]
-    rows = [
-        dataclasses.replace(
-            row, cells=(TableCell(text=_domain_of(grid, row.group)), *row.cells[1:])
-        )
-        for row in rows
-    ]
-    return Table(
-        "datasets",
-        "Datasets: the images that were scored",
-        ("Dataset", "Category"),
-        tuple(Column(name) for name in names),
-        tuple(rows),
-        tuple(remarks),
-        request.published,
-        request.delta,
-    )
-
-
-def _domain_of(grid: Grid, title: str) -> str:
-    return next((grid.domain(d) for d in grid.datasets if grid.title(d) == title), "")
-
-
-def _count_row(
-    dataset: str,
-    label: str,
-    results: Sequence[CategoryResult],
-    printed: paper.PrintedCounts | None,
-) -> Row:
-    cells = (
-        TableCell(),
-        TableCell(text=printed.modality if printed else ""),
-        TableCell(text=printed.kind if printed else ""),
-        TableCell((_whole(len(results), printed.n_categories if printed else None),))
-        if label == ALL
-        else TableCell(),
-        TableCell((_whole(_sum_normal(results), printed.test_normal if printed else None),)),
-        TableCell((_whole(_sum_anomalous(results), printed.test_anomalous if printed else None),)),
-    )
-    return Row(label, cells, dataset)
-
-
-def _total(parts: Sequence[paper.PrintedCounts]) -> paper.PrintedCounts:
-    return dataclasses.replace(
-        parts[0],
-        category="",
-        kind="",
-        n_categories=len(parts),
-        test_normal=sum(part.test_normal for part in parts),
-        test_anomalous=sum(part.test_anomalous for part in parts),
-    )
-
-
-def _sum_normal(results: Sequence[CategoryResult]) -> int:
-    return sum(result.n_normal for result in results)
-
-
-def _sum_anomalous(results: Sequence[CategoryResult]) -> int:
-    return sum(result.n_anomalous for result in results)
-
-
-def _same_counts(records: Sequence[Record]) -> bool:
-    seen = {
-        tuple(sorted((r.category, r.n_normal, r.n_anomalous) for r in record.categories))
-        for record in records
-    }
-    return len(seen) == 1
