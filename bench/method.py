@@ -292,7 +292,7 @@ class TrainableMethod(Method):
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """A value can stand for an annotation that options use: plain types, tuples, Literal, unions."""
+    """Whether a value can stand for an annotation: plain type, tuple, Literal or union."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inner

@@ -1,4 +1,4 @@
-"""Every built-in method and the built-in sets keep the contract, and the kit catches those who do not."""
+"""The built-in methods and sets keep the contract, and the kit catches those who do not."""
 
 from __future__ import annotations
 

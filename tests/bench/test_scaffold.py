@@ -24,8 +24,10 @@ def test_a_new_package_installs_is_listed_and_passes_its_own_tests(kind, tmp_pat
     package, site = tmp_path / "package", tmp_path / "site"
     scaffold.write(kind, "my-idea", package)
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-        + ["--target", str(site), str(package)],
+        [
+            *(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"),
+            *("--target", str(site), str(package)),
+        ],
         check=True,
     )
     shutil.rmtree(package / "build", ignore_errors=True)
