@@ -280,7 +280,7 @@ def _level_table(grid: Grid, request: Request, level: Level) -> Table:
         rows.append(pairs.row(dataset, values, grid.domain(dataset), protocol))
     rows += [pairs.mean(measured, domain, domain) for domain in DOMAINS]
     labelled = tuple(METRIC_LABELS[metric] for metric in request.pair(level))
-    remarks = _remarks(request, f"Table {paper.MAIN_TABLE[level]}", level == "pixel")
+    remarks = _remarks(grid, request, f"Table {paper.MAIN_TABLE[level]}", level == "pixel")
     remarks += [f"Not shown: {', '.join(titles)} ({why})." for why, titles in left_out.items()]
     return Table(
         level,
@@ -331,20 +331,24 @@ def _mean_or_none(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _remarks(request: Request, where: str, pixel: bool) -> list[str]:
-    """What a reader must know about the printed numbers that are shown."""
-    shown = []
-    if request.published:
-        shown.append(f"in brackets the number printed in {where} of the FAPrompt paper")
-    if request.delta:
-        shown.append("in braces the difference to the printed number in percentage points")
+def _remarks(grid: Grid, request: Request, where: str, pixel: bool) -> list[str]:
+    """What a reader must know about all numbers, and about the printed ones that are shown."""
+    remarks = []
+    limits = _entries(grid, "limit")
+    if limits:
+        few = ", ".join(limits)
+        remarks.append(f"Only the first {few} images of each category and label were scored.")
+    shown = ["in brackets the number printed in " + where + " of the FAPrompt paper"]
+    shown = shown * request.published
+    shown += ["in braces the difference to the printed number in percentage points"] * request.delta
     if not shown:
-        return []
+        return remarks
     text = " and ".join(shown)
-    remarks = [f"{text[0].upper()}{text[1:]}."]
+    remarks.append(f"{text[0].upper()}{text[1:]}.")
+    own = ", ".join(_entries(grid, "backbone")) or "not recorded"
     remarks.append(
-        "The printed numbers were made with CLIP ViT-L/14@336px at 518 pixels "
-        "(WinCLIP and AnoVL with ViT-B/16+ at 240)."
+        "The printed numbers were made with CLIP ViT-L/14@336px at 518 pixels (WinCLIP and AnoVL "
+        f"with ViT-B/16+ at 240); the backbone here: {own}."
     )
     if pixel and request.pro == "exact":
         remarks.append(
@@ -352,6 +356,13 @@ def _remarks(request: Request, where: str, pixel: bool) -> list[str]:
             "ours is exact unless official200 is asked for."
         )
     return remarks
+
+
+def _entries(grid: Grid, name: str) -> list[str]:
+    """The different values of a protocol entry in the records that are shown, without None."""
+    records = [record for contender in grid.contenders for record in grid.of_column(contender)]
+    values = [record.protocol.get(name) for record in records]
+    return list(dict.fromkeys(str(value) for value in values if value is not None))
 
 
 # -- breakdown (Tables 12-19) -------------------------------------------------------------------
@@ -381,7 +392,7 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
         ("Metric", "Category"),
         _columns(grid, ()),
         tuple(rows),
-        tuple(_remarks(request, "Tables 12 to 19", True)),
+        tuple(_remarks(grid, request, "Tables 12 to 19", True)),
         request.published,
         request.delta,
     )
@@ -459,7 +470,7 @@ def _ablation_table(grid: Grid, request: Request) -> Table:
         ("Level", "Dataset"),
         tuple(columns),
         tuple(rows),
-        tuple(_remarks(request, "Tables 20, 21 and 3", True)),
+        tuple(_remarks(grid, request, "Tables 20, 21 and 3", True)),
         request.published,
         request.delta,
     )

@@ -321,6 +321,17 @@ def test_methods_without_a_common_dataset_have_no_mean(mixed_run):
     assert not any(row.summary for row in make_table(mixed_run, "image").rows)
 
 
+def test_a_limited_run_says_so(make_record):
+    record = make_record("CLIP", "btad", {"x": scores(0.5, 0.5)}, protocol={"limit": 8})
+    (remark,) = make_table([record], "image").remarks
+    assert remark == "Only the first 8 images of each category and label were scored."
+
+
+def test_printed_numbers_stand_beside_the_backbone_that_was_used(mixed_run):
+    remarks = make_table(mixed_run, "image", delta=True).remarks
+    assert any("the backbone here: ViT-L-14-336, ViT-B-16-plus-240" in r for r in remarks)
+
+
 def test_doubtful_printed_values_carry_a_footnote(make_record):
     records = [make_record("CoOp", "brainmri", {"x": scores(0.613, 0.6)})]
     plain = make_table(records, "image")
