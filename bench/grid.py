@@ -47,8 +47,9 @@ class Contender:
     @property
     def ablation(self) -> str | None:
         """The paper's name of the ablation that the variant is, None for another variant."""
-        models = paper.ablation_models()
-        return next((name for name in models if squash(name) == squash(self.variant)), None)
+        if self.method_among(paper.models()) is None:
+            return None
+        return paper.MODEL_OF_VARIANT.get(self.variant)
 
     def printed_as(self, names: Iterable[str]) -> str | None:
         """The one of the paper's names that stands for this method; none for an ablation of it."""

@@ -311,6 +311,17 @@ def test_the_difference_is_that_of_the_figures_shown():
     assert Number(1.0).delta_text == DASH
 
 
+@pytest.mark.parametrize(("variant", "model"), published.MODEL_OF_VARIANT.items())
+def test_variants_are_named_as_the_papers_models(make_record, variant, model):
+    one = {"x": scores(0.5, 0.5)}
+    title = "AnomalyCLIP" if "ensemble" in variant else "FAPrompt"
+    table = make_table([make_record(title, "visa", one, variant=variant)], "ablation")
+    assert [column.label for column in table.columns] == [model]
+    assert model in published.ablation_models()
+    other = make_table([make_record("Mine", "visa", one, variant=variant)], "ablation")
+    assert [column.label for column in other.columns] == ["Mine"]
+
+
 def test_an_ablation_is_not_set_beside_the_whole_method(mixed_run):
     table = make_table(mixed_run, "image", published=True)
     assert cell_of(table, "VisA", "FAPrompt (cap)").numbers[0].printed is None
