@@ -131,8 +131,8 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
 
     with rc_context(_style()):
         figure = KINDS_OF_FIGURE[kind](scene)
-        if overview.built_in_notice:
-            figure.text(0.01, -0.01, overview.built_in_notice, fontsize=6.5, color=SOFT, va="top")
+        notices = "\n".join(overview.notices)
+        figure.text(0.01, -0.01, notices, fontsize=6.5, color=SOFT, va="top")
         _save(figure, out)
     return out
 

@@ -151,17 +151,23 @@ class Overview:
         return record.cell.dataset in BUILT_IN or record.protocol.get("backbone") == TINY
 
     @property
-    def built_in_notice(self) -> str:
-        """What to say when a built-in dataset or backbone takes part, else ""."""
+    def notices(self) -> list[str]:
+        """What a reader must know before the first number."""
         parts = []
         if any(record.cell.dataset in BUILT_IN for record in self.everything):
-            parts.append("the dataset “synthetic”")
+            parts.append("dataset “synthetic”")
         if any(record.protocol.get("backbone") == TINY for record in self.everything):
-            parts.append("the backbone “tiny”")
-        if not parts:
-            return ""
-        text = f"{' with '.join(parts)} is {BUILT_IN_NOTE}."
-        return text[0].upper() + text[1:]
+            parts.append("backbone “tiny”")
+        text = " and ".join(parts)
+        found = [f"{text[0].upper()}{text[1:]}: {BUILT_IN_NOTE}."] if parts else []
+        limits = {record.protocol.get("limit") for record in self.records}
+        if limits - {None}:
+            most = max(limit for limit in limits if limit is not None)
+            found.append(
+                f"Only a part of the images: at most {most} for each category and label"
+                f"{' in some cells' if None in limits else ''}."
+            )
+        return found
 
 
 def result_of(record: Record, category: str) -> CategoryResult | None:

@@ -192,6 +192,7 @@ def test_limited_runs_are_not_held_against_print(tmp_path):
     path.write_text(json.dumps(raw))
     overview = Overview.read(folder)
     assert compare_published(overview, [matrix(overview, "image")]).differences == []
+    assert "at most 2 for each category and label." in render_report(folder)
 
 
 def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
