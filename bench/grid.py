@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -19,6 +19,7 @@ from .published import squash
 from .records import CategoryResult, Record
 
 NOT_RUN = "not run"
+NULL = "null"  # an entry of the protocol that is not there, as JSON
 UNDEFINED = "undefined: "
 
 # Protocol entries that belong to a dataset must agree along its row, the others along a column.
@@ -33,6 +34,9 @@ ROW_PROTOCOL = (
 SILENT_PROTOCOL = ("dataset_title", "domain", "seed", "checkpoint_sha256")
 # Entries that all columns of a table should share.
 SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "precision")
+
+
+_Entries = Mapping[str, str]  # a protocol, flat, its values as JSON texts
 
 
 @dataclass(frozen=True)
@@ -244,47 +248,67 @@ def protocol_notes(grid: Grid) -> dict[tuple[Contender, str], tuple[str, ...]]:
 
     The rest is represented by the most common value; where there is none, by the first.
     """
+    cells = {
+        key: [_entries(r) for r in records if r.protocol] for key, records in grid.cells.items()
+    }
     notes: dict[tuple[Contender, str], list[str]] = {}
     for contender in grid.contenders:
-        usual = _usual(grid.of_column(contender), ROW_PROTOCOL)
-        for dataset in grid.datasets:
-            for record in grid.records(contender, dataset):
-                found = _unusual(record, usual, "elsewhere in this column")
-                notes.setdefault((contender, dataset), []).extend(found)
+        column = {key: entries for key, entries in cells.items() if key[0] == contender}
+        for key, texts in _unusual(column, _of_a_column, "elsewhere in this column").items():
+            notes.setdefault(key, []).extend(texts)
     for dataset in grid.datasets:
-        records = [r for r in grid.of_row(dataset) if r.protocol]
-        usual = {k: _most_common(records, k) for k in ROW_PROTOCOL}
-        for contender in grid.contenders:
-            for record in grid.records(contender, dataset):
-                found = _unusual(record, usual, "elsewhere in this row")
-                notes.setdefault((contender, dataset), []).extend(found)
+        row = {key: entries for key, entries in cells.items() if key[1] == dataset}
+        for key, texts in _unusual(row, _of_a_row, "elsewhere in this row").items():
+            notes.setdefault(key, []).extend(texts)
     return {key: tuple(dict.fromkeys(texts)) for key, texts in notes.items() if texts}
 
 
-def _usual(records: Sequence[Record], leave_out: Sequence[str]) -> dict[str, str]:
-    described = [r for r in records if r.protocol]
-    names = dict.fromkeys(name for r in described for name in r.protocol)
-    silent = {*leave_out, *SILENT_PROTOCOL}
-    return {name: _most_common(described, name) for name in names if name not in silent}
+def _of_a_row(name: str) -> bool:
+    return name.partition(".")[0] in ROW_PROTOCOL
 
 
-def _most_common(records: Sequence[Record], name: str) -> str:
-    values = Counter(_entry(record, name) for record in records)
-    return values.most_common(1)[0][0] if values else ""
+def _of_a_column(name: str) -> bool:
+    return not _of_a_row(name) and name.partition(".")[0] not in SILENT_PROTOCOL
 
 
-def _unusual(record: Record, usual: Mapping[str, str], where: str) -> list[str]:
-    if not record.protocol:
-        return []
-    return [
-        f"{name} is {_short(_entry(record, name))}, {where} {_short(value)}"
-        for name, value in usual.items()
-        if _entry(record, name) != value
-    ]
+def _unusual(
+    cells: Mapping[tuple[Contender, str], Sequence[_Entries]],
+    matters: Callable[[str], bool],
+    where: str,
+) -> dict[tuple[Contender, str], list[str]]:
+    """What differs from the most common value among these cells, cell by cell."""
+    every = [entries for described in cells.values() for entries in described]
+    names = dict.fromkeys(name for entries in every for name in entries if matters(name))
+    usual = {name: _most_common(every, name) for name in names}
+    return {
+        key: [
+            f"{name} is {_short(entries.get(name, NULL))}, {where} {_short(value)}"
+            for entries in described
+            for name, value in usual.items()
+            if entries.get(name, NULL) != value
+        ]
+        for key, described in cells.items()
+    }
 
 
-def _entry(record: Record, name: str) -> str:
-    return json.dumps(record.protocol.get(name), sort_keys=True, default=str)
+def _most_common(described: Sequence[_Entries], name: str) -> str:
+    values = Counter(entries.get(name, NULL) for entries in described)
+    return values.most_common(1)[0][0] if values else NULL
+
+
+def _entries(record: Record) -> _Entries:
+    """The protocol as JSON texts; what is inside an object is an entry of its own ("options.k").
+
+    An option that the protocol states in effect as well (image_size) is left out.
+    """
+    found: dict[str, str] = {}
+    for name, value in record.protocol.items():
+        if isinstance(value, Mapping):
+            inner = {f"{name}.{k}": v for k, v in value.items() if k not in record.protocol}
+        else:
+            inner = {name: value}
+        found |= {k: json.dumps(v, sort_keys=True, default=str) for k, v in inner.items()}
+    return found
 
 
 def _short(text: str) -> str:
@@ -295,10 +319,10 @@ def _short(text: str) -> str:
 
 def column_notes(grid: Grid, contender: Contender) -> tuple[str, ...]:
     """What tells a column from most others: shared protocol entries, and its options."""
-    described = {c: [r for r in grid.of_column(c) if r.protocol] for c in grid.contenders}
+    described = {c: [_entries(r) for r in grid.of_column(c) if r.protocol] for c in grid.contenders}
     notes = []
     for name in SHARED_PROTOCOL if described[contender] else ():
-        values = {c: _most_common(records, name) for c, records in described.items() if records}
+        values = {c: _most_common(entries, name) for c, entries in described.items() if entries}
         usual = Counter(values.values()).most_common(1)[0][0]
         if values[contender] != usual:
             notes.append(f"{name} is {_short(values[contender])}, in most columns {_short(usual)}")
@@ -317,10 +341,11 @@ def place(name: Any, order: Sequence[Any]) -> int:
 def protocol_difference(
     left: Sequence[Record], right: Sequence[Record], names: Sequence[str]
 ) -> list[str]:
-    """What of the protocol differs between two sides, one line per entry."""
+    """What of the named protocol entries differs between two sides, one line per entry."""
+    sides = [[_entries(r) for r in side if r.protocol] for side in (left, right)]
     found = []
-    for name in names:
-        a, b = (_most_common([r for r in side if r.protocol], name) for side in (left, right))
-        if a != b:
+    for name in dict.fromkeys(n for side in sides for entries in side for n in entries):
+        a, b = (_most_common(side, name) for side in sides)
+        if name.partition(".")[0] in names and a != b:
             found.append(f"{name} is {_short(a)} in a, {_short(b)} in b")
     return found
