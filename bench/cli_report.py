@@ -50,7 +50,10 @@ def figure(
         list[str] | None, typer.Option(help="Only these datasets, may be repeated.")
     ] = None,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
-    option: Annotated[str | None, typer.Option(help="The option that a sweep varies.")] = None,
+    option: Annotated[
+        str | None,
+        typer.Option(help="The option that a sweep varies; a,b for two that move together."),
+    ] = None,
 ) -> None:
     """Draw a figure of a run as PNG, PDF or SVG."""
     from .figures import Choice, draw

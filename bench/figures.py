@@ -335,11 +335,13 @@ def radar(scene: Scene) -> Figure:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One method with an option at several values, the other options being equal.
+    """One method with one option, or several together, at several values; all else is equal.
 
     Attributes:
+        option: its name, or the names of those that move together, "n_normal, n_abnormal".
         values: as people write them, in order; numbers in numerical order.
         entrants: one for each value.
+        numeric: the values, where they are single numbers.
     """
 
     title: str
@@ -349,52 +351,89 @@ class Sweep:
     numeric: list[float] | None
 
 
-def find_sweeps(overview: Overview, entrants: Sequence[Entrant]) -> list[Sweep]:
+def find_sweeps(
+    overview: Overview, entrants: Sequence[Entrant], together: Sequence[str] = ()
+) -> list[Sweep]:
     """All options that take at least two values while everything else stays the same.
 
-    An entrant without the option has the variant's default, as its protocol states it.
+    Options that only ever change together, as E and E' in Figure 5 of the FAPrompt paper, are one
+    sweep over their pairs. An entrant without an option has the variant's default, as its protocol
+    states it.
+
+    Args:
+        overview: of the run.
+        entrants: among which to look.
+        together: look for these options only, and as one.
     """
-    names = dict.fromkeys(name for entrant in entrants for name in entrant.options)
-    found = []
-    for option in names:
-        groups: dict[tuple[str, str, str], list[tuple[Any, Entrant]]] = {}
-        for entrant in entrants:
-            value = entrant.options.get(option, _default(overview, entrant, option))
-            rest = {k: v for k, v in entrant.options.items() if k != option}
-            if value is not None:
-                who = (entrant.contender.method, entrant.contender.variant, options_text(rest))
-                groups.setdefault(who, []).append((value, entrant))
-        for (_, variant, rest_text), members in groups.items():
-            if len({str(value) for value, _ in members}) > 1:
-                title = f"{members[0][1].contender.title} ({variant}{rest_text})"
-                found.append(_sweep(title, option, members))
+    sets = list(dict.fromkeys(tuple(sorted(e.options)) for e in entrants if e.options))
+    if together:
+        return _sweeps_of(overview, entrants, tuple(together))
+    single = dict.fromkeys(name for names in sets for name in names)
+    found = [s for name in single for s in _sweeps_of(overview, entrants, (name,))]
+    covered = {sweep.option for sweep in found}
+    for names in sets:
+        if len(names) > 1 and not covered.intersection(names):
+            found += _sweeps_of(overview, entrants, names)
     return found
 
 
-def options_text(options: Mapping[str, Any]) -> str:
-    """The other options of a sweep, as they stand in its title."""
-    words = options_words(json.dumps(options, sort_keys=True)) if options else ""
-    return f", {words}" if words else ""
+def _sweeps_of(
+    overview: Overview, entrants: Sequence[Entrant], names: tuple[str, ...]
+) -> list[Sweep]:
+    """A sweep for each group of entrants that differ in these options and in nothing else."""
+    groups: dict[tuple[str, str, str], list[tuple[tuple[Any, ...], Entrant]]] = {}
+    for entrant in entrants:
+        options = _effective(overview, entrant)
+        if all(name in options for name in names):
+            rest = {k: v for k, v in options.items() if k not in names}
+            who = entrant.contender.method, entrant.contender.variant, _json(rest)
+            groups.setdefault(who, []).append((tuple(options[n] for n in names), entrant))
+    found = []
+    for (_, variant, _), members in groups.items():
+        unique = list({_json(value): (value, e) for value, e in members}.values())
+        if len(unique) > 1:
+            rest = {k: v for k, v in unique[0][1].options.items() if k not in names}
+            words = f", {options_words(_json(rest))}" if rest else ""
+            title = f"{unique[0][1].contender.title} ({variant}{words})"
+            found.append(_sweep(title, names, unique))
+    return found
 
 
-def _default(overview: Overview, entrant: Entrant, option: str) -> Any:
-    """The value that a run's protocol states for an option that was not set."""
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _effective(overview: Overview, entrant: Entrant) -> Mapping[str, Any]:
+    """An entrant's options, those that were not set included where the protocol states them."""
     for record in overview.grid.of_column(entrant.contender):
         stated = record.protocol.get("options")
-        if isinstance(stated, Mapping) and option in stated:
-            return stated[option]
-    return None
+        if isinstance(stated, Mapping):
+            return {**stated, **entrant.options}
+    return entrant.options
 
 
-def _sweep(title: str, option: str, members: Sequence[tuple[Any, Entrant]]) -> Sweep:
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in members)
-    ordered = sorted(members, key=lambda m: (m[0] if numbers else 0, str(m[0])))
-    lists = all(isinstance(v, list | tuple) for v, _ in members)
-    if lists:
-        ordered = sorted(members, key=lambda m: [str(part).zfill(8) for part in m[0]])
-    texts = [_option_text(value) for value, _ in ordered]
-    numeric = [float(value) for value, _ in ordered] if numbers else None
-    return Sweep(title, option, texts, [entrant for _, entrant in ordered], numeric)
+def _sweep(
+    title: str, names: tuple[str, ...], members: Sequence[tuple[tuple[Any, ...], Entrant]]
+) -> Sweep:
+    plain = [(value[0] if len(names) == 1 else list(value), entrant) for value, entrant in members]
+    ordered = sorted(plain, key=lambda member: _rank(member[0]))
+    numbers = [v for v, _ in ordered if isinstance(v, int | float) and not isinstance(v, bool)]
+    return Sweep(
+        title,
+        ", ".join(names),
+        [_option_text(value) for value, _ in ordered],
+        [entrant for _, entrant in ordered],
+        [float(v) for v in numbers] if len(numbers) == len(ordered) else None,
+    )
+
+
+def _rank(value: Any) -> tuple[int, float, str, list[Any]]:
+    """A sorting key: numbers in numerical order, then texts, then lists by their parts."""
+    if isinstance(value, list | tuple):
+        return 2, 0.0, "", [_rank(part) for part in value]
+    if isinstance(value, int | float):
+        return 0, float(value), "", []
+    return 1, 0.0, str(value), []
 
 
 def _option_text(value: Any) -> str:
@@ -409,16 +448,20 @@ def sweep(scene: Scene) -> Figure:
     A point is the mean over the datasets of a domain (industrial without MVTecAD, if it has
     others) on which every value of the option has the metric.
     """
-    sweeps = find_sweeps(scene.overview, scene.entrants)
-    if scene.choice.option is not None:
-        options = sorted({found.option for found in sweeps})
-        sweeps = [s for s in sweeps if squash(s.option) == squash(scene.choice.option)]
-        if options and not sweeps:
-            raise unknown_name("swept option of this run", scene.choice.option, options)
+    wanted = tuple(
+        name.strip().replace("-", "_") for name in (scene.choice.option or "").split(",")
+    )
+    everything = find_sweeps(scene.overview, scene.entrants)
+    sweeps = everything
+    if scene.choice.option:
+        sweeps = find_sweeps(scene.overview, scene.entrants, wanted)
+        if everything and not sweeps:
+            known = sorted({found.option for found in everything})
+            raise unknown_name("swept option of this run", scene.choice.option, known)
     if not sweeps:
         raise UsageError(
             "no option takes several values in this run: put a sweep into a plan file, for example "
-            '[[methods]] name = "faprompt", sweep = { n_abnormal = [1, 5, 10] }, and run that'
+            '[[methods]] name = "faprompt", sweep = { n_prompts = [1, 5, 10] }, and run that'
         )
     domains = list(dict.fromkeys(target.domain for target in scene.targets))
     figure = _canvas(4.2 * len(domains), 3.3 * len(sweeps) + 0.4)

@@ -145,6 +145,31 @@ def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path):
     assert sweep.numeric == [4, 8]
 
 
+def test_options_that_move_together_are_one_sweep(tmp_path):
+    sizes = [(10, 4), (2, 1)]
+    options = [{}, *({"n_normal": n, "n_abnormal": a} for n, a in sizes)]
+    folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
+    for path in (folder / "cells").glob("*.json"):
+        raw = json.loads(path.read_text())
+        raw["protocol"]["options"] = {"n_normal": 5, "n_abnormal": 2, **raw["cell"]["options"]}
+        path.write_text(json.dumps(raw))
+    overview = Overview.read(folder)
+    (found,) = find_sweeps(overview, overview.entrants)
+    assert found.option == "n_abnormal, n_normal"
+    (asked,) = find_sweeps(overview, overview.entrants, ("n_normal", "n_abnormal"))
+    assert asked.values == ["(2, 1)", "(5, 2)", "(10, 4)"]
+    out = draw(folder, "sweep", tmp_path / "f.svg", Choice(option="n_normal,n_abnormal"))
+    assert ">(10, 4)<" in out.read_text("utf-8")
+
+
+def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path):
+    options = [{"n_prompts": k, "n_selected": m} for k in (1, 10) for m in (5, 20)]
+    folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
+    overview = Overview.read(folder)
+    found = [(s.option, s.values) for s in find_sweeps(overview, overview.entrants)]
+    assert sorted(found) == [("n_prompts", ["1", "10"])] * 2 + [("n_selected", ["5", "20"])] * 2
+
+
 def test_sweep_without_a_swept_option_says_how_to_get_one(run, swept):
     with pytest.raises(UsageError, match="plan file"):
         draw(run, "sweep", Path("unused.png"))
