@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from zsad.bench import published
 from zsad.bench.errors import UsageError
 from zsad.bench.published import squash
@@ -540,3 +542,45 @@ def test_layouts_have_marks_of_their_own():
 
 def test_squash_compares_names():
     assert squash("CLIP-AC") == squash("clip_ac") != squash("clip")
+
+
+texts = st.text(max_size=6)
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(0, 1) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+names = st.sampled_from(["limit", "backbone", "dataset_title", "domain", "options", "map_size"])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    protocol=st.dictionaries(names | texts, plain_values, max_size=4),
+    options=st.dictionaries(texts, plain_values, max_size=2),
+    title=texts,
+    dataset=st.sampled_from(["visa", "synthetic"]) | texts,
+    metrics=st.dictionaries(
+        st.sampled_from(["image_auroc", "image_ap", "pixel_pro"]), st.floats(0, 1)
+    ),
+    provenance=st.dictionaries(st.just("device"), plain_values),
+)
+def test_whatever_a_record_holds_every_layout_is_written_or_refused_in_words(
+    make_record, protocol, options, title, dataset, metrics, provenance
+):
+    odd = make_record(
+        title,
+        dataset,
+        {"x": metrics},
+        protocol=protocol,
+        options=options,
+        provenance=provenance,
+    )
+    records = [odd, make_record("CLIP", "visa", {"x": {"image_auroc": 0.5}})]
+    for layout in LAYOUTS:
+        try:
+            table = make_table(records, layout, published=True, delta=True)
+        except UsageError as error:
+            assert "no dataset has a value" in str(error) or "no category" in str(error)
+            continue
+        for fmt in FORMATS:
+            assert table.render(fmt)
