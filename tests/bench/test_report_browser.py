@@ -307,7 +307,8 @@ def test_page_reads_without_script(driver, page):
 def test_print_shows_no_controls(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        assert not browser.find_element("css selector", ".bar").is_displayed()
+        for control in (".bar", "#theme"):
+            assert not browser.find_element("css selector", control).is_displayed()
         assert browser.find_element("css selector", "#image table").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
