@@ -1,0 +1,409 @@
+"""The built-in set: which surfaces and objects there are, how one is drawn, how a set is written.
+
+Four disjoint groups of classes: those a backbone is trained on, those it is chosen on, the
+auxiliary ones that methods learn from, and the held-out ones that methods are tested on. The test
+classes also have kinds of defects that none of the others has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bench.errors import DataError, UsageError
+from ..bench.sample import CategoryInfo, Counts, Dataset, Sample, Source, Split
+from . import _objects as objects
+from . import _textures as textures
+from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
+from ._damage import DEFECTS, SEEN, UNSEEN
+
+VERSION = 1  # of the drawings: a change that moves a pixel is a new version
+SIZE = 96
+SMALLEST_DEFECT = 25 / 96**2  # share of the picture
+COLOURS = {
+    "red": (0.70, 0.20, 0.20),
+    "green": (0.25, 0.55, 0.30),
+    "blue": (0.22, 0.33, 0.65),
+    "grey": (0.55, 0.55, 0.55),
+    "white": (0.85, 0.85, 0.83),
+    "black": (0.14, 0.14, 0.15),
+    "brown": (0.45, 0.29, 0.17),
+    "tan": (0.78, 0.63, 0.44),
+    "yellow": (0.82, 0.73, 0.27),
+    "orange": (0.85, 0.50, 0.20),
+    "purple": (0.50, 0.30, 0.58),
+    "teal": (0.20, 0.55, 0.55),
+    "pink": (0.85, 0.60, 0.65),
+    "steel": (0.62, 0.64, 0.67),
+    "gold": (0.78, 0.64, 0.30),
+    "cream": (0.90, 0.85, 0.72),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of pictures: its name, the function that draws it, its usual colours.
+
+    Attributes:
+        upright: its orientation is fixed (a weave), not free (a screw on a table).
+    """
+
+    name: str
+    draw: Callable[..., Any]
+    first: str
+    second: str
+    upright: bool = False
+
+
+T, O = textures, objects
+BACKBONE_KINDS = (
+    Kind("fabric", T.weave, "blue", "white", True),
+    Kind("canvas", T.weave, "tan", "brown", True),
+    Kind("linen", T.weave, "cream", "tan", True),
+    Kind("basket", T.weave, "brown", "black"),
+    Kind("oak wood", T.wood, "tan", "brown", True),
+    Kind("dark wood", T.wood, "brown", "black"),
+    Kind("pine board", T.wood, "cream", "orange", True),
+    Kind("carpet", T.carpet, "grey", "black"),
+    Kind("red rug", T.carpet, "red", "brown"),
+    Kind("felt", T.carpet, "green", "teal"),
+    Kind("towel", T.carpet, "white", "pink"),
+    Kind("terrazzo", T.terrazzo, "white", "grey"),
+    Kind("stone slab", T.terrazzo, "brown", "cream"),
+    Kind("granite", T.granite, "grey", "black"),
+    Kind("countertop", T.granite, "cream", "brown"),
+    Kind("brushed metal", T.brushed, "steel", "grey", True),
+    Kind("brass sheet", T.brushed, "gold", "brown"),
+    Kind("copper plate", T.brushed, "orange", "brown"),
+    Kind("corrugated sheet", T.corrugated, "steel", "black"),
+    Kind("cardboard", T.corrugated, "tan", "brown", True),
+    Kind("roofing", T.corrugated, "red", "black", True),
+    Kind("perforated plate", T.dots, "black", "steel", True),
+    Kind("polka cloth", T.dots, "white", "pink"),
+    Kind("chessboard", T.checks, "white", "black", True),
+    Kind("tablecloth", T.checks, "red", "white"),
+    Kind("wallpaper", T.stripes, "cream", "green", True),
+    Kind("awning", T.stripes, "blue", "white"),
+    Kind("knitwear", T.herringbone, "purple", "cream", True),
+    Kind("sweater", T.herringbone, "teal", "white"),
+    Kind("plaster wall", T.plaster, "white", "grey"),
+    Kind("paper", T.plaster, "cream", "white"),
+    Kind("rubber mat", T.plaster, "black", "grey"),
+    Kind("gravel", T.gravel, "grey", "brown"),
+    Kind("pebbles", T.gravel, "cream", "black"),
+    Kind("honeycomb", T.honeycomb, "black", "gold"),
+    Kind("mesh filter", T.honeycomb, "grey", "white", True),
+    Kind("sponge", T.sponge, "yellow", "orange"),
+    Kind("foam", T.sponge, "white", "teal"),
+    Kind("plank floor", T.planks, "tan", "brown", True),
+    Kind("fence", T.planks, "cream", "grey", True),
+    Kind("washer", O.washer, "steel", "grey"),
+    Kind("rubber ring", O.washer, "black", "grey"),
+    Kind("target plate", O.disc, "red", "white"),
+    Kind("vinyl record", O.disc, "black", "grey"),
+    Kind("bolt head", O.bolt, "steel", "black"),
+    Kind("brass bolt", O.bolt, "gold", "brown"),
+    Kind("chip", O.chip, "black", "white"),
+    Kind("circuit module", O.chip, "green", "yellow"),
+    Kind("tablet", O.tablet, "white", "grey"),
+    Kind("pink pill", O.tablet, "pink", "white"),
+    Kind("gear", O.gear, "grey", "steel"),
+    Kind("plastic cog", O.gear, "orange", "yellow"),
+    Kind("screw", O.screw, "steel", "grey"),
+    Kind("brass screw", O.screw, "gold", "brown"),
+    Kind("cookie", O.cookie, "tan", "brown"),
+    Kind("cracker", O.cookie, "cream", "orange"),
+    Kind("plug", O.plug, "white", "black"),
+    Kind("socket", O.plug, "blue", "black"),
+    Kind("key", O.key, "steel", "black"),
+    Kind("brass key", O.key, "gold", "brown"),
+    Kind("bottle cap", O.bottle_cap, "red", "white"),
+    Kind("jar lid", O.bottle_cap, "gold", "green"),
+)
+VALIDATION_KINDS = (
+    Kind("chainmail", T.chainmail, "grey", "black", True),
+    Kind("tiles", T.tiles, "blue", "white", True),
+    Kind("cable", O.cable, "blue", "brown"),
+    Kind("battery", O.battery, "gold", "black"),
+)
+AUXILIARY_KINDS = (
+    Kind("twill", T.twill, "blue", "grey"),
+    Kind("brick wall", T.bricks, "red", "cream", True),
+    Kind("coin", O.coin, "gold", "brown"),
+    Kind("cross joint", O.cross, "green", "black"),
+    Kind("tube", O.tube, "white", "red"),
+)
+TEST_KINDS = (
+    Kind("leather", T.leather, "brown", "black"),
+    Kind("grid", T.grid, "steel", "black"),
+    Kind("marble", T.marble, "white", "grey"),
+    Kind("nut", O.nut, "gold", "brown"),
+    Kind("capsule", O.capsule, "orange", "black"),
+    Kind("button", O.button, "teal", "black"),
+)
+AUXILIARY_DEFECTS = tuple(SEEN)
+TEST_DEFECTS = ("scratch", "hole", "stain", "crack", *UNSEEN)
+
+
+# -- drawing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A normal picture [S, S, 3] uint8, and with a defect the same one with it, and its mask."""
+
+    normal: NDArray[np.uint8]
+    anomalous: NDArray[np.uint8] | None
+    mask: Mask
+
+
+def draw(
+    kind: Kind,
+    defect: str | None,
+    random: np.random.Generator,
+    size: int = SIZE,
+    varied: float = 0.0,
+) -> Drawing:
+    """Draw one picture of a kind, and the same with a defect if one is asked for.
+
+    Args:
+        kind: of what.
+        defect: name of the defect, or None.
+        random: all of the drawing depends on it.
+        size: side in pixels.
+        varied: probability of other colours, scales and orientations than the kind's own.
+    """
+    canvas = Canvas(size, random)
+    picture, foreground = _undamaged(canvas, kind, varied)
+    light = _Light.some(random)
+    normal = light.shine(canvas, picture)
+    if defect is None:
+        return Drawing(normal, None, np.zeros(canvas.shape, bool))
+    for _ in range(6):
+        damaged, mask = DEFECTS[defect](canvas, picture, foreground)
+        damaged = np.clip(damaged, 0, 1)
+        if mask.mean() >= SMALLEST_DEFECT:
+            visible = np.abs(damaged - picture).max(-1)[mask] > 0.06
+            if visible.mean() > 0.25:
+                break
+    return Drawing(normal, light.shine(canvas, damaged), mask)
+
+
+def _undamaged(canvas: Canvas, kind: Kind, varied: float) -> tuple[Picture, Mask]:
+    random = canvas.random
+    first, second = np.array(COLOURS[kind.first]), np.array(COLOURS[kind.second])
+    vary = random.random() < varied
+    if vary:
+        first, second = random.uniform(0.08, 0.92, (2, 3))
+        second = 1 - first if np.abs(first - second).sum() < 0.3 else second
+    first, second = jittered(random, first), jittered(random, second)
+    angle = random.uniform(0, TAU)
+    if kind.upright:
+        angle = random.normal(0, 0.06) + (random.integers(4) * TAU / 4 if varied else 0)
+    scale = random.uniform(0.7, 1.35) if vary else random.uniform(0.88, 1.12)
+    drawn = kind.draw(canvas, first, second, scale, angle)
+    picture, foreground = drawn if isinstance(drawn, tuple) else (drawn, None)
+    if foreground is None:
+        foreground = np.ones(canvas.shape, bool)
+    return np.clip(picture, 0, 1), foreground
+
+
+@dataclass(frozen=True)
+class _Light:
+    """How a picture is lit and how noisy the camera is."""
+
+    level: float
+    fall: float
+    angle: float
+    noise: float
+
+    @classmethod
+    def some(cls, random: np.random.Generator) -> _Light:
+        return cls(
+            random.uniform(0.85, 1.12),
+            random.uniform(0, 0.35),
+            random.uniform(0, TAU),
+            random.uniform(0.004, 0.02),
+        )
+
+    def shine(self, canvas: Canvas, picture: Picture) -> NDArray[np.uint8]:
+        slope = np.cos(self.angle) * canvas.x + np.sin(self.angle) * canvas.y
+        lit = picture * (self.level * (1 + self.fall * slope))[..., None]
+        return to_bytes(lit + self.noise * canvas.random.standard_normal(lit.shape))
+
+
+def seeded(seed: int, kind: Kind, label: int, number: int) -> np.random.Generator:
+    """The generator of one picture; the same on every machine."""
+    return np.random.default_rng([seed, zlib.crc32(kind.name.encode()), label, number])
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole set: its kinds, defects, counts per kind, seed and size."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    defects: tuple[str, ...]
+    normal: int
+    anomalous: int
+    seed: int
+    size: int
+
+    def pictures(self) -> Iterator[tuple[Kind, int, str, NDArray[np.uint8], Mask]]:
+        """Kind, label, defect ("good"), picture and mask, one after the other."""
+        for kind in self.kinds:
+            for number in range(self.normal):
+                drawing = draw(kind, None, seeded(self.seed, kind, 0, number), self.size)
+                yield kind, 0, "good", drawing.normal, drawing.mask
+            for number in range(self.anomalous):
+                defect = self.defects[number % len(self.defects)]
+                drawing = draw(kind, defect, seeded(self.seed, kind, 1, number), self.size)
+                assert drawing.anomalous is not None
+                yield kind, 1, defect, drawing.anomalous, drawing.mask
+
+    @property
+    def folder_name(self) -> str:
+        """Tells sets of other seeds, sizes and versions apart."""
+        return f"{self.name}-v{VERSION}-seed{self.seed}-{self.size}px"
+
+    def write(self, folder: Path) -> None:
+        """Draw the set into a folder: whole or not at all, also when two processes do it."""
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        digest, rows = hashlib.sha256(), []
+        for number, (kind, label, defect, picture, mask) in enumerate(self.pictures()):
+            digest.update(picture.tobytes() + np.packbits(mask).tobytes())
+            place = Path(kind.name.replace(" ", "_")) / defect
+            image, mask_file = place / f"{number:04d}.png", None
+            (temporary / place).mkdir(parents=True, exist_ok=True)
+            to_image(picture).save(temporary / image)
+            if label:
+                mask_file = place / f"{number:04d}_mask.png"
+                to_image(mask).save(temporary / mask_file)
+            rows.append([image.as_posix(), label, kind.name, defect, mask_file and str(mask_file)])
+        manifest = {"pixels_sha256": digest.hexdigest(), "samples": rows}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=0))
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "manifest.json").exists():
+                raise
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Where drawn sets lie: $ZSAD_CACHE or ~/.cache/zsad, in `synthetic`."""
+    cache = os.environ.get("ZSAD_CACHE")
+    return (Path(cache) if cache else Path.home() / ".cache" / "zsad") / "synthetic"
+
+
+def categories(kinds: Sequence[Kind], normal: int, anomalous: int) -> Mapping[str, CategoryInfo]:
+    """The catalogue of a set: category -> names and counts."""
+    counts = Counts(test_normal=normal, test_anomalous=anomalous, train_normal=0, train_anomalous=0)
+    return {k.name.replace(" ", "_"): CategoryInfo(k.name, k.name, counts) for k in kinds}
+
+
+class DrawnDataset(Dataset):
+    """A set that is drawn when it is first asked for, and then read like any other.
+
+    The root is the folder that drawn sets are kept in; None is the cache. The options seed and
+    size give other drawings.
+    """
+
+    domain = "synthetic"
+    modality = "drawing"
+    auxiliary = "synthetic_aux"
+    kinds: ClassVar[tuple[Kind, ...]]
+    defects: ClassVar[tuple[str, ...]]
+    per_kind: ClassVar[tuple[int, int]]
+    source = Source(
+        page="drawn by zsad itself", download="nothing to download", licence="Apache-2.0"
+    )
+    option_defaults: ClassVar[Mapping[str, Any]] = {
+        **Dataset.option_defaults,
+        "seed": 11,
+        "size": SIZE,
+    }
+
+    @classmethod
+    def open(cls, root: Path | str | None = None, **options: Any) -> Self:
+        """The set below a root; drawn there if it is absent.
+
+        Raises:
+            UsageError: an option does not exist, or is no sensible number.
+            DataError: the folder cannot be written.
+        """
+        opened = cls(root, **options)
+        recipe = opened.recipe()
+        base = cache_folder() if root is None or not _is_own(Path(root)) else Path(root)
+        opened.root = base / recipe.folder_name
+        if not (opened.root / "manifest.json").exists():
+            try:
+                base.mkdir(parents=True, exist_ok=True)
+                recipe.write(opened.root)
+            except OSError as error:
+                raise DataError(
+                    f"{cls.name} cannot be drawn into {base} ({error}): set ZSAD_CACHE to a "
+                    "folder with 20 MB of room"
+                ) from error
+        return opened
+
+    def recipe(self) -> Recipe:
+        """What is drawn.
+
+        Raises:
+            UsageError: seed or size is no sensible number.
+        """
+        seed, size = self.options["seed"], self.options["size"]
+        if not (isinstance(seed, int) and seed >= 0):
+            raise UsageError(f"seed of {self.name} is a whole number from 0, not {seed!r}")
+        if not (isinstance(size, int) and 32 <= size <= 1024):
+            raise UsageError(f"size of {self.name} is a number of pixels, 32 to 1024, not {size!r}")
+        normal, anomalous = self.per_kind
+        return Recipe(self.name, self.kinds, self.defects, normal, anomalous, seed, size)
+
+    def samples(self, split: Split = "test") -> list[Sample]:
+        """All pictures are in the test split."""
+        if split == "train":
+            return []
+        return [
+            Sample(
+                image_path=self.root / image,
+                label=label,
+                category=name.replace(" ", "_"),
+                class_name=self.class_name(name.replace(" ", "_")),
+                mask_path=None if mask is None else self.root / mask,
+                anomaly_type=defect,
+            )
+            for image, label, name, defect, mask in self._manifest()["samples"]
+        ]
+
+    def fingerprint(self, split: Split = "test") -> str:
+        """sha256 of the drawn pixels and masks: the same on every machine."""
+        return str(self._manifest()["pixels_sha256"]) if split == "test" else ""
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self.root / "manifest.json"
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is broken ({error}): delete its folder") from error
+        return manifest
+
+
+def _is_own(root: Path) -> bool:
+    """A data root that holds other datasets is not drawn into, unless a set lies there already."""
+    return root.is_dir() and (not any(root.iterdir()) or any(root.glob("synthetic*-v*")))

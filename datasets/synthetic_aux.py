@@ -1,0 +1,16 @@
+"""The built-in auxiliary set: what trainable methods learn from before they meet `synthetic`."""
+
+from __future__ import annotations
+
+from ._synthetic import AUXILIARY_DEFECTS, AUXILIARY_KINDS, DrawnDataset, categories
+
+
+class SyntheticAux(DrawnDataset):
+    """Five categories of 16 normal and 24 anomalous pictures, other classes than the test set's."""
+
+    name = "synthetic_aux"
+    title = "Synthetic-aux"
+    kinds = AUXILIARY_KINDS
+    defects = AUXILIARY_DEFECTS
+    per_kind = (16, 24)
+    categories = categories(AUXILIARY_KINDS, 16, 24)
