@@ -18,15 +18,26 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from zsad.bench import create, load_dataset
 from zsad.bench.backbone import BackboneSpec, TokenSpec
 from zsad.bench.checkpoint import read_header, read_payload, read_tensors
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
 from zsad.bench.lessons import DiskSource, StoredSource, cache_features, dataset_source
-from zsad.bench.method import Options, Prediction, Schedule, TrainableMethod
+from zsad.bench.loading import load_batches
+from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from zsad.bench.metrics import auroc
 from zsad.bench.overlap import refuse_overlap
 from zsad.bench.sample import Dataset, Sample
 from zsad.bench.store import FeatureStore
-from zsad.bench.training import Recipe, epoch_means, fit, learning_rate, run_course, train_method
+from zsad.bench.training import (
+    Recipe,
+    epoch_means,
+    fit,
+    learning_rate,
+    run_course,
+    train,
+    train_method,
+)
 from zsad.bench.weights import load_backbone
 
 CONFIG = {
@@ -539,6 +550,62 @@ def test_a_finished_training_is_loaded_and_another_one_is_not_overwritten(
     path.write_bytes(b"broken")
     with pytest.raises(WeightsError, match=r"probe\.safetensors"):
         train_method(Probe(backbone), squares, path, store=store)
+
+
+def test_train_creates_the_method_by_name_and_the_checkpoint_loads(
+    backbone, squares, store, tmp_path
+):
+    path = tmp_path / "learned"
+    options = {"epochs": 2}
+    training = train("AnomalyCLIP", squares, backbone, path, options=options, seed=3, store=store)
+    assert [entry["epoch"] for entry in training.history] == [0, 0, 1, 1]
+    fresh = create("anomalyclip", backbone, checkpoint=path)
+    assert_same_weights(learned(fresh), learned(training.method))
+    untrained = create("anomalyclip", backbone, seed=3)
+    assert not torch.equal(learned(fresh)["ctx_pos"], learned(untrained)["ctx_pos"])
+    with pytest.raises(UsageError, match="'clip' learns nothing"):
+        train("clip", squares, backbone, tmp_path / "x", store=store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["anomalyclip", "faprompt"])
+def test_learning_from_the_built_in_auxiliary_set_lifts_held_out_metrics(name, tmp_path):
+    backbone = load_backbone("tiny")
+    auxiliary, target = load_dataset("synthetic_aux"), load_dataset("synthetic")
+    before = held_out(create(name, backbone), target)
+    training = train(
+        name,
+        auxiliary,
+        backbone,
+        tmp_path / "learned",
+        target=target,
+        store=FeatureStore(tmp_path / "store"),
+    )
+    means = epoch_means(training.history)
+    assert means[-1]["total"] < 0.9 * means[0]["total"]
+    after = held_out(training.method, target)
+    assert after["pixel"] > before["pixel"] + 0.05
+    assert after["image"] + after["pixel"] > before["image"] + before["pixel"] + 0.05
+
+
+def held_out(method, dataset):
+    """Mean AUROC over categories, image-level and pixel-level."""
+    image, pixel = [], []
+    samples = dataset.samples("test")
+    for category in dict.fromkeys(sample.category for sample in samples):
+        chosen = [sample for sample in samples if sample.category == category]
+        labels, scores, maps, masks = [], [], [], []
+        for batch in load_batches(dataset, chosen, method.preprocess, method.map_size):
+            features = method.backbone.encode_image(batch.images, method.token_specs)
+            with torch.no_grad():
+                prediction = method.predict(Query(features, batch.class_names))
+            labels.append(batch.labels)
+            scores.append(prediction.scores)
+            maps.append(prediction.maps.flatten())
+            masks.append(batch.masks.flatten())
+        image.append(auroc(torch.cat(labels).numpy(), torch.cat(scores).numpy()))
+        pixel.append(auroc(torch.cat(masks).numpy(), torch.cat(maps).numpy()))
+    return {"image": float(np.mean(image)), "pixel": float(np.mean(pixel))}
 
 
 # -- going on after a stop ------------------------------------------------------------------------

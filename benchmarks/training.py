@@ -1,0 +1,163 @@
+"""What caching frozen features and batching prompts buy, measured in one process.
+
+1. Seconds of an epoch from cached features against the same loop with the visual encoder in it.
+2. Seconds of FAPrompt's `predict` per image with the prompts of all images in one text batch,
+   against one prompt at a time: at the length that is needed, and at all 77 positions, which is
+   how the released code runs its text tower.
+
+    python benchmarks/training.py [--methods anomalyclip,faprompt] [--images 16] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from _backbone import add_arguments, backbone_of, images_with_squares
+from torch import Tensor
+from torch.nn import functional as F
+from zsad.bench import create
+from zsad.bench.backbone import Backbone
+from zsad.bench.lessons import ImageSource, MemorySource, Source, memory_source
+from zsad.bench.method import Query, TrainableMethod
+from zsad.bench.training import Recipe, run_course
+
+
+class OneByOne(Backbone):
+    """The same towers, but every prompt goes through the text tower alone."""
+
+    whole_context = False
+
+    def encode_embeddings(
+        self, embeddings: Tensor, ends: Tensor, deep_tokens: Sequence[Tensor] = ()
+    ) -> Tensor:
+        encode = self._encode_whole if self.whole_context else super().encode_embeddings
+        rows = zip(embeddings.split(1), ends.split(1), strict=True)
+        parts = []
+        for number, (row, end) in enumerate(rows):
+            deep = [t if t.dim() == 2 else t[number : number + 1] for t in deep_tokens]
+            parts.append(encode(row, end, deep))
+        return torch.cat(parts)
+
+    def _encode_whole(
+        self, embeddings: Tensor, ends: Tensor, deep_tokens: Sequence[Tensor]
+    ) -> Tensor:
+        """All 77 positions, the padding behind the end-of-text token too."""
+        positions = self.text.positional_embedding
+        x = F.pad(embeddings, (0, 0, 0, len(positions) - embeddings.shape[1])) + positions
+        for number, block in enumerate(self.text.transformer.resblocks):
+            if 1 <= number <= len(deep_tokens):
+                deep = deep_tokens[number - 1].to(x.dtype).expand(len(x), -1, -1)
+                x = torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
+            x = self._feed_forward(block, x + self._attend(block, x, causal=True)[0])
+        last = self.text.ln_final(x[torch.arange(len(x), device=x.device), ends])
+        features: Tensor = last @ self.text.text_projection
+        return features.float()
+
+
+def one_by_one(method: TrainableMethod, whole_context: bool) -> TrainableMethod:
+    """A method with the same parameters whose prompts are encoded one at a time."""
+    backbone = copy.copy(method.backbone)
+    backbone.__class__ = OneByOne
+    backbone.whole_context = whole_context
+    other = copy.copy(method)
+    other.backbone = backbone
+    return other
+
+
+def timed(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
+    """Median seconds of a call."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def epochs(method: TrainableMethod, count: int, batch_size: int) -> tuple[float, float, float]:
+    """Seconds to cache, of an epoch from the cache, and of an epoch with the encoder in it."""
+    images, masks, labels = images_with_squares(count)
+    device = method.backbone.device
+    cached: list[Source] = []
+
+    def cache() -> None:
+        source = memory_source(method, images, masks, labels, "object", batch_size)
+        cached.append(source)
+
+    to_cache = timed(cache, device)
+    pixels = torch.stack([method.preprocess(_picture(image)) for image in images])
+    source = cached[0]
+    if not isinstance(source, MemorySource):
+        raise SystemExit(f"{method.name} augments images: nothing can be cached")
+    live = ImageSource(method, pixels, source.labels, source.masks, source.class_names)
+    recipe = Recipe(epochs=1, batch_size=batch_size, shuffle=True, seed=111)
+    run_course(method, source, recipe)  # the first steps allocate memory
+    fast = timed(lambda: run_course(method, source, recipe), device, repeats=3)
+    slow = timed(lambda: run_course(method, live, recipe), device)
+    return to_cache, fast, slow
+
+
+def _picture(image):
+    from PIL import Image
+
+    return Image.fromarray(image)
+
+
+def predictions(method: TrainableMethod, count: int) -> dict[str, float]:
+    """Seconds of `predict` per image for each way of encoding prompts."""
+    images, _, _ = images_with_squares(count)
+    pixels = torch.stack([method.preprocess(_picture(image)) for image in images])
+    backbone = method.backbone
+    features = backbone.encode_image(pixels.to(backbone.device), method.token_specs)
+    query = Query(features, ["object"] * count)
+    ways = {
+        "all images' prompts in one batch": method,
+        "one prompt at a time, needed length": one_by_one(method, whole_context=False),
+        "one prompt at a time, 77 positions": one_by_one(method, whole_context=True),
+    }
+    seconds, answers = {}, []
+    with torch.no_grad():
+        for way, chosen in ways.items():
+            answers.append(chosen.predict(query).scores)
+            work = lambda chosen=chosen: chosen.predict(query)  # noqa: E731
+            seconds[way] = timed(work, backbone.device, repeats=3) / count
+    for other in answers[1:]:
+        torch.testing.assert_close(other, answers[0], rtol=0, atol=1e-5)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_arguments(parser)
+    parser.add_argument("--methods", default="anomalyclip,faprompt")
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    backbone = backbone_of(arguments)
+    print(
+        f"{backbone.name} on {backbone.device}, {arguments.threads} threads, "
+        f"{arguments.images} images of 518 px, batch {arguments.batch_size}"
+    )
+    print("\nseconds per epoch         cached   with encoder    ratio   (once: to cache)")
+    for name in arguments.methods.split(","):
+        method = create(name, backbone)
+        once, fast, slow = epochs(method, arguments.images, arguments.batch_size)
+        print(f"{method.title:22} {fast:9.2f} {slow:14.2f} {slow / fast:7.1f}x   {once:9.2f}")
+    print("\nFAPrompt predict, ms per image")
+    seconds = predictions(create("faprompt", backbone), min(arguments.images, 8))
+    first = next(iter(seconds.values()))
+    for way, value in seconds.items():
+        print(f"  {way:36} {value * 1e3:9.1f} {value / first:7.1f}x")
+
+
+if __name__ == "__main__":
+    main()
