@@ -46,7 +46,7 @@ def load_made_run():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "All methods, six datasets"
+    folder = tmp_path_factory.mktemp("run") / "An invented run, not a result"
     load_made_run().make_run(folder, images=8, keep=1, failing=("CoOp", "btad"))
     return write_report(folder, folder / "report.html").as_uri()
 
@@ -315,7 +315,7 @@ def test_print_shows_no_controls(browser):
 
 
 def test_picture_of_the_page_can_be_taken(browser, tmp_path):
-    """With ZSAD_SCREENSHOT the picture goes there; docs/report-screenshot.png is made so."""
+    """With ZSAD_SCREENSHOT the picture goes there."""
     shot = browser.execute_cdp_cmd(
         "Page.captureScreenshot",
         {
