@@ -1,0 +1,91 @@
+"""Scoring pictures in memory."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import UsageError
+from .method import Method, Prediction, Query
+
+
+def predict_images(
+    method: Method,
+    images: Sequence[NDArray[np.uint8] | Image.Image],
+    class_name: str | Sequence[str],
+    image_size: int | None = None,
+    batch_size: int = 8,
+) -> Prediction:
+    """Score pictures with a method's own preprocessing.
+
+    Args:
+        method: from `create`.
+        images: N uint8 arrays [H, W, 3] or PIL images, of any sizes.
+        class_name: the word for the prompts, one for all or N.
+        image_size: input side in pixels for this call; None is the method's.
+        batch_size: pictures per visual forward; the answer does not depend on it.
+
+    Returns:
+        Scores [N] and maps [N, M, M] float32 on the CPU, at the method's map size.
+
+    Raises:
+        UsageError: no pictures, a wrong kind of array, or a size the backbone cannot take.
+        ContractError: the method answers in a wrong shape or with NaN.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}: it must be at least 1")
+    pictures = [_picture(image, number) for number, image in enumerate(images)]
+    if not pictures:
+        raise UsageError("there are no images to predict")
+    names = [class_name] * len(pictures) if isinstance(class_name, str) else list(class_name)
+    if len(names) != len(pictures):
+        raise UsageError(f"{len(pictures)} images but {len(names)} class names")
+    if image_size is not None:
+        method = _resized(method, image_size)
+    device = method.backbone.device
+    answers = []
+    for start in range(0, len(pictures), batch_size):
+        chosen = pictures[start : start + batch_size]
+        batch = torch.stack([method.preprocess(picture) for picture in chosen]).to(device)
+        features = method.backbone.encode_image(batch, method.token_specs)
+        query = Query(
+            features.select(method.token_specs),
+            names[start : start + batch_size],
+            batch if method.needs_images else None,
+        )
+        with torch.no_grad():
+            answers.append(method.predict(query).checked(len(batch), method.name))
+    scores = [a.scores.cpu() for a in answers if a.scores is not None]
+    maps = [a.maps.cpu() for a in answers if a.maps is not None]
+    return Prediction(torch.cat(scores) if scores else None, torch.cat(maps) if maps else None)
+
+
+def _resized(method: Method, image_size: int) -> Method:
+    """The same method, with the same learned tensors, at another input size.
+
+    A shallow copy: the caller's method keeps its own size, and nothing is encoded twice.
+    """
+    if image_size < 1:
+        raise UsageError(f"image_size is {image_size}: it must be a positive number of pixels")
+    other = copy.copy(method)
+    other.options = dataclasses.replace(method.options, image_size=image_size)
+    return other
+
+
+def _picture(image: Any, number: int) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise UsageError(
+            f"image {number} is {array.dtype} of shape {array.shape}: give uint8 arrays [H, W, 3] "
+            "or PIL images"
+        )
+    return Image.fromarray(array)

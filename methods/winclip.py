@@ -1,0 +1,108 @@
+"""WinCLIP, zero-shot: every window of the image is sent through CLIP as an image of its own.
+
+Jeong et al., "WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation", CVPR 2023. No code
+was released; "official" follows zqhang/Accurate-WinCLIP-pytorch, whose author made the comparison
+tables, "paper" differs from it in the 22nd template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
+from ..bench.method import Method, Options, Prediction, Query
+from ._maps import smooth, state_probabilities, upsample
+from ._prompts import WINCLIP_21, WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL, PromptEnsemble
+
+WINDOW_SIDES = (2, 3)  # patches; 32 and 48 px of 240
+STEM = TokenSpec(0)
+TEMPLATES = {"22": WINCLIP_22, "21": WINCLIP_21}
+
+
+@dataclass(frozen=True)
+class WinClipOptions(Options):
+    """Options of WinCLIP.
+
+    Attributes:
+        templates: the paper's 22 or the released 21.
+        temperature: divides the cosine similarity.
+        normalise_each: normalise text features before they are averaged (mala-lab's code does).
+    """
+
+    templates: Literal["22", "21"] = "21"
+    temperature: float = 0.07
+    normalise_each: bool = False
+
+
+class WinClip(Method):
+    """Windows of two sizes and the whole image, joined by harmonic means."""
+
+    title = "WinCLIP"
+    backbone_spec = BackboneSpec("ViT-B-16-plus-240", "laion400m_e31", 240)
+    variants: ClassVar[Mapping[str, Options]] = {
+        "official": WinClipOptions(),
+        "paper": WinClipOptions(templates="22"),
+    }
+
+    def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
+        super().__init__(backbone, options)
+        self.text = PromptEnsemble(
+            self.backbone,
+            TEMPLATES[self.options.templates],
+            WINCLIP_NORMAL,
+            WINCLIP_ABNORMAL,
+            self.options.normalise_each,
+        )
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """The stem, from which windows are cut."""
+        return frozenset({STEM})
+
+    def predict(self, query: Query) -> Prediction:
+        """The class token's score, and the harmonic mean of all windows over a patch."""
+        features = query.features
+        text = self.text(query.class_names)  # [B, 2, D]
+        scores = state_probabilities(features.class_token, text, self.options.temperature)[:, 1]
+        scales = [
+            self.window_map(features.tokens[STEM], features.grid[0], side, text)
+            for side in WINDOW_SIDES
+        ]
+        whole = scores.double()[:, None].expand_as(scales[0])
+        patches = harmonic_mean(torch.stack([*scales, whole]))  # [B, L]
+        maps = upsample(patches, features.grid, self.map_size).float()
+        return Prediction(scores, smooth(maps, self.smoothing_sigma))
+
+    def window_map(self, stem: Tensor, grid: int, side: int, text: Tensor) -> Tensor:
+        """Per patch the harmonic mean of the windows that cover it, [B, L] float64."""
+        windows = window_index(grid, side).to(stem.device)  # [M, side * side]
+        embedded = self.backbone.encode_windows(stem, windows)  # [B, M, D]
+        abnormal = state_probabilities(embedded, text, self.options.temperature)[..., 1]
+        return spread_harmonically(abnormal.double(), windows, grid * grid)
+
+
+@lru_cache(maxsize=16)
+def window_index(grid: int, side: int) -> Tensor:
+    """Patch indices [M, side * side] of all windows, row by row, at a stride of one patch."""
+    patches = torch.arange(grid * grid).reshape(1, 1, grid, grid).float()
+    return F.unfold(patches, side)[0].T.long()
+
+
+def spread_harmonically(values: Tensor, windows: Tensor, patches: int) -> Tensor:
+    """Harmonic mean per patch of the values [B, M] of the windows that cover it, [B, patches]."""
+    cover = torch.zeros(len(windows), patches, dtype=values.dtype, device=values.device)
+    cover.scatter_(1, windows, 1.0)
+    return cover.sum(dim=0) / ((1 / values) @ cover)
+
+
+def harmonic_mean(values: Tensor) -> Tensor:
+    """Harmonic mean over the first axis; what is no number becomes 0, as in the released code."""
+    mean = len(values) / (1 / values).sum(dim=0)
+    return torch.nan_to_num(mean, nan=0.0, posinf=0.0, neginf=0.0)
