@@ -234,6 +234,9 @@ def _learn_one(
             check=progress.check,
         )
     contestant.training["seconds_train"] = training.seconds
+    if training.history:
+        per_batch = training.seconds / len(training.history)
+        contestant.training["train_ms_per_batch"] = 1000 * per_batch
     contestant.protocol |= {
         "auxiliary": auxiliary.name,
         "auxiliary_split": plan.auxiliary_split,

@@ -46,6 +46,7 @@ from .sample import Dataset, Sample
 
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
+SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
 
 
@@ -76,10 +77,8 @@ class Part:
         timing: dict[str, float] = {}
         for part in parts:
             for name, value in part.timing.items():
-                peak = name.startswith("peak")
-                timing[name] = (
-                    max(timing.get(name, 0), value) if peak else timing.get(name, 0) + value
-                )
+                earlier = timing.get(name, 0)
+                timing[name] = earlier + value if name in SUMMED else max(earlier, value)
         images = max(timing.get("images", 0), 1)
         seconds = timing.get("seconds_forward", 0) + timing.get("seconds_predict", 0)
         timing["ms_per_image"] = 1000 * seconds / images
