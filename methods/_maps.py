@@ -45,20 +45,25 @@ def upsample(
 def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian filter of maps [B, H, W]; equals `scipy.ndimage.gaussian_filter(map, sigma)`.
 
-    scipy's "reflect" repeats the edge sample (d c b a | a b c d), which torch calls neither
-    reflect nor replicate, so the border is gathered by index.
+    A product with a banded matrix per axis: exact at the border, and faster than a convolution
+    with one channel.
     """
     if sigma <= 0:
         return maps
+    rows, columns = (gaussian_matrix(length, sigma).to(maps) for length in maps.shape[1:])
+    return rows @ maps @ columns.T
+
+
+def gaussian_matrix(length: int, sigma: float) -> Tensor:
+    """[length, length] float64: row i holds the weights with which samples enter output i.
+
+    Border rule is scipy's "reflect", which repeats the edge sample (d c b a | a b c d | d c b a)
+    however far the kernel reaches; torch's "reflect" does not repeat it.
+    """
     radius = int(TRUNCATE * sigma + 0.5)
-    steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps.device, maps.dtype)
-    for dim in (1, 2):
-        length = maps.shape[dim]
-        index = torch.arange(-radius, length + radius, device=maps.device) % (2 * length)
-        index = torch.minimum(index, 2 * length - 1 - index)
-        padded = maps.index_select(dim, index)
-        windows = padded.unfold(dim, 2 * radius + 1, 1)  # [B, H, W, taps]
-        maps = windows @ kernel
-    return maps
+    steps = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (steps.double() / sigma) ** 2)
+    source = (torch.arange(length)[:, None] + steps) % (2 * length)
+    source = torch.minimum(source, 2 * length - 1 - source)
+    weights = torch.zeros(length, length, dtype=torch.float64)
+    return weights.scatter_add_(1, source, (kernel / kernel.sum()).expand(length, -1))
