@@ -277,7 +277,7 @@ def encode_states(
     features = backbone.encode_text([*normal_prompts, *abnormal_prompts])  # [N, D]
     if normalise_each:
         features = F.normalize(features, dim=-1)
-    states = features.split([len(normal_prompts), len(abnormal_prompts)])
+    states = torch.split(features, [len(normal_prompts), len(abnormal_prompts)])
     return F.normalize(torch.stack([state.mean(dim=0) for state in states]), dim=-1)
 
 
