@@ -37,7 +37,8 @@ def blob(c: Canvas, foreground: Mask, low: float, high: float, rough: float = 0.
     x, y = c.x - cx, c.y - cy
     u = (np.cos(turn) * x - np.sin(turn) * y) / a
     v = (np.sin(turn) * x + np.cos(turn) * y) / b
-    return 1 - np.hypot(u, v) + rough * c.clouds(9)
+    inside: Field = 1 - np.hypot(u, v) + rough * c.clouds(9)
+    return inside
 
 
 def path(
@@ -56,7 +57,8 @@ def other_colour(c: Canvas, picture: Picture, foreground: Mask, least: float = 0
     mean = picture[foreground].mean(0)
     tries = c.random.uniform(0, 1, (8, 3))
     differs = np.abs(tries - mean).max(1) > least
-    return tries[int(np.argmax(differs))]
+    chosen: Colour = tries[int(np.argmax(differs))]
+    return chosen
 
 
 def other_tone(c: Canvas, picture: Picture, foreground: Mask, step: float = 0.45) -> Colour:

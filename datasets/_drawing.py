@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def plain(canvas: Canvas, colour: Colour) -> Picture:
     return np.broadcast_to(colour, (*canvas.shape, 3)).astype(float)
 
 
-def shaded(picture: Picture, light: Field) -> Picture:
+def shaded(picture: Picture, light: NDArray[np.floating[Any]]) -> Picture:
     """A picture times a brightness."""
     lit: Picture = picture * light[..., None]
     return lit

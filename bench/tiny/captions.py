@@ -48,42 +48,25 @@ def _free_of(*kinds: str) -> tuple[bool, ...]:
     return tuple(state not in kinds for state in STATES)
 
 
-FAULTLESS = tuple(
-    Wording(phrase, _free_of(*KINDS))
-    for phrase in (
-        "normal {}",
-        "flawless {}",
-        "perfect {}",
-        "unblemished {}",
-        "{} without flaw",
-        "{} without defect",
-        "good {}",
-        "pristine {}",
-        "regular {}",
-    )
-) + (
-    Wording("{} without damage", _free_of(*DAMAGE)),
-    Wording("undamaged {}", _free_of(*DAMAGE)),
-    Wording("intact {}", _free_of(*BREAKAGE)),
-    Wording("clean {}", _free_of(*DIRT)),
+def _wordings(holds: tuple[bool, ...], *phrases: str) -> tuple[Wording, ...]:
+    return tuple(Wording(phrase, holds) for phrase in phrases)
+
+
+FAULTLESS = (
+    *_wordings(_free_of(*KINDS), "normal {}", "flawless {}", "perfect {}", "unblemished {}"),
+    *_wordings(_free_of(*KINDS), "{} without flaw", "{} without defect"),
+    *_wordings(_free_of(*KINDS), "good {}", "pristine {}", "regular {}"),
+    *_wordings(_free_of(*DAMAGE), "{} without damage", "undamaged {}"),
+    *_wordings(_free_of(*BREAKAGE), "intact {}"),
+    *_wordings(_free_of(*DIRT), "clean {}"),
 )
-FAULTY = tuple(
-    Wording(phrase, _true_of(*KINDS))
-    for phrase in (
-        "{} with flaw",
-        "{} with defect",
-        "anomalous {}",
-        "abnormal {}",
-        "imperfect {}",
-        "defective {}",
-        "faulty {}",
-    )
-) + (
-    Wording("damaged {}", _true_of(*DAMAGE, "stain")),
-    Wording("{} with damage", _true_of(*DAMAGE, "stain")),
-    Wording("broken {}", _true_of(*BREAKAGE)),
-    Wording("blemished {}", _true_of(*WEAR)),
-    Wording("dirty {}", _true_of(*DIRT)),
+FAULTY = (
+    *_wordings(_true_of(*KINDS), "{} with flaw", "{} with defect", "anomalous {}", "abnormal {}"),
+    *_wordings(_true_of(*KINDS), "imperfect {}", "defective {}", "faulty {}"),
+    *_wordings(_true_of(*DAMAGE, "stain"), "damaged {}", "{} with damage"),
+    *_wordings(_true_of(*BREAKAGE), "broken {}"),
+    *_wordings(_true_of(*WEAR), "blemished {}"),
+    *_wordings(_true_of(*DIRT), "dirty {}"),
 )
 NAMED = tuple(
     Wording(phrase, _true_of(kind))
@@ -131,7 +114,17 @@ TEMPLATES = (
     "an image of a {}",
 )
 GENERAL = (
-    "object surface item product part thing texture material component sample piece".split()  # nouns
+    "object",
+    "surface",
+    "item",
+    "product",
+    "part",
+    "thing",
+    "texture",
+    "material",
+    "component",
+    "sample",
+    "piece",
 )
 
 
@@ -149,12 +142,11 @@ class Captions:
     classes: NDArray[np.int64]
     holds: NDArray[np.bool_]
 
-    def true_of(
-        self, classes: NDArray[np.int64], states: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def true_of(self, classes: NDArray[np.int64], states: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[M, N]: which captions are true of M things of these classes and states."""
         fits = (self.classes[None] < 0) | (self.classes[None] == classes[:, None])
-        return fits & self.holds[:, states].T
+        true: NDArray[np.bool_] = fits & self.holds[:, states].T
+        return true
 
 
 def write(
@@ -179,7 +171,7 @@ def write(
         if which < OWN_NAME:
             thing, said[i] = names[number], number
         elif which < OWN_NAME + GENERAL_NAME:
-            thing = GENERAL[random.integers(len(GENERAL))]
+            thing = GENERAL[int(random.integers(len(GENERAL)))]
         else:
             chosen = random.integers(len(strange_words), size=random.integers(1, 3))
             thing = " ".join(strange_words[k] for k in chosen)
@@ -187,7 +179,7 @@ def write(
         if random.random() >= SILENT:
             wording = _statement(random, int(state))
             phrase, holds[i] = wording.phrase, wording.holds
-        template = TEMPLATES[random.integers(len(TEMPLATES))]
+        template = TEMPLATES[int(random.integers(len(TEMPLATES)))]
         texts.append(template.format(phrase.format(thing)))
     return Captions(texts, said, holds)
 
@@ -200,4 +192,4 @@ def _statement(random: np.random.Generator, state: int) -> Wording:
     else:
         choices = FAULTY if bool(state) != wrong else FAULTLESS
     fitting = [w for w in choices if w.holds[state]] if not wrong else choices
-    return fitting[random.integers(len(fitting))]
+    return fitting[int(random.integers(len(fitting)))]

@@ -95,7 +95,7 @@ class Text(nn.Module):
     def __init__(self, backbone: Backbone, texts: list[str]) -> None:
         super().__init__()
         self.backbone = backbone
-        ids = backbone.tokenize(texts).unique()
+        ids = torch.unique(backbone.tokenize(texts))
         self.register_buffer("rows", ids)
         self.register_buffer("place", torch.zeros(49408, dtype=torch.long, device=ids.device))
         self.place: Tensor
@@ -203,9 +203,6 @@ class Trainer:
         model.token_embedding.weight.requires_grad_(False)
         with torch.no_grad():
             model.logit_scale.fill_(math.log(1 / TEMPERATURE))
-            for name, parameter in model.named_parameters():
-                if not name.startswith("visual") and parameter.dim() > 1:
-                    parameter.mul_(1.0)
         self.model = model
         self.kinds = drawings.BACKBONE_KINDS
         self.names = [kind.name for kind in self.kinds]
@@ -254,10 +251,12 @@ class Trainer:
             state[::2] = 0
             captions = self.captions(classes, state)
             true = torch.from_numpy(captions.true_of(classes, state)).float().to(device)
-            oracle = F.normalize(things[torch.from_numpy(classes)] + states[torch.from_numpy(state)])
+            oracle = F.normalize(
+                things[torch.from_numpy(classes)] + states[torch.from_numpy(state)]
+            )
             loss = image_loss(oracle @ self.text(captions.texts).T / TEMPERATURE, true)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             if step % 100 == 99:
                 LOG.info(json.dumps({"text_step": step + 1, "loss": round(loss.item(), 4)}))
@@ -335,7 +334,7 @@ class Trainer:
         )
         loss = of_image + PATCH_WEIGHT * of_patch + VALUE_WEIGHT * of_value
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_([*self.model.parameters(), self.text.words], 1.0)
         self.optimizer.step()
         with torch.no_grad():
@@ -445,13 +444,13 @@ def train(seed: int, out: Path, steps: int, pairs: int, device: str = "cpu") -> 
         trainer.load_state(torch.load(checkpoint, map_location=device, weights_only=True))
     else:
         trainer.learn_words()
-    begun, terms = time.monotonic(), {}
+    begun, terms = time.monotonic(), dict[str, float]()
     while trainer.step < steps:
         terms = trainer.one_step()
         if trainer.step % CHECKPOINT_EVERY == 0 or trainer.step == steps:
-            entry = {"step": trainer.step, "seconds": round(time.monotonic() - begun)}
-            entry |= {name: round(value, 4) for name, value in terms.items()}
-            LOG.info(json.dumps(entry | trainer.validate()))
+            entry: dict[str, float] = {"step": trainer.step, "seconds": time.monotonic() - begun}
+            entry |= terms | trainer.validate()
+            LOG.info(json.dumps({name: round(value, 4) for name, value in entry.items()}))
             torch.save(trainer.state(), checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
     trainer.text.store()

@@ -408,9 +408,7 @@ def test_a_dask_cluster_that_loses_a_worker_gives_the_sequential_table(data, tmp
             target=_kill_when_busy, args=(victim, tmp_path / "cluster" / "locks")
         )
         killer.start()
-        run_parallel(
-            plan, Progress(), jobs=2, backend="dask", scheduler=cluster.scheduler_address
-        )
+        run_parallel(plan, Progress(), jobs=2, backend="dask", scheduler=cluster.scheduler_address)
         killer.join()
     pd.testing.assert_frame_equal(values(tmp_path / "cluster"), values(tmp_path / "whole"))
 
