@@ -1,0 +1,213 @@
+"""AnoVL against the recorded released code, without and with its test-time adapter.
+
+Probabilities lie within 0.003 of 0.5, because the released code uses no temperature: hence 1e-6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from zsad.bench import create, predict_images
+from zsad.methods import anovl
+from zsad.methods.anovl import AnoVl, AnoVlOptions, adaptation_loss, average3, views
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def case(recorded):
+    return recorded("anovl_tta")
+
+
+@pytest.fixture(scope="module")
+def prepared(golden_b16, golden_inputs):
+    """The pictures [3, 3, 240, 240] as AnoVL prepares them."""
+    prepare = create("anovl", golden_b16).preprocess
+    return torch.stack([prepare(Image.fromarray(image)) for image in golden_inputs.images])
+
+
+class Recorded(AnoVl):
+    """The method with the adapter's weights and the noise of the recording put in."""
+
+    fill = None
+    image = -1
+
+    def initial_adapter(self, prompts, width):
+        state = {"ad.weight": torch.zeros(prompts, width), "ad.bias": torch.zeros(prompts)}
+        type(self).fill(state)
+        return state["ad.weight"], state["ad.bias"]
+
+    def noise(self, tokens, step):
+        self.image += step == 0
+        digest = hashlib.sha256(f"anovl.noise.{self.image}.{step}".encode()).digest()
+        random = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
+        drawn = 0.055 * random.standard_normal((1, 15, 15, 640))
+        return torch.from_numpy(drawn.astype(np.float32)).reshape(1, 225, 640)
+
+
+# -- training-free ------------------------------------------------------------------------------
+
+
+def test_scores_and_maps_are_the_recorded_ones(golden_b16, golden_inputs, recorded, case):
+    method = create("anovl", golden_b16)
+    found = predict_images(method, golden_inputs.images, "bottle")
+    np.testing.assert_allclose(found.scores.numpy(), case["image_score"], atol=2e-7)
+    np.testing.assert_allclose(found.maps[:, ::4, ::4].numpy(), case["plain_map_sub"], atol=3e-7)
+    alone = recorded("anovl")
+    assert found.scores[0].item() == pytest.approx(alone["image_score"].item(), abs=2e-7)
+    np.testing.assert_allclose(found.maps[0, ::4, ::4].numpy(), alone["map_sub"], atol=3e-7)
+
+
+def test_value_tokens_of_all_blocks_are_the_recorded_ones(golden_b16, prepared, recorded):
+    method = create("anovl", golden_b16)
+    features = golden_b16.encode_image(prepared[:1], method.token_specs)
+    tokens = golden_b16.project(features.tokens[method.patches])[0]
+    np.testing.assert_allclose(
+        tokens[::4, ::8].numpy(), recorded("anovl")["patch_tokens_vv_sub"], atol=2e-5
+    )
+    text = method.text("bottle").states
+    probability = (F.normalize(tokens, dim=-1) @ text.T).softmax(dim=-1)[:, 1]
+    np.testing.assert_allclose(
+        probability.reshape(15, 15).numpy(), recorded("anovl")["map15"], atol=3e-7
+    )
+
+
+def test_the_22_views_are_the_recorded_ones(golden_b16, prepared, recorded, case):
+    seen = views(prepared[:1])[:, 0]
+    assert seen.shape == (22, 3, 240, 240)
+    means = seen.double().mean(dim=(1, 2, 3)).sort().values
+    np.testing.assert_allclose(means.numpy(), recorded("anovl")["aug_mean_sorted"], atol=1e-6)
+    ours = seen[:, :, ::24, ::24].flatten(1).numpy()
+    theirs = case["aug_img0_sorted_by_mean_sub"].reshape(22, -1)
+    distance = np.abs(ours[:, None] - theirs[None]).max(axis=-1)
+    assert sorted(distance.argmin(axis=1)) == list(range(22))  # turned views have equal means
+    assert distance.min(axis=1).max() < 1e-4
+    tokens = golden_b16.encode_image(seen).class_token
+    np.testing.assert_allclose(
+        tokens.mean(dim=0).numpy(), recorded("anovl")["cls_feature_mean_over_aug"], atol=2e-5
+    )
+
+
+def test_views_of_a_batch_are_those_of_each_image(prepared):
+    together = views(prepared)
+    for index in range(3):
+        torch.testing.assert_close(together[:, index], views(prepared[index : index + 1])[:, 0])
+
+
+def test_grey_and_turned_views_are_what_they_say(prepared):
+    image = prepared[0]
+    seen = views(image[None])[:, 0]
+    assert torch.equal(seen[0], image)
+    assert torch.equal(seen[1], image.flip(-1))
+    grey = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0)
+    torch.testing.assert_close(seen[2], grey.expand(3, -1, -1))
+    assert torch.equal(seen[4], image.flip(-1).flip(-2))
+
+
+def test_patches_are_averaged_with_their_neighbours_and_a_repeated_border():
+    patches = torch.rand(2, 20, generator=torch.Generator().manual_seed(0))
+    found = average3(patches, (4, 5)).reshape(2, 4, 5)
+    padded = np.pad(patches.reshape(2, 4, 5).numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    for row in range(4):
+        for column in range(5):
+            expected = padded[:, row : row + 3, column : column + 3].mean(axis=(1, 2))
+            np.testing.assert_allclose(found[:, row, column].numpy(), expected, atol=1e-6)
+
+
+def test_text_is_encoded_once_a_class(golden_b16):
+    method = create("anovl", golden_b16)
+    before = golden_b16.counter.prompts
+    first = method.text("macaroni1")
+    assert golden_b16.counter.prompts - before == 2 * 462
+    assert method.text("macaroni1") is first
+    assert golden_b16.counter.prompts - before == 2 * 462
+
+
+def test_macaroni1_is_called_macaroni():
+    prompts = anovl.class_prompts("macaroni", ["normal {}"])
+    assert prompts[0] == "a cropped industrial photo of the normal macaroni"
+    assert anovl.ANOVL_RENAMED["macaroni2"] == "macaroni"
+
+
+# -- adapted at test time -----------------------------------------------------------------------
+
+
+def test_the_dictionary_is_in_the_released_order(golden_b16, case):
+    prompts = create("anovl", golden_b16).text("bottle").prompts
+    assert prompts.shape == (924, 640)
+    for side, half in enumerate(prompts.split(462)):
+        np.testing.assert_allclose(
+            half[::11, ::16].numpy(), case["text_list_bottle_sub"][..., side], atol=1e-6
+        )
+
+
+def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
+    golden_b16, golden_inputs, case, fill_by_name
+):
+    Recorded.fill = staticmethod(fill_by_name)
+    losses = []
+    watched = adaptation_loss
+
+    def note(clean, disturbed):
+        loss = watched(clean, disturbed)
+        losses.append(loss.item())
+        return loss
+
+    method = Recorded(golden_b16, AnoVlOptions(steps=STEPS, leak=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anovl, "adaptation_loss", note)
+        found = predict_images(method, golden_inputs.images, "bottle")
+    np.testing.assert_allclose(found.maps[:, ::4, ::4].numpy(), case["tta_map_sub"], atol=1e-6)
+    np.testing.assert_allclose(found.scores.numpy(), case["image_score"], atol=1e-6)
+    np.testing.assert_allclose(np.reshape(losses, (3, STEPS)), case["tta_loss"], atol=1e-5)
+    weight = method._leaking["bottle"].weight.detach()
+    assert weight.norm().item() == pytest.approx(case["tta_ad_weight_norm"][2], rel=1e-5)
+    np.testing.assert_allclose(
+        weight.flatten()[:8].numpy(), case["tta_ad_weight_first8"][2], atol=1e-6
+    )
+
+
+def test_without_the_leak_the_first_image_alone_is_as_recorded(
+    golden_b16, golden_inputs, case, fill_by_name
+):
+    Recorded.fill = staticmethod(fill_by_name)
+    method = Recorded(golden_b16, AnoVlOptions(steps=STEPS))
+    found = predict_images(method, golden_inputs.images, "bottle", batch_size=1)
+    difference = np.abs(found.maps[:, ::4, ::4].numpy() - case["tta_map_sub"]).max(axis=(1, 2))
+    assert difference[0] < 1e-6
+    assert (difference[1:] > 1e-4).all()
+
+
+def test_an_adapted_answer_depends_on_its_image_alone(golden_b16, golden_inputs):
+    method = create("anovl", golden_b16, variant="official")
+    images, names = golden_inputs.images[:2], ["bottle", "carpet"]
+    together = predict_images(method, images, names)
+    turned = predict_images(method, images[::-1], names[::-1], batch_size=1)
+    torch.testing.assert_close(together.maps, turned.maps.flip(0), atol=1e-6, rtol=0)
+    plain = create("anovl", golden_b16)
+    plain._texts = method._texts
+    untouched = predict_images(plain, images, names)
+    assert (together.maps - untouched.maps).abs().max() > 1e-4
+    torch.testing.assert_close(together.scores, untouched.scores)
+
+
+def test_adaptation_leaves_no_gradient_and_no_weight_behind(golden_b16, golden_inputs):
+    method = create("anovl", golden_b16, variant="official")
+    found = predict_images(method, golden_inputs.images[:1], "bottle")
+    assert not found.maps.requires_grad
+    assert not list(method.parameters())
+    assert all(p.grad is None for p in golden_b16.model.parameters())
+
+
+def test_loss_is_entropy_and_half_the_separation():
+    clean = torch.tensor([[[0.7, 0.3], [0.6, 0.4]]])
+    noisy = torch.tensor([[[0.5, 0.5], [0.8, 0.2]]])
+    entropy = -(clean * clean.log()).sum() / 2
+    separated = (-noisy[..., 1].log() - clean[..., 0].log()).mean()
+    expected = (entropy + 0.5 * separated).item()
+    assert adaptation_loss(clean, noisy).item() == pytest.approx(expected, rel=1e-6)
