@@ -41,6 +41,8 @@ def predict_images(
     """
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}: it must be at least 1")
+    if isinstance(images, Image.Image):
+        raise UsageError("images is one image: give a list of images")
     pictures = [_picture(image, number) for number, image in enumerate(images)]
     if not pictures:
         raise UsageError("there are no images to predict")
@@ -83,7 +85,7 @@ def _picture(image: Any, number: int) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise UsageError(
             f"image {number} is {array.dtype} of shape {array.shape}: give uint8 arrays [H, W, 3] "
             "or PIL images"
