@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -166,9 +167,15 @@ class Method(nn.Module, ABC):
         """Methods with equal keys can be fed from one visual forward."""
         return (*self.backbone.forward_key(self.image_size), self.preprocess)
 
+    @property
+    def prompts(self) -> list[str]:
+        """The fixed prompts with {} for the class name; empty where prompts are learned."""
+        return []
+
     def protocol(self) -> dict[str, Any]:
         """What a record must state for two numbers to be comparable."""
         return {
+            "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest(),
             "image_size": self.image_size,
             "map_size": self.map_size,
             "interpolation": self.interpolation,

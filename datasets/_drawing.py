@@ -154,7 +154,7 @@ def warped(picture: Picture, x: Field, y: Field) -> Picture:
     """The picture looked up at other coordinates."""
     size = picture.shape[0]
     where = [(y + 0.5) * size, (x + 0.5) * size]
-    channels = [
+    channels: list[Field] = [
         ndimage.map_coordinates(picture[..., c], where, order=1, mode="nearest") for c in range(3)
     ]
     return np.stack(channels, -1)

@@ -186,7 +186,5 @@ def chainmail(c: Canvas, first: Colour, second: Colour, scale: float, angle: flo
     """Linked rings."""
     x, y = c.turned(angle)
     u, v = x * 7 * scale, y * 7 * scale
-    one, other = (
-        np.abs(np.hypot((u + s) % 1 - 0.5, (v + s) % 1 - 0.5) - 0.4) for s in (0.0, 0.5)
-    )
+    one, other = (np.abs(np.hypot((u + s) % 1 - 0.5, (v + s) % 1 - 0.5) - 0.4) for s in (0.0, 0.5))
     return mix(soft(np.minimum(one, other) - 0.07, 0.05), first, second)

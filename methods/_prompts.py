@@ -304,6 +304,13 @@ class PromptEnsemble:
         """B class names -> [B, 2, D] L2-normalised text features, (normal, abnormal)."""
         return torch.stack([self.of(name) for name in class_names])
 
+    def prompts(self, class_name: str = "{}") -> list[str]:
+        """All prompts of a class name, those of the normal state first."""
+        return [
+            *fill(self.templates, self.normal, class_name),
+            *fill(self.templates, self.abnormal, class_name),
+        ]
+
     def of(self, class_name: str) -> Tensor:
         """[2, D] L2-normalised text features of one class name."""
         if class_name not in self._kept:

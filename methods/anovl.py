@@ -120,6 +120,11 @@ class AnoVl(Method):
         return TokenSpec(self.backbone.depth, value_from=1)
 
     @property
+    def prompts(self) -> list[str]:
+        """Those of objects; textures have other nouns."""
+        return [*class_prompts("{}", ANOVL_NORMAL), *class_prompts("{}", ANOVL_ABNORMAL)]
+
+    @property
     def token_specs(self) -> frozenset[TokenSpec]:
         """See `patches`."""
         return frozenset({self.patches})

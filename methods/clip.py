@@ -56,6 +56,11 @@ class Clip(Method):
         return PromptEnsemble(self.backbone, CLIP_TEMPLATES, CLIP_NORMAL, CLIP_ABNORMAL, True)
 
     @property
+    def prompts(self) -> list[str]:
+        """Those of `ensemble`."""
+        return self.text.prompts()
+
+    @property
     def layers(self) -> list[TokenSpec]:
         """The patch tokens whose maps are added, in order."""
         return [TokenSpec(self.backbone.layer(layer)) for layer in self.options.layers]

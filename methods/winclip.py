@@ -62,6 +62,11 @@ class WinClip(Method):
         )
 
     @property
+    def prompts(self) -> list[str]:
+        """Those of the ensemble."""
+        return self.text.prompts()
+
+    @property
     def token_specs(self) -> frozenset[TokenSpec]:
         """The stem, from which windows are cut."""
         return frozenset({STEM})
