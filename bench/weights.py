@@ -24,7 +24,7 @@ from open_clip.pretrained import (
 from torch import Tensor
 
 from .backbone import PRECISIONS, Backbone, Precision
-from .checkpoint import file_sha256, read_tensors
+from .checkpoint import JIT_SHA256, file_sha256, read_tensors
 from .errors import UsageError, WeightsError, unknown_name
 
 BUILT_IN = "tiny"
@@ -76,12 +76,16 @@ def load_backbone(
     tag = _default_tag(label) if pretrained is None and config is None else pretrained
     if tag is None:
         raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
-    if str(tag) == "openai":
-        settings = {**settings, "quick_gelu": True}
     path = None
     if str(tag) != RANDOM:
         path = Path(tag) if Path(tag).is_file() else _fetch(label, str(tag))
+    published = {} if Path(tag).is_file() else get_pretrained_cfg(label, str(tag)) or {}
+    openai = str(tag) == "openai" or (path is not None and file_sha256(path) in JIT_SHA256)
+    if openai or published.get("quick_gelu"):  # open_clip itself only warns
+        settings = {**settings, "quick_gelu": True}
     model = _build(settings)
+    visual: Any = model.visual
+    visual.image_mean, visual.image_std = published.get("mean"), published.get("std")
     if path is not None:
         _load(model, path)
     backbone = Backbone(
@@ -92,7 +96,7 @@ def load_backbone(
         device=where,
         precision=precision,
     )
-    if str(tag) == "openai" and backbone.own_activation != "quick_gelu":
+    if openai and backbone.own_activation != "quick_gelu":
         raise WeightsError(f"OpenAI weights must run QuickGELU but '{label}' was built without it")
     return backbone
 

@@ -1,0 +1,242 @@
+"""Finding weights: names, files and tags; what is missing is named with its remedy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from zsad.bench import load_backbone, weights
+from zsad.bench.backbone import OPENAI_MEAN
+from zsad.bench.checkpoint import file_sha256
+from zsad.bench.errors import UsageError, WeightsError
+
+SMALL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
+    "text_cfg": {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 16,
+        "heads": 2,
+        "layers": 2,
+    },
+}
+OPENAI_336 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(SMALL))
+    return path
+
+
+@pytest.fixture
+def tensors(config):
+    return dict(load_backbone(pretrained="random", config=config).model.state_dict())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(tensors, name="small.safetensors"):
+        path = tmp_path / name
+        if path.suffix == ".safetensors":
+            save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+        else:
+            torch.save(tensors, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, no caches, and a weights folder of its own."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+
+    def refuse(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setenv("ZSAD_WEIGHTS", str(folder))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(weights, "download_pretrained_from_hf", refuse)
+    monkeypatch.setattr(weights, "download_pretrained_from_url", refuse)
+    monkeypatch.setattr(weights, "_require_network", refuse)
+    return folder
+
+
+# -- from a file --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["small.safetensors", "small.pt"])
+def test_a_checkpoint_file_gives_its_weights(config, tensors, write, name):
+    changed = {k: v + 0.25 if v.is_floating_point() else v for k, v in tensors.items()}
+    path = write(changed, name)
+    backbone = load_backbone(pretrained=path, config=config)
+    found = backbone.model.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in changed.items())
+    assert backbone.weights_sha256 == file_sha256(path)
+    assert backbone.name == "small"
+
+
+def test_half_precision_checkpoints_become_float32(config, tensors, write):
+    path = write({k: v.half() if v.is_floating_point() else v for k, v in tensors.items()})
+    backbone = load_backbone(pretrained=path, config=config)
+    assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
+    expected = tensors["visual.proj"].half().float()
+    assert torch.equal(backbone.visual.proj.detach(), expected)
+
+
+@pytest.mark.parametrize("wrapping", ["state_dict", "module."])
+def test_wrapped_checkpoints_are_unwrapped(config, tensors, write, wrapping):
+    if wrapping == "module.":
+        wrapped = {f"module.{key}": value for key, value in tensors.items()}
+    else:
+        wrapped = {"epoch": 3, "state_dict": tensors}
+    backbone = load_backbone(pretrained=write(wrapped, "small.pt"), config=config)
+    assert torch.equal(backbone.visual.proj.detach(), tensors["visual.proj"])
+
+
+def test_random_weights_are_the_same_every_time(config):
+    first, second = (load_backbone(pretrained="random", config=config) for _ in range(2))
+    assert torch.equal(first.visual.proj, second.visual.proj)
+    assert first.weights_sha256 == second.weights_sha256
+
+
+def test_a_missing_tensor_is_named(config, tensors, write):
+    del tensors["visual.proj"]
+    with pytest.raises(WeightsError, match=r"small\.safetensors.*visual\.proj"):
+        load_backbone(pretrained=write(tensors), config=config)
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(config, tensors, write):
+    tensors["visual.proj"] = torch.zeros(32, 8)
+    with pytest.raises(WeightsError, match=r"visual\.proj.*\(32, 8\).*\(32, 16\)"):
+        load_backbone(pretrained=write(tensors), config=config)
+
+
+def test_a_tensor_of_another_model_is_named(config, tensors, write):
+    tensors["visual.trunk.norm.weight"] = torch.zeros(2)
+    with pytest.raises(WeightsError, match=r"visual\.trunk\.norm\.weight"):
+        load_backbone(pretrained=write(tensors), config=config)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(config, tmp_path):
+    path = tmp_path / "notes.pt"
+    path.write_text("not weights")
+    with pytest.raises(WeightsError, match=r"notes\.pt"):
+        load_backbone(pretrained=path, config=config)
+
+
+# -- activation and normalisation ---------------------------------------------------------------
+
+
+def test_openai_weights_run_quick_gelu_even_from_a_file(config, tensors, write, monkeypatch):
+    path = write(tensors)
+    assert load_backbone(pretrained=path, config=config).own_activation == "gelu"
+    monkeypatch.setattr(weights, "JIT_SHA256", {file_sha256(path)})
+    assert load_backbone(pretrained=path, config=config).own_activation == "quick_gelu"
+
+
+def test_a_tags_own_activation_and_normalisation_are_taken(
+    offline, config, tensors, write, monkeypatch
+):
+    settings = {"url": "https://host/small.pt", "quick_gelu": True, "mean": (0.5, 0.4, 0.3)}
+    monkeypatch.setattr(weights, "get_pretrained_cfg", lambda *_: {**settings, "std": (1, 1, 1)})
+    monkeypatch.setattr(weights.open_clip, "get_model_config", lambda _: SMALL)
+    write(tensors, "small.pt").rename(offline / "small.pt")
+    backbone = load_backbone("ViT-small", "some_tag")
+    assert backbone.own_activation == "quick_gelu"
+    assert (backbone.mean, backbone.std) == ((0.5, 0.4, 0.3), (1, 1, 1))
+    assert backbone.name == "ViT-small:some_tag"
+
+
+def test_files_are_normalised_as_clip_is(config, tensors, write):
+    assert load_backbone(pretrained=write(tensors), config=config).mean == OPENAI_MEAN
+
+
+# -- tags ---------------------------------------------------------------------------------------
+
+
+def test_absent_weights_name_the_file_its_sha256_and_its_place(offline):
+    with pytest.raises(WeightsError) as caught:
+        load_backbone("ViT-L-14-336-quickgelu", "openai")
+    message = str(caught.value)
+    assert str(offline / "ViT-L-14-336px.pt") in message
+    assert OPENAI_336 in message
+    assert "--backbone ViT-L-14-336-quickgelu:FILE" in message
+    assert "\n" not in message
+
+
+def test_absent_weights_of_a_tag_with_a_short_sum_name_it(offline):
+    with pytest.raises(
+        WeightsError, match=r"vit_b_16_plus_240-laion400m_e31-8fb26589\.pt.*8fb26589"
+    ):
+        load_backbone("ViT-B-16-plus-240", "laion400m_e31")
+
+
+def test_name_and_tag_may_be_one_word(offline):
+    with pytest.raises(WeightsError, match="e32-699c4b84"):
+        load_backbone("ViT-B-16-plus-240:laion400m_e32")
+
+
+def test_a_placed_file_with_another_sum_is_refused(offline):
+    (offline / "ViT-L-14-336px.pt").write_bytes(b"something else")
+    with pytest.raises(WeightsError, match=f"another file.*{OPENAI_336}"):
+        load_backbone("ViT-L-14-336-quickgelu", "openai")
+
+
+def test_a_hub_repository_of_another_tag_is_not_trusted():
+    e31 = weights.origin("ViT-B-16-plus-240", "laion400m_e31")
+    e32 = weights.origin("ViT-B-16-plus-240", "laion400m_e32")
+    assert e31.file.name != e32.file.name
+    assert e32.hub == "" or e32.hub.endswith("laion400m_e32")
+
+
+# -- names that do not exist --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        ({"name": "ViT-L-14-363"}, "ViT-L-14-336"),
+        ({"name": "tini"}, "tiny"),
+        ({"name": "ViT-L-14-336", "pretrained": "opnai"}, "openai"),
+        ({"precision": "fp61"}, "fp16"),
+    ],
+)
+def test_unknown_names_bring_the_nearest(arguments, near):
+    with pytest.raises(UsageError, match=f"did you mean.*{near}"):
+        load_backbone(**arguments)
+
+
+def test_a_device_that_is_not_there_is_refused(config):
+    with pytest.raises(UsageError, match="cuda:99"):
+        load_backbone(pretrained="random", config=config, device="cuda:99")
+
+
+def test_a_checkpoint_path_that_does_not_exist_is_named(offline):
+    with pytest.raises(WeightsError, match=r"absent/model\.pt"):
+        load_backbone("ViT-L-14-336", "absent/model.pt")
+
+
+def test_a_config_needs_weights(config):
+    with pytest.raises(UsageError, match="small.*pretrained"):
+        load_backbone(config=config)
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"absent\.json"):
+        load_backbone(pretrained="random", config=tmp_path / "absent.json")
+
+
+def test_a_tower_without_class_token_is_refused(tmp_path):
+    vision = {**SMALL["vision_cfg"], "pool_type": "avg"}
+    path = tmp_path / "pooled.json"
+    path.write_text(json.dumps({**SMALL, "vision_cfg": vision}))
+    with pytest.raises(UsageError, match="class token"):
+        load_backbone(pretrained="random", config=path)
