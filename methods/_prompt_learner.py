@@ -58,7 +58,7 @@ class Frame:
         Returns:
             The prompts in the order of the leading axes.
         """
-        lead = torch.broadcast_shapes(context.shape[:-2], self.ends.shape)
+        lead = torch.broadcast_shapes(context.shape[:-2], self.ends.shape)  # type: ignore[no-untyped-call]
         parts = (self.prefix, context, self.suffix)
         spread = [part.expand(*lead, *part.shape[-2:]) for part in parts]
         embeddings = torch.cat(spread, dim=-2).flatten(0, -3)

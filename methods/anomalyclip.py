@@ -1,4 +1,4 @@
-"""AnomalyCLIP: one learned pair of prompts, "X.. object." and "X.. damaged object.", for all objects.
+"""AnomalyCLIP: one learned pair of prompts, "object" and "damaged object", for all objects.
 
 Zhou et al., "AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection", ICLR
 2024, and the released code (zqhang/AnomalyCLIP), which differs from the text: deep tokens overwrite
