@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
+from ..bench.errors import ContractError
 from ..bench.method import Method, Options, Prediction, Query
 from ..bench.preprocess import Interpolation
 from ._maps import smooth, state_probabilities, upsample
@@ -100,7 +101,7 @@ class AnoVl(Method):
     """Class tokens of 22 views for the score; V-V patch tokens of the last block for the map."""
 
     title = "AnoVL"
-    backbone_spec = BackboneSpec("ViT-B-16-plus-240", "laion400m_e32", 240)
+    backbone_spec = BackboneSpec("ViT-B-16-plus-240", "laion400m_e32", 240, pos_embed="bicubic")
     interpolation: ClassVar[Interpolation] = "bilinear"
     variants: ClassVar[Mapping[str, Options]] = {
         "paper": AnoVlOptions(),
@@ -145,7 +146,8 @@ class AnoVl(Method):
 
     def predict(self, query: Query) -> Prediction:
         """Mean abnormal probability of the views; averaged and enlarged patch probabilities."""
-        assert query.images is not None
+        if query.images is None:
+            raise ContractError("AnoVL reads images (needs_images), the query has none")
         texts = [self.text(name) for name in query.class_names]
         states = torch.stack([text.states for text in texts])  # [B, 2, D]
         tokens = self.backbone.project(query.features.tokens[self.patches])  # [B, L, D]

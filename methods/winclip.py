@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
+from ..bench.errors import UsageError
 from ..bench.method import Method, Options, Prediction, Query
 from ._maps import smooth, state_probabilities, upsample
 from ._prompts import WINCLIP_21, WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL, PromptEnsemble
@@ -45,7 +46,7 @@ class WinClip(Method):
     """Windows of two sizes and the whole image, joined by harmonic means."""
 
     title = "WinCLIP"
-    backbone_spec = BackboneSpec("ViT-B-16-plus-240", "laion400m_e31", 240)
+    backbone_spec = BackboneSpec("ViT-B-16-plus-240", "laion400m_e31", 240, pos_embed="bicubic")
     variants: ClassVar[Mapping[str, Options]] = {
         "official": WinClipOptions(),
         "paper": WinClipOptions(templates="22"),
@@ -95,7 +96,16 @@ class WinClip(Method):
 
 @lru_cache(maxsize=16)
 def window_index(grid: int, side: int) -> Tensor:
-    """Patch indices [M, side * side] of all windows, row by row, at a stride of one patch."""
+    """Patch indices [M, side * side] of all windows, row by row, at a stride of one patch.
+
+    Raises:
+        UsageError: the image has fewer patches along a side than a window.
+    """
+    if grid < side:
+        raise UsageError(
+            f"WinCLIP's windows are {side} x {side} patches but the image has {grid} x {grid}: "
+            "choose a larger image_size"
+        )
     patches = torch.arange(grid * grid).reshape(1, 1, grid, grid).float()
     return F.unfold(patches, side)[0].T.long()
 

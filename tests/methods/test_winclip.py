@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from zsad.bench import create, predict_images
+from zsad.bench.errors import UsageError
 from zsad.bench.method import Query
 from zsad.methods.winclip import (
     STEM,
@@ -91,6 +92,11 @@ def test_every_patch_gets_the_harmonic_mean_of_the_windows_over_it(grid, side):
 def test_a_window_without_any_probability_gives_zero_not_infinity():
     joined = harmonic_mean(torch.tensor([[0.0, 0.5, float("nan")], [0.4, 0.5, 0.5]]))
     assert joined.tolist() == [0.0, 0.5, 0.0]
+
+
+def test_an_image_smaller_than_a_window_is_refused():
+    with pytest.raises(UsageError, match="image_size"):
+        window_index(2, 3)
 
 
 def test_paper_and_official_differ_in_templates_only(golden_b16, method, features):
