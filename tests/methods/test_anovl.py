@@ -25,9 +25,23 @@ def case(recorded):
 
 
 @pytest.fixture(scope="module")
-def prepared(golden_b16, golden_inputs):
+def plain(golden_b16):
+    """The training-free method."""
+    return create("anovl", golden_b16)
+
+
+@pytest.fixture
+def official(golden_b16, plain):
+    """The adapted method; it shares the text that `plain` has encoded."""
+    method = create("anovl", golden_b16, variant="official")
+    method._texts = plain._texts
+    return method
+
+
+@pytest.fixture(scope="module")
+def prepared(plain, golden_inputs):
     """The pictures [3, 3, 240, 240] as AnoVL prepares them."""
-    prepare = create("anovl", golden_b16).preprocess
+    prepare = plain.preprocess
     return torch.stack([prepare(Image.fromarray(image)) for image in golden_inputs.images])
 
 
@@ -53,9 +67,8 @@ class Recorded(AnoVl):
 # -- training-free ------------------------------------------------------------------------------
 
 
-def test_scores_and_maps_are_the_recorded_ones(golden_b16, golden_inputs, recorded, case):
-    method = create("anovl", golden_b16)
-    found = predict_images(method, golden_inputs.images, "bottle")
+def test_scores_and_maps_are_the_recorded_ones(plain, golden_inputs, recorded, case):
+    found = predict_images(plain, golden_inputs.images, "bottle")
     np.testing.assert_allclose(found.scores.numpy(), case["image_score"], atol=2e-7)
     np.testing.assert_allclose(found.maps[:, ::4, ::4].numpy(), case["plain_map_sub"], atol=3e-7)
     alone = recorded("anovl")
@@ -63,14 +76,13 @@ def test_scores_and_maps_are_the_recorded_ones(golden_b16, golden_inputs, record
     np.testing.assert_allclose(found.maps[0, ::4, ::4].numpy(), alone["map_sub"], atol=3e-7)
 
 
-def test_value_tokens_of_all_blocks_are_the_recorded_ones(golden_b16, prepared, recorded):
-    method = create("anovl", golden_b16)
-    features = golden_b16.encode_image(prepared[:1], method.token_specs)
-    tokens = golden_b16.project(features.tokens[method.patches])[0]
+def test_value_tokens_of_all_blocks_are_the_recorded_ones(golden_b16, plain, prepared, recorded):
+    features = golden_b16.encode_image(prepared[:1], plain.token_specs)
+    tokens = golden_b16.project(features.tokens[plain.patches])[0]
     np.testing.assert_allclose(
         tokens[::4, ::8].numpy(), recorded("anovl")["patch_tokens_vv_sub"], atol=2e-5
     )
-    text = method.text("bottle").states
+    text = plain.text("bottle").states
     probability = (F.normalize(tokens, dim=-1) @ text.T).softmax(dim=-1)[:, 1]
     np.testing.assert_allclose(
         probability.reshape(15, 15).numpy(), recorded("anovl")["map15"], atol=3e-7
@@ -137,8 +149,8 @@ def test_macaroni1_is_called_macaroni():
 # -- adapted at test time -----------------------------------------------------------------------
 
 
-def test_the_dictionary_is_in_the_released_order(golden_b16, case):
-    prompts = create("anovl", golden_b16).text("bottle").prompts
+def test_the_dictionary_is_in_the_released_order(plain, case):
+    prompts = plain.text("bottle").prompts
     assert prompts.shape == (924, 640)
     for side, half in enumerate(prompts.split(462)):
         np.testing.assert_allclose(
@@ -147,7 +159,7 @@ def test_the_dictionary_is_in_the_released_order(golden_b16, case):
 
 
 def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
-    golden_b16, golden_inputs, case, fill_by_name
+    golden_b16, plain, golden_inputs, case, fill_by_name
 ):
     Recorded.fill = staticmethod(fill_by_name)
     losses = []
@@ -159,6 +171,7 @@ def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
         return loss
 
     method = Recorded(golden_b16, AnoVlOptions(steps=STEPS, leak=True))
+    method._texts = plain._texts
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anovl, "adaptation_loss", note)
         found = predict_images(method, golden_inputs.images, "bottle")
@@ -173,35 +186,32 @@ def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
 
 
 def test_without_the_leak_the_first_image_alone_is_as_recorded(
-    golden_b16, golden_inputs, case, fill_by_name
+    golden_b16, plain, golden_inputs, case, fill_by_name
 ):
     Recorded.fill = staticmethod(fill_by_name)
     method = Recorded(golden_b16, AnoVlOptions(steps=STEPS))
+    method._texts = plain._texts
     found = predict_images(method, golden_inputs.images, "bottle", batch_size=1)
     difference = np.abs(found.maps[:, ::4, ::4].numpy() - case["tta_map_sub"]).max(axis=(1, 2))
     assert difference[0] < 1e-6
     assert (difference[1:] > 1e-4).all()
 
 
-def test_an_adapted_answer_depends_on_its_image_alone(golden_b16, golden_inputs):
-    method = create("anovl", golden_b16, variant="official")
+def test_an_adapted_answer_depends_on_its_image_alone(official, plain, golden_inputs):
     images, names = golden_inputs.images[:2], ["bottle", "carpet"]
-    together = predict_images(method, images, names)
-    turned = predict_images(method, images[::-1], names[::-1], batch_size=1)
+    together = predict_images(official, images, names)
+    turned = predict_images(official, images[::-1], names[::-1], batch_size=1)
     torch.testing.assert_close(together.maps, turned.maps.flip(0), atol=1e-6, rtol=0)
-    plain = create("anovl", golden_b16)
-    plain._texts = method._texts
     untouched = predict_images(plain, images, names)
     assert (together.maps - untouched.maps).abs().max() > 1e-4
     torch.testing.assert_close(together.scores, untouched.scores)
 
 
-def test_adaptation_leaves_no_gradient_and_no_weight_behind(golden_b16, golden_inputs):
-    method = create("anovl", golden_b16, variant="official")
-    found = predict_images(method, golden_inputs.images[:1], "bottle")
+def test_adaptation_leaves_no_gradient_and_no_weight_behind(official, golden_inputs):
+    found = predict_images(official, golden_inputs.images[:1], "bottle")
     assert not found.maps.requires_grad
-    assert not list(method.parameters())
-    assert all(p.grad is None for p in golden_b16.model.parameters())
+    assert not list(official.parameters())
+    assert all(p.grad is None for p in official.backbone.model.parameters())
 
 
 def test_loss_is_entropy_and_half_the_separation():
