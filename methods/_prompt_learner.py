@@ -71,6 +71,18 @@ def make_frame(backbone: Backbone, n_context: int, endings: Sequence[str]) -> Fr
     Raises:
         UsageError: a prompt does not fit the context length of the text tower.
     """
+    ids = placeholder_ids(backbone, n_context, endings)
+    ends = ids.argmax(dim=-1)
+    embeddings = backbone.embed_tokens(ids[:, : int(ends.max()) + 1]).detach()
+    return Frame(embeddings[:, :1], embeddings[:, 1 + n_context :], ends)
+
+
+def placeholder_ids(backbone: Backbone, n_context: int, endings: Sequence[str]) -> Tensor:
+    """Token ids [N, 77] of prompts with placeholders where learned tokens will stand.
+
+    Raises:
+        UsageError: as `make_frame`.
+    """
     learned = " ".join([PLACEHOLDER] * n_context)
     ids = backbone.tokenize([f"{learned} {ending}" for ending in endings])
     full = ids[:, -1] != 0  # the tokeniser cuts what is too long, and ends at the last position
@@ -79,9 +91,7 @@ def make_frame(backbone: Backbone, n_context: int, endings: Sequence[str]) -> Fr
             f"a prompt of {n_context} learned tokens and '{endings[int(full.int().argmax())]}' "
             f"exceeds the text tower's {ids.shape[1]} positions: use fewer learned tokens"
         )
-    ends = ids.argmax(dim=-1)
-    embeddings = backbone.embed_tokens(ids[:, : int(ends.max()) + 1]).detach()
-    return Frame(embeddings[:, :1], embeddings[:, 1 + n_context :], ends)
+    return ids
 
 
 def encode_prompts(

@@ -1,0 +1,173 @@
+"""Learned prompts that end in the class name: what CoOp, CoCoOp and TCP have in common.
+
+Axes: B images, L patches, D joint embedding, W text width, n learned tokens.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..bench.backbone import Backbone, TokenSpec
+from ..bench.errors import unknown_name
+from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ._losses import image_entropy, map_loss
+from ._maps import smooth, state_probabilities, upsample
+from ._prompt_learner import Frame, FrozenText, learned_tokens, make_frame
+from ._value_path import value_specs
+
+LAST = 24  # of ViT-L/14's 24 blocks
+Recipe = Literal["sgd", "adam"]
+
+
+@dataclass(frozen=True)
+class ClassPromptOptions(Options):
+    """What can be asked of a method with learned class prompts; the defaults are CoOp's.
+
+    Attributes:
+        n_context: learned tokens, shared by both states and all classes.
+        value_path: read the V-V path and the class token without ln_post, as AnomalyCLIP does,
+            in the place of CLIP's own path.
+        temperature: of the image-level softmax; None is the backbone's own logit scale, which
+            CoOp uses (0.01 of CLIP's released weights).
+        map_temperature: of the patches' softmax.
+        local_weight: of AnomalyCLIP's pixel-level losses; 0 learns from image labels alone.
+        recipe: "sgd" with a cosine and a warm-up epoch (CoOp), or "adam" (AnomalyCLIP).
+        epochs, batch_size, lr: of training.
+    """
+
+    n_context: int = 12
+    value_path: bool = False
+    temperature: float | None = None
+    map_temperature: float = 0.07
+    local_weight: float = 0.0
+    recipe: Recipe = "sgd"
+    epochs: int = 50
+    batch_size: int = 8
+    lr: float = 0.002
+
+
+class ClassPromptLearner(TrainableMethod):
+    """Base of methods whose text features come from learned tokens and the class name."""
+
+    endings: tuple[str, str]
+    """The fixed words of both states, {} for the class name."""
+
+    def __init__(self, backbone: Backbone, options: ClassPromptOptions | None = None) -> None:
+        super().__init__(backbone, options)
+        chosen: ClassPromptOptions = self.options
+        if chosen.recipe not in get_args(Recipe):
+            raise unknown_name(f"recipe of {self.title}", chosen.recipe, get_args(Recipe))
+        self.ctx = learned_tokens(chosen.n_context, self.backbone.text_width)
+        self._frames: dict[tuple[str, ...], Frame] = {}
+        self._frozen = FrozenText(self)
+        plain = TokenSpec(self.backbone.layer(LAST))
+        self._spec = value_specs(self.backbone)[0] if chosen.value_path else plain
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """The last block's tokens, of CLIP's own path or the V-V path."""
+        return frozenset({self._spec})
+
+    @property
+    def schedule(self) -> Schedule:
+        """CoOp's SGD with warm-up and cosine, or AnomalyCLIP's Adam."""
+        chosen: ClassPromptOptions = self.options
+        if chosen.recipe == "adam":
+            return Schedule(chosen.epochs, chosen.batch_size, chosen.lr)
+        return Schedule(
+            chosen.epochs,
+            chosen.batch_size,
+            chosen.lr,
+            optimizer="sgd",
+            weight_decay=5e-4,
+            cosine=True,
+            warmup_epochs=1,
+        )
+
+    @property
+    def temperature(self) -> float:
+        """Of the image-level softmax."""
+        asked: float | None = self.options.temperature
+        return 1 / float(self.backbone.model.logit_scale.exp()) if asked is None else asked
+
+    def protocol(self) -> dict[str, Any]:
+        """With the temperature that the backbone gives."""
+        return {**super().protocol(), "temperature": self.temperature}
+
+    # -- prompts ------------------------------------------------------------------------------
+
+    def frame(self, class_names: Sequence[str]) -> Frame:
+        """The frame of 2 N prompts: for each class name the normal one, then the abnormal one."""
+        key = tuple(class_names)
+        if key not in self._frames:
+            words = [name.replace("_", " ") for name in key]
+            endings = [ending.replace("{}", word) for word in words for ending in self.endings]
+            self._frames[key] = make_frame(self.backbone, self.options.n_context, endings)
+        return self._frames[key]
+
+    def by_class(
+        self, class_names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]
+    ) -> Tensor:
+        """[B, 2, D] text features that depend on the class alone.
+
+        While frozen each class is encoded once; while learning those of a batch are encoded in one
+        forward.
+
+        Args:
+            class_names: B words.
+            encode: N different class names -> [N, 2, D].
+        """
+        names = list(dict.fromkeys(class_names))
+        if torch.is_grad_enabled():
+            features = encode(names)
+        else:
+            kept = [self._frozen.get(name, partial(encode, [name])) for name in names]
+            features = torch.cat(kept)
+        return features[[names.index(name) for name in class_names]]
+
+    @abstractmethod
+    def text_features(self, query: Query) -> Tensor:
+        """[B, 2, D] normalised text features of each image's prompts, (normal, abnormal)."""
+
+    # -- images -------------------------------------------------------------------------------
+
+    def class_token(self, query: Query) -> Tensor:
+        """[B, D] class token, with ln_post on CLIP's own path and without on the V-V path."""
+        features = query.features
+        return features.class_token_no_ln if self.options.value_path else features.class_token
+
+    def _patch_probabilities(self, query: Query, text: Tensor) -> Tensor:
+        """[B, L, 2]."""
+        tokens = self.backbone.project(query.features.tokens[self._spec])
+        return state_probabilities(tokens, text, self.options.map_temperature)
+
+    def predict(self, query: Query) -> Prediction:
+        """Score from the class token, map from the patch tokens."""
+        text = self.text_features(query)
+        scores = state_probabilities(self.class_token(query), text, self.temperature)
+        patches = self._patch_probabilities(query, text)[..., 1]
+        maps = upsample(patches, query.features.grid, self.map_size)
+        return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
+
+    def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of the class token and, where they have a weight, pixel-level losses."""
+        text, weight = self.text_features(query), self.options.local_weight
+        image = image_entropy(self.class_token(query), text, labels, self.temperature)
+        if not weight:
+            return {"image": image, "total": image}
+        patches = self._patch_probabilities(query, text)
+        local = map_loss([patches], query.features.grid, self.map_size, masks)
+        return {"image": image, **local.terms(), "total": image + weight * local.total}
+
+
+def unit_states(features: Tensor) -> Tensor:
+    """[2 N, D] raw features, states alternating -> [N, 2, D] normalised."""
+    return F.normalize(features, dim=-1).reshape(-1, 2, features.shape[-1])
