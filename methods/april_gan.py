@@ -1,0 +1,166 @@
+"""APRIL-GAN: a linear layer for each of four blocks brings patch tokens to the text features.
+
+Chen et al., "APRIL-GAN: A Zero-/Few-Shot Anomaly Classification and Segmentation Method for CVPR
+2023 VAND Workshop Challenge Tracks 1&2", and the released code (ByChelsea/VAND-APRIL-GAN). That
+code builds its model for 518 pixels from a configuration without QuickGELU, so that OpenAI's
+weights run with plain GELU and bicubic positions: numerically another model than CLIP's, kept here
+as published. Variant `shared` runs the backbone as all other methods do; weights learned with one
+do not fit the other. The released script trains for 3 epochs with mosaics on MVTec AD
+(`official_mvtec`) and for 15 without on VisA (`official`).
+
+Axes: B images, L patches, W visual width, D joint embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
+from ..bench.errors import UsageError
+from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ._losses import dice_loss, focal_loss
+from ._maps import smooth, state_probabilities, upsample
+from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL, PromptEnsemble
+
+TILES = 4  # of a mosaic, two by two
+
+
+@dataclass(frozen=True)
+class AprilGanOptions(Options):
+    """What can be asked of APRIL-GAN; the defaults are those of the released script for VisA.
+
+    Attributes:
+        layers: blocks of 24 whose patch tokens are read, one linear layer each.
+        temperature: of every softmax.
+        shared: run the backbone with its own activation and bilinear positions, so that the visual
+            forward of other methods serves this one too.
+        mosaic_rate: share of training images that become a mosaic of four.
+        epochs, batch_size, lr: of training.
+    """
+
+    layers: Sequence[int] = (6, 12, 18, 24)
+    temperature: float = 0.01
+    shared: bool = False
+    mosaic_rate: float = 0.0
+    epochs: int = 15
+    batch_size: int = 8
+    lr: float = 1e-3
+
+
+class AprilGan(TrainableMethod):
+    """Linear layers on the patch tokens of four blocks, and a prompt ensemble."""
+
+    title = "APRIL-GAN"
+    backbone_spec = BackboneSpec(activation="gelu", pos_embed="bicubic")
+    variants: ClassVar[Mapping[str, Options]] = {
+        "official": AprilGanOptions(),
+        "official_mvtec": AprilGanOptions(epochs=3, mosaic_rate=0.2),
+        "shared": AprilGanOptions(shared=True),
+    }
+    default_variant = "official"
+    published_parameters = 3_148_800
+    official_key = "trainable_linearlayer"
+
+    def __init__(self, backbone: Backbone, options: AprilGanOptions | None = None) -> None:
+        super().__init__(backbone, options)
+        chosen: AprilGanOptions = self.options
+        if not 0 <= chosen.mosaic_rate <= 1:
+            raise UsageError(f"mosaic_rate of APRIL-GAN is a share, not {chosen.mosaic_rate}")
+        if chosen.shared:
+            self.backbone = backbone.view()
+        self.fc = nn.ModuleList(
+            nn.Linear(self.backbone.width, self.backbone.embed_dim) for _ in chosen.layers
+        )
+        self._specs = [TokenSpec(self.backbone.layer(layer)) for layer in chosen.layers]
+        self.text = PromptEnsemble(self.backbone, APRIL_35, APRIL_NORMAL, APRIL_ABNORMAL, True)
+
+    @property
+    def prompts(self) -> list[str]:
+        """7 normal and 5 abnormal states in 35 templates."""
+        return self.text.prompts()
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """Of the ordinary path, as they leave their blocks."""
+        return frozenset(self._specs)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Adam at a constant rate."""
+        chosen: AprilGanOptions = self.options
+        return Schedule(
+            chosen.epochs, chosen.batch_size, chosen.lr, augments=chosen.mosaic_rate > 0
+        )
+
+    def _layer_maps(self, query: Query, text: Tensor) -> list[Tensor]:
+        """[B, 2, S, S] of each layer: similarities are upsampled, and then made probabilities."""
+        maps = []
+        for linear, spec in zip(self.fc, self._specs, strict=True):
+            patches = F.normalize(linear(query.features.tokens[spec]), dim=-1)  # [B, L, D]
+            similarity = patches @ text.transpose(1, 2) / self.options.temperature
+            enlarged = upsample(similarity, query.features.grid, self.map_size, align_corners=True)
+            maps.append(enlarged.softmax(dim=1))
+        return maps
+
+    def predict(self, query: Query) -> Prediction:
+        """Score from CLIP's class token; map as the sum over layers, in 0..4."""
+        text = self.text(query.class_names)  # [B, 2, D]
+        scores = state_probabilities(query.features.class_token, text, self.options.temperature)
+        maps = torch.stack([m[:, 1] for m in self._layer_maps(query, text)]).sum(dim=0)
+        return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
+
+    def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Focal loss and the abnormal dice loss, summed over layers; image labels are not used."""
+        layers = self._layer_maps(query, self.text(query.class_names))
+        focal = torch.stack([focal_loss(m, masks) for m in layers]).sum()
+        dice = torch.stack([dice_loss(m[:, 1], masks) for m in layers]).sum()
+        return {"focal": focal, "dice_abnormal": dice, "total": focal + dice}
+
+    def augment(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        class_names: Sequence[str],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Some images become a mosaic of four of the same class, two by two at half the size.
+
+        The four are drawn with replacement from the batch; the released code draws them from the
+        whole class.
+
+        Args:
+            images: [B, 3, S, S] normalised.
+            masks: [B, M, M] bool.
+            class_names: B words.
+            generator: of the draws.
+
+        Returns:
+            Images and masks of the same shapes.
+        """
+        order = sorted(set(class_names))
+        classes = torch.tensor([order.index(name) for name in class_names])
+        alike = (classes[:, None] == classes).float()  # [B, B]
+        chosen = torch.rand(len(images), generator=generator) < self.options.mosaic_rate
+        partners = torch.multinomial(alike, TILES, replacement=True, generator=generator)
+        tiled = _mosaic(images, partners, "bicubic")
+        marked = _mosaic(masks.float()[:, None], partners, "bilinear")[:, 0] > 0.5
+        return (
+            torch.where(chosen[:, None, None, None], tiled, images),
+            torch.where(chosen[:, None, None], marked, masks),
+        )
+
+
+def _mosaic(pictures: Tensor, partners: Tensor, mode: str) -> Tensor:
+    """Four pictures in the place of one: [B, C, S, S] and their indices [B, 4] -> [B, C, S, S]."""
+    four = pictures[partners]  # [B, 4, C, S, S]
+    rows = [torch.cat([four[:, 2 * i], four[:, 2 * i + 1]], dim=-1) for i in range(2)]
+    canvas = torch.cat(rows, dim=-2)  # [B, C, 2 S, 2 S]
+    return F.interpolate(
+        canvas, size=pictures.shape[-2:], mode=mode, align_corners=False, antialias=True
+    )
