@@ -253,7 +253,7 @@ class PixelAccumulator:
         Raises:
             MetricInputError: shapes differ, masks are not 0 or 1, or maps are NaN or infinite (in
                 float32); images are counted from 0 over all updates.
-            ZsadError: the temporary file cannot be written.
+            ZsadError: the temporary file cannot be written; release the accumulator then.
         """
         flags, values = _checked_maps(masks, maps, first_image=self._images, dtype=np.float32)
         self._ranks = None
@@ -565,9 +565,12 @@ def _released_pro(
     # NumPy scalars of the maps' dtype: the released thresholds are rounded to it.
     low = min(ranks.values[0], *(run[0] for run in normal_runs if run.size))
     high = max(ranks.values[-1], *(run[-1] for run in normal_runs if run.size))
-    step = (high - low) / steps
+    with np.errstate(over="ignore"):
+        step = (high - low) / steps
     if not step > 0:
         raise UndefinedMetric("all maps have one and the same value, so there are no thresholds")
+    if np.isinf(step):
+        raise UndefinedMetric(f"the maps span more than {step.dtype} holds, so there are no steps")
     thresholds = np.arange(low, high, step)
     detected = np.append(np.cumsum(overlap[::-1])[::-1], 0.0)  # by scores above the k-1 least
     hit_rate = detected[np.searchsorted(ranks.values, thresholds, side="right")]
@@ -699,4 +702,4 @@ def _non_finite_message(values: Scores, name: str, first_image: int) -> str:
     if values.ndim in (1, 3):
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         message += f", first at index {first_image + int(bad[0])} ({bad.size} of {len(values)})"
-    return f"{message}: a method must give finite scores in float32"
+    return f"{message}: a method must give finite scores"
