@@ -59,7 +59,8 @@ class Canvas:
         widths = np.atleast_1d(np.asarray(sigma, dtype=float)) * self.size / REFERENCE
         if widths.any():
             noise = ndimage.gaussian_filter(noise, widths if widths.size > 1 else widths[0])
-        return noise / noise.std()
+        unit: Field = noise / noise.std()
+        return unit
 
     def speckle(self) -> Picture:
         """Unit noise that is grey: [S, S, 1]."""
