@@ -22,6 +22,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -42,6 +43,7 @@ Fractions = NDArray[np.float64]
 
 _EIGHT_NEIGHBOURS: Final = np.ones((3, 3), dtype=int)
 _SMALLEST_BUFFER: Final = 1 << 16
+_ROWS_AT_A_TIME: Final = 1 << 15
 
 
 class UndefinedMetric(ZsadError, ValueError):
@@ -110,7 +112,7 @@ def pro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
 def pro_official200(masks: ArrayLike, maps: ArrayLike) -> float:
     """PRO as the released codes compute it, which the printed tables of the field were made with.
 
-    200 equal steps from the least to the greatest value of the maps, in the maps' own dtype; the
+    200 equal steps, rounded to the dtype of the maps, from their least to their greatest value; the
     points with a false positive rate under 0.3 are kept and their rates stretched to [0, 1].
     Source: `cal_pro_score` in the `metrics.py` of AnomalyCLIP (FAPrompt and APRIL-GAN share it),
     which took it from CFLOW-AD. The released codes count normal pixels in float32 and so may be
@@ -316,10 +318,13 @@ class PixelAccumulator:
 
     def _ranked(self) -> _Ranks:
         if self._ranks is None:
+            # The pieces are let go, so that they and the whole are never both held for long.
+            self._anomalous = [np.concatenate([np.empty(0, np.float32), *self._anomalous])]
+            self._sizes = [np.concatenate([np.empty(0, np.int32), *self._sizes])]
             self._ranks = _rank(
                 list(self._normal.runs()),
-                np.concatenate([np.empty(0, np.float32), *self._anomalous]),
-                np.concatenate([np.empty(0, np.int32), *self._sizes]),
+                self._anomalous[0],
+                self._sizes[0],
                 self._regions,
                 unit="pixel",
             )
@@ -456,34 +461,66 @@ def _rank(
     """
     if sizes is None:
         anomalous = np.sort(anomalous)
-        pixel_overlap = None
+        is_first = _differs_from_last(anomalous)
     else:
-        # Ties are put in order of region size, so that rounding does not depend on image order.
-        order = np.lexsort((sizes, anomalous))
+        order = np.argsort(anomalous)
         anomalous = anomalous[order]
-        pixel_overlap = 1.0 / (sizes[order] * float(n_regions))
+        is_first = _differs_from_last(anomalous)
+        sizes = _by_size_within_ties(sizes[order], anomalous, is_first)
         del order
-    is_first = np.ones(anomalous.size, dtype=bool)
-    is_first[1:] = anomalous[1:] != anomalous[:-1]
+    n_anomalous = anomalous.size
     starts = np.flatnonzero(is_first)
     values = anomalous[starts]
+    del anomalous, is_first
+    overlap = None if sizes is None else _overlap(sizes, starts, n_regions)
+    counts = np.diff(starts, append=n_anomalous)
+    del sizes, starts
     below = np.zeros(values.size, np.int64)
     equal = np.zeros(values.size, np.int64)
     for run in normal_runs:
-        left = np.searchsorted(run, values, side="left")
-        below += left
-        equal += np.searchsorted(run, values, side="right")
-        equal -= left
+        for rows in _row_slices(values.size):
+            left = np.searchsorted(run, values[rows], side="left")
+            below[rows] += left
+            equal[rows] += np.searchsorted(run, values[rows], side="right") - left
     return _Ranks(
         values=values,
-        anomalous=np.diff(starts, append=anomalous.size),
-        overlap=None if pixel_overlap is None else np.add.reduceat(pixel_overlap, starts),
+        anomalous=counts,
+        overlap=overlap,
         normal_below=below,
         normal_equal=equal,
         n_normal=sum(run.size for run in normal_runs),
-        n_anomalous=anomalous.size,
+        n_anomalous=n_anomalous,
         unit=unit,
     )
+
+
+def _differs_from_last(values: Scores) -> Flags:
+    differs = np.ones(values.size, dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=differs[1:])
+    return differs
+
+
+def _by_size_within_ties(
+    sizes: NDArray[np.int32], values: Scores, is_first: Flags
+) -> NDArray[np.int32]:
+    """Sizes in an order that no order of images changes, so that rounding does not depend on it."""
+    tied = ~is_first
+    tied[:-1] |= tied[1:]
+    sizes[tied] = sizes[tied][np.lexsort((sizes[tied], values[tied]))]
+    return sizes
+
+
+def _overlap(sizes: NDArray[np.int32], starts: NDArray[np.intp], n_regions: int) -> Fractions:
+    """Mean overlap that the pixels from each start to the next make; each weighs 1 / its region."""
+    shares = sizes * float(n_regions)
+    np.divide(1.0, shares, out=shares)
+    return np.add.reduceat(shares, starts)
+
+
+def _row_slices(n_rows: int) -> list[slice]:
+    """Slices of a table: what is computed from a slice at a time takes next to no memory."""
+    starts = range(0, n_rows, _ROWS_AT_A_TIME)
+    return [slice(start, min(start + _ROWS_AT_A_TIME, n_rows)) for start in starts]
 
 
 def _rank_labelled(labels: ArrayLike, scores: ArrayLike, unit: str = "sample") -> _Ranks:
@@ -536,25 +573,39 @@ def _area(ranks: _Ranks, rise: Fractions, fpr_limit: float) -> float:
         fpr_limit: in (0, 1].
     """
     limit = fpr_limit * ranks.n_normal  # lengths are counted in normal samples
-    slope_end = ranks.n_normal - ranks.normal_below
-    slope_start = slope_end - ranks.normal_equal
-    whole = limit - (slope_start + slope_end) / 2
-    cut = np.maximum(limit - slope_start, 0.0) ** 2 / (2 * np.maximum(ranks.normal_equal, 1))
-    return float(np.sum(rise * np.where(slope_end <= limit, whole, cut))) / limit
+    area = 0.0
+    for rows in _row_slices(rise.size):
+        slope_end = ranks.n_normal - ranks.normal_below[rows]
+        slope_length = ranks.normal_equal[rows]
+        slope_start = slope_end - slope_length
+        whole = limit - (slope_start + slope_end) / 2
+        cut = np.maximum(limit - slope_start, 0.0) ** 2 / (2 * np.maximum(slope_length, 1))
+        area += float(np.sum(rise[rows] * np.where(slope_end <= limit, whole, cut)))
+    return area / limit
 
 
 def _average_precision(ranks: _Ranks) -> float:
     ranks.require_both_classes()
-    found = np.cumsum(ranks.anomalous[::-1])
-    reported = found + (ranks.n_normal - ranks.normal_below[::-1])
-    return float(np.sum(ranks.anomalous[::-1] * (found / reported))) / ranks.n_anomalous
+    sums = (float(np.sum(new * (found / reported))) for new, found, reported in _falling(ranks))
+    return sum(sums) / ranks.n_anomalous
 
 
 def _f1_max(ranks: _Ranks) -> float:
     ranks.require_both_classes()
-    found = np.cumsum(ranks.anomalous[::-1])
-    reported = found + (ranks.n_normal - ranks.normal_below[::-1])
-    return float(np.max(2 * found / (reported + ranks.n_anomalous)))
+    return max(
+        float(np.max(2 * found / (reported + ranks.n_anomalous)))
+        for _, found, reported in _falling(ranks)
+    )
+
+
+def _falling(ranks: _Ranks) -> Iterator[tuple[Counts, Counts, Counts]]:
+    """Slices of thresholds from the greatest down: anomalous samples at each, those found, all."""
+    before = 0
+    for rows in reversed(_row_slices(ranks.values.size)):
+        new = ranks.anomalous[rows][::-1]
+        found = before + np.cumsum(new)
+        before = int(found[-1])
+        yield new, found, found + (ranks.n_normal - ranks.normal_below[rows][::-1])
 
 
 def _released_pro(
@@ -562,7 +613,7 @@ def _released_pro(
 ) -> float:
     """`cal_pro_score` of the released codes, by looking its thresholds up in the sorted pixels."""
     overlap = ranks.region_overlap()
-    # NumPy scalars of the maps' dtype: the released thresholds are rounded to it.
+    # NumPy scalars of the maps' dtype: the released step is rounded to it.
     low = min(ranks.values[0], *(run[0] for run in normal_runs if run.size))
     high = max(ranks.values[-1], *(run[-1] for run in normal_runs if run.size))
     with np.errstate(over="ignore"):
@@ -571,9 +622,10 @@ def _released_pro(
         raise UndefinedMetric("all maps have one and the same value, so there are no thresholds")
     if np.isinf(step):
         raise UndefinedMetric(f"the maps span more than {step.dtype} holds, so there are no steps")
-    thresholds = np.arange(low, high, step)
-    detected = np.append(np.cumsum(overlap[::-1])[::-1], 0.0)  # by scores above the k-1 least
-    hit_rate = detected[np.searchsorted(ranks.values, thresholds, side="right")]
+    thresholds = _rounded_down(np.arange(low, high, step), ranks.values.dtype)
+    edges = [*np.searchsorted(ranks.values, thresholds, side="right"), ranks.values.size]
+    between = [overlap[start:end].sum() for start, end in pairwise(edges)]
+    hit_rate = np.cumsum(between[::-1])[::-1]
     alarms = np.zeros(thresholds.size, np.int64)
     for run in normal_runs:
         alarms += run.size - np.searchsorted(run, thresholds, side="right")
@@ -587,6 +639,18 @@ def _released_pro(
     fpr, hit_rate = fpr[kept], hit_rate[kept]
     fpr = (fpr - fpr.min()) / (fpr.max() - fpr.min())
     return float(np.sum((fpr[:-1] - fpr[1:]) * (hit_rate[:-1] + hit_rate[1:]))) / 2
+
+
+def _rounded_down(thresholds: Fractions, dtype: np.dtype[Any]) -> Scores:
+    """The greatest values of the maps' dtype that are not above the thresholds.
+
+    NumPy makes float64 thresholds from float32 ends; a float32 score exceeds one of them exactly
+    if it exceeds the rounded one. Sorted scores then need no float64 copy to be searched.
+    """
+    rounded = thresholds.astype(dtype)
+    too_great = rounded > thresholds
+    rounded[too_great] = np.nextafter(rounded[too_great], dtype.type(-np.inf))
+    return rounded
 
 
 def _roc_curve(ranks: _Ranks, max_points: int) -> Curve:
