@@ -54,6 +54,17 @@ class ClassPromptOptions(Options):
     lr: float = 0.002
 
 
+# As AnomalyCLIP learns and reads.
+ON_VALUE_PATH = ClassPromptOptions(
+    value_path=True,
+    temperature=0.07,
+    local_weight=4.0,
+    recipe="adam",
+    epochs=15,
+    lr=1e-3,
+)
+
+
 class ClassPromptLearner(TrainableMethod):
     """Base of methods whose text features come from learned tokens and the class name."""
 

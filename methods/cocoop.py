@@ -1,51 +1,49 @@
-"""CoCoOp: CoOp whose context words are shifted by each image.
+"""CoCoOp: CoOp's learned tokens, shifted for each image by a small network on its class token.
 
-Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022: a small network
-turns the image's class token into a vector that is added to every context token. Variant "paper" is
-our reading of the FAPrompt paper's rows, whose pixel-level numbers CoCoOp's own recipe cannot give:
-the prompts inside AnomalyCLIP's trainer, on V-V patch tokens. "official" is CoCoOp's recipe.
+Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022, and its released
+code (KaiyangZhou/CoOp), with two states in the place of classes. FAPrompt's CoCoOp rows have pixel
+results that CLIP's own patches and image labels cannot give, so the variant `paper` learns as
+AnomalyCLIP does, on the V-V path; `official` is CoCoOp's own recipe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..bench.backbone import Backbone
 from ..bench.method import Options, Query
+from ._class_prompts import ON_VALUE_PATH, ClassPromptLearner, ClassPromptOptions, unit_states
 from ._prompt_learner import MetaNet, encode_prompts
-from .coop import ON_VALUE_PATH, STATES, CoOp, CoopOptions
+
+ENDINGS = ("normal {}.", "anomalous {}.")
 
 
-class CoCoOp(CoOp):
-    """A context for each image."""
+class CoCoOp(ClassPromptLearner):
+    """A learned context that depends on the image."""
 
     title = "CoCoOp"
+    sigma = 4.0
     variants: ClassVar[Mapping[str, Options]] = {
         "paper": ON_VALUE_PATH,
-        "official": replace(CoopOptions(), epochs=10, batch_size=1),
+        "official": ClassPromptOptions(epochs=10, batch_size=1),
     }
     default_variant = "paper"
     published_parameters = 83_760
+    official_key = "state_dict"
+    ignored_official = ("token_prefix", "token_suffix")
+    endings = ENDINGS
 
-    def __init__(self, backbone: Backbone, options: CoopOptions | None = None) -> None:
+    def __init__(self, backbone: Backbone, options: ClassPromptOptions | None = None) -> None:
         super().__init__(backbone, options)
         self.meta_net = MetaNet(self.backbone.embed_dim, self.backbone.text_width)
 
     def text_features(self, query: Query) -> Tensor:
-        """[B, 2, D] normalised text features of each image, all images in one encoding."""
+        """See `ClassPromptLearner`; both prompts of all images in one forward."""
         shift = self.meta_net(F.normalize(self.class_token(query), dim=-1))  # [B, W]
-        context = self.ctx + shift[:, None, None]  # [B, 1, n, W]
-        members: dict[str, list[int]] = {}
-        for number, name in enumerate(query.class_names):
-            members.setdefault(name, []).append(number)
-        prompts = [self.frame(name).fill(context[index]) for name, index in members.items()]
-        features = F.normalize(encode_prompts(self.backbone, prompts), dim=-1)
-        by_class = features.reshape(len(query), len(STATES), -1)
-        order = torch.tensor([number for index in members.values() for number in index])
-        return by_class[order.argsort()]
+        context = self.ctx + shift[:, None]  # [B, n, W]
+        prompts = self.frame(query.class_names).fill(context.repeat_interleave(2, dim=0))
+        return unit_states(encode_prompts(self.backbone, [prompts]))

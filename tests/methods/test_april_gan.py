@@ -1,0 +1,155 @@
+"""APRIL-GAN against what its released code answered, and its mosaics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from zsad.bench.errors import UsageError
+from zsad.bench.registry import create
+from zsad.bench.weights import random_backbone
+
+CLASSES = ("bottle", "bottle", "carpet")
+
+
+@pytest.fixture
+def learned(golden_24l, fill_by_name, recorded, monkeypatch):
+    """With recorded text features: 420 prompts take the text tower half a minute a class."""
+    method = create("april_gan", golden_24l)
+    fill_by_name(method)
+    answer = recorded("april_gan")
+    for name in set(CLASSES):
+        text = torch.from_numpy(answer[f"text_{name}"]).T.contiguous()
+        monkeypatch.setitem(method.text._kept, name, text)
+    return method, answer
+
+
+def test_scores_and_maps_equal_the_released_code(learned, recorded_case):
+    method, answer = learned
+    with torch.no_grad():
+        prediction = method.predict(recorded_case(method, CLASSES).query)
+    np.testing.assert_allclose(prediction.scores, answer["image_score"], rtol=0, atol=1e-5)
+    found = prediction.maps[:, ::14, ::14]
+    np.testing.assert_allclose(found, answer["map_sub"], rtol=0, atol=1e-5)
+
+
+def test_losses_and_two_steps_equal_the_released_code(learned, recorded_case, two_steps):
+    method, answer = learned
+    for step, terms in enumerate(two_steps(method, recorded_case(method, CLASSES), answer)):
+        expected = {
+            "focal": answer["train_focal"][step].sum(),
+            "dice_abnormal": answer["train_dice_abn"][step].sum(),
+            "total": answer["train_total"][step],
+        }
+        assert terms == pytest.approx({k: float(v) for k, v in expected.items()}, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_text_features_equal_the_released_code(golden_24l, recorded):
+    text = create("april_gan", golden_24l).text.of("carpet")
+    np.testing.assert_allclose(text.T, recorded("april_gan")["text_carpet"], rtol=0, atol=1e-5)
+
+
+def test_prompts_are_245_normal_and_175_abnormal_ones(tiny):
+    prompts = create("april_gan", tiny).text.prompts("metal_nut")
+    assert len(prompts) == 245 + 175
+    assert prompts[0] == "a bad photo of a metal_nut."
+    assert "there is the broken metal_nut in the scene." in prompts
+
+
+def test_parameter_counts_are_the_ledgers():
+    towers = {
+        "embed_dim": 768,
+        "vision_cfg": {"image_size": 28, "patch_size": 14, "width": 1024, "layers": 4},
+        "text_cfg": {"vocab_size": 50, "width": 12, "heads": 1, "layers": 1},
+    }
+    method = create("april_gan", random_backbone(towers, "wide"))
+    assert method.parameter_counts() == (3_148_800, 3_148_800)
+
+
+def test_the_official_backbone_is_not_the_shared_one(tiny):
+    official, shared = create("april_gan", tiny), create("april_gan", tiny, "shared")
+    faprompt = create("faprompt", tiny)
+    assert official.forward_key() != faprompt.forward_key() or tiny.own_activation == "gelu"
+    assert shared.forward_key() == faprompt.forward_key()
+    assert official.backbone.activation == "gelu"
+    assert official.backbone.pos_embed == "bicubic"
+
+
+@pytest.mark.parametrize("variant", ["official", "official_mvtec", "shared"])
+def test_every_variant_answers_and_learns(variant, tiny, random_case):
+    method = create("april_gan", tiny, variant)
+    case = random_case(method)
+    with torch.no_grad():
+        prediction = method.predict(case.query).checked(3, "april_gan")
+    assert prediction.maps.min() >= 0 and prediction.maps.max() <= 4
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    totals = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        total = method.loss(case.query, case.labels, case.masks)["total"]
+        total.backward()
+        totals.append(total.item())
+        optimizer.step()
+    assert totals[-1] < totals[0]
+
+
+def test_a_released_checkpoint_loads(tiny, tmp_path):
+    source = create("april_gan", tiny, seed=4)
+    path = tmp_path / "visa_pretrained.pth"
+    torch.save({"trainable_linearlayer": source.learned_state()}, path)
+    method = create("april_gan", tiny, checkpoint=path)
+    assert list(method.learned_state())[:2] == ["fc.0.weight", "fc.0.bias"]
+    assert torch.equal(method.fc[3].weight, source.fc[3].weight)
+
+
+def test_only_the_recipe_for_mvtec_augments(tiny):
+    schedules = {v: create("april_gan", tiny, v).schedule for v in ("official", "official_mvtec")}
+    assert (schedules["official"].epochs, schedules["official"].augments) == (15, False)
+    assert (schedules["official_mvtec"].epochs, schedules["official_mvtec"].augments) == (3, True)
+
+
+def test_a_mosaic_shows_images_of_the_class_at_half_the_size(tiny):
+    method = create("april_gan", tiny, mosaic_rate=1.0)
+    levels = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    images = levels[:, None, None, None].expand(4, 3, 16, 16).clone()
+    masks = torch.zeros(4, 16, 16, dtype=torch.bool)
+    masks[2:] = True  # whole images of the second class
+    names = ["bottle", "bottle", "tile", "tile"]
+    generator = torch.Generator().manual_seed(0)
+    tiled, marked = method.augment(images, masks, names, generator)
+    assert tiled.shape == images.shape and marked.shape == masks.shape
+    corners = tiled[:, 0, 2::12, 2::12].round()  # the middle of no seam
+    assert set(corners[:2].flatten().tolist()) <= {0.0, 1.0}
+    assert set(corners[2:].flatten().tolist()) <= {2.0, 3.0}
+    assert len(set(corners.flatten().tolist())) == 4
+    assert not marked[:2].any() and marked[2:].all()
+
+
+def test_masks_follow_their_tiles(tiny):
+    method = create("april_gan", tiny, mosaic_rate=1.0)
+    images = torch.zeros(2, 3, 16, 16)
+    images[1, :, 4:12, 4:12] = 1.0
+    masks = images[:, 0] > 0.5
+    tiled, marked = method.augment(images, masks, ["a", "a"], torch.Generator().manual_seed(3))
+    assert marked.any()
+    assert torch.equal(tiled[:, 0] > 0.5, marked)
+
+
+def test_a_rate_of_zero_changes_nothing_and_the_same_seed_the_same(tiny):
+    method = create("april_gan", tiny)
+    images = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    masks = images[:, 0] > 1
+    names = ["a"] * 4
+    same, kept = method.augment(images, masks, names, torch.Generator().manual_seed(2))
+    assert torch.equal(same, images) and torch.equal(kept, masks)
+    often = create("april_gan", tiny, mosaic_rate=0.5)
+    runs = [often.augment(images, masks, names, torch.Generator().manual_seed(2)) for _ in "ab"]
+    assert torch.equal(runs[0][0], runs[1][0])
+    changed = (runs[0][0] != images).flatten(1).any(dim=1)
+    assert changed.any() and not changed.all()
+
+
+def test_a_rate_that_is_no_share_is_refused(tiny):
+    with pytest.raises(UsageError, match="mosaic_rate"):
+        create("april_gan", tiny, mosaic_rate=20)

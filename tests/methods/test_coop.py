@@ -1,0 +1,153 @@
+"""CoOp against what its released code answered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from zsad.bench.backbone import TokenSpec, VisualFeatures
+from zsad.bench.errors import UsageError
+from zsad.bench.method import Query
+from zsad.bench.registry import create
+
+BOTTLES = ["bottle"] * 3
+LABELS = torch.tensor([1, 0, 1])
+
+
+@pytest.fixture
+def learned(golden_24l, fill_by_name, recorded):
+    method = create("coop", golden_24l, image_size=336)
+    fill_by_name(method)
+    answer = recorded("coop")
+    class_token = torch.from_numpy(answer["image_features_336_raw"])
+    features = VisualFeatures(class_token, class_token, {}, (24, 24))
+    return method, Query(features, BOTTLES), answer
+
+
+def test_text_features_and_logits_equal_the_released_code(learned):
+    method, query, answer = learned
+    with torch.no_grad():
+        text = method.text_features(query)  # [3, 2, D]
+    for row in text:
+        np.testing.assert_allclose(row, answer["coop_text"], rtol=0, atol=1e-5)
+    visual = F.normalize(query.features.class_token, dim=-1)
+    logits = torch.einsum("bd,bsd->bs", visual, text) / method.temperature
+    np.testing.assert_allclose(logits, answer["coop_logits"], rtol=0, atol=2e-5)
+
+
+def test_prompts_have_the_released_tokens(learned):
+    method, _, answer = learned
+    ids = torch.from_numpy(answer["tokenized_prompts"])
+    frame = method.frame(["bottle"])
+    assert frame.ends.tolist() == ids.argmax(dim=-1).tolist()
+    expected = method.backbone.embed_tokens(ids)[:, 13 : int(frame.ends.max()) + 1]
+    torch.testing.assert_close(frame.suffix, expected)
+
+
+def test_loss_gradient_and_a_step_equal_the_released_code(learned):
+    method, query, answer = learned
+    schedule = method.schedule
+    optimizer = torch.optim.SGD(
+        method.parameters(),
+        lr=schedule.lr,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+    )
+    terms = method.loss(query, LABELS, torch.zeros(3, 336, 336))
+    assert terms["total"].item() == pytest.approx(float(answer["coop_ce"]), rel=1e-5)
+    terms["total"].backward()
+    norm = float(answer["coop_grad_norm"][0])
+    assert method.ctx.grad.norm().item() == pytest.approx(norm, rel=1e-4)
+    first = method.ctx.grad.flatten()[:8]
+    np.testing.assert_allclose(first, answer["coop_grad_first8"][0], rtol=1e-3)
+    optimizer.step()
+    after = method.ctx.detach()
+    np.testing.assert_allclose(after.flatten()[:8], answer["coop_ctx_after_sgd_first8"], rtol=1e-5)
+    assert after.norm().item() == pytest.approx(float(answer["coop_ctx_after_sgd_norm"]), rel=1e-6)
+
+
+def test_the_schedule_is_the_released_one(tiny):
+    schedule = create("coop", tiny).schedule
+    assert (schedule.optimizer, schedule.lr, schedule.momentum) == ("sgd", 0.002, 0.9)
+    assert (schedule.weight_decay, schedule.cosine) == (5e-4, True)
+    assert (schedule.warmup_epochs, schedule.warmup_lr) == (1, 1e-5)
+    assert create("coop", tiny, epochs=3, lr=0.1, batch_size=2).schedule.epochs == 3
+    other = create("coop", tiny, "vv").schedule
+    assert (other.optimizer, other.lr, other.betas, other.epochs) == (
+        "adam",
+        1e-3,
+        (0.5, 0.999),
+        15,
+    )
+
+
+def test_the_variants_read_different_paths(tiny):
+    last, start = tiny.depth, tiny.layer(6)
+    assert create("coop", tiny).token_specs == {TokenSpec(last)}
+    assert create("coop", tiny, "vv").token_specs == {TokenSpec(last, start)}
+
+
+def test_parameter_counts_are_the_ledgers(golden_24l):
+    assert create("coop", golden_24l).parameter_counts() == (9_216, 9_216)
+
+
+@pytest.mark.parametrize("variant", ["official", "vv"])
+def test_every_variant_answers_and_learns(variant, tiny, random_case):
+    method = create("coop", tiny, variant)
+    case = random_case(method)
+    with torch.no_grad():
+        method.predict(case.query).checked(3, "coop")
+    optimizer = torch.optim.Adam(method.parameters(), lr=0.01)
+    totals = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        total = method.loss(case.query, case.labels, case.masks)["total"]
+        total.backward()
+        totals.append(total.item())
+        optimizer.step()
+    assert totals[-1] < totals[0]
+
+
+def test_classes_of_a_batch_share_a_forward_and_are_kept_when_frozen(tiny, random_case):
+    method = create("coop", tiny)
+    case = random_case(method, ["bottle", "metal_nut", "bottle"])
+    tiny.counter.prompts = 0
+    learning = method.text_features(case.query)
+    assert tiny.counter.prompts == 4  # two classes, two states
+    with torch.no_grad():
+        frozen = method.text_features(case.query)
+        method.predict(case.query)
+    assert tiny.counter.prompts == 8
+    torch.testing.assert_close(learning, frozen)
+    assert torch.equal(frozen[0], frozen[2])
+    assert not torch.allclose(frozen[0], frozen[1])
+
+
+def test_underscores_of_a_class_name_become_spaces(tiny):
+    method = create("coop", tiny)
+    assert torch.equal(method.frame(["metal_nut"]).suffix, method.frame(["metal nut"]).suffix)
+
+
+def test_the_temperature_is_the_backbones_unless_given(tiny):
+    own = 1 / tiny.model.logit_scale.exp().item()
+    assert create("coop", tiny).protocol()["temperature"] == pytest.approx(own)
+    assert create("coop", tiny, temperature=0.05).protocol()["temperature"] == 0.05
+
+
+def test_an_unknown_recipe_is_refused(tiny):
+    with pytest.raises(UsageError, match="recipe"):
+        create("coop", tiny, recipe="lbfgs")
+
+
+def test_a_released_checkpoint_loads(tiny, tmp_path):
+    source, width = create("coop", tiny, seed=4), tiny.text_width
+    state = {
+        **source.learned_state(),
+        "token_prefix": torch.zeros(2, 1, width),
+        "token_suffix": torch.zeros(2, 64, width),
+    }
+    path = tmp_path / "model.pth.tar-50"
+    torch.save({"state_dict": state, "epoch": 50}, path)
+    method = create("coop", tiny, checkpoint=path)
+    assert torch.equal(method.ctx, source.ctx)

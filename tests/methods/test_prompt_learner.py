@@ -1,0 +1,129 @@
+"""Frames with learned tokens, deep text tokens, and text features kept while frozen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from zsad.bench.errors import UsageError
+from zsad.bench.weights import random_backbone
+from zsad.methods._prompt_learner import (
+    DeepTokens,
+    FrozenText,
+    MetaNet,
+    deep_sets,
+    encode_prompts,
+    make_frame,
+)
+
+
+def backbone_of(text_layers: int):
+    towers = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 64, "layers": 1},
+        "text_cfg": {"vocab_size": 49408, "width": 16, "heads": 2, "layers": text_layers},
+    }
+    return random_backbone(towers, f"text-{text_layers}")
+
+
+def test_a_frame_filled_with_words_is_the_sentence(tiny):
+    ids = tiny.tokenize(["a photo of a broken cup."])
+    words = tiny.embed_tokens(ids)[0, 1:5]  # a photo of a
+    frame = make_frame(tiny, 4, ["broken cup."])
+    with torch.no_grad():
+        learned = encode_prompts(tiny, [frame.fill(words)])
+    torch.testing.assert_close(learned, tiny.encode_text(["a photo of a broken cup."]))
+
+
+def test_prompts_of_different_lengths_share_a_forward(tiny):
+    frames = [make_frame(tiny, 2, ["cup."]), make_frame(tiny, 2, ["a very old metal nut."])]
+    context = torch.randn(2, tiny.text_width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = encode_prompts(tiny, [frame.fill(context) for frame in frames])
+        apart = [encode_prompts(tiny, [frame.fill(context)]) for frame in frames]
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
+def test_contexts_and_frames_broadcast_in_order(tiny):
+    frame = make_frame(tiny, 3, ["cup.", "tile."])
+    context = torch.randn(5, 1, 3, tiny.text_width, generator=torch.Generator().manual_seed(0))
+    prompts = frame.fill(context)
+    assert prompts.embeddings.shape[0] == 10
+    assert prompts.ends.tolist() == frame.ends.tolist() * 5
+    torch.testing.assert_close(prompts.embeddings[6, 1:4], context[3, 0])
+    torch.testing.assert_close(prompts.embeddings[7, 4:], frame.suffix[1])
+    many = make_frame(tiny, 3, ["cup."]).fill(context[:, 0])
+    assert many.embeddings.shape[0] == 5
+
+
+def test_a_prompt_beyond_the_context_length_is_refused(tiny):
+    with pytest.raises(UsageError, match="fewer learned tokens"):
+        make_frame(tiny, 76, ["cup."])
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(12, 8), (6, 3), (4, 2), (3, 1), (2, 1), (1, 0)])
+def test_shallower_text_towers_get_fewer_deep_sets(blocks, expected):
+    assert deep_sets(backbone_of(blocks), 9) == expected
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(1, 0), (5, 4), (9, 8), (11, 10), (12, 11)])
+def test_depth_counts_blocks_of_the_full_tower(depth, expected):
+    assert deep_sets(backbone_of(12), depth) == expected
+
+
+def test_deep_tokens_replace_what_the_first_block_made_of_the_context(tiny):
+    backbone = backbone_of(4)
+    frame = make_frame(backbone, 3, ["cup."])
+    deep = DeepTokens.make(backbone, 3, 9, half=False)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tokens in deep:
+            tokens.normal_(generator=generator)
+    context = torch.randn(3, 16, generator=generator, requires_grad=True)
+    encode_prompts(backbone, [frame.fill(context)], deep).sum().backward()
+    assert len(deep) == 2
+    assert all(tokens.grad.abs().sum() > 0 for tokens in deep)
+    assert context.grad.abs().sum() > 0  # through the first block's other positions
+
+
+def test_a_small_gradient_is_lost_in_half_precision():
+    backbone = backbone_of(4)
+    frame = make_frame(backbone, 2, ["cup."])
+    gradients = {}
+    for half in (False, True):
+        torch.manual_seed(0)
+        deep = DeepTokens.make(backbone, 2, 9, half)
+        features = encode_prompts(backbone, [frame.fill(torch.zeros(2, 16))], deep)
+        (features.sum() * 1e-10).backward()
+        gradients[half] = deep[0].grad
+    assert gradients[False].abs().max() > 0
+    assert gradients[True].abs().max() == 0
+
+
+def test_the_hidden_layer_of_a_meta_net_is_a_sixteenth():
+    net = MetaNet(7680, 768)
+    assert net.linear1.weight.shape == (480, 7680)
+    assert sum(p.numel() for p in net.parameters()) == 4_056_288
+    assert MetaNet(8, 4).linear1.weight.shape == (1, 8)
+
+
+def test_frozen_text_is_computed_again_when_a_parameter_has_changed():
+    module = torch.nn.Linear(2, 2)
+    frozen, calls = FrozenText(module), []
+
+    def compute():
+        calls.append(1)
+        return module.weight.detach().clone()
+
+    with torch.no_grad():
+        first = frozen.get("a", compute)
+        assert frozen.get("a", compute) is first
+        frozen.get("b", compute)
+        module.weight.mul_(2)
+        assert torch.equal(frozen.get("a", compute), module.weight)
+    assert len(calls) == 3
+    frozen.get("a", compute)
+    frozen.get("a", compute)
+    assert len(calls) == 5, "nothing is kept while gradients are recorded"
+    module.load_state_dict({"weight": torch.ones(2, 2), "bias": torch.zeros(2)})
+    with torch.no_grad():
+        assert torch.equal(frozen.get("a", compute), torch.ones(2, 2))
