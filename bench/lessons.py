@@ -156,11 +156,14 @@ class ImageSource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[Lesson]:
         """See `Source`."""
-        for chosen in _chunks(order, batch_size):
-            index = torch.tensor(chosen)
-            names = [self.class_names[i] for i in chosen]
+        each = 1 + _companions(self.method)
+        for every in _in_company(self.method, self.class_names, order, batch_size, generator):
+            index = torch.tensor(every)
+            names = [self.class_names[i] for i in every]
             images, masks, labels = self.images[index], self.masks[index], self.labels[index]
-            yield encoded_lesson(self.method, images, masks, labels, names, generator)
+            yield encoded_lesson(
+                self.method, images, masks, labels, names, generator, len(every) // each
+            )
 
 
 @dataclass(frozen=True)
@@ -179,19 +182,28 @@ class DiskSource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[Lesson]:
         """See `Source`."""
+        names = [sample.class_name for sample in self.samples]
+        rows = _in_company(self.method, names, order, batch_size, generator)
+        each = 1 + _companions(self.method)
         batches = load_batches(
             self.dataset,
-            [self.samples[i] for i in order],
+            [self.samples[i] for chosen in rows for i in chosen],
             self.method.preprocess,
             self.method.map_size,
-            batch_size,
+            batch_size * each,
             self.workers,
             pin=self.method.backbone.device.type == "cuda",
         )
         for batch in batches:
-            masks = masks_of(batch, self.dataset)
-            names = batch.class_names
-            yield encoded_lesson(self.method, batch.images, masks, batch.labels, names, generator)
+            yield encoded_lesson(
+                self.method,
+                batch.images,
+                masks_of(batch, self.dataset),
+                batch.labels,
+                batch.class_names,
+                generator,
+                len(batch) // each,
+            )
 
 
 def encoded_lesson(
@@ -201,22 +213,29 @@ def encoded_lesson(
     labels: Tensor,
     class_names: Sequence[str],
     generator: torch.Generator,
+    count: int | None = None,
 ) -> Lesson:
     """Augment a batch as the method asks, and send it through the visual tower.
 
     Args:
         method: its `augment(images, masks, class_names, generator) -> (images, masks)` is called
-            where its schedule says that it augments.
+            where its schedule says that it augments. A method that mixes images of a class says
+            with an attribute `companions` how many random others of its class each image brings
+            along; they stand behind the batch and are only there to be mixed in.
         images: [B, 3, S, S] normalised.
         masks: [B, M, M] bool.
         labels: [B] int64; an image whose augmented mask is not empty counts as anomalous.
         class_names: B words.
         generator: of the random numbers of the augmentation.
+        count: images of the lesson, the first ones; None is all B.
     """
     augment = getattr(method, "augment", None)
     if method.schedule.augments and augment is not None:
         images, masks = augment(images, masks, list(class_names), generator)
         labels = labels | masks.flatten(1).any(dim=1).long()
+    lesson = slice(count)
+    images, masks, labels = images[lesson], masks[lesson], labels[lesson]
+    class_names = class_names[lesson]
     images = images.to(method.backbone.device, non_blocking=True)
     features = method.backbone.encode_image(images, method.token_specs)
     seen = images if method.needs_images else None
@@ -449,6 +468,33 @@ def _lesson(
         labels.to(device, non_blocking=True),
         masks.to(device, non_blocking=True).float(),
     )
+
+
+def _companions(method: TrainableMethod) -> int:
+    return int(getattr(method, "companions", 0)) if method.schedule.augments else 0
+
+
+def _in_company(
+    method: TrainableMethod,
+    class_names: Sequence[str],
+    order: Sequence[int],
+    batch_size: int,
+    generator: torch.Generator,
+) -> list[list[int]]:
+    """The batches of an epoch, each followed by its companions, drawn with replacement."""
+    count = _companions(method)
+    of_class: dict[str, list[int]] = {}
+    for index, name in enumerate(class_names):
+        of_class.setdefault(name, []).append(index)
+    rows = []
+    for chosen in _chunks(order, batch_size):
+        company: list[int] = []
+        for index in chosen if count else ():
+            alike = of_class[class_names[index]]
+            places = torch.randint(len(alike), (count,), generator=generator).tolist()
+            company += [alike[place] for place in places]
+        rows.append([*chosen, *company])
+    return rows
 
 
 def _read_ahead(lessons: Iterator[Lesson]) -> Iterator[Lesson]:

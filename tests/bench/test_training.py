@@ -22,7 +22,13 @@ from zsad.bench import create, load_dataset
 from zsad.bench.backbone import BackboneSpec, TokenSpec
 from zsad.bench.checkpoint import read_header, read_payload, read_tensors
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
-from zsad.bench.lessons import DiskSource, StoredSource, cache_features, dataset_source
+from zsad.bench.lessons import (
+    DiskSource,
+    StoredSource,
+    cache_features,
+    dataset_source,
+    memory_source,
+)
 from zsad.bench.loading import load_batches
 from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from zsad.bench.metrics import auroc
@@ -112,6 +118,23 @@ class Flipper(Probe):
         flips = torch.rand(len(images), generator=generator) < 0.5
         images, masks = images.clone(), masks.clone()
         images[flips], masks[flips] = images[flips].flip(-1), masks[flips].flip(-1)
+        return images, masks
+
+
+class Mixer(Probe):
+    """Puts the left half of another image of the class over an image, by way of companions."""
+
+    companions = 2
+
+    def augment(self, images, masks, class_names, generator):
+        self.seen = (len(images), list(class_names))
+        count = len(images) // 3
+        partners = torch.arange(count) * 2 + count
+        images, masks = images.clone(), masks.clone()
+        half = images.shape[-1] // 2
+        images[:count, ..., :half] = images[partners, ..., :half]
+        half = masks.shape[-1] // 2
+        masks[:count, :, :half] = masks[partners, :, :half]
         return images, masks
 
 
@@ -307,8 +330,6 @@ def test_sgd_steps_use_the_scheduled_rate_momentum_and_decay(backbone, arrays):
 
 
 def lesson_of(method, arrays):
-    from zsad.bench.lessons import memory_source
-
     source = memory_source(method, *arrays, "square", 12)
     return next(source.lessons(range(COUNT), COUNT, torch.Generator()))
 
@@ -467,6 +488,30 @@ def test_fit_augments_as_train_does(backbone, arrays, squares, store, tmp_path):
     history = fit(one, *arrays, "square", epochs=3, batch_size=5, shuffle=True, seed=4)
     training = train_method(other, squares, tmp_path / "f.safetensors", seed=4, store=store)
     assert training.history == history
+
+
+def test_companions_are_of_the_class_and_no_part_of_the_lesson(backbone, arrays, squares):
+    options = ProbeOptions(schedule=replace(ADAM, augments=True))
+
+    class Two(Squares):
+        def samples(self, split="test"):
+            found = super().samples(split)
+            return [replace(s, class_name="ab"[n // 6]) for n, s in enumerate(found)]
+
+    two, order = Two(squares.root), [0, 7, 8, 3, 11]
+    method = Mixer(backbone, options)
+    disk = DiskSource(method, two, two.samples()).lessons(order, 3, torch.Generator())
+    names = [sample.class_name for sample in two.samples()]
+    memory = memory_source(method, *arrays, names, 3).lessons(order, 3, torch.Generator())
+    for size, expected in ((3, "abb"), (2, "ab")):
+        one, other = next(disk), next(memory)
+        assert method.seen == (3 * size, [*expected, *(n for n in expected for _ in range(2))])
+        assert len(one.labels) == len(one.masks) == len(one.query) == size
+        assert torch.equal(one.masks, other.masks)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.labels > 0, one.labels.bool() | one.masks.flatten(1).any(1))
+        assert torch.equal(one.query.features.class_token, other.query.features.class_token)
+    assert backbone.counter.images == 2 * len(order), "companions are never encoded"
 
 
 def test_a_set_without_masks_cannot_be_learned_from(backbone, squares, store, tmp_path):
@@ -799,8 +844,6 @@ def test_a_method_without_parameters_is_refused(backbone, arrays):
 
 
 def test_progress_shows_the_terms(backbone, arrays, capsys):
-    from zsad.bench.lessons import memory_source
-
     method = Probe(backbone)
     recipe = Recipe(epochs=2, batch_size=5, shuffle=False, seed=1, bar=True)
     run_course(method, memory_source(method, *arrays, "square", 5), recipe)
