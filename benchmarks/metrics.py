@@ -1,0 +1,203 @@
+"""The exact pixel-level metrics against scikit-learn and the released codes' PRO, in one process.
+
+Measured: one `PixelAccumulator` fed map by map, whose result holds AUROC, AP, F1-max, exact PRO and
+`pro_official200`. Reference: scikit-learn's `roc_auc_score` and `average_precision_score` over all
+pixels, and the 200-threshold PRO, written here as the released codes do it (a loop over thresholds
+in which every mask is labelled again and its regions are visited one by one). A second reference
+labels the masks only once, so that the ratio can be judged without that waste.
+
+    python benchmarks/metrics.py [--maps 50] [--size 518] [--anomalous 0.03]
+
+Extra bytes a pixel are what is allocated beyond the masks and maps: the traced peak of all NumPy
+arrays, and the growth of the process' peak resident memory (Linux). The timed pass is not traced.
+Seconds are processor time of one process (set OMP_NUM_THREADS=1), best of three passes for ours, so
+that other work on the machine counts for neither side; wall-clock time stands beside them.
+
+Ours is mostly one `ndarray.sort` of float32. NumPy's AVX-512 sort is several times slower than its
+AVX2 sort on AMD Zen 4 (numpy/x86-simd-sort, issue 6); there, set
+NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR".
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
+from zsad.bench.metrics import PixelAccumulator, PixelMetrics
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
+Masks = NDArray[np.bool_]
+Maps = NDArray[np.float32]
+Region = tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a computation took; bytes are beyond its inputs."""
+
+    seconds: float
+    wall: float
+    traced_bytes: int | None = None
+    resident_bytes: int | None = None
+
+
+def smooth_maps(n: int, size: int, share: float, seed: int = 0) -> tuple[Masks, Maps]:
+    """Half of the maps with some round regions that the maps find in part.
+
+    Args:
+        n: number of maps.
+        size: side in pixels.
+        share: of anomalous pixels over all maps.
+        seed: of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((n, size, size), dtype=bool)
+    maps = np.empty((n, size, size), dtype=np.float32)
+    rows, columns = np.ogrid[:size, :size]
+    for i in range(n):
+        while i % 2 == 0 and masks[i].mean() < 2 * share:
+            row, column = rng.uniform(0, size, 2)
+            radius = size * rng.uniform(0.2, 0.6) * np.sqrt(share / 2)
+            masks[i] |= (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+        noise = rng.normal(size=(size, size)).astype(np.float32)
+        maps[i] = 20 * ndimage.gaussian_filter(noise, 4.0)
+        maps[i] += 2 * ndimage.gaussian_filter(masks[i].astype(np.float32), 8.0)
+    return masks, maps
+
+
+def exact(masks: Masks, maps: Maps) -> PixelMetrics:
+    with PixelAccumulator() as pixels:
+        for mask, anomaly_map in zip(masks, maps, strict=True):
+            pixels.update(mask, anomaly_map)
+        return pixels.result()
+
+
+def regions_of(mask: Masks) -> list[Region]:
+    labelled, count = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
+    boxes = ndimage.find_objects(labelled)
+    regions = []
+    for number, (rows, columns) in zip(range(1, count + 1), boxes, strict=True):
+        inside = np.nonzero(labelled[rows, columns] == number)
+        regions.append((inside[0] + rows.start, inside[1] + columns.start))
+    return regions
+
+
+def released_pro(masks: Masks, maps: Maps, label_once: bool, steps: int = 200) -> float:
+    """Threshold by threshold, as `cal_pro_score` of the released codes does it."""
+    low, high = maps.min(), maps.max()
+    hit = np.zeros_like(maps, dtype=bool)
+    normal = ~masks
+    once = [regions_of(mask) for mask in masks] if label_once else None
+    rates, overlaps = [], []
+    for threshold in np.arange(low, high, (high - low) / steps):
+        hit[maps <= threshold], hit[maps > threshold] = False, True
+        shares = [
+            found[region].sum() / region[0].size
+            for number, found in enumerate(hit)
+            for region in (once[number] if once else regions_of(masks[number]))
+        ]
+        overlaps.append(np.mean(shares))
+        rates.append(np.logical_and(normal, hit).sum() / normal.sum())
+    fpr, overlap = np.array(rates), np.array(overlaps)
+    fpr, overlap = fpr[fpr < 0.3], overlap[fpr < 0.3]
+    return float(auc((fpr - fpr.min()) / (fpr.max() - fpr.min()), overlap))
+
+
+def timed(work: Callable[[], object]) -> Cost:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.process_time() - processor, time.perf_counter() - wall)
+
+
+def peak_resident() -> int | None:
+    """Peak resident bytes since the last reset, None where /proc is not there."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def resident_growth(work: Callable[[], object]) -> int | None:
+    reset = Path("/proc/self/clear_refs")
+    if peak_resident() is None or not reset.exists():
+        return None
+    try:
+        reset.write_text("5")
+    except OSError:
+        return None
+    before = peak_resident()
+    work()
+    after = peak_resident()
+    return None if before is None or after is None else after - before
+
+
+def traced_peak(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def cost(work: Callable[[], object], repeats: int = 3) -> Cost:
+    grown = resident_growth(work)
+    best = min((timed(work) for _ in range(repeats)), key=lambda it: it.seconds)
+    return Cost(best.seconds, best.wall, traced_peak(work), grown)
+
+
+def line(name: str, it: Cost, n_pixels: int) -> str:
+    sizes = [
+        f"{'-' if size is None else f'{size / n_pixels:.2f}':>9}"
+        for size in (it.traced_bytes, it.resident_bytes)
+    ]
+    return f"{name:<44}{it.seconds:>9.2f}{it.wall:>9.2f}{''.join(sizes)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--maps", type=int, default=50)
+    parser.add_argument("--size", type=int, default=518)
+    parser.add_argument("--anomalous", type=float, default=0.03, help="share of anomalous pixels")
+    options = parser.parse_args()
+
+    masks, maps = smooth_maps(options.maps, options.size, options.anomalous)
+    flat = masks.ravel(), maps.ravel()
+    print(
+        f"{options.maps} maps of {options.size}x{options.size}, {masks.mean():.1%} of the pixels "
+        f"anomalous, {sum(len(regions_of(m)) for m in masks)} regions"
+    )
+    print(f"{'':<44}{'seconds':>9}{'wall':>9}{'traced':>9}{'resident':>9}  (extra bytes a pixel)")
+
+    ours = cost(lambda: exact(masks, maps))
+    print(line("zsad: AUROC, AP, F1-max, PRO, official PRO", ours, maps.size), flush=True)
+    sklearn = cost(lambda: (roc_auc_score(*flat), average_precision_score(*flat)), repeats=1)
+    print(line("scikit-learn: AUROC, AP", sklearn, maps.size), flush=True)
+    once = timed(lambda: released_pro(masks, maps, label_once=True))
+    print(line("200-threshold PRO, masks labelled once", once, maps.size), flush=True)
+    again = timed(lambda: released_pro(masks, maps, label_once=False))
+    print(line("200-threshold PRO, as released", again, maps.size))
+    for name, reference in [("as released", again), ("masks labelled once", once)]:
+        ratio = (sklearn.seconds + reference.seconds) / ours.seconds
+        print(f"ratio, scikit-learn + PRO {name}: {ratio:.0f}x")
+
+    result = exact(masks, maps)
+    differences = {
+        "AUROC": result.defined()["pixel_auroc"] - roc_auc_score(*flat),
+        "AP": result.defined()["pixel_ap"] - average_precision_score(*flat),
+        "official PRO": result.defined()["pixel_pro_official200"]
+        - released_pro(masks, maps, label_once=True),
+    }
+    print("differences: " + ", ".join(f"{k} {v:.1e}" for k, v in differences.items()))
+
+
+if __name__ == "__main__":
+    main()
