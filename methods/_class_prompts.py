@@ -169,9 +169,20 @@ class ClassPromptLearner(TrainableMethod):
         return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the class token and, where they have a weight, pixel-level losses."""
-        text, weight = self.text_features(query), self.options.local_weight
+        """See `terms`."""
+        return self.terms(query, self.text_features(query), labels, masks)
+
+    def terms(self, query: Query, text: Tensor, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy of the class token and, where they have a weight, pixel-level losses.
+
+        Args:
+            query: as of `loss`.
+            text: [B, 2, D] text features.
+            labels: as of `loss`.
+            masks: as of `loss`.
+        """
         image = image_entropy(self.class_token(query), text, labels, self.temperature)
+        weight = self.options.local_weight
         if not weight:
             return {"image": image, "total": image}
         patches = self._patch_probabilities(query, text)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
-from ._losses import image_entropy, map_loss
+from ._losses import image_entropy, map_loss, pairwise_overlap
 from ._maps import smooth, state_probabilities, upsample
 from ._prompt_learner import (
     DeepTokens,
@@ -38,7 +38,9 @@ class AnomalyClipOptions(Options):
     """What can be asked of AnomalyCLIP; the defaults are those of the released scripts.
 
     Attributes:
-        n_context: learned tokens of each of the two prompts.
+        n_context: learned tokens of each prompt.
+        n_prompts: abnormal prompts, each with tokens of its own; their mean is the abnormal
+            state. The released code has one; see `anomalyclip_ensemble`.
         deep_length: tokens of a deep set.
         deep_depth: text blocks of 12 that see learned tokens; 1 is none but the prompt's.
         half_deep_tokens: deep tokens and their gradients pass half precision, as released.
@@ -47,10 +49,12 @@ class AnomalyClipOptions(Options):
         class_token_ln: class token through ln_post; the released code leaves it out.
         temperature: of the softmax over the two states.
         local_weight: of the pixel-level losses.
+        overlap_weight: of FAPrompt's orthogonality loss, where there are several prompts.
         epochs, batch_size, lr: of training.
     """
 
     n_context: int = 12
+    n_prompts: int = 1
     deep_length: int = 4
     deep_depth: int = 9
     half_deep_tokens: bool = True
@@ -58,6 +62,7 @@ class AnomalyClipOptions(Options):
     class_token_ln: bool = False
     temperature: float = 0.07
     local_weight: float = 4.0
+    overlap_weight: float = 0.0
     epochs: int = 15
     batch_size: int = 8
     lr: float = 1e-3
@@ -83,7 +88,7 @@ class AnomalyClip(TrainableMethod):
         chosen: AnomalyClipOptions = self.options
         width = self.backbone.text_width
         self.ctx_pos = learned_tokens(1, 1, chosen.n_context, width)
-        self.ctx_neg = learned_tokens(1, 1, chosen.n_context, width)
+        self.ctx_neg = learned_tokens(1, chosen.n_prompts, chosen.n_context, width)
         self.compound_prompts_text = DeepTokens.make(
             self.backbone, chosen.deep_length, chosen.deep_depth, chosen.half_deep_tokens
         )
@@ -102,15 +107,18 @@ class AnomalyClip(TrainableMethod):
         """Adam at a constant rate; the last epoch counts."""
         return Schedule(self.options.epochs, self.options.batch_size, self.options.lr)
 
-    def text_features(self) -> Tensor:
-        """[2, D] normalised text features, (normal, abnormal); computed once while frozen."""
+    def raw_features(self) -> Tensor:
+        """[1 + K, D] of the normal and the abnormal prompts; computed once while frozen."""
         return self._frozen.get("", self._encode)
 
     def _encode(self) -> Tensor:
-        """Both prompts in one forward."""
+        """All prompts in one forward."""
         prompts = [self._normal.fill(self.ctx_pos[0]), self._abnormal.fill(self.ctx_neg[0])]
-        features = encode_prompts(self.backbone, prompts, self.compound_prompts_text)
-        return F.normalize(features, dim=-1)
+        return encode_prompts(self.backbone, prompts, self.compound_prompts_text)
+
+    def text_features(self) -> Tensor:
+        """[2, D] normalised text features, (normal, abnormal)."""
+        return state_features(self.raw_features())
 
     def _class_token(self, query: Query) -> Tensor:
         features = query.features
@@ -132,10 +140,21 @@ class AnomalyClip(TrainableMethod):
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the class token, and `local_weight` times the pixel-level losses."""
-        text = self.text_features()
+        features = self.raw_features()
+        text = state_features(features)
         image = image_entropy(self._class_token(query), text, labels, self.options.temperature)
         local = map_loss(
             self._patch_probabilities(query, text), query.features.grid, self.map_size, masks
         )
+        terms = {"image": image, **local.terms()}
         total = image + self.options.local_weight * local.total
-        return {"image": image, **local.terms(), "total": total}
+        if self.options.overlap_weight:
+            terms["overlap"] = pairwise_overlap(features[1:])
+            total = total + self.options.overlap_weight * terms["overlap"]
+        return {**terms, "total": total}
+
+
+def state_features(features: Tensor) -> Tensor:
+    """[1 + K, D] raw features of prompts -> [2, D] normalised, (normal, mean abnormal)."""
+    abnormal = features[1:].mean(dim=0, keepdim=True)
+    return F.normalize(torch.cat([features[:1], abnormal]), dim=-1)
