@@ -45,6 +45,8 @@ FLAT = 0.4  # share of the steps before the rate falls along a cosine
 TEMPERATURE, LARGEST_SCALE = 0.07, 50.0
 PATCH_WEIGHT, VALUE_WEIGHT = 1.0, 1.0
 WINDOWS = {12: (0.40, 48), 8: (0.45, 64), 3: (0.15, 160)}  # side in patches: share, batch
+LATE_WINDOWS = {12: (0.75, 48), 8: (0.15, 64), 3: (0.10, 160)}  # mostly whole pictures
+LATE = 1500  # steps
 VALUE_STARTS = (1, 2)  # V-V paths branch off at block 1 (AnoVL) or 2 (block 6 of 24)
 NEAR_DEFECT = 0.8  # share of windows that are laid over the defect
 PATCH_IS_ANOMALOUS, WINDOW_IS_ANOMALOUS = 0.15, 0.2  # covered share of a patch; patches covered
@@ -263,9 +265,10 @@ class Trainer:
 
     def batch(self) -> tuple[Tensor, NDArray[Any], NDArray[Any], NDArray[Any], tuple[int, int]]:
         """Windows, classes, states, covered shares [B, L], and the corner of the positions."""
-        sides, shares = list(WINDOWS), [share for share, _ in WINDOWS.values()]
+        windows = WINDOWS if self.step < LATE else LATE_WINDOWS
+        sides, shares = list(windows), [share for share, _ in windows.values()]
         side = sides[self.random.choice(len(sides), p=shares)]
-        size, grid, patch = WINDOWS[side][1], self.backbone.native_grid, self.backbone.patch_size
+        size, grid, patch = windows[side][1], self.backbone.native_grid, self.backbone.patch_size
         chosen = self.random.integers(len(self.pictures.classes), size=size // 2)
         corner = tuple(int(v) for v in self.random.integers(grid - side + 1, size=2))
         pixels, covered = [], []

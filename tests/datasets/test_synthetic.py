@@ -1,0 +1,111 @@
+"""The built-in sets: drawn the same everywhere, disjoint, with exact masks."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import pytest
+from zsad.bench import load_dataset
+from zsad.bench.errors import UsageError
+from zsad.datasets import _synthetic as drawings
+
+TEST_PIXELS = "d917b372d9364eea9bd9a7313d7dc94568295e9f39d620fc5646b22399c40f89"
+AUX_PIXELS = "c7c16d7030f7f9f31304481d7218b17ec240e3c344e07884bf0e702076a35e29"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of its own, so that drawing is really tested."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ZSAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("synthetic", TEST_PIXELS), ("synthetic_aux", AUX_PIXELS)]
+)
+def test_every_machine_draws_the_same_pixels(name, pixels):
+    assert load_dataset(name).fingerprint("test") == pixels
+
+
+def test_the_test_set_is_large_and_balanced():
+    samples = load_dataset("synthetic").samples("test")
+    categories = {s.category for s in samples}
+    assert len(samples) >= 448
+    for category in categories:
+        labels = [s.label for s in samples if s.category == category]
+        assert labels.count(0) >= 40
+        assert labels.count(1) >= 40
+
+
+def test_no_class_and_three_kinds_of_defects_are_new_to_the_test_set():
+    groups = [
+        {kind.name for kind in kinds}
+        for kinds in (
+            drawings.BACKBONE_KINDS,
+            drawings.VALIDATION_KINDS,
+            drawings.AUXILIARY_KINDS,
+            drawings.TEST_KINDS,
+        )
+    ]
+    assert len(set().union(*groups)) == sum(map(len, groups))
+    functions = [
+        {kind.draw for kind in kinds}
+        for kinds in (drawings.BACKBONE_KINDS, drawings.AUXILIARY_KINDS, drawings.TEST_KINDS)
+    ]
+    assert not functions[2] & (functions[0] | functions[1])
+    assert len(set(drawings.TEST_DEFECTS) - set(drawings.AUXILIARY_DEFECTS)) >= 3
+
+
+def test_pictures_and_masks_are_read_back_as_they_were_drawn():
+    dataset = load_dataset("synthetic_aux")
+    drawn = list(dataset.recipe().pictures())
+    for sample, (_, label, defect, picture, mask) in zip(
+        dataset.samples("test")[::7], drawn[::7], strict=True
+    ):
+        reading = dataset.read(sample)
+        assert (sample.label, sample.anomaly_type) == (label, defect)
+        np.testing.assert_array_equal(np.asarray(reading.image), picture)
+        np.testing.assert_array_equal(reading.mask, mask)
+
+
+@pytest.mark.parametrize("defect", drawings.DEFECTS)
+@pytest.mark.parametrize("kind", drawings.TEST_KINDS[::2], ids=lambda kind: kind.name)
+def test_a_defect_changes_the_picture_inside_its_mask_and_nearly_nothing_outside(kind, defect):
+    drawing = drawings.draw(kind, defect, drawings.seeded(5, kind, 1, 0))
+    change = np.abs(drawing.anomalous.astype(int) - drawing.normal.astype(int)).max(-1)
+    assert drawing.mask.any()
+    assert np.median(change[drawing.mask]) > 3 * np.median(change[~drawing.mask])
+
+
+def test_other_seeds_and_sizes_are_other_sets():
+    first = load_dataset("synthetic_aux")
+    other = load_dataset("synthetic_aux", seed=12)
+    large = load_dataset("synthetic_aux", size=64)
+    prints = {d.fingerprint("test") for d in (first, other, large)}
+    assert len(prints) == 3
+    assert large.read(large.samples("test")[0]).image.size == (64, 64)
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": "x"}, {"size": 3}, {"colour": 1}])
+def test_senseless_options_are_refused(options):
+    with pytest.raises(UsageError):
+        load_dataset("synthetic", **options)
+
+
+def _draw(root: str) -> None:
+    load_dataset("synthetic_aux", root)
+
+
+def test_two_processes_may_draw_the_same_set_at_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    pair = [context.Process(target=_draw, args=(str(tmp_path),)) for _ in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    assert len(load_dataset("synthetic_aux", tmp_path).samples("test")) == 200
+    assert len(list(tmp_path.iterdir())) == 1
