@@ -110,7 +110,7 @@ def released_pro(masks, maps, steps=200, limit=0.3):
     low, high = maps.min(), maps.max()
     points = []
     for threshold in np.arange(low, high, (high - low) / steps):
-        hit = maps > threshold
+        hit = maps.astype(np.float64) > threshold
         overlap = np.mean(
             [hit[n, list(rows), list(columns)].mean() for n, rows, columns in regions]
         )
@@ -183,6 +183,16 @@ def test_scores_that_differ_in_float64_only_are_told_apart():
     labels, scores = [0, 1], [1.0, 1.0 + 1e-12]
     assert auroc(labels, scores) == 1.0
     assert auroc(labels, np.float32(scores)) == 0.5
+
+
+def test_metrics_do_not_depend_on_how_many_rows_are_summed_at_a_time(monkeypatch):
+    rng = np.random.default_rng(4)
+    masks = rng.random((2, 15, 15)) < 0.3
+    maps = np.round(rng.normal(size=masks.shape) + masks, 1)
+    whole = [metric(masks, maps) for metric in ARRAY_FUNCTIONS]
+    monkeypatch.setattr(metrics, "_ROWS_AT_A_TIME", 7)
+    sliced = [metric(masks, maps) for metric in ARRAY_FUNCTIONS]
+    assert sliced == pytest.approx(whole, abs=1e-12)
 
 
 # --- PRO ---
@@ -299,6 +309,16 @@ def test_pro_official200_equals_the_recipe_written_out(seed, dtype):
     rng = np.random.default_rng(seed)
     masks = rng.random((2, 12, 15)) < 0.15
     maps = np.round(rng.normal(size=masks.shape) + masks, seed % 3 + 1).astype(dtype)
+    assert pro_official200(masks, maps) == pytest.approx(released_pro(masks, maps), abs=1e-12)
+
+
+def test_pro_official200_tells_scores_from_thresholds_that_float32_cannot():
+    rng = np.random.default_rng(2)
+    step = np.float32(1) / 200
+    on_thresholds = (np.arange(200) * np.float64(step)).astype(np.float32)
+    maps = rng.choice(np.append(on_thresholds, np.float32(1)), size=(2, 40, 40))
+    maps[0, 0, :2] = 0, 1
+    masks = rng.random(maps.shape) < maps * 0.5
     assert pro_official200(masks, maps) == pytest.approx(released_pro(masks, maps), abs=1e-12)
 
 
@@ -486,6 +506,15 @@ def test_the_result_depends_neither_on_batching_nor_on_order(recorded, size, shu
     order = np.random.default_rng(size).permutation(12) if shuffled else np.arange(12)
     whole = accumulated(batches_of(recorded, 12))
     assert accumulated(batches_of(recorded, size, order)) == whole
+
+
+def test_rounding_does_not_depend_on_the_order_of_images_with_tied_scores():
+    rng = np.random.default_rng(6)
+    masks = rng.random((20, 25, 25)) < 0.3
+    maps = rng.integers(0, 2, masks.shape).astype(np.float32)
+    orders = [rng.permutation(20) for _ in range(10)]
+    results = [accumulated([(masks[order], maps[order])]) for order in orders]
+    assert all(result == results[0] for result in results)
 
 
 def test_the_result_is_the_same_spilled_or_in_memory(recorded, tmp_path):
