@@ -20,7 +20,7 @@ with its reason in a result object. It is never 0 and never NaN.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
@@ -552,7 +552,7 @@ def _region_sizes(mask: Flags) -> tuple[NDArray[np.int32], int]:
 
 def _auroc(ranks: _Ranks) -> float:
     ranks.require_both_classes()
-    return _area(ranks, ranks.anomalous / ranks.n_anomalous, fpr_limit=1.0)
+    return _area(ranks, ranks.anomalous, fpr_limit=1.0) / ranks.n_anomalous
 
 
 def _pro(ranks: _Ranks, fpr_limit: float) -> float:
@@ -560,7 +560,7 @@ def _pro(ranks: _Ranks, fpr_limit: float) -> float:
     return _area(ranks, ranks.region_overlap(), fpr_limit)
 
 
-def _area(ranks: _Ranks, rise: Fractions, fpr_limit: float) -> float:
+def _area(ranks: _Ranks, rise: Fractions | Counts, fpr_limit: float) -> float:
     """Area under the curve up to the limit, over the limit.
 
     The area is summed in horizontal slices: a score at which the curve rises by `rise` adds a
@@ -569,7 +569,7 @@ def _area(ranks: _Ranks, rise: Fractions, fpr_limit: float) -> float:
 
     Args:
         ranks: the table.
-        rise: how much the curve rises at each score [K], sums to 1.
+        rise: how much the curve rises at each score [K].
         fpr_limit: in (0, 1].
     """
     limit = fpr_limit * ranks.n_normal  # lengths are counted in normal samples
@@ -655,47 +655,56 @@ def _rounded_down(thresholds: Fractions, dtype: np.dtype[Any]) -> Scores:
 
 def _roc_curve(ranks: _Ranks, max_points: int) -> Curve:
     ranks.require_both_classes()
-    return _thinned(_vertices(ranks, ranks.anomalous / ranks.n_anomalous), max_points)
+    return _thinned(_corners(ranks, ranks.anomalous, ranks.n_anomalous), max_points, 1.0)
 
 
 def _pro_curve(ranks: _Ranks, max_points: int, fpr_limit: float) -> Curve:
     _check_limit(fpr_limit)
-    return _thinned(_until(_vertices(ranks, ranks.region_overlap()), fpr_limit), max_points)
+    return _thinned(_corners(ranks, ranks.region_overlap(), 1.0), max_points, fpr_limit)
 
 
-def _vertices(ranks: _Ranks, rise: Fractions) -> Curve:
-    """Corners of the exact curve, from (0, 0) to (1, 1); see `_area` for the arguments."""
-    at_least = (ranks.n_normal - ranks.normal_below)[::-1]
-    above = at_least - ranks.normal_equal[::-1]
-    height = np.minimum(np.cumsum(rise[::-1]), 1.0)
-    height[-1] = 1.0
-    fpr = np.zeros(2 * height.size + 2)
-    hit_rate = np.zeros_like(fpr)
-    fpr[1:-1:2], fpr[2:-1:2], fpr[-1] = above / ranks.n_normal, at_least / ranks.n_normal, 1.0
-    hit_rate[3:-1:2], hit_rate[2:-1:2], hit_rate[-1] = height[:-1], height, 1.0
-    return Curve(fpr, hit_rate)
+def _corners(ranks: _Ranks, rise: Fractions | Counts, top: float) -> Iterator[Curve]:
+    """Corners of the exact curve from (0, 0) to (1, 1), in pieces; `rise` [K] sums to `top`."""
+    yield Curve(np.zeros(1), np.zeros(1))
+    height = rise[:0].sum()
+    for rows in reversed(_row_slices(rise.size)):
+        heights = np.append(height, height + np.cumsum(rise[rows][::-1]))
+        height = heights[-1]
+        at_least = (ranks.n_normal - ranks.normal_below[rows])[::-1]
+        above = at_least - ranks.normal_equal[rows][::-1]
+        fpr = np.stack([above, at_least], axis=1).ravel() / ranks.n_normal
+        hit_rate = np.stack([heights[:-1], heights[1:]], axis=1).ravel() / top
+        yield Curve(fpr, np.minimum(hit_rate, 1.0))
+    yield Curve(np.ones(1), np.ones(1))
 
 
-def _until(curve: Curve, limit: float) -> Curve:
-    inside = int(np.searchsorted(curve.fpr, limit, side="right"))
-    if inside == curve.fpr.size:
-        return curve
-    before, after = inside - 1, inside
-    share = (limit - curve.fpr[before]) / (curve.fpr[after] - curve.fpr[before])
-    rise = curve.hit_rate[after] - curve.hit_rate[before]
-    return Curve(
-        np.append(curve.fpr[:inside], limit),
-        np.append(curve.hit_rate[:inside], curve.hit_rate[before] + share * rise),
-    )
+def _thinned(pieces: Iterable[Curve], max_points: int, fpr_limit: float) -> Curve:
+    """The start, the first corner in each of equal stretches of the curve, and its end.
 
-
-def _thinned(curve: Curve, max_points: int) -> Curve:
+    Distance along the curve is fpr + hit_rate; the end is interpolated at the limit.
+    """
     if max_points < 2:
         raise MetricInputError(f"max_points must be at least 2, not {max_points}")
-    along = curve.fpr + curve.hit_rate
-    stops = np.linspace(0.0, along[-1], max_points)
-    chosen = np.unique(np.append(np.searchsorted(along, stops[:-1]), along.size - 1))
-    return Curve(curve.fpr[chosen], curve.hit_rate[chosen])
+    stops = np.linspace(0.0, fpr_limit + 1.0, max_points - 1)
+    points: list[tuple[float, float]] = []
+    last, stretch = (0.0, 0.0), 0
+    for piece in pieces:
+        corners = np.stack([piece.fpr, piece.hit_rate], axis=1)
+        within = corners[: np.searchsorted(piece.fpr, fpr_limit, side="right")]
+        if len(within):
+            stretches = np.searchsorted(stops, within.sum(axis=1), side="right")
+            is_first = np.diff(stretches, prepend=stretch) > 0
+            points += [(float(x), float(y)) for x, y in within[is_first]]
+            last, stretch = (float(within[-1, 0]), float(within[-1, 1])), int(stretches[-1])
+        if len(within) < len(corners):
+            beyond = corners[len(within)]
+            share = (fpr_limit - last[0]) / (beyond[0] - last[0])
+            last = (fpr_limit, float(last[1] + share * (beyond[1] - last[1])))
+            break
+    if points[-1] != last:
+        points.append(last)
+    fpr, hit_rate = np.array(points).T
+    return Curve(fpr, hit_rate)
 
 
 # ------------------------------------------------------------------------------ input checks

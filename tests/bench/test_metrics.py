@@ -599,6 +599,19 @@ def test_release_forgets_everything(recorded):
 # --- curves ---
 
 
+@pytest.mark.parametrize("limit", [0.1, 1.0])
+def test_curves_do_not_depend_on_how_many_rows_are_read_at_a_time(recorded, monkeypatch, limit):
+    with PixelAccumulator() as pixels:
+        pixels.update(recorded["masks"], recorded["maps_ties"])
+        whole = pixels.roc_curve(40), pixels.pro_curve(40, fpr_limit=limit)
+        monkeypatch.setattr(metrics, "_ROWS_AT_A_TIME", 3)
+        sliced = pixels.roc_curve(40), pixels.pro_curve(40, fpr_limit=limit)
+    for one, other in zip(whole, sliced, strict=True):
+        assert one.fpr.size > 8  # corners from several slices
+        np.testing.assert_allclose(other.fpr, one.fpr, atol=1e-12)
+        np.testing.assert_allclose(other.hit_rate, one.hit_rate, atol=1e-12)
+
+
 @quick
 @given(labelled_scores())
 def test_a_roc_curve_rises_from_corner_to_corner(case):
