@@ -108,6 +108,9 @@ def run(
     map_size: Annotated[int | None, typer.Option(help="Compare all maps at this size.")] = None,
     limit: Annotated[int | None, typer.Option(help="Images per category and label.")] = None,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep raw maps.")] = False,
+    save_prompt_scores: Annotated[
+        bool, typer.Option("--save-prompt-scores", help="Keep what each prompt says, for t-SNE.")
+    ] = False,
     gallery: Annotated[int, typer.Option(help="Best and worst cases to keep; 0 is none.")] = 2,
     retry: Annotated[str, typer.Option(help="failed, never or always.")] = "failed",
     jobs: Annotated[int, typer.Option(help="Processes; one per GPU where there are.")] = 1,
@@ -291,6 +294,7 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         "map_size",
         "limit",
         "save_maps",
+        "save_prompt_scores",
         "gallery",
         "retry",
     ]

@@ -25,12 +25,13 @@ from torch.nn import functional as F
 
 from . import registry
 from .contestant import Contestant, Stoppable
-from .errors import Stopped
+from .errors import ContractError, Stopped
 from .gallery import Gallery
 from .loading import Batch, load_batches
-from .method import Query
+from .method import Method, Query
 from .metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from .plan import Plan
+from .prompt_scores import PromptScores, write_prompt_scores
 from .records import (
     METRICS,
     CategoryResult,
@@ -107,6 +108,7 @@ class Tally:
     pixels: PixelAccumulator
     scores: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
+    prompts: list[Tensor] = field(default_factory=list)
     has_maps: bool = False
     seconds_forward: float = 0.0
     seconds_predict: float = 0.0
@@ -223,6 +225,8 @@ def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gall
         with _clock(method.backbone.device) as own, torch.no_grad():
             prediction = method.predict(query).checked(len(query), method.name)
         tally.seconds_predict += own.seconds
+        if plan.save_prompt_scores:
+            tally.prompts += _prompt_maps(method, query)
         if prediction.scores is not None:
             tally.scores.append(prediction.scores.cpu())
         if prediction.maps is None:
@@ -238,6 +242,20 @@ def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gall
     except Exception as error:
         LOG.warning("%s drops out: %s", contestant.cell.key, error)
         contestant.error = error
+
+
+def _prompt_maps(method: Method, query: Query) -> list[Tensor]:
+    """[B, K, L] of each single prompt; empty where the method has none."""
+    with torch.no_grad():
+        maps = method.prompt_maps(query)
+    if maps is None:
+        return []
+    if maps.dim() != 3 or len(maps) != len(query) or not bool(torch.isfinite(maps).all()):
+        raise ContractError(
+            f"method '{method.name}' returned prompt maps of shape {tuple(maps.shape)} for a batch "
+            f"of {len(query)}: expected finite values [B, K, L]"
+        )
+    return [maps.detach().float().cpu()]
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
@@ -282,6 +300,9 @@ def _part(
         )
     if tally.maps:
         _save_maps(plan, contestant.cell, samples[0].category, tally, truth)
+    if tally.prompts:
+        prompts = PromptScores(torch.cat(tally.prompts).numpy(), labels)
+        write_prompt_scores(Path(plan.out), contestant.cell, samples[0].category, prompts)
     result = CategoryResult(
         category=samples[0].category,
         class_name=samples[0].class_name,

@@ -12,24 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UsageError, ZsadError, unknown_name
+from .errors import UsageError, unknown_name
 from .gallery import KINDS, GalleryError, read_gallery, strip_path
 from .grid import options_words
 from .overview import SHORT, Entrant, Overview, Target, result_of
+from .prompt_scores import (
+    PROMPT_SCORES,
+    PromptScores,
+    prompt_scores_path,
+    read_prompt_scores,
+)
 from .published import LEFT_OUT_OF_MEANS, squash
-from .records import METRICS, Cell, Record, file_name
+from .records import METRICS, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
-PROMPT_SCORES = "prompt_scores"
 COLOURS = (
     "#0068a8",
     "#d65a00",
@@ -53,10 +57,6 @@ CURVES: Mapping[str, tuple[str, float]] = {
     "pixel_roc": ("pixel ROC", 1.0),
     "pixel_pro": ("PRO", 0.3),
 }
-
-
-class FigureError(ZsadError):
-    """A file that a figure is drawn from is broken."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
     Raises:
         RecordError: the directory is no run, or a record is broken.
         UsageError: an unknown kind, suffix or name, or the run lacks what the figure needs.
-        GalleryError, FigureError: a file beside the records is broken.
+        GalleryError, PromptScoresError: a file beside the records is broken.
     """
     choice = choice or Choice()
     if kind not in KINDS_OF_FIGURE:
@@ -514,56 +514,6 @@ def _means(
 # -- prompts ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PromptScores:
-    """Anomaly scores of every image under every single prompt.
-
-    Attributes:
-        scores: [N, K, L] float32, image by prompt by patch.
-        labels: [N], 0 normal, 1 anomalous.
-    """
-
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-def prompt_scores_path(run: Path, cell: Cell, category: str) -> Path:
-    """Where the prompt-wise scores of a cell's category lie."""
-    return run / PROMPT_SCORES / cell.key / f"{file_name(category)}.npz"
-
-
-def write_prompt_scores(run: Path, cell: Cell, category: str, found: PromptScores) -> Path:
-    """Keep prompt-wise scores, for the figure `tsne`."""
-    path = prompt_scores_path(run, cell, category)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        temporary, scores=found.scores.astype(np.float32), labels=found.labels.astype(np.int64)
-    )
-    temporary.replace(path)
-    return path
-
-
-def read_prompt_scores(path: Path) -> PromptScores:
-    """Read what `write_prompt_scores` wrote.
-
-    Raises:
-        FigureError: the file is broken, or its arrays do not fit one another.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            scores, labels = np.asarray(file["scores"], np.float32), np.asarray(file["labels"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise FigureError(f"{path} holds no prompt-wise scores ({error})") from error
-    fits = scores.ndim == 3 and labels.shape == scores.shape[:1] and min(scores.shape) > 0
-    if not fits or not np.isfinite(scores).all() or not np.isin(labels, (0, 1)).all():
-        raise FigureError(
-            f"{path} must hold finite scores [images, prompts, patches] and a label 0 or 1 for "
-            f"each image, not {scores.shape} and {labels.shape}"
-        )
-    return PromptScores(scores, labels.astype(np.int64))
-
-
 def tsne(scene: Scene) -> Figure:
     """Prompt-wise anomaly scores in two dimensions: Figures 3 and 6 of the FAPrompt paper.
 
@@ -579,7 +529,8 @@ def tsne(scene: Scene) -> Figure:
     if not found:
         raise UsageError(
             f"the run keeps no prompt-wise scores ({scene.run / PROMPT_SCORES}) for this choice: "
-            "write them with zsad.bench.figures.write_prompt_scores, or choose another category"
+            "run faprompt or anomalyclip with --save-prompt-scores (and --retry always where its "
+            "cells are finished), or choose another method or category"
         )
     columns = min(3, len(found))
     rows = -(-len(found) // columns)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import UsageError, ZsadError, unknown_name
+from .prompt_scores import PROMPT_SCORES
 from .records import CELLS, METRICS, Record, file_name, read_records, write_record
 
 PREFERENCES = ("newest",)
-BESIDES = ("maps", "gallery")  # folders with a folder per cell
+BESIDES = ("maps", "gallery", PROMPT_SCORES)  # folders with a folder per cell
 
 
 class MergeConflict(ZsadError):
@@ -39,8 +40,8 @@ def merge_runs(
 ) -> list[Kept]:
     """Write a run directory with the records of all runs; returns what was kept and why.
 
-    Maps and gallery pictures go with the records that are kept. Nothing is written when there is a
-    conflict.
+    Maps, prompt-wise scores and gallery pictures go with the records that are kept. Nothing is
+    written when there is a conflict.
 
     Args:
         runs: run directories.

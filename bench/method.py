@@ -193,6 +193,14 @@ class Method(nn.Module, ABC):
     def predict(self, query: Query) -> Prediction:
         """Score a batch; called under `torch.no_grad`."""
 
+    def prompt_maps(self, query: Query) -> Tensor | None:
+        """[B, K, L] abnormal probability in [0, 1] of each patch under each abnormal prompt alone.
+
+        For pictures of what single prompts see, as figures 3 and 6 of the FAPrompt paper; no
+        metric is computed from it. None for a method without abnormal prompts of its own.
+        """
+        return None
+
     def forward(self, query: Query) -> Prediction:
         """Alias of `predict`, so that a method can be called as a module."""
         return self.predict(query)

@@ -55,6 +55,7 @@ class Plan:
         auxiliary: dataset to learn from; None follows the protocol (MVTec AD for all others, VisA
             for MVTec AD, synthetic-aux for the built-in set).
         auxiliary_split: the released codes learn from the test split; "all" adds the train split.
+        save_prompt_scores: keep what each abnormal prompt alone says of each patch, for t-SNE.
         limit: at most so many images per category and label, to try things out; None is all.
         retry: which finished cells are done again.
     """
@@ -76,6 +77,7 @@ class Plan:
     auxiliary_split: Literal["test", "all"] = "test"
     limit: int | None = None
     save_maps: bool = False
+    save_prompt_scores: bool = False
     gallery: int = 2
     retry: Retry = "failed"
 
@@ -283,7 +285,8 @@ def _check_settings(plan: Plan) -> None:
         text = getattr(plan, name)
         if text is not None and not isinstance(text, str):
             raise UsageError(f"'{name}' is text, not {text!r}")
-    if not isinstance(plan.save_maps, bool):
-        raise UsageError(f"'save_maps' is true or false, not {plan.save_maps!r}")
+    for name in ("save_maps", "save_prompt_scores"):
+        if not isinstance(getattr(plan, name), bool):
+            raise UsageError(f"'{name}' is true or false, not {getattr(plan, name)!r}")
     if plan.auxiliary is not None:
         registry.resolve("dataset", plan.auxiliary)

@@ -6,6 +6,7 @@
     checkpoints/                  learned weights
     locks/                        held by living processes only
     gallery/, maps/               pictures and raw maps, where asked for
+    prompt_scores/                what each abnormal prompt says of each patch, where asked for
 
 Several processes may fill one run: a unit of work is locked by whoever does it, and the operating
 system drops the lock when the process dies.

@@ -32,6 +32,21 @@ def state_probabilities(visual: Tensor, text: Tensor, temperature: float) -> Ten
     return (similarity / temperature).softmax(dim=-1)
 
 
+def prompt_probabilities(patches: Tensor, prompts: Tensor, temperature: float) -> Tensor:
+    """Softmax over the normal prompt and one abnormal prompt, for each abnormal prompt alone.
+
+    Args:
+        patches: [B, L, D]; normalised here.
+        prompts: [1 + K, D], the normal one first; normalised here.
+        temperature: the similarity is divided by it.
+
+    Returns:
+        [B, K, L] probabilities of the abnormal prompts.
+    """
+    similarity = F.normalize(patches, dim=-1) @ F.normalize(prompts, dim=-1).T / temperature
+    return (similarity[..., 1:] - similarity[..., :1]).sigmoid().transpose(1, 2)
+
+
 def upsample(
     patch_map: Tensor, grid: tuple[int, int], size: int, align_corners: bool = False
 ) -> Tensor:

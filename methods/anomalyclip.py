@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import image_entropy, map_loss, pairwise_overlap
-from ._maps import smooth, state_probabilities, upsample
+from ._maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ._prompt_learner import (
     DeepTokens,
     FrozenText,
@@ -137,6 +137,13 @@ class AnomalyClip(TrainableMethod):
         patches = torch.stack(layers).sum(dim=0)  # [B, L]; upsampling is linear
         maps = upsample(patches, query.features.grid, self.map_size)
         return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
+
+    def prompt_maps(self, query: Query) -> Tensor:
+        """[B, K, L] of each abnormal prompt beside the normal one, mean over layers."""
+        prompts, temperature = self.raw_features(), self.options.temperature
+        tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self._specs]
+        layers = [prompt_probabilities(t, prompts, temperature) for t in tokens]
+        return torch.stack(layers).mean(dim=0)
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the class token, and `local_weight` times the pixel-level losses."""

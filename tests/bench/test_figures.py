@@ -14,17 +14,19 @@ from zsad.bench.errors import UsageError
 from zsad.bench.figures import (
     COLOURS,
     Choice,
-    FigureError,
-    PromptScores,
     Scene,
     draw,
     embed,
     find_sweeps,
-    read_prompt_scores,
-    write_prompt_scores,
 )
 from zsad.bench.gallery import GalleryError
 from zsad.bench.overview import BUILT_IN_NOTE, Overview
+from zsad.bench.prompt_scores import (
+    PromptScores,
+    PromptScoresError,
+    read_prompt_scores,
+    write_prompt_scores,
+)
 from zsad.bench.records import Cell, read_records
 
 HERE = Path(__file__).parent
@@ -250,13 +252,13 @@ def test_tsne_has_a_panel_per_stored_category(tmp_path):
 def test_broken_prompt_scores_are_named_and_never_unpickled(tmp_path, arrays):
     path = tmp_path / "x.npz"
     np.savez(path, **arrays)
-    with pytest.raises(FigureError, match=r"x\.npz"):
+    with pytest.raises(PromptScoresError, match=r"x\.npz"):
         read_prompt_scores(path)
 
 
 def test_file_that_is_no_archive_is_named(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(FigureError, match=r"x\.npz"):
+    with pytest.raises(PromptScoresError, match=r"x\.npz"):
         read_prompt_scores(tmp_path / "x.npz")
 
 

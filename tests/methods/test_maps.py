@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
-from zsad.methods._maps import gaussian_matrix, smooth, state_probabilities, upsample
+from zsad.methods._maps import (
+    gaussian_matrix,
+    prompt_probabilities,
+    smooth,
+    state_probabilities,
+    upsample,
+)
 
 
 def filtered(maps: torch.Tensor, sigma: float) -> np.ndarray:
@@ -95,3 +101,14 @@ def test_upsampling_is_bilinear_with_either_corner_rule(align_corners):
     places = np.arange(7) * 2 / 6 if align_corners else (np.arange(7) + 0.5) * 3 / 7 - 0.5
     row = np.interp(np.clip(places, 0, 2), np.arange(3), patches[1, :3, 0].numpy())
     np.testing.assert_allclose(maps[1, 0, 0].numpy(), row, atol=1e-6)
+
+
+def test_a_single_prompt_is_a_pair_with_the_normal_one():
+    generator = torch.Generator().manual_seed(3)
+    patches = torch.randn(2, 7, 5, generator=generator)
+    prompts = torch.randn(4, 5, generator=generator)
+    found = prompt_probabilities(patches, prompts, 0.07)
+    assert found.shape == (2, 3, 7)
+    for k in range(3):
+        pair = F.normalize(torch.stack([prompts[0], prompts[1 + k]]), dim=-1)[None]
+        torch.testing.assert_close(found[:, k], state_probabilities(patches, pair, 0.07)[..., 1])
