@@ -402,7 +402,11 @@ class Backbone:
         return torch.cat(parts)
 
     def encode_embeddings(
-        self, embeddings: Tensor, ends: Tensor, deep_tokens: Sequence[Tensor] = ()
+        self,
+        embeddings: Tensor,
+        ends: Tensor,
+        deep_tokens: Sequence[Tensor] = (),
+        shared: int = 0,
     ) -> Tensor:
         """Encode prompts given as embeddings; gradients flow to them and to the deep tokens.
 
@@ -415,6 +419,8 @@ class Backbone:
             deep_tokens: set i, [K, W], overwrites positions 1..K before block i + 1 (0-based
                 block number i + 1; the first block sees `embeddings`). AnomalyCLIP's
                 "compound prompts".
+            shared: the prompts are alike in their first `shared` positions, deep tokens included,
+                and these are computed once, from the first prompt; all prompts end behind them.
 
         Returns:
             [N, D] text features, not normalised.
@@ -423,17 +429,43 @@ class Backbone:
         self.counter.prompts += len(embeddings)
         with self._autocast():
             x = embeddings[:, :length] + self.text.positional_embedding[:length]
-            for number, block in enumerate(self.text.transformer.resblocks):
-                if 1 <= number <= len(deep_tokens):
-                    deep = deep_tokens[number - 1].to(x.dtype)
-                    deep = deep.expand(len(x), -1, -1)
-                    x = torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
-                x = self._feed_forward(block, x + self._attend(block, x, causal=True)[0])
-            last = self.text.ln_final(x[torch.arange(len(x), device=x.device), ends])
+            if shared:
+                x = self._continue_prompts(x[:1, :shared], x[:, shared:], deep_tokens)
+            else:
+                for number, block in enumerate(self.text.transformer.resblocks):
+                    x = _with_deep_tokens(x, number, deep_tokens)
+                    x = self._feed_forward(block, x + self._attend(block, x, causal=True)[0])
+            rows = torch.arange(len(x), device=x.device)
+            last = self.text.ln_final(x[rows, ends - shared])
             projection = self.text.text_projection
             features = projection(last) if isinstance(projection, nn.Module) else last @ projection
         result: Tensor = features.float()
         return result
+
+    def _continue_prompts(
+        self, beginning: Tensor, x: Tensor, deep_tokens: Sequence[Tensor]
+    ) -> Tensor:
+        """Prompts that continue one beginning [1, P, W]: their own positions [N, T, W], encoded.
+
+        The attention is causal, so the beginning does not see what follows, and gives every prompt
+        the same keys and values.
+        """
+        before, length = beginning.shape[1], x.shape[1]
+        seen = torch.ones(length, before + length, dtype=torch.bool, device=x.device)
+        seen = seen.tril(diagonal=before)
+        for number, block in enumerate(self.text.transformer.resblocks):
+            beginning = _with_deep_tokens(beginning, number, deep_tokens)
+            query, key, value = self._heads(block, beginning)
+            own_query, own_key, own_value = self._heads(block, x)
+            keys, values = (
+                torch.cat([first.expand(len(x), -1, -1, -1), own], dim=2)
+                for first, own in ((key, own_key), (value, own_value))
+            )
+            own = F.scaled_dot_product_attention(own_query, keys, values, attn_mask=seen)
+            x = self._feed_forward(block, x + self._merged(block, own))
+            heads = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            beginning = self._feed_forward(block, beginning + self._merged(block, heads))
+        return x
 
     # -- one block ----------------------------------------------------------------------------
 
@@ -445,21 +477,25 @@ class Backbone:
         V-V attention puts the values in the place of queries and keys and shares the value and
         output projections (AnomalyCLIP's DPAM, from CLIP-Surgery).
         """
-        attention = block.attn
-        batch, length, width = x.shape
-        packed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-        packed = packed.reshape(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = packed.unbind(0)  # each [B, heads, T, W / heads]
-
-        def merge(heads: Tensor) -> Tensor:
-            merged = heads.transpose(1, 2).reshape(batch, length, width)
-            residual: Tensor = block.ls_1(attention.out_proj(merged))
-            return residual
-
-        ordinary = merge(F.scaled_dot_product_attention(query, key, value, is_causal=causal))
+        query, key, value = self._heads(block, x)
+        heads = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        ordinary = self._merged(block, heads)
         if not with_value:
             return ordinary, None
-        return ordinary, merge(F.scaled_dot_product_attention(value, value, value))
+        return ordinary, self._merged(block, F.scaled_dot_product_attention(value, value, value))
+
+    def _heads(self, block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of tokens [B, T, W], each [B, heads, T, W / heads]."""
+        attention = block.attn
+        packed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+        packed = packed.reshape(*x.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = packed.unbind(0)
+        return query, key, value
+
+    def _merged(self, block: Any, heads: Tensor) -> Tensor:
+        """The residual [B, T, W] of what the heads [B, heads, T, W / heads] attended to."""
+        residual: Tensor = block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
+        return residual
 
     def _feed_forward(self, block: Any, x: Tensor) -> Tensor:
         """X + MLP(ln_2(x)), with this view's activation."""
@@ -470,6 +506,14 @@ class Backbone:
             hidden = F.gelu(hidden)
         result: Tensor = x + block.ls_2(block.mlp.c_proj(hidden))
         return result
+
+
+def _with_deep_tokens(x: Tensor, number: int, deep_tokens: Sequence[Tensor]) -> Tensor:
+    """What block `number` (from 0) sees of [N, T, W]: positions 1..K overwritten by its set."""
+    if not 1 <= number <= len(deep_tokens):
+        return x
+    deep = deep_tokens[number - 1].to(x.dtype).expand(len(x), -1, -1)
+    return torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
 
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

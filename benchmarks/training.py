@@ -33,13 +33,18 @@ class OneByOne(Backbone):
     whole_context = False
 
     def encode_embeddings(
-        self, embeddings: Tensor, ends: Tensor, deep_tokens: Sequence[Tensor] = ()
+        self,
+        embeddings: Tensor,
+        ends: Tensor,
+        deep_tokens: Sequence[Tensor] = (),
+        shared: int = 0,
     ) -> Tensor:
+        """Nothing is shared: what prompts begin with alike is computed for each of them."""
         encode = self._encode_whole if self.whole_context else super().encode_embeddings
         rows = zip(embeddings.split(1), ends.split(1), strict=True)
         parts = []
         for number, (row, end) in enumerate(rows):
-            deep = [t if t.dim() == 2 else t[number : number + 1] for t in deep_tokens]
+            deep = [t.expand(len(ends), -1, -1)[number] for t in deep_tokens]
             parts.append(encode(row, end, deep))
         return torch.cat(parts)
 

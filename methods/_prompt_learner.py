@@ -95,7 +95,10 @@ def placeholder_ids(backbone: Backbone, n_context: int, endings: Sequence[str]) 
 
 
 def encode_prompts(
-    backbone: Backbone, sets: Sequence[Prompts], deep: DeepTokens | None = None
+    backbone: Backbone,
+    sets: Sequence[Prompts],
+    deep: DeepTokens | None = None,
+    shared: int = 0,
 ) -> Tensor:
     """Encode sets of prompts in one forward of the text tower.
 
@@ -103,6 +106,7 @@ def encode_prompts(
         backbone: its text tower is used.
         sets: of N_1, N_2, ... prompts.
         deep: overwrites tokens in deeper blocks.
+        shared: positions that all prompts begin with alike, computed once.
 
     Returns:
         [N_1 + N_2 + ..., D] text features, not normalised.
@@ -110,8 +114,10 @@ def encode_prompts(
     length = max(prompts.embeddings.shape[1] for prompts in sets)
     padded = [F.pad(p.embeddings, (0, 0, 0, length - p.embeddings.shape[1])) for p in sets]
     embeddings, ends = torch.cat(padded), torch.cat([p.ends for p in sets])
-    tokens = [] if deep is None else deep.for_prompts(len(embeddings))
-    return backbone.encode_embeddings(embeddings, ends, tokens)
+    tokens = [] if deep is None else deep.for_prompts(1 if shared else len(embeddings))
+    if not shared:
+        return backbone.encode_embeddings(embeddings, ends, tokens)
+    return backbone.encode_embeddings(embeddings, ends, tokens, shared=shared)
 
 
 def learned_tokens(*shape: int) -> nn.Parameter:

@@ -24,11 +24,12 @@ from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import UsageError, unknown_name
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import binary_focal_loss, image_entropy, map_loss, pairwise_overlap
-from ._maps import prompt_probabilities, smooth, state_probabilities, upsample
+from ._maps import smooth, state_probabilities, upsample
 from ._prompt_learner import (
     DeepTokens,
     FrozenText,
     MetaNet,
+    Prompts,
     encode_prompts,
     learned_tokens,
     make_frame,
@@ -214,7 +215,19 @@ class FaPrompt(TrainableMethod):
             self._normal.fill(self.ctx_pos[0]),
             self._abnormal.fill(self._abnormal_context()),
         ]
-        return encode_prompts(self.backbone, prompts, self.compound_prompts_text)
+        return self._encode(prompts)
+
+    def _encode(self, prompts: list[Prompts]) -> Tensor:
+        """All prompts in one forward; what they begin with alike is computed once.
+
+        Not so while learning in half precision, where the beginning's gradient of each prompt is
+        rounded on its own, as released.
+        """
+        chosen: FaPromptOptions = self.options
+        apart = chosen.half_deep_tokens and torch.is_grad_enabled()
+        alike = chosen.cap and chosen.deep_length <= chosen.n_normal and not apart
+        shared = 1 + chosen.n_normal if alike else 0
+        return encode_prompts(self.backbone, prompts, self.compound_prompts_text, shared)
 
     def _encode_refined(self, normal: Tensor, prior: Tensor) -> Tensor:
         """[B, 1 + K, D] of all images' prompts, in one forward; the normal one's are given.
@@ -227,7 +240,7 @@ class FaPrompt(TrainableMethod):
         again = self.options.half_deep_tokens and torch.is_grad_enabled()
         if again:
             prompts.append(self._normal.fill(self.ctx_pos[0].expand(count, 1, -1, -1)))
-        features = encode_prompts(self.backbone, prompts, self.compound_prompts_text)
+        features = self._encode(prompts)
         abnormal = features[: count * self.n_prompts].reshape(count, self.n_prompts, -1)
         normals = features[-count:, None] if again else normal.expand(count, 1, -1)
         return torch.cat([normals, abnormal], dim=1)
@@ -312,12 +325,6 @@ class FaPrompt(TrainableMethod):
         patches = torch.stack([r.patches[..., 1] for r in readings]).mean(dim=0)  # [B, L]
         maps = upsample(patches, query.features.grid, self.map_size)
         return Prediction(self._scores(readings), smooth(maps, self.smoothing_sigma))
-
-    def prompt_maps(self, query: Query) -> Tensor:
-        """[B, K, L] of each prior-free abnormal prompt beside the normal one."""
-        return prompt_probabilities(
-            self._patches(query), self.prior_free_features(), self.options.temperature
-        )
 
     # -- learning -----------------------------------------------------------------------------
 

@@ -159,9 +159,9 @@ def test_all_images_share_one_text_forward_and_the_normal_prompt_is_encoded_once
     calls = []
     encode = method.backbone.encode_embeddings
 
-    def counting(embeddings, ends, deep_tokens=()):
+    def counting(embeddings, ends, deep_tokens=(), shared=0):
         calls.append(len(embeddings))
-        return encode(embeddings, ends, deep_tokens)
+        return encode(embeddings, ends, deep_tokens, shared)
 
     monkeypatch.setattr(method.backbone, "encode_embeddings", counting)
     with torch.no_grad():

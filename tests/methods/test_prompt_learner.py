@@ -127,3 +127,38 @@ def test_frozen_text_is_computed_again_when_a_parameter_has_changed():
     module.load_state_dict({"weight": torch.ones(2, 2), "bias": torch.zeros(2)})
     with torch.no_grad():
         assert torch.equal(frozen.get("a", compute), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("with_deep_tokens", [False, True])
+def test_a_shared_beginning_changes_neither_features_nor_gradients(with_deep_tokens):
+    backbone = backbone_of(4)
+    generator = torch.Generator().manual_seed(0)
+    normal = make_frame(backbone, 3, ["cup."])
+    abnormal = make_frame(backbone, 5, ["damaged cup."])
+    deep = DeepTokens.make(backbone, 2, 9, half=False) if with_deep_tokens else None
+    first = torch.randn(3, 16, generator=generator, requires_grad=True)
+    own = torch.randn(6, 2, 16, generator=generator, requires_grad=True)
+    weights = torch.randn(7, 16, generator=generator)
+    learned = [first, own, *(deep or [])]
+    answers, gradients = [], []
+    for shared in (0, 4):
+        context = torch.cat([first.expand(6, -1, -1), own], dim=1)
+        prompts = [normal.fill(first), abnormal.fill(context)]
+        features = encode_prompts(backbone, prompts, deep, shared)
+        answers.append(features)
+        gradients.append(torch.autograd.grad((features * weights).sum(), learned))
+    torch.testing.assert_close(answers[1], answers[0])
+    for found, expected in zip(gradients[1], gradients[0], strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_prompt_may_end_at_the_first_position_of_its_own(tiny):
+    frame = make_frame(tiny, 1, ["cup"])
+    prompts = frame.fill(
+        torch.randn(1, tiny.text_width, generator=torch.Generator().manual_seed(0))
+    )
+    end = int(prompts.ends[0])
+    with torch.no_grad():
+        apart = encode_prompts(tiny, [prompts])
+        torch.testing.assert_close(encode_prompts(tiny, [prompts], shared=end), apart)
