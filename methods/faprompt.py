@@ -24,7 +24,7 @@ from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import UsageError, unknown_name
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import binary_focal_loss, image_entropy, map_loss, pairwise_overlap
-from ._maps import smooth, state_probabilities, upsample
+from ._maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ._prompt_learner import (
     DeepTokens,
     FrozenText,
@@ -325,6 +325,12 @@ class FaPrompt(TrainableMethod):
         patches = torch.stack([r.patches[..., 1] for r in readings]).mean(dim=0)  # [B, L]
         maps = upsample(patches, query.features.grid, self.map_size)
         return Prediction(self._scores(readings), smooth(maps, self.smoothing_sigma))
+
+    def prompt_maps(self, query: Query) -> Tensor:
+        """[B, K, L] of each prior-free abnormal prompt beside the normal one."""
+        return prompt_probabilities(
+            self._patches(query), self.prior_free_features(), self.options.temperature
+        )
 
     # -- learning -----------------------------------------------------------------------------
 
