@@ -62,6 +62,9 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that must not be written
+        typer.echo(f"zsad: {error}", err=True)
+        sys.exit(1)
 
 
 @app.command("list")
@@ -235,9 +238,20 @@ def predict(
         checkpoint,
         **table["options"],
     )
+    if str(built.supervision) == "auxiliary-trained" and checkpoint is None:
+        typer.echo(
+            f"zsad: {built.name} has learned nothing, these are its initial weights: give "
+            f"--checkpoint FILE (zsad train {built.name} --on DATASET --out FILE makes one)",
+            err=True,
+        )
     rows = predict_files(built, images, class_name, out, batch_size)
     for row in rows:
         typer.echo(f"{row.score:.4f}  {row.path}" if row.score is not None else f"-  {row.path}")
+    broken = [row.error for row in rows if row.error is not None]
+    for message in broken:
+        typer.echo(f"zsad: {message}", err=True)
+    if broken:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -260,7 +274,7 @@ def new(
 
 def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
     """The plan of the command line: what is given there overrides the plan file."""
-    from .plan import make_plan, read_plan_settings
+    from .plan import PUBLISHED, make_plan, read_plan_settings
 
     given = {
         name: value
@@ -302,7 +316,12 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         if name in given and given[name] is not None:
             settings[name] = given[name]
     settings["device"] = _device(str(settings.get("device", "auto")))
-    return make_plan(**settings)
+    plan = make_plan(**settings)
+    if plan.backbone != PUBLISHED:
+        from .weights import check_backbone
+
+        check_backbone(plan.backbone, plan.pretrained, plan.backbone_config)
+    return plan
 
 
 def _expand_methods(names: str) -> list[str]:
@@ -362,11 +381,15 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _device(device: str) -> str:
-    if device != "auto":
-        return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{device}': take cpu, cuda, cuda:1 or auto") from error
+    return device
 
 
 def _progress(quiet: bool) -> Progress:
@@ -396,9 +419,13 @@ def _summary(plan: Plan) -> None:
         for layout in ("image", "pixel"):
             typer.echo(f"\n{make_table(records, layout).render('md')}")
     typer.echo(f"\nrecords: {Path(plan.out) / 'cells'}")
+    cells_of: dict[str, list[str]] = {}
     for record in failed:
-        assert record.error is not None
-        typer.echo(f"failed: {record.cell.key}: {record.error.message}", err=True)
+        message = record.error.message if record.error is not None else ""
+        cells_of.setdefault(message, []).append(record.cell.key)
+    for message, keys in cells_of.items():
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        typer.echo(f"failed: {', '.join(keys[:3])}{more}: {message}", err=True)
     if failed:
         raise typer.Exit(1)
 

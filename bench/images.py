@@ -90,7 +90,7 @@ def read_image(path: Path, upright: bool = True) -> Image.Image:
 def read_picture(path: Path, upright: bool = True) -> Picture:
     """`read_image` with the orientation and the stored size, which masks need."""
     stored, orientation = _decode(path, "image")
-    turned = _turn(_to_rgb(stored), orientation if upright else 1)
+    turned = _turn(to_rgb(stored), orientation if upright else 1)
     return Picture(turned, orientation if upright else 1, stored.size)
 
 
@@ -225,7 +225,7 @@ def _turned_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]
     return np.asarray(_turn(grey, orientation)).astype(bool)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB. 16-bit grey is divided by 257, float by its kind: 0..1 is stretched to 0..255."""
     if image.mode == "RGB":
         return image

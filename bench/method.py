@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from .backbone import Backbone, BackboneSpec, TokenSpec, VisualFeatures
 from .errors import ContractError, UsageError, WeightsError, unknown_name
 from .preprocess import Interpolation, Preprocess
 
+LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0, "batch_size": 1}
 PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
 
 
@@ -340,6 +342,12 @@ def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str,
         if not _fits(value, kinds[name]):
             kind = getattr(kinds[name], "__name__", str(kinds[name]))
             raise UsageError(f"option '{name}' of method {cls.title} takes {kind}, not {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"option '{name}' of method {cls.title} is {value}: give a number")
+        if name in LEAST and value is not None and value < LEAST[name]:
+            raise UsageError(
+                f"option '{name}' of method {cls.title} is at least {LEAST[name]}, not {value}"
+            )
     return dataclasses.replace(options, **overrides)
 
 

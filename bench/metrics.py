@@ -759,6 +759,8 @@ def _as_finite(
 ) -> Scores:
     if dtype is None:
         dtype = np.float32 if scores.dtype in (np.float16, np.float32) else np.float64
+    if scores.dtype.kind not in "buif":
+        raise MetricInputError(f"{name} are of type {scores.dtype}: give real numbers")
     with np.errstate(over="ignore"):
         values = scores.astype(dtype, copy=False)
     # NaN and infinity survive min and max, which need no array of booleans.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import UsageError
+from .images import to_rgb
 from .method import Method, Prediction, Query
 
 
@@ -46,7 +47,9 @@ def predict_images(
     pictures = [_picture(image, number) for number, image in enumerate(images)]
     if not pictures:
         raise UsageError("there are no images to predict")
-    names = [class_name] * len(pictures) if isinstance(class_name, str) else list(class_name)
+    names = [class_name] * len(pictures) if isinstance(class_name, str) else class_name
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"class_name is {class_name!r}: give a word, or one for each image")
     if len(names) != len(pictures):
         raise UsageError(f"{len(pictures)} images but {len(names)} class names")
     if image_size is not None:
@@ -83,7 +86,7 @@ def _resized(method: Method, image_size: int) -> Method:
 
 def _picture(image: Any, number: int) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(image)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise UsageError(

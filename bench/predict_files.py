@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import UsageError
+from .errors import DataError, UsageError
 from .images import read_image
 from .method import Method
 from .predict import predict_images
@@ -29,6 +29,7 @@ class FileScore:
     score: float | None
     overlay: str | None
     map: str | None
+    error: str | None = None
 
 
 def predict_files(
@@ -51,16 +52,27 @@ def predict_files(
         out: folder; made if absent.
         batch_size: images per visual forward.
 
+    Returns:
+        A row for each file; of a file that is no readable image it holds the error.
+
     Raises:
-        UsageError: a path does not exist, or there is no image at all.
-        DataError: a file is no readable image.
+        UsageError: a path does not exist, there is no image at all, or `out` cannot be made.
     """
-    files = image_files(paths)
-    out.mkdir(parents=True, exist_ok=True)
+    given_files = image_files(paths)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"folder {out} cannot be made ({error.strerror}): choose --out") from error
+    broken: dict[Path, str] = {}
+    files: list[Path] = []
     maps: list[NDArray[np.float32] | None] = []
     scores: list[float | None] = []
-    for start in range(0, len(files), batch_size):
-        images = [read_image(path) for path in files[start : start + batch_size]]
+    for start in range(0, len(given_files), batch_size):
+        readable = _readable(given_files[start : start + batch_size], broken)
+        if not readable:
+            continue
+        files += [path for path, _ in readable]
+        images = [image for _, image in readable]
         prediction = predict_images(method, images, class_name, batch_size=batch_size)
         size = len(images)
         maps += [None] * size if prediction.maps is None else list(prediction.maps.numpy())
@@ -76,8 +88,20 @@ def predict_files(
             overlay(read_image(path), anomaly_map, low, high).save(out / overlay_name)
             np.save(out / map_name, anomaly_map)
         rows.append(FileScore(str(path), score, overlay_name, map_name))
+    rows += [FileScore(str(path), None, None, None, error) for path, error in broken.items()]
     _write_scores(out, rows)
     return rows
+
+
+def _readable(paths: Sequence[Path], broken: dict[Path, str]) -> list[tuple[Path, Image.Image]]:
+    """The images that can be read; what is wrong with the others goes into `broken`."""
+    found = []
+    for path in paths:
+        try:
+            found.append((path, read_image(path)))
+        except DataError as error:
+            broken[path] = str(error)
+    return found
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
@@ -135,5 +159,5 @@ def _write_scores(out: Path, rows: Sequence[FileScore]) -> None:
     write_json(out / "scores.json", [asdict(row) for row in rows])
     with (out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "score", "overlay", "map"])
-        writer.writerows([row.path, row.score, row.overlay, row.map] for row in rows)
+        writer.writerow(["path", "score", "overlay", "map", "error"])
+        writer.writerows([row.path, row.score, row.overlay, row.map, row.error] for row in rows)

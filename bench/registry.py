@@ -156,13 +156,16 @@ def create(
         **options: options of the method that differ from the variant's.
 
     Raises:
-        UsageError: unknown name, variant or option.
+        UsageError: unknown name, variant or option, or no backbone.
         WeightsError: the checkpoint is missing, broken or does not fit.
     """
     from .checkpoint import read_payload
     from .method import TrainableMethod, build
 
     entry = resolve("method", name)
+    if not hasattr(backbone, "encode_image"):
+        kind = type(backbone).__name__
+        raise UsageError(f"'{backbone}' ({kind}) is no backbone: give load_backbone(...)")
     method = build(method_class(name), backbone, variant, seed, **options)
     method.name = entry.name
     if checkpoint is not None:

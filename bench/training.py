@@ -585,7 +585,7 @@ def _finished(method: TrainableMethod, path: Path, identity: str) -> Training:
         raise UsageError(
             f"{path} is the checkpoint of another training ({header.get('method', 'unknown')}, "
             f"variant {header.get('variant', 'unknown')}, seed {header.get('seed', 'unknown')}): "
-            "name another file, or ask to overwrite it"
+            "name another file, or delete this one"
         )
     method.load_learned(read_payload(path))
     method.eval()

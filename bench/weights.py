@@ -67,8 +67,10 @@ def load_backbone(
         raise unknown_name("precision", str(precision), PRECISIONS)
     if name is not None and pretrained is None and ":" in name:
         name, _, pretrained = name.partition(":")
-    if config is None and (name is None or name == BUILT_IN):
-        name, config = BUILT_IN, TINY / "config.json"
+    if name in (None, BUILT_IN):  # the built-in name beside a config is the default, not a wish
+        name = BUILT_IN if config is None else None
+    if name == BUILT_IN:
+        config = TINY / "config.json"
         pretrained = TINY / "tiny.safetensors" if pretrained is None else pretrained
     where = _device(device)
     settings = _read_config(Path(config)) if config is not None else _named_config(str(name))
@@ -101,6 +103,26 @@ def load_backbone(
     return backbone
 
 
+def check_backbone(
+    name: str, pretrained: str | None = None, config: str | Path | None = None
+) -> None:
+    """Refuse what `load_backbone` would refuse by its name, before anything is loaded.
+
+    Raises:
+        UsageError: unknown name or tag, or the model config is missing or broken.
+        WeightsError: the checkpoint file does not exist.
+    """
+    if config is not None:
+        _read_config(Path(config))
+        return
+    name, _, tag = name.partition(":")
+    tag = tag if pretrained is None else pretrained
+    if name != BUILT_IN:
+        _named_config(name)
+    if name != BUILT_IN and tag not in ("", RANDOM) and not Path(tag).is_file():
+        origin(name, tag)
+
+
 def random_backbone(settings: Mapping[str, Any], name: str) -> Backbone:
     """A backbone of some open_clip configuration with seeded random weights, on the CPU.
 
@@ -118,7 +140,21 @@ def random_backbone(settings: Mapping[str, Any], name: str) -> Backbone:
 
 def known_backbones() -> list[tuple[str, str]]:
     """(name, pretrained tag) of everything that can be asked for, the built-in one first."""
-    return [(BUILT_IN, "built-in"), *((n, tag) for n, tag in open_clip.list_pretrained())]
+    pretrained = [(name, tag) for name, tag in open_clip.list_pretrained() if _is_plain(name)]
+    return [(BUILT_IN, "built-in"), *pretrained]
+
+
+def _is_plain(name: str) -> bool:
+    """A ViT with a class token and open_clip's own text tower and tokenizer."""
+    settings = open_clip.get_model_config(name) or {}
+    vision, text = settings.get("vision_cfg", {}), settings.get("text_cfg", {})
+    return (
+        isinstance(vision.get("layers"), int)
+        and not {"timm_model_name", "attentional_pool"} & set(vision)
+        and vision.get("pool_type", "tok") == "tok"
+        and not {"hf_model_name", "hf_tokenizer_name"} & set(text)
+        and "multimodal_cfg" not in settings
+    )
 
 
 def _device(device: str | torch.device) -> torch.device:

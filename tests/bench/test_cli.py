@@ -124,6 +124,12 @@ def test_run_of_a_plan_file_is_overridden_by_the_command_line(zsad, pictures, tm
         (("list", "things"), "things"),
         (("new", "thing", "x"), "thing"),
         (("predict", "clip", "nowhere.png", "--out", "x"), "nowhere.png"),
+        (("run", "--methods", "clip", "--backbone", "ViT-Q"), "unknown backbone"),
+        (("run", "--methods", "clip", "--backbone", "ViT-B-32:opnai"), "did you mean openai"),
+        (("run", "--methods", "clip", "--backbone-config", "absent.json"), "absent.json"),
+        (("run", "--methods", "clip", "--device", "gpu"), "unknown device 'gpu'"),
+        (("run", "--methods", "clip", "--option", "clip.temperature=0"), "temperature"),
+        (("run", "--methods", "clip", "--option", "clip.smoothing_sigma=nan"), "smoothing_sigma"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_with_2(zsad, tmp_path, monkeypatch, arguments, says):
@@ -142,6 +148,18 @@ def test_a_failed_cell_is_named_and_exits_with_1(zsad, tmp_path):
     assert code == 1
     assert "absent" in err
     assert "Traceback" not in err
+
+
+def test_cells_that_fail_alike_are_told_in_one_line(zsad, tmp_path):
+    code, _, err = zsad(
+        "run", "--methods", "clip,clip-ac,winclip", "--datasets", "folder", "--quiet",
+        "--data-root", tmp_path / "absent", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 1
+    told = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert len(told) == 1
+    for method in ("clip--", "clip_ac--", "winclip--"):
+        assert method in told[0]
 
 
 def test_absent_weights_are_named_with_the_place_to_put_them(zsad, tmp_path, pictures, monkeypatch):
@@ -189,3 +207,33 @@ def test_predict_writes_overlays_maps_and_scores(zsad, tmp_path, pictures):
         assert Image.open(out / row["overlay"]).size == (80, 60)
         assert np.load(out / row["map"]).dtype == np.float32
     assert len({row["overlay"] for row in rows}) == 3  # two files are called 1.png
+
+
+def test_predict_goes_on_past_a_broken_image_and_says_so(zsad, tmp_path, pictures):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((pictures / "normal" / "0.png").read_bytes()[:200])
+    (folder / "b.png").write_bytes((pictures / "normal" / "0.png").read_bytes())
+    code, printed, err = zsad("predict", "clip", folder, "--out", tmp_path / "found")
+    assert code == 1
+    assert "a.png" in err
+    assert "Traceback" not in err
+    rows = {row["path"]: row for row in json.loads((tmp_path / "found/scores.json").read_text())}
+    assert "a.png" in rows[str(folder / "a.png")]["error"]
+    assert rows[str(folder / "b.png")]["error"] is None
+    assert f"{rows[str(folder / 'b.png')]['score']:.4f}" in printed
+
+
+def test_predict_into_a_file_is_refused(zsad, tmp_path, pictures):
+    (tmp_path / "taken").write_text("")
+    code, _, err = zsad("predict", "clip", pictures / "normal", "--out", tmp_path / "taken")
+    assert code == 2
+    assert "taken" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_predict_of_a_method_that_has_learned_nothing_says_so(zsad, tmp_path, pictures):
+    code, _, err = zsad("predict", "coop", pictures / "normal", "--out", tmp_path / "found")
+    assert code == 0
+    assert "learned nothing" in err
+    assert "--checkpoint" in err

@@ -46,6 +46,24 @@ def pictures():
 NAMES = ["bottle", "carpet", "metal_nut"] * 3
 
 
+def test_sixteen_bit_pictures_are_scaled_and_not_cut_off(backbone):
+    grey = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)
+    method = create("clip", backbone)
+    wide, narrow = (
+        predict_images(method, [Image.fromarray(g)], "x").scores
+        for g in (grey * 28, (grey * 28 / 257).round().astype(np.uint8))
+    )
+    torch.testing.assert_close(wide, narrow)
+
+
+def test_a_backbone_and_class_names_of_a_wrong_kind_are_named(backbone, pictures):
+    with pytest.raises(UsageError, match="load_backbone"):
+        create("clip", "tiny")
+    for odd in (None, 3, [None] * 9):
+        with pytest.raises(UsageError, match="class_name"):
+            predict_images(create("clip", backbone), pictures, odd)
+
+
 @pytest.mark.parametrize(("name", "variant"), METHODS)
 def test_batch_and_order_do_not_matter(backbone, pictures, name, variant):
     method = create(name, backbone, variant=variant)

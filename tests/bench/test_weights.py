@@ -101,6 +101,17 @@ def test_wrapped_checkpoints_are_unwrapped(config, tensors, write, wrapping):
     assert torch.equal(backbone.visual.proj.detach(), tensors["visual.proj"])
 
 
+def test_a_config_is_named_after_its_file_even_beside_the_built_in_default(config):
+    backbone = load_backbone("tiny", "random", config)
+    assert backbone.name == config.stem
+
+
+def test_only_backbones_that_can_be_used_are_listed():
+    listed = {name for name, _ in weights.known_backbones()}
+    assert {"tiny", "ViT-L-14-336", "ViT-B-16-plus-240"} <= listed
+    assert not {"RN50", "ViT-B-16-SigLIP", "coca_ViT-B-32", "convnext_base", "EVA02-B-16"} & listed
+
+
 def test_random_weights_are_the_same_every_time(config):
     first, second = (load_backbone(pretrained="random", config=config) for _ in range(2))
     assert torch.equal(first.visual.proj, second.visual.proj)
