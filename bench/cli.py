@@ -326,7 +326,11 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
 
 def _expand_methods(names: str) -> list[str]:
     listed = _split(names)
-    return registry.names("method") if listed == ["all"] else listed
+    if listed != ["all"]:
+        return listed
+    from .plan import all_methods
+
+    return all_methods()
 
 
 def _method_table(method: str, options: list[str]) -> dict[str, Any]:

@@ -130,7 +130,9 @@ def auxiliary_of(plan: Plan, target: str) -> str:
 def checkpoint_path(plan: Plan, cell: Cell) -> Path:
     """Where a run keeps the learned weights of a cell; cells of one auxiliary dataset share it."""
     auxiliary = registry.canonical(auxiliary_of(plan, cell.dataset))
-    learned = dataclasses.replace(cell, dataset=f"on-{auxiliary}-{plan.auxiliary_split}")
+    options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
+    dataset = f"on-{auxiliary}-{plan.auxiliary_split}"
+    learned = dataclasses.replace(cell, dataset=dataset, options=options)
     return Path(plan.out) / "checkpoints" / f"{file_name(learned.key)}.safetensors"
 
 

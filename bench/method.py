@@ -116,6 +116,7 @@ class Method(nn.Module, ABC):
         needs_images: `Query.images` is read, not only features.
         class_aware: prompts hold the class name.
         published_parameters: the paper's parameter count; 0 for training-free.
+        in_benchmark: meant by "all"; ablations and ensembles are run only by name.
     """
 
     title: ClassVar[str]
@@ -128,6 +129,7 @@ class Method(nn.Module, ABC):
     needs_images: ClassVar[bool] = False
     class_aware: ClassVar[bool] = True
     published_parameters: ClassVar[int] = 0
+    in_benchmark: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__()

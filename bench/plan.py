@@ -191,13 +191,19 @@ def _unique(items: Sequence[Any]) -> list[Any]:
     return kept
 
 
+def all_methods() -> list[str]:
+    """The methods that "all" means."""
+    names = registry.names("method")
+    return [name for name in names if registry.method_class(name).in_benchmark]
+
+
 def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
     """One entry of the list of methods; a sweep gives several."""
     if isinstance(item, MethodPlan):
         return [item]
     if isinstance(item, str):
         if item == "all":
-            return [MethodPlan(name) for name in registry.names("method")]
+            return [MethodPlan(name) for name in all_methods()]
         name, _, variant = item.partition("@")
         item = {"name": name, "variant": variant or None}
     table = _table("method", item, {"name", "variant", "options", "sweep", "checkpoint"})

@@ -41,6 +41,7 @@ class AnomalyClipEnsemble(TrainableMethod):
     """Several AnomalyCLIPs on one visual forward, averaged."""
 
     title = "AnomalyCLIP Ensemble"
+    in_benchmark = False
     sigma = AnomalyClip.sigma
     class_aware = False
     variants: ClassVar[Mapping[str, Options]] = {

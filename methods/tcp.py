@@ -74,6 +74,7 @@ class Tcp(ClassPromptLearner):
     """Learned tokens, and deep tokens of the class, held to CLIP's own text features."""
 
     title = "TCP"
+    in_benchmark = False
     sigma = 4.0
     variants: ClassVar[Mapping[str, Options]] = {
         "v1": TcpOptions(),
