@@ -19,6 +19,7 @@ from ..bench.errors import UsageError
 
 INIT_STD = 0.02  # of learned tokens, in all released prompt learners
 META_REDUCTION = 16  # of the hidden layer of a meta-net (CoCoOp, FAPrompt)
+LEAST_HIDDEN = 8
 PLACEHOLDER = "X"  # one token; its embedding is replaced, it only fixes where the prompt ends
 
 
@@ -167,11 +168,15 @@ def deep_sets(backbone: Backbone, depth: int) -> int:
 
 
 class MetaNet(nn.Module):
-    """Linear, ReLU, Linear with a hidden layer of 1/16 of the input (CoCoOp, FAPrompt)."""
+    """Linear, ReLU, Linear with a hidden layer of 1/16 of the input (CoCoOp, FAPrompt).
+
+    Never fewer than `LEAST_HIDDEN` units: the four that a narrow backbone would get can all be
+    dead for all its images, and nothing would be learned.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        hidden = max(1, inputs // META_REDUCTION)
+        hidden = max(LEAST_HIDDEN, inputs // META_REDUCTION)
         self.linear1 = nn.Linear(inputs, hidden)
         self.linear2 = nn.Linear(hidden, outputs)
 

@@ -103,7 +103,7 @@ def test_the_hidden_layer_of_a_meta_net_is_a_sixteenth():
     net = MetaNet(7680, 768)
     assert net.linear1.weight.shape == (480, 7680)
     assert sum(p.numel() for p in net.parameters()) == 4_056_288
-    assert MetaNet(8, 4).linear1.weight.shape == (1, 8)
+    assert MetaNet(64, 4).linear1.weight.shape == (8, 64)
 
 
 def test_frozen_text_is_computed_again_when_a_parameter_has_changed():
