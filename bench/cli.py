@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,15 +133,15 @@ def run(
     from . import parallel as engine
 
     plan = _plan(context, plan_file)
-    progress = _progress(quiet)
-    engine.run(
-        plan,
-        progress,
-        jobs=jobs,
-        backend="dask" if scheduler else parallel,
-        scheduler=scheduler,
-        shard=_shard(shard),
-    )
+    with _progress(quiet) as progress:
+        engine.run(
+            plan,
+            progress,
+            jobs=jobs,
+            backend="dask" if scheduler else parallel,
+            scheduler=scheduler,
+            shard=_shard(shard),
+        )
     _summary(plan)
 
 
@@ -204,7 +206,8 @@ def train(
         seeds=(seed,),
         workers=workers,
     )
-    done = train_one(plan, out, _progress(quiet))
+    with _progress(quiet) as progress:
+        done = train_one(plan, out, progress)
     typer.echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
 
 
@@ -396,7 +399,8 @@ def _device(device: str) -> str:
     return device
 
 
-def _progress(quiet: bool) -> Progress:
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
     """Progress on a terminal; the first Ctrl-C stops after the batch, the second at once."""
     from .runner import Progress
 
@@ -408,8 +412,11 @@ def _progress(quiet: bool) -> Progress:
         typer.echo("\nstopping after this batch; Ctrl-C again stops at once", err=True)
         progress.stop.set()
 
-    signal.signal(signal.SIGINT, stop)
-    return progress
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield progress
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _summary(plan: Plan) -> None:

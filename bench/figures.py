@@ -27,7 +27,7 @@ from .prompt_scores import (
     read_prompt_scores,
 )
 from .published import LEFT_OUT_OF_MEANS, squash
-from .records import METRICS, Record
+from .records import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -521,8 +521,10 @@ def tsne(scene: Scene) -> Figure:
     anomalous images.
     """
     found = [
-        (record, category, path)
-        for record, target in _finished(scene)
+        (f"{entrant.label}\n{target.title}, {category}", path)
+        for target in scene.targets
+        for entrant in scene.entrants
+        for record in scene.overview.finished(entrant, target)[:1]  # the first seed
         for category in _categories(scene, target)
         if (path := prompt_scores_path(scene.run, record.cell, category)).exists()
     ]
@@ -536,10 +538,9 @@ def tsne(scene: Scene) -> Figure:
     rows = -(-len(found) // columns)
     figure = _canvas(3.6 * columns, 3.6 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, (record, category, path) in zip(panels, found, strict=False):
+    for panel, (title, path) in zip(panels, found, strict=False):
         _tsne_panel(panel, read_prompt_scores(path))
-        title = scene.overview.grid.title(record.cell.dataset)
-        panel.set_title(f"{record.title}\n{title}, {category}")
+        panel.set_title(title)
     for panel in panels[len(found) :]:
         panel.set_visible(False)
     _legend_of_labels(figure)
@@ -608,7 +609,7 @@ def _legend_of_labels(figure: Figure) -> None:
         Line2D([], [], color=SOFT, linestyle="none", marker="o", markersize=4, markerfacecolor=fill)
         for fill in ("none", SOFT)
     ]
-    figure.legend(handles, ("normal", "anomalous"), loc="outside lower left", ncols=2)
+    figure.legend(handles, ("normal", "anomalous"), loc="outside upper left", ncols=2)
 
 
 # -- curves -------------------------------------------------------------------------------------
@@ -738,16 +739,6 @@ def maps(scene: Scene) -> Figure:
                 color=SOFT,
             )
     return figure
-
-
-def _finished(scene: Scene) -> list[tuple[Record, Target]]:
-    """The first seed of every finished cell that was chosen."""
-    return [
-        (record, target)
-        for target in scene.targets
-        for entrant in scene.entrants
-        for record in scene.overview.finished(entrant, target)[:1]
-    ]
 
 
 def _categories(scene: Scene, target: Target) -> list[str]:

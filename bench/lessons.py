@@ -282,6 +282,8 @@ def memory_source(
     Raises:
         UsageError: lengths differ, or an image, a mask or a label is none.
     """
+    if masks is None or labels is None or class_names is None:
+        raise UsageError("fit needs masks, labels and class names of its images")
     count = len(images)
     names = [class_names] * count if isinstance(class_names, str) else list(class_names)
     if not count or not (len(masks) == len(labels) == len(names) == count):

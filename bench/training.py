@@ -132,10 +132,14 @@ def fit(
         UsageError: the arrays do not fit each other.
         ContractError: the loss is no finite number; names method, epoch, step and term.
     """
+    if not isinstance(method, TrainableMethod):
+        raise UsageError(f"method '{getattr(method, 'name', method)}' learns nothing")
     schedule = method.schedule
     size = schedule.batch_size if batch_size is None else batch_size
     count = schedule.epochs if epochs is None else epochs
     recipe = Recipe(count, size, shuffle, seed)
+    if size < 1:
+        raise UsageError(f"epochs and batch size must be positive, not {count} and {size}")
     source = memory_source(method, images, masks, labels, class_names, size)
     return run_course(method, source, recipe).history
 

@@ -235,6 +235,10 @@ def test_tsne_has_a_panel_per_stored_category(tmp_path):
     (panel,) = figures.tsne(scene(folder)).axes
     assert panel.get_title() == "CLIP\nVisA, pcb4"
     assert sum(len(dots.get_offsets()) for dots in panel.collections) == 48
+    figure = figures.tsne(scene(folder))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
     assert draw(folder, "tsne", tmp_path / "t.png").exists()
 
 
