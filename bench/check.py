@@ -74,16 +74,20 @@ class BaselineCell:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline file: tolerances by metric ("*" is all others), cells by key, and its history."""
+    """A baseline file: tolerances, cells by key, and its history.
+
+    A tolerance is for a metric, for "*" (all others), or with "METHOD." before it for one method.
+    """
 
     tolerances: Mapping[str, Tolerance]
     cells: Mapping[str, BaselineCell]
     history: tuple[Change, ...] = ()
     schema: int = BASELINE_SCHEMA
 
-    def tolerance(self, metric: str) -> Tolerance:
-        """The tolerance of a metric."""
-        return self.tolerances.get(metric, self.tolerances.get(ANY_METRIC, DEFAULT_TOLERANCE))
+    def tolerance(self, metric: str, method: str = "") -> Tolerance:
+        """The tolerance of a metric, the most specific one that is given."""
+        name = _most_specific(self.tolerances, metric, method)
+        return DEFAULT_TOLERANCE if name is None else self.tolerances[name]
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,10 @@ def check_run(
     Args:
         records: of the run.
         baseline: what it must give.
-        tolerances: replace the baseline's for single metrics, or with "*" for all others.
+        tolerances: replace the baseline's for single metrics, or with "*" for all others; with
+            "METHOD." before the name for one method.
     """
-    limits = _limits(baseline, tolerances or {})
+    _limits(baseline, tolerances or {})  # refuses wrong names before anything is compared
     found = {record.cell.key: record for record in records}
     findings: list[Finding] = []
     numbers = 0
@@ -161,6 +166,7 @@ def check_run(
             findings.append(Finding("failed", key, why))
         else:
             findings += _protocol_findings(key, expected, record)
+            limits = _limits(baseline, tolerances or {}, str(expected.cell.get("method", "")))
             moved, compared = _metric_findings(key, expected, record, limits)
             findings += moved
             numbers += compared
@@ -172,17 +178,34 @@ def check_run(
     return Verdict(tuple(order), len(baseline.cells), numbers)
 
 
-def _limits(baseline: Baseline, tolerances: Mapping[str, float]) -> dict[str, float]:
-    """The tolerance of every metric: the call's own, its "*", the baseline's own, its "*"."""
+def _most_specific(names: Iterable[str], metric: str, method: str) -> str | None:
+    """The name of a tolerance that applies: METHOD.metric, METHOD.*, metric, *."""
+    order = (f"{method}.{metric}", f"{method}.{ANY_METRIC}", metric, ANY_METRIC)
+    given = set(names)
+    return next((name for name in order if name in given), None)
+
+
+def _check_name(name: str) -> None:
+    if name.rpartition(".")[2] not in (*METRICS, ANY_METRIC):
+        raise unknown_name("metric", name, (*METRICS, ANY_METRIC))
+
+
+def _limits(
+    baseline: Baseline, tolerances: Mapping[str, float], method: str = ""
+) -> dict[str, float]:
+    """The tolerance of every metric for a method: the call's, else the baseline's."""
     for name, value in tolerances.items():
-        if name not in (*METRICS, ANY_METRIC):
-            raise unknown_name("metric", name, (*METRICS, ANY_METRIC))
+        _check_name(name)
         if not 0 <= value <= 1:
             raise UsageError(f"the tolerance of {name} lies in [0, 1], not at {value}")
-    return {
-        metric: tolerances.get(metric, tolerances.get(ANY_METRIC, baseline.tolerance(metric).value))
-        for metric in METRICS
-    }
+    limits = {}
+    for metric in METRICS:
+        name_given = _most_specific(tolerances, metric, method)
+        if name_given is None:
+            limits[metric] = baseline.tolerance(metric, method).value
+        else:
+            limits[metric] = tolerances[name_given]
+    return limits
 
 
 def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> list[Finding]:
@@ -379,7 +402,7 @@ def _fraction(value: Any) -> float:
 
 
 def parse_tolerances(texts: Iterable[str]) -> dict[str, float]:
-    """METRIC=X or X for all metrics; X in [0, 1].
+    """METRIC=X, METHOD.METRIC=X or X for all metrics; X in [0, 1].
 
     >>> parse_tolerances(["0.01", "pixel_pro=0.02"])
     {'*': 0.01, 'pixel_pro': 0.02}
@@ -391,8 +414,7 @@ def parse_tolerances(texts: Iterable[str]) -> dict[str, float]:
     for text in texts:
         name, equals, number = text.rpartition("=")
         metric = name.strip() if equals else ANY_METRIC
-        if metric not in (*METRICS, ANY_METRIC):
-            raise unknown_name("metric", metric, (*METRICS, ANY_METRIC))
+        _check_name(metric)
         try:
             found[metric] = _fraction(float(number))
         except ValueError as error:

@@ -54,7 +54,7 @@ def checkpoint_of(learned: Path, method: str) -> Path | None:
     return found[0] if found else None
 
 
-# -- the faults: each takes pytest's monkeypatch ----------------------------------------------------
+# -- the faults: each takes pytest's monkeypatch --------------------------------------------------
 
 
 def prompts_swapped(patch):

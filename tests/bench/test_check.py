@@ -297,3 +297,14 @@ def test_an_update_tells_what_is_no_longer_guarded(tmp_path, app, records):
     )
     assert f"no longer guarded: {KEY}" in told.output
     assert isinstance(read_baseline(tmp_path / "b.json"), Baseline)
+
+
+def test_a_tolerance_may_be_for_one_method_alone(make_record):
+    old = [make_record("CLIP", "visa", {"a": {"image_auroc": 0.8}})]
+    new = [make_record("CLIP", "visa", {"a": {"image_auroc": 0.77}})]
+    method = old[0].cell.method
+    baseline = make_baseline(old, "first")
+    assert not check_run(new, baseline).passed
+    assert check_run(new, baseline, {f"{method}.*": 0.05}).passed
+    assert check_run(new, baseline, {f"{method}.image_auroc": 0.05, "*": 0.0}).passed
+    assert not check_run(new, baseline, {"other.*": 0.05}).passed
