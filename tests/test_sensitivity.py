@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from zsad.bench.backbone import Backbone, TokenSpec
 from zsad.bench.check import Finding, check_run, read_baseline
-from zsad.bench.images import MaskRule
 from zsad.bench.method import Method
 from zsad.bench.plan import make_plan
 from zsad.bench.records import read_records
@@ -109,7 +109,14 @@ def smoothing_doubled(patch):
 
 
 def mask_threshold_wrong(patch):
-    patch.setattr(Synthetic, "mask_rule", MaskRule(threshold=255))
+    """What a threshold too low does to a mask with soft edges: one pixel more on every side."""
+    kept = Synthetic.read
+
+    def read(self, sample):
+        reading = kept(self, sample)
+        return dataclasses.replace(reading, mask=ndimage.binary_dilation(reading.mask))
+
+    patch.setattr(Synthetic, "read", read)
 
 
 def bilinear_corners_flipped(patch):
