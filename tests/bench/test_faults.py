@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -306,23 +305,17 @@ def test_a_full_disk_is_said_plainly_and_the_run_goes_on_once_there_is_room(
 
 
 def _children():
-    """Processes that start quickly: forked from a server that has imported everything."""
+    """Processes that start quickly, forked from a server that has imported everything.
+
+    They run a function of the package: this test's own module cannot be imported by name.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["zsad.bench.runner", "zsad.bench.weights", "pandas"])
     return context
 
 
-def _run_in_child(plan: Plan, path: list[str]) -> None:
-    sys.path[:0] = path
-    registry.entries.cache_clear()
-    import torch
-
-    torch.set_num_threads(1)
-    run(plan)
-
-
 @pytest.mark.slow
-def test_thirty_kills_at_random_moments_end_in_the_same_table(data, site, tmp_path):
+def test_thirty_kills_at_random_moments_end_in_the_same_table(data, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(plan_for(data, whole, "slow", "plain"))
     plan = plan_for(data, killed, "slow", "plain")
@@ -330,7 +323,7 @@ def test_thirty_kills_at_random_moments_end_in_the_same_table(data, site, tmp_pa
     context, deadline = _children(), time.monotonic() + 150
     kills = 0
     while kills < KILLS and time.monotonic() < deadline:
-        child = context.Process(target=_run_in_child, args=(plan, [str(site)]))
+        child = context.Process(target=run, args=(plan,))
         child.start()
         child.join(timeout=dice.uniform(0.05, 1.2))
         if child.is_alive():
@@ -348,12 +341,12 @@ def test_thirty_kills_at_random_moments_end_in_the_same_table(data, site, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_fill_one_run(data, site, tmp_path):
+def test_two_processes_fill_one_run(data, tmp_path):
     whole, shared = tmp_path / "whole", tmp_path / "shared"
     run(plan_for(data, whole, "slow", "plain"))
     plan = plan_for(data, shared, "slow", "plain")
     context = _children()
-    pair = [context.Process(target=_run_in_child, args=(plan, [str(site)])) for _ in range(2)]
+    pair = [context.Process(target=run, args=(plan,)) for _ in range(2)]
     for child in pair:
         child.start()
     for child in pair:
