@@ -65,6 +65,7 @@ class AprilGan(TrainableMethod):
     }
     default_variant = "official"
     published_parameters = 3_148_800
+    companions: ClassVar[int] = TILES
     official_key = "trainable_linearlayer"
 
     def __init__(self, backbone: Backbone, options: AprilGanOptions | None = None) -> None:
@@ -131,34 +132,32 @@ class AprilGan(TrainableMethod):
     ) -> tuple[Tensor, Tensor]:
         """Some images become a mosaic of four of the same class, two by two at half the size.
 
-        The four are drawn with replacement from the batch; the released code draws them from the
-        whole class.
+        The four are drawn alike from all images of the class; the released code draws a kind of
+        anomaly first, and then an image of it.
 
         Args:
-            images: [B, 3, S, S] normalised.
-            masks: [B, M, M] bool.
-            class_names: B words.
-            generator: of the draws.
+            images: [B + 4 B, 3, S, S] normalised; behind the first B stand four for each of them,
+                drawn from its whole class.
+            masks: [B + 4 B, M, M] bool.
+            class_names: of all images.
+            generator: draws which images are replaced.
 
         Returns:
             Images and masks of the same shapes.
         """
-        order = sorted(set(class_names))
-        classes = torch.tensor([order.index(name) for name in class_names])
-        alike = (classes[:, None] == classes).float()  # [B, B]
-        chosen = torch.rand(len(images), generator=generator) < self.options.mosaic_rate
-        partners = torch.multinomial(alike, TILES, replacement=True, generator=generator)
-        tiled = _mosaic(images, partners, "bicubic")
-        marked = _mosaic(masks.float()[:, None], partners, "bilinear")[:, 0] > 0.5
-        return (
-            torch.where(chosen[:, None, None, None], tiled, images),
-            torch.where(chosen[:, None, None], marked, masks),
-        )
+        count = len(images) // (1 + TILES)
+        chosen = torch.rand(count, generator=generator) < self.options.mosaic_rate
+        images, masks = images.clone(), masks.clone()
+        tiled = _mosaic(images[count:], "bicubic")
+        marked = _mosaic(masks[count:].float()[:, None], "bilinear")[:, 0] > 0.5
+        images[:count] = torch.where(chosen[:, None, None, None], tiled, images[:count])
+        masks[:count] = torch.where(chosen[:, None, None], marked, masks[:count])
+        return images, masks
 
 
-def _mosaic(pictures: Tensor, partners: Tensor, mode: str) -> Tensor:
-    """Four pictures in the place of one: [B, C, S, S] and their indices [B, 4] -> [B, C, S, S]."""
-    four = pictures[partners]  # [B, 4, C, S, S]
+def _mosaic(pictures: Tensor, mode: str) -> Tensor:
+    """Each four pictures of [4 B, C, S, S] in the place of one: [B, C, S, S]."""
+    four = pictures.unflatten(0, (-1, TILES))  # [B, 4, C, S, S]
     rows = [torch.cat([four[:, 2 * i], four[:, 2 * i + 1]], dim=-1) for i in range(2)]
     canvas = torch.cat(rows, dim=-2)  # [B, C, 2 S, 2 S]
     return F.interpolate(
