@@ -49,6 +49,13 @@ MethodOptions = Annotated[
     typer.Option("--option", help="METHOD.NAME=VALUE, may be repeated."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+PlanFile = Annotated[Path | None, typer.Argument(help="A plan file (TOML).")]
+Methods = Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")]
+Datasets = Annotated[str, typer.Option(help="Comma-separated; all.")]
+RunFolder = Annotated[Path | None, typer.Option(help="Run directory.")]
+Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
+Auxiliary = Annotated[str | None, typer.Option(help="Dataset to learn from.")]
+Limit = Annotated[int | None, typer.Option(help="Images per category and label.")]
 
 
 def main() -> None:
@@ -94,24 +101,24 @@ def list_names(
 @app.command()
 def run(
     context: typer.Context,
-    plan_file: Annotated[Path | None, typer.Argument(help="A plan file (TOML).")] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")] = "all",
-    datasets: Annotated[str, typer.Option(help="Comma-separated; all.")] = "synthetic",
-    out: Annotated[Path | None, typer.Option(help="Run directory.")] = None,
+    plan_file: PlanFile = None,
+    methods: Methods = "all",
+    datasets: Datasets = "synthetic",
+    out: RunFolder = None,
     data_root: DataRoot = None,
     backbone: BackboneName = "tiny",
     backbone_config: BackboneConfig = None,
     pretrained: Pretrained = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    seeds: Annotated[str, typer.Option(help="Comma-separated training seeds.")] = "111",
+    seeds: Seeds = "111",
     option: MethodOptions = None,
-    auxiliary: Annotated[str | None, typer.Option(help="Dataset to learn from.")] = None,
+    auxiliary: Auxiliary = None,
     auxiliary_split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
     batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     map_size: Annotated[int | None, typer.Option(help="Compare all maps at this size.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Images per category and label.")] = None,
+    limit: Limit = None,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep raw maps.")] = False,
     save_prompt_scores: Annotated[
         bool, typer.Option("--save-prompt-scores", help="Keep what each prompt says, for t-SNE.")
@@ -148,19 +155,19 @@ def run(
 @app.command("plan")
 def show_plan(
     context: typer.Context,
-    plan_file: Annotated[Path | None, typer.Argument(help="A plan file (TOML).")] = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")] = "all",
-    datasets: Annotated[str, typer.Option(help="Comma-separated; all.")] = "synthetic",
-    out: Annotated[Path | None, typer.Option(help="Run directory.")] = None,
+    plan_file: PlanFile = None,
+    methods: Methods = "all",
+    datasets: Datasets = "synthetic",
+    out: RunFolder = None,
     data_root: DataRoot = None,
     backbone: BackboneName = "tiny",
     backbone_config: BackboneConfig = None,
     pretrained: Pretrained = None,
     device: Device = "auto",
-    seeds: Annotated[str, typer.Option(help="Comma-separated training seeds.")] = "111",
+    seeds: Seeds = "111",
     option: MethodOptions = None,
-    auxiliary: Annotated[str | None, typer.Option(help="Dataset to learn from.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Images per category and label.")] = None,
+    auxiliary: Auxiliary = None,
+    limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Show what a run would do: cells, what is done, time, missing data and weights."""
@@ -191,6 +198,7 @@ def train(
     """Fit a trainable method on an auxiliary dataset; the same command again goes on."""
     from .contestant import train_one
     from .plan import make_plan
+    from .training import refuse_unwritable
 
     plan = make_plan(
         [_method_table(method, option or [])],
@@ -206,6 +214,7 @@ def train(
         seeds=(seed,),
         workers=workers,
     )
+    refuse_unwritable(out)
     with _progress(quiet) as progress:
         done = train_one(plan, out, progress)
     typer.echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")

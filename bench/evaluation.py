@@ -238,7 +238,9 @@ def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gall
             if plan.save_maps:
                 tally.maps.append(maps)
         if gallery is not None:
-            gallery.add_batch(contestant.cell.key, batch, prediction.scores, maps)
+            gallery.add_batch(
+                contestant.cell.key, batch, prediction.scores, maps, method.preprocess
+            )
     except Exception as error:
         LOG.warning("%s drops out: %s", contestant.cell.key, error)
         contestant.error = error

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .loading import Batch
+    from .preprocess import Preprocess
 
 GALLERY = "gallery"
 SIDE = 112
@@ -118,18 +119,25 @@ class Gallery:
         self.keep = keep
         self._shelves: dict[tuple[str, str], _Shelf] = {}
 
-    def add_batch(self, cell_key: str, batch: Batch, scores: Tensor | None, maps: Tensor) -> None:
+    def add_batch(
+        self,
+        cell_key: str,
+        batch: Batch,
+        scores: Tensor | None,
+        maps: Tensor,
+        preprocess: Preprocess,
+    ) -> None:
         """Offer a batch of one category; `write` names that category later.
 
         Args:
             cell_key: `Cell.key` of the cell.
-            batch: images [B, 3, S, S], normalised with CLIP's mean and deviation.
+            batch: images [B, 3, S, S], as `preprocess` made them.
             scores: [B], or None where the method gives none.
             maps: [B, H, W], greater is more anomalous.
+            preprocess: the method's own; its normalisation is taken back for the thumbnails.
         """
-        from .backbone import OPENAI_MEAN, OPENAI_STD
-
-        mean, std = np.asarray(OPENAI_MEAN, np.float32), np.asarray(OPENAI_STD, np.float32)
+        mean = np.asarray(preprocess.mean, np.float32)
+        std = np.asarray(preprocess.std, np.float32)
         for i, name in enumerate(batch.names):
             pixels = batch.images[i].cpu().float().permute(1, 2, 0).numpy() * std + mean
             self.add(

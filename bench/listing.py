@@ -28,7 +28,7 @@ def describe_methods() -> str:
             [
                 name.replace("_", "-"),
                 cls.title,
-                str(cls.supervision),
+                _supervision(cls),
                 f"{cls.published_parameters:,}",
                 f"{_effective(cls):,}",
                 f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
@@ -49,7 +49,7 @@ def describe_methods() -> str:
         "options",
     ]
     header[3:5] = ["published parameters", "effective parameters"]
-    widths = [None, None, None, None, None, 22, None, 24, 44]
+    widths = [None, None, 24, None, None, 22, None, 24, 44]
     table = _table(rows, header, widths)
     return f"{table}\n\n* default variant; options show the default variant's values"
 
@@ -92,6 +92,14 @@ def describe_datasets() -> str:
 def describe_backbones() -> str:
     """The built-in backbone and open_clip's names and tags."""
     return "\n".join(f"{name}:{tag}" for name, tag in known_backbones())
+
+
+def _supervision(cls: type[Method]) -> str:
+    """That of the default variant, and of the variants that differ from it."""
+    kinds = {variant: cls.supervision_of(options) for variant, options in cls.variants.items()}
+    usual = kinds[cls.default_variant]
+    others = [f"{variant}: {kind}" for variant, kind in kinds.items() if kind != usual]
+    return "; ".join([str(usual), *others])
 
 
 def _effective(cls: type[Method]) -> int:

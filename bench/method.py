@@ -189,6 +189,11 @@ class Method(nn.Module, ABC):
             "temperature": getattr(self.options, "temperature", None),
         }
 
+    @classmethod
+    def supervision_of(cls, options: Any) -> Supervision:
+        """What a variant with these options learns from; the same for all, but for a few."""
+        return cls.supervision
+
     def parameter_counts(self) -> tuple[int, int]:
         """(published, effective): the paper's count, and what learns here, for this backbone."""
         return self.published_parameters, sum(p.numel() for p in self.parameters())
@@ -253,12 +258,14 @@ class TrainableMethod(Method):
 
     Attributes:
         official_key: where the released checkpoint keeps its state dict; "" is the top level.
+        official_prefix: what may stand before the tensors' names in released checkpoints.
         ignored_official: name prefixes in released checkpoints that carry nothing (dead layers,
             frozen embeddings).
     """
 
     supervision = Supervision.AUXILIARY
     official_key: ClassVar[str] = ""
+    official_prefix: ClassVar[str] = ""
     ignored_official: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -288,6 +295,11 @@ class TrainableMethod(Method):
         """
         if self.official_key and self.official_key in state:
             state = state[self.official_key]
+        if not isinstance(state, Mapping):
+            raise WeightsError(f"'{self.official_key}' of the checkpoint is no state dict")
+        state = {
+            str(name).removeprefix(self.official_prefix): value for name, value in state.items()
+        }
         own = dict(self.named_parameters())
         for name, parameter in own.items():
             if name not in state:

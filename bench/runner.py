@@ -131,6 +131,8 @@ def resolve_plan(plan: Plan | Path | str | Mapping[str, Any]) -> Plan:
 def start_run(plan: Plan) -> None:
     """Make the run directory, store the plan, and drop the records that are to be done again.
 
+    Afterwards a cell is done if its record exists: broken records are dropped too.
+
     Raises:
         UsageError: the directory cannot be made, or holds a run with other settings.
     """
@@ -144,12 +146,14 @@ def start_run(plan: Plan) -> None:
         raise UsageError(
             f"run directory {folder} is not writable ({error}): choose --out"
         ) from error
+    kept = ("ok", "error") if plan.retry == "never" else ("ok",)
     for cell in plan.cells():
+        path = record_path(folder, cell)
         if plan.retry == "always":
-            record_path(folder, cell).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
-        elif plan.retry == "failed" and _status(folder, cell) != "ok":
-            record_path(folder, cell).unlink(missing_ok=True)
+        elif path.exists() and _status(path) not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _refuse_other_settings(plan: Plan, path: Path) -> None:
@@ -196,9 +200,7 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
         patient: wait for categories that another process holds, instead of leaving them.
     """
     folder = Path(plan.out)
-    cells = [
-        cell for cell in plan.cells() if cell.dataset == unit.dataset and not _status(folder, cell)
-    ]
+    cells = [c for c in plan.cells() if c.dataset == unit.dataset and not _is_done(folder, c)]
     if not cells:
         return
     try:
@@ -256,12 +258,12 @@ def finish_cell(plan: Plan, dataset: Dataset, cell: Cell, categories: Sequence[s
     """Put a cell's parts together into its record, once all of them are there."""
     folder = Path(plan.out)
     paths = [part_path(folder, cell, category) for category in categories]
-    if _status(folder, cell) or not all(path.exists() for path in paths):
+    if _is_done(folder, cell) or not all(path.exists() for path in paths):
         return
     try:
         parts = [Part.read(path) for path in paths]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if _status(folder, cell):  # another process was faster and has cleared the parts
+        if _is_done(folder, cell):  # another process was faster and has cleared the parts
             return
         shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
         write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
@@ -294,15 +296,12 @@ def part_path(folder: Path, cell: Cell, category: str) -> Path:
 
 def _record_failures(folder: Path, contestants: Sequence[Contestant]) -> None:
     for contestant in contestants:
-        if contestant.error is not None and not _status(folder, contestant.cell):
+        if contestant.error is not None and not _is_done(folder, contestant.cell):
             write_failure(folder, contestant.cell, contestant.error)
 
 
-def _status(folder: Path, cell: Cell) -> str:
-    """What the cell's record says: ok, error, or nothing where there is no readable record."""
-    path = record_path(folder, cell)
-    if not path.exists():
-        return ""
+def _status(path: Path) -> str:
+    """What a record says: ok, error, or nothing where it is not readable."""
     try:
         return read_record(path).status
     except RecordError as error:
@@ -310,8 +309,12 @@ def _status(folder: Path, cell: Cell) -> str:
         return ""
 
 
+def _is_done(folder: Path, cell: Cell) -> bool:
+    return record_path(folder, cell).exists()
+
+
 def _is_scored(folder: Path, cell: Cell, category: str) -> bool:
-    return part_path(folder, cell, category).exists() or bool(_status(folder, cell))
+    return part_path(folder, cell, category).exists() or _is_done(folder, cell)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -289,13 +289,21 @@ class Dataset(ABC):
         return info.official_name if which == "official" else info.readable_name
 
     def fingerprint(self, split: Split = "test") -> str:
-        """sha256 over names, labels and file sizes of a split: equal lists have equal prints.
+        """`fingerprint_of` all samples of a split.
 
         Raises:
             DataError: as `samples`, or a listed file is a link to nowhere.
         """
+        return self.fingerprint_of(self.samples(split))
+
+    def fingerprint_of(self, samples: Iterable[Sample]) -> str:
+        """sha256 over names, labels and file sizes: equal lists have equal prints.
+
+        Raises:
+            DataError: a file is a link to nowhere.
+        """
         digest = hashlib.sha256()
-        for sample in self.samples(split):
+        for sample in samples:
             sizes = [_size_of(path) for path in (sample.image_path, *sample.mask_paths)]
             digest.update(f"{sample.name(self.root)}\t{sample.label}\t{sizes}\n".encode())
         return digest.hexdigest()

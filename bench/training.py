@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,11 +217,13 @@ def train_method(
         check: called after each step; may raise to stop.
 
     Raises:
-        UsageError: the datasets overlap, or `out` is the checkpoint of another training.
+        UsageError: the datasets overlap, or `out` cannot be written or is the checkpoint of
+            another training.
         DataError: an image or mask is broken, or masks are missing.
         ContractError: the loss is no finite number; names method, epoch, step and term.
     """
     path = Path(out)
+    refuse_unwritable(path)
     chosen = list(auxiliary_samples(dataset, split) if samples is None else samples)
     if not chosen:
         raise UsageError(f"auxiliary dataset '{dataset.name}' has no images in split '{split}'")
@@ -510,6 +513,29 @@ def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a place where no checkpoint can be written; makes the folder that it lies in.
+
+    Raises:
+        UsageError: a folder has the name, or the file's own folder takes no files.
+    """
+    if path.is_dir():
+        raise UsageError(
+            f"checkpoint {path} is a folder: give --out a file, {path}/NAME.safetensors"
+        )
+    if path.is_file():  # a finished training, which is only read
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"checkpoint {path} cannot be written ({error.strerror}): give --out a file in a "
+            "folder that takes files"
+        ) from error
+
+
 def auxiliary_samples(dataset: Dataset, split: AuxiliarySplit) -> list[Sample]:
     """What methods learn from: the test split, or with "all" the train split before it.
 
@@ -547,7 +573,7 @@ def _description(
             "options": _plain(dataset.options),
             "split": split,
             "images": len(samples),
-            "fingerprint": _fingerprint(dataset, samples),
+            "fingerprint": dataset.fingerprint_of(samples),
         },
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
@@ -558,15 +584,6 @@ def _description(
 
 def _plain(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if name not in EVALUATION_ONLY}
-
-
-def _fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
-    """`Dataset.fingerprint` of a list of samples."""
-    found = hashlib.sha256()
-    for sample in samples:
-        sizes = [p.stat().st_size for p in (sample.image_path, *sample.mask_paths)]
-        found.update(f"{sample.name(dataset.root)}\t{sample.label}\t{sizes}\n".encode())
-    return found.hexdigest()
 
 
 def _parameters_sha256(method: TrainableMethod) -> str:

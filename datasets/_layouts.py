@@ -566,6 +566,10 @@ class PairFolders(Layout):
         return found
 
 
+IMAGES_AND_MASKS = PairFolders(("images", "image"), ("masks", "mask"))
+"""The tree that copies of segmentation sets come in, whatever the official archive looks like."""
+
+
 def _either(folder: Path, names: Sequence[str]) -> Path | None:
     """The first of several folders, each a name or a path of names in lower case."""
     found = (descend(folder, *name.split("/")) for name in names)

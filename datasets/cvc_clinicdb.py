@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import CategoryTrees, LaidOutDataset, PairFolders
+from ._layouts import IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset, PairFolders
 from ._meta import MetaJson
 
 
@@ -31,7 +31,7 @@ class CVCClinicDB(LaidOutDataset):
             key="official",
             certain=True,
         ),
-        PairFolders(("images", "image"), ("masks", "mask")),
+        IMAGES_AND_MASKS,
         CategoryTrees(),
         MetaJson(),
     )

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import CategoryTrees, LaidOutDataset, Layout, Listing, PairFolders, few, list_images
+from ._layouts import (
+    IMAGES_AND_MASKS,
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    few,
+    list_images,
+)
 from ._meta import MetaJson
 
 
@@ -60,7 +68,7 @@ class CVCColonDB(LaidOutDataset):
     folders = ("CVC-ColonDB", "ColonDB", "CVC_ColonDB")
     layouts = (
         NumberedFrames(),
-        PairFolders(("images", "image"), ("masks", "mask")),
+        IMAGES_AND_MASKS,
         CategoryTrees(),
         MetaJson(),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import CategoryTrees, LaidOutDataset, PairFolders
+from ._layouts import IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset
 from ._meta import MetaJson
 
 
@@ -26,7 +26,7 @@ class Endo(LaidOutDataset):
         "EndoTect2020",
         "EndoTect_2020",
     )
-    layouts = (PairFolders(("images", "image"), ("masks", "mask")), CategoryTrees(), MetaJson())
+    layouts = (IMAGES_AND_MASKS, CategoryTrees(), MetaJson())
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "colon": CategoryInfo("colon", "colon", Counts(0, 200, 0, 0))
     }

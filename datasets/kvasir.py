@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import CategoryTrees, LaidOutDataset, PairFolders
+from ._layouts import IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset
 from ._meta import MetaJson
 
 
@@ -24,7 +24,7 @@ class Kvasir(LaidOutDataset):
     in_benchmark = True
     has_image_labels = False
     folders = ("Kvasir-SEG", "Kvasir", "kvasir_seg")
-    layouts = (PairFolders(("images", "image"), ("masks", "mask")), CategoryTrees(), MetaJson())
+    layouts = (IMAGES_AND_MASKS, CategoryTrees(), MetaJson())
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "colon": CategoryInfo("colon", "colon", Counts(0, 1000, 0, 0))
     }

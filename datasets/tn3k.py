@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import CategoryTrees, LaidOutDataset, PairFolders
+from ._layouts import IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset, PairFolders
 from ._meta import MetaJson
 
 
@@ -29,7 +29,7 @@ class TN3K(LaidOutDataset):
             key="official",
             certain=True,
         ),
-        PairFolders(("images", "image"), ("masks", "mask")),
+        IMAGES_AND_MASKS,
         CategoryTrees(),
         MetaJson(),
     )

@@ -66,8 +66,15 @@ ON_VALUE_PATH = ClassPromptOptions(
 
 
 class ClassPromptLearner(TrainableMethod):
-    """Base of methods whose text features come from learned tokens and the class name."""
+    """Base of methods whose text features come from learned tokens and the class name.
 
+    CoOp's released code stores the prompt learner alone ("ctx"); codes built on it that store it
+    as a part of their model write "prompt_learner.ctx".
+    """
+
+    official_key = "state_dict"
+    official_prefix = "prompt_learner."
+    ignored_official = ("token_prefix", "token_suffix")
     endings: tuple[str, str]
     """The fixed words of both states, {} for the class name."""
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import ContractError
-from ..bench.method import Method, Options, Prediction, Query
+from ..bench.method import Method, Options, Prediction, Query, Supervision
 from ..bench.preprocess import Interpolation
 from ._maps import smooth, state_probabilities, upsample
 from ._prompts import (
@@ -114,6 +114,11 @@ class AnoVl(Method):
         super().__init__(backbone, options)
         self._texts: dict[str, ClassText] = {}
         self._leaking: dict[str, Adapter] = {}
+
+    @classmethod
+    def supervision_of(cls, options: AnoVlOptions) -> Supervision:
+        """Adaptation learns from the very image that it scores."""
+        return Supervision.TEST_TIME if options.steps else Supervision.TRAINING_FREE
 
     @property
     def patches(self) -> TokenSpec:

@@ -157,7 +157,7 @@ class AprilGan(TrainableMethod):
 
 def _mosaic(pictures: Tensor, mode: str) -> Tensor:
     """Each four pictures of [4 B, C, S, S] in the place of one: [B, C, S, S]."""
-    four = pictures.unflatten(0, (-1, TILES))  # [B, 4, C, S, S]
+    four = pictures.reshape(-1, TILES, *pictures.shape[1:])  # [B, 4, C, S, S]
     rows = [torch.cat([four[:, 2 * i], four[:, 2 * i + 1]], dim=-1) for i in range(2)]
     canvas = torch.cat(rows, dim=-2)  # [B, C, 2 S, 2 S]
     return F.interpolate(

@@ -33,8 +33,6 @@ class CoCoOp(ClassPromptLearner):
     }
     default_variant = "paper"
     published_parameters = 83_760
-    official_key = "state_dict"
-    ignored_official = ("token_prefix", "token_suffix")
     endings = ENDINGS
 
     def __init__(self, backbone: Backbone, options: ClassPromptOptions | None = None) -> None:

@@ -32,8 +32,6 @@ class CoOp(ClassPromptLearner):
     }
     default_variant = "official"
     published_parameters = 9_216
-    official_key = "state_dict"
-    ignored_official = ("token_prefix", "token_suffix")
     endings = ENDINGS
 
     def text_features(self, query: Query) -> Tensor:

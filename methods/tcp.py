@@ -83,8 +83,6 @@ class Tcp(ClassPromptLearner):
     }
     default_variant = "v1"
     published_parameters = 743_616  # of its networks on ViT-L/14; no paper prints a count
-    official_key = "state_dict"
-    ignored_official = ("token_prefix", "token_suffix")
     endings = ENDINGS
 
     def __init__(self, backbone: Backbone, options: TcpOptions | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_list_verbose_states_the_parameter_ledger(zsad):
     assert code == 0
     for count in ("3,148,800", "9,216", "83,760", "5,555,200", "9,612,256", "43,008", "4,100,064"):
         assert count in out
-    for word in ("training-free", "auxiliary-trained", "paper", "official"):
+    for word in ("training-free", "auxiliary-trained", "test-time", "paper", "official"):
         assert word in out
 
 
@@ -237,3 +238,31 @@ def test_predict_of_a_method_that_has_learned_nothing_says_so(zsad, tmp_path, pi
     assert code == 0
     assert "learned nothing" in err
     assert "--checkpoint" in err
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("folder", "is a folder: give --out a file"),
+        ("file/learned.safetensors", "cannot be written"),
+    ],
+)
+def test_train_refuses_an_unwritable_out_before_anything_is_loaded(
+    zsad, tmp_path, monkeypatch, out, says
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("zsad.bench.contestant.train_one", lambda *_: pytest.fail("went on"))
+    code, _, err = zsad("train", "coop", "--on", "synthetic-aux", "--out", tmp_path / out)
+    assert code == 2
+    assert says in err
+    assert str(tmp_path / out) in err
+    assert len(err.splitlines()) == 1
+
+
+def test_run_takes_every_option_of_plan(zsad):
+    options = {
+        verb: set(re.findall(r"--[a-z-]+", zsad(verb, "--help")[1])) for verb in ("run", "plan")
+    }
+    assert options["plan"] - options["run"] == {"--json"}
+    assert {"--methods", "--backbone", "--limit"} <= options["plan"]

@@ -139,6 +139,17 @@ def test_fingerprint_sees_files_and_not_their_place(tmp_path, trees):
     assert br35h(tmp_path / "two").fingerprint() != prints[0]
 
 
+def test_fingerprint_of_a_choice_of_samples_depends_on_the_choice(tmp_path, trees):
+    trees.br35h(tmp_path / "Br35H")
+    dataset = dataset_class("br35h")(tmp_path)
+    samples = dataset.samples()
+    assert dataset.fingerprint_of(samples) == dataset.fingerprint()
+    assert dataset.fingerprint_of(samples[1:]) != dataset.fingerprint()
+    samples[0].image_path.unlink()
+    with pytest.raises(DataError, match="cannot be reached"):
+        dataset.fingerprint_of(samples)
+
+
 def test_unknown_names_and_roots_are_usage_and_data_errors(tmp_path):
     with pytest.raises(UsageError, match="did you mean kvasir"):
         check_all(["kvasri"], tmp_path)

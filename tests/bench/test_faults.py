@@ -267,8 +267,9 @@ def test_a_run_directory_refuses_other_settings(data, tmp_path):
         run(plan_for(data, tmp_path, "plain", map_size=64))
 
 
-def test_a_broken_record_is_done_again(data, tmp_path):
-    plan = plan_for(data, tmp_path, "plain")
+@pytest.mark.parametrize("retry", ["failed", "never"])
+def test_a_broken_record_is_done_again(data, tmp_path, retry):
+    plan = plan_for(data, tmp_path, "plain", retry=retry)
     run(plan)
     (path,) = (tmp_path / "cells").iterdir()
     good = json.loads(path.read_text())["categories"]

@@ -134,21 +134,50 @@ def test_constant_maps_and_strange_category_names_are_drawn(tmp_path):
     assert strip_path(tmp_path, CELL, case).exists()
 
 
-def test_batches_are_shown_as_they_were_before_normalisation(tmp_path):
+@pytest.mark.parametrize(
+    "normalisation",
+    [{}, {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}],
+    ids=["of OpenAI's weights", "of other weights"],
+)
+def test_batches_are_shown_as_they_were_before_normalisation(tmp_path, normalisation):
     torch = pytest.importorskip("torch")
     from zsad.bench.loading import Batch
     from zsad.bench.preprocess import Preprocess
 
     image = Image.fromarray(np.full((56, 56, 3), (10, 120, 250), np.uint8))
-    tensor = Preprocess(56)(image)[None]
+    preprocess = Preprocess(56, **normalisation)
+    tensor = preprocess(image)[None]
     batch = Batch(tensor, torch.tensor([1]), torch.ones(1, 56, 56, dtype=bool), ["x"], ["a"], 0)
     gallery = Gallery(tmp_path / "gallery", keep=1)
-    gallery.add_batch(CELL, batch, torch.tensor([0.4]), torch.rand(1, 56, 56))
+    gallery.add_batch(CELL, batch, torch.tensor([0.4]), torch.rand(1, 56, 56), preprocess)
     gallery.write("any")
     (case,) = read_gallery(tmp_path, CELL)
     pixels = np.asarray(Image.open(strip_path(tmp_path, CELL, case)))
     assert (pixels[5, 5, :3] == (10, 120, 250)).all()
     assert case.category == "any"
+
+
+def test_a_run_shows_images_in_their_own_colours_whatever_its_backbone_expects(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("torch")
+    from zsad.bench.backbone import Backbone
+    from zsad.bench.plan import make_plan
+    from zsad.bench.runner import run
+
+    half = property(lambda self: (0.5, 0.5, 0.5))
+    monkeypatch.setattr(Backbone, "mean", half)
+    monkeypatch.setattr(Backbone, "std", half)
+    for name in ("normal", "anomalous", "masks"):
+        (tmp_path / "data" / "part" / name).mkdir(parents=True)
+        colour = (255, 255, 255) if name == "masks" else (10, 120, 250)
+        Image.new("RGB", (40, 40), colour).save(tmp_path / "data" / "part" / name / "0.png")
+    datasets = [{"name": "folder", "root": str(tmp_path / "data")}]
+    run(make_plan(["clip"], datasets, out=tmp_path / "run", gallery=1, pretrained="random"))
+    strips = list((tmp_path / "run" / "gallery").glob("*/part-*.png"))
+    assert strips
+    for strip in strips:
+        assert (np.asarray(Image.open(strip))[5, 5, :3] == (10, 120, 250)).all()
 
 
 @pytest.mark.parametrize(

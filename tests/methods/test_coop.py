@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from zsad.bench.backbone import TokenSpec, VisualFeatures
-from zsad.bench.errors import UsageError
+from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.method import Query
 from zsad.bench.registry import create
 
@@ -140,7 +140,8 @@ def test_an_unknown_recipe_is_refused(tiny):
         create("coop", tiny, recipe="lbfgs")
 
 
-def test_a_released_checkpoint_loads(tiny, tmp_path):
+@pytest.mark.parametrize("prefix", ["", "prompt_learner."])
+def test_a_released_checkpoint_loads(tiny, tmp_path, prefix):
     source, width = create("coop", tiny, seed=4), tiny.text_width
     state = {
         **source.learned_state(),
@@ -148,6 +149,12 @@ def test_a_released_checkpoint_loads(tiny, tmp_path):
         "token_suffix": torch.zeros(2, 64, width),
     }
     path = tmp_path / "model.pth.tar-50"
-    torch.save({"state_dict": state, "epoch": 50}, path)
+    torch.save({"state_dict": {prefix + k: v for k, v in state.items()}, "epoch": 50}, path)
     method = create("coop", tiny, checkpoint=path)
     assert torch.equal(method.ctx, source.ctx)
+
+
+def test_an_unknown_tensor_behind_the_prefix_is_refused(tiny):
+    state = {"prompt_learner.ctx": create("coop", tiny).ctx, "prompt_learner.other": torch.ones(1)}
+    with pytest.raises(WeightsError, match="unknown tensors: other"):
+        create("coop", tiny).load_learned(state)
