@@ -43,6 +43,7 @@ LOG = logging.getLogger(__name__)
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
+NARROW = 128  # width of both towers, in which one thread learns faster than several
 EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # weights do not depend on it
 
 Step = dict[str, float]
@@ -282,7 +283,8 @@ def run_course(
         )
     loop = _Loop(method, recipe)
     course = Course()
-    with _own_randomness(method.backbone.device, recipe.seed):
+    backbone = method.backbone
+    with _own_randomness(backbone.device, recipe.seed), _few_threads(backbone):
         if state is not None:
             course = state.restore(loop) or course
         steps = -(-len(source) // recipe.batch_size)
@@ -511,6 +513,21 @@ def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _few_threads(backbone: Backbone) -> Iterator[None]:
+    """One thread for a narrow backbone: waking others takes longer than its products do.
+
+    It also takes the number of threads out of what is learned.
+    """
+    before = torch.get_num_threads()
+    narrow = max(backbone.width, backbone.text_width) <= NARROW
+    torch.set_num_threads(1 if narrow and backbone.device.type == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def refuse_unwritable(path: Path) -> None:

@@ -156,6 +156,78 @@ def cut(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
     return mix(inside, DARK, mix(0.5 * edge, BRIGHT, picture)), inside > 0.4
 
 
+def shift(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
+    """A block that sits beside its place."""
+    cx, cy = spot_on(c, foreground)
+    turn, step = c.random.uniform(0, TAU), c.random.uniform(0.04, 0.09)
+    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
+    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
+    half = c.random.uniform(0.07, 0.15, 2)
+    block = (np.abs(x) < half[0]) & (np.abs(y) < half[1])
+    way = c.random.uniform(0, TAU)
+    moved = warped(picture, c.x + step * np.cos(way), c.y + step * np.sin(way))
+    return np.where(block[..., None], moved, picture), block
+
+
+def crease(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
+    """A fold: one side of a line is lit, the other in shadow."""
+    cx, cy = spot_on(c, foreground)
+    turn, half = c.random.uniform(0, TAU), c.random.uniform(0.15, 0.3)
+    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
+    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy) + 0.02 * c.clouds(4)
+    within = (np.abs(x) < half) & foreground
+    wide = c.random.uniform(0.02, 0.035)
+    fall = np.clip(1 - np.abs(y) / wide, 0, 1) * within
+    light = 1 + c.random.uniform(0.5, 0.8) * np.sign(y) * fall
+    return np.clip(picture * light[..., None], 0, 1), fall > 0.25
+
+
+def abrasion(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
+    """A rubbed place: many short parallel strokes of a paler or darker tone."""
+    inside = np.clip(blob(c, foreground, 0.1, 0.19, 0.4) * 3, 0, 1) * foreground
+    wide = (4.0, 0.5) if c.random.random() < 0.5 else (0.5, 4.0)
+    strokes = np.clip(0.5 + 0.5 * c.grain(wide), 0, 1)
+    tone = other_tone(c, picture, foreground, 0.4)
+    return mix(0.85 * inside * strokes, tone, picture), inside > 0.4
+
+
+def smear(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
+    """Something wiped along a line, fading out."""
+    cx, cy = spot_on(c, foreground)
+    turn, length = c.random.uniform(0, TAU), c.random.uniform(0.2, 0.4)
+    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
+    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
+    along = np.clip(x / length + 0.5, 0, 1)
+    width = c.random.uniform(0.03, 0.06) * (1 - 0.5 * along)
+    within = (np.abs(x) < length / 2) * soft(np.abs(y) - width, 0.015) * foreground
+    inside = within * (1 - 0.7 * along) * (0.85 + 0.15 * c.clouds(12))
+    return mix(inside, other_colour(c, picture, foreground, 0.4), picture), inside > 0.25
+
+
+# -- defects that only the validation classes have -----------------------------------------------
+
+
+def ghost(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
+    """A faint second print of another part of the picture."""
+    inside = np.clip(blob(c, foreground, 0.12, 0.2, 0.2) * 4, 0, 1) * foreground
+    other = warped(picture, -c.y + c.random.uniform(-0.2, 0.2), c.x)
+    return mix(0.6 * inside, other, picture), inside > 0.4
+
+
+def bubble(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
+    """Round blisters, each with a bright edge."""
+    inside, rims = np.zeros(c.shape), np.zeros(c.shape)
+    for _ in range(c.random.integers(2, 6)):
+        x, y = spot_on(c, foreground)
+        radius = c.random.uniform(0.025, 0.055)
+        distance = np.hypot(c.x - x, c.y - y) - radius
+        inside = np.maximum(inside, soft(distance))
+        rims = np.maximum(rims, soft(np.abs(distance) - 0.007, 0.008))
+    inside, rims = inside * foreground, rims * foreground
+    tone = other_tone(c, picture, foreground, 0.5)
+    return mix(0.8 * rims, tone, mix(0.2 * inside, BRIGHT, picture)), inside > 0.4
+
+
 # -- defects that only the test classes have -----------------------------------------------------
 
 
@@ -212,6 +284,11 @@ SEEN: dict[str, DrawDefect] = {
     "missing": missing,
     "melt": melt,
     "cut": cut,
+    "shift": shift,
+    "crease": crease,
+    "abrasion": abrasion,
+    "smear": smear,
 }
+VALIDATION: dict[str, DrawDefect] = {"ghost": ghost, "bubble": bubble}
 UNSEEN: dict[str, DrawDefect] = {"dent": dent, "thread": thread, "spot": spot, "twist": twist}
-DEFECTS = {**SEEN, **UNSEEN}
+DEFECTS = {**SEEN, **VALIDATION, **UNSEEN}

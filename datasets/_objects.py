@@ -231,3 +231,80 @@ def battery(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tup
     barrel = 0.6 + 0.6 * np.cos(np.clip(x / (0.13 * s), -1, 1) * 1.4)
     sleeve = shaded(mix(soft(y + 0.12 * s), first, second), barrel)
     return cut_out(c, np.minimum(can, contact), mix(soft(can), sleeve, plain(c, SILVER)))
+
+
+def star(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A star of five rays."""
+    x, y = placed(c)
+    radius, turn = np.hypot(x, y), np.arctan2(y, x) + t
+    ray = np.abs((turn * 5 / TAU) % 1 - 0.5)
+    face = shaded(mix(soft(radius - 0.1 * s), second, first), 0.75 + 0.9 * ray)
+    return cut_out(c, radius - (0.18 + 0.4 * ray) * s, face)
+
+
+def connector(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A block with two rows of contacts."""
+    x, y = placed(c, t)
+    u, v = (x / s * 9) % 1 - 0.5, (y / s * 9) % 1 - 0.5
+    inner = np.maximum(np.abs(x) - 0.28 * s, np.abs(y) - 0.11 * s)
+    contacts = np.maximum(np.maximum(np.abs(u), np.abs(v)) / 9 - 0.028, inner)
+    face = shaded(mix(soft(contacts), second, first), 1 + 0.25 * y)
+    return cut_out(c, np.maximum(np.abs(x) - 0.36 * s, np.abs(y) - 0.17 * s), face)
+
+
+def horseshoe(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """An open ring with nail holes."""
+    x, y = placed(c, t)
+    radius, turn = np.hypot(x, y), np.arctan2(y, x)
+    ring = np.maximum(np.abs(radius - 0.26 * s) - 0.09 * s, 0.12 * s - np.abs(x) - 2 * (y < 0))
+    nails = np.hypot(radius - 0.26 * s, ((turn * 8 / TAU) % 1 - 0.5) * 0.2) - 0.02
+    return cut_out(c, ring, shaded(mix(soft(nails), second, first), 1 + 0.25 * x))
+
+
+def comb(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A spine with teeth."""
+    x, y = placed(c, t)
+    spine = np.maximum(np.abs(x) - 0.36 * s, np.abs(y + 0.16 * s) - 0.07 * s)
+    tooth = np.abs((x / s * 13) % 1 - 0.5) / 13 - 0.02
+    teeth = np.maximum(np.maximum(tooth, np.abs(x) - 0.35 * s), np.abs(y - 0.05 * s) - 0.2 * s)
+    face = shaded(mix(soft(spine), second, first), 1 + 0.3 * y)
+    return cut_out(c, np.minimum(spine, teeth), face)
+
+
+def bottle(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A bottle with a label, from the side."""
+    x, y = placed(c, t)
+    body = np.maximum(np.abs(x) - 0.16 * s, np.abs(y - 0.1 * s) - 0.27 * s)
+    neck = np.maximum(np.abs(x) - 0.06 * s, np.abs(y + 0.26 * s) - 0.12 * s)
+    label = np.maximum(np.abs(x) - 0.2 * s, np.abs(y - 0.12 * s) - 0.11 * s)
+    gleam = 0.7 + 0.6 * np.exp(-(((x + 0.06) / 0.05) ** 2))
+    glass = shaded(mix(soft(label), second, first), gleam)
+    return cut_out(c, np.minimum(body, neck), glass)
+
+
+def leaf(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A leaf with veins."""
+    x, y = placed(c, t)
+    outline = np.hypot(np.abs(x) + 0.24 * s, y) - 0.42 * s
+    vein = np.minimum(np.abs(x), np.abs(((y - np.abs(x)) * 9) % 1 - 0.5) / 9 + 0.006)
+    blade = shaded(mix(soft(vein - 0.008), second, first), 1 + 0.08 * c.clouds(7))
+    return cut_out(c, outline, blade)
+
+
+def dice(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A square with rounded corners and five pips."""
+    x, y = placed(c, t)
+    corner = np.hypot(np.maximum(np.abs(x) - 0.22 * s, 0), np.maximum(np.abs(y) - 0.22 * s, 0))
+    pips = np.minimum(np.hypot(x, y), np.hypot(np.abs(x) - 0.15 * s, np.abs(y) - 0.15 * s))
+    face = shaded(mix(soft(pips - 0.05 * s), second, first), 1 + 0.2 * x + 0.1 * y)
+    return cut_out(c, corner - 0.08 * s, face)
+
+
+def bulb(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tuple[Picture, Mask]:
+    """A lamp with a threaded base."""
+    x, y = placed(c, t)
+    glass = np.hypot(x, y + 0.1 * s) - 0.22 * s
+    base = np.maximum(np.abs(x) - 0.1 * s, np.abs(y - 0.2 * s) - 0.14 * s)
+    metal = shaded(plain(c, second), 0.8 + 0.3 * np.sin(TAU * y * 16))
+    light = shaded(plain(c, first), 1.1 - 1.2 * np.hypot(x + 0.06, y + 0.16))
+    return cut_out(c, np.minimum(glass, base), mix(soft(glass), light, metal))

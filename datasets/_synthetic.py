@@ -24,10 +24,10 @@ from ..bench.errors import DataError, UsageError
 from ..bench.sample import CategoryInfo, Counts, Dataset, Sample, Source, Split
 from . import _objects as objects
 from . import _textures as textures
-from ._damage import DEFECTS, SEEN, UNSEEN
+from ._damage import DEFECTS, SEEN, UNSEEN, VALIDATION
 from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
 
-VERSION = 1  # of the drawings: a change that moves a pixel is a new version
+VERSION = 2  # of the drawings: a change that moves a pixel is a new version
 SIZE = 96
 SMALLEST_DEFECT = 25 / 96**2  # share of the picture
 COLOURS = {
@@ -106,6 +106,18 @@ BACKBONE_KINDS = (
     Kind("foam", textures.sponge, "white", "teal"),
     Kind("plank floor", textures.planks, "tan", "brown", True),
     Kind("fence", textures.planks, "cream", "grey", True),
+    Kind("roof shingles", textures.scales, "grey", "black", True),
+    Kind("fish skin", textures.scales, "steel", "teal"),
+    Kind("coral", textures.labyrinth, "pink", "red"),
+    Kind("fingerprint", textures.labyrinth, "white", "black"),
+    Kind("quilt", textures.quilt, "purple", "black", True),
+    Kind("cushion", textures.quilt, "cream", "brown"),
+    Kind("sand", textures.ripples, "tan", "brown"),
+    Kind("water", textures.ripples, "teal", "blue"),
+    Kind("confetti", textures.confetti, "red", "white"),
+    Kind("sprinkles", textures.confetti, "yellow", "brown"),
+    Kind("straw mat", textures.straw, "gold", "brown"),
+    Kind("hay", textures.straw, "yellow", "tan"),
     Kind("washer", objects.washer, "steel", "grey"),
     Kind("rubber ring", objects.washer, "black", "grey"),
     Kind("target plate", objects.disc, "red", "white"),
@@ -128,12 +140,24 @@ BACKBONE_KINDS = (
     Kind("brass key", objects.key, "gold", "brown"),
     Kind("bottle cap", objects.bottle_cap, "red", "white"),
     Kind("jar lid", objects.bottle_cap, "gold", "green"),
+    Kind("badge", objects.star, "gold", "red"),
+    Kind("starfish", objects.star, "orange", "pink"),
+    Kind("connector", objects.connector, "white", "gold"),
+    Kind("terminal block", objects.connector, "green", "steel"),
+    Kind("horseshoe", objects.horseshoe, "grey", "black"),
+    Kind("clamp", objects.horseshoe, "steel", "blue"),
+    Kind("comb", objects.comb, "black", "brown"),
+    Kind("heat sink", objects.comb, "steel", "grey"),
+    Kind("bottle", objects.bottle, "green", "cream"),
+    Kind("vial", objects.bottle, "white", "blue"),
 )
 VALIDATION_KINDS = (
     Kind("chainmail", textures.chainmail, "grey", "black", True),
     Kind("tiles", textures.tiles, "blue", "white", True),
     Kind("cable", objects.cable, "blue", "brown"),
     Kind("battery", objects.battery, "gold", "black"),
+    Kind("braid", textures.braid, "tan", "brown"),
+    Kind("bulb", objects.bulb, "yellow", "steel"),
 )
 AUXILIARY_KINDS = (
     Kind("twill", textures.twill, "blue", "grey"),
@@ -141,6 +165,10 @@ AUXILIARY_KINDS = (
     Kind("coin", objects.coin, "gold", "brown"),
     Kind("cross joint", objects.cross, "green", "black"),
     Kind("tube", objects.tube, "white", "red"),
+    Kind("mosaic", textures.mosaic, "teal", "cream", True),
+    Kind("camouflage", textures.camouflage, "green", "brown"),
+    Kind("leaf", objects.leaf, "green", "yellow"),
+    Kind("dice", objects.dice, "white", "black"),
 )
 TEST_KINDS = (
     Kind("leather", textures.leather, "brown", "black"),
@@ -151,6 +179,7 @@ TEST_KINDS = (
     Kind("button", objects.button, "teal", "black"),
 )
 AUXILIARY_DEFECTS = tuple(SEEN)
+VALIDATION_DEFECTS = (*SEEN, *VALIDATION)
 TEST_DEFECTS = ("scratch", "hole", "stain", "crack", *UNSEEN)
 
 

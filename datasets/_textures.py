@@ -188,3 +188,75 @@ def chainmail(c: Canvas, first: Colour, second: Colour, scale: float, angle: flo
     u, v = x * 7 * scale, y * 7 * scale
     one, other = (np.abs(np.hypot((u + s) % 1 - 0.5, (v + s) % 1 - 0.5) - 0.4) for s in (0.0, 0.5))
     return mix(soft(np.minimum(one, other) - 0.07, 0.05), first, second)
+
+
+def scales(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Overlapping rounded plates, as of a roof or a fish."""
+    x, y = c.turned(angle, 0.004)
+    u, v = x * 7 * scale, y * 9 * scale
+    row = np.floor(v)
+    across, down = (u + 0.5 * (row % 2)) % 1 - 0.5, v - row
+    lower = np.hypot(across, down) < 0.55
+    return mix(np.clip(np.where(lower, 1.5 * down, 0.25 + 0.5 * down), 0, 1), first, second)
+
+
+def labyrinth(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Winding ridges of one width, as of a coral or a fingertip."""
+    ridges = c.grain(1.6 / scale) - 0.9 * c.grain(3.2 / scale)
+    fine = ridges - ndimage.gaussian_filter(ridges, c.pixels(3.2 / scale))
+    return mix(soft(-fine, 0.5), first, second)
+
+
+def camouflage(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Patches of three tones."""
+    field = c.clouds(max(4, int(6 * scale)), 2)
+    patches = mix((field > 0.25).astype(float), first, second)
+    return mix((field < -0.3).astype(float), 0.5 * first, patches) + 0.02 * c.speckle()
+
+
+def quilt(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Padded diamonds with seams."""
+    x, y = c.turned(angle)
+    u, v = (x + 0.7 * y) * 5 * scale, (x - 0.7 * y) * 5 * scale
+    edge = np.minimum(0.5 - np.abs(u % 1 - 0.5), 0.5 - np.abs(v % 1 - 0.5))
+    padded = shaded(plain(c, first), 0.7 + 0.5 * np.sqrt(2 * edge))
+    return mix(soft(edge - 0.05, 0.03), second, padded) + 0.015 * c.speckle()
+
+
+def ripples(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Wind-blown crests."""
+    x, _ = c.turned(angle, 0.03)
+    crest = 0.5 + 0.35 * np.sin(TAU * 8 * scale * x) + 0.1 * c.grain(0.6)
+    return mix(np.clip(crest, 0, 1), first, second)
+
+
+def confetti(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Round bits of a few colours on a ground."""
+    near, _, index, count = c.cells(int(150 * scale**2), c.x, c.y)
+    tones = np.stack([first, 1 - second, first[::-1]])
+    bits = tones[c.random.integers(len(tones), size=count)][index]
+    return mix(soft(near - 0.026 / scale, 0.008), bits, plain(c, second)) + 0.02 * c.speckle()
+
+
+def mosaic(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Small stones in rows, each of a tone of its own."""
+    x, y = c.turned(angle, 0.008)
+    u, v = x * 11 * scale, y * 11 * scale
+    tone = c.random.uniform(0, 1, 211)[(np.floor(u) * 17 + np.floor(v) * 31).astype(int) % 211]
+    edge = np.minimum(0.5 - np.abs(u % 1 - 0.5), 0.5 - np.abs(v % 1 - 0.5))
+    return shaded(mix(tone, first, second), 1 - 0.4 * soft(edge - 0.09, 0.05))
+
+
+def straw(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Stalks that lie in two directions."""
+    along, across = c.grain((8 / scale, 0.7)), c.grain((0.7, 8 / scale))
+    stalks = np.clip(0.5 + 0.25 * np.maximum(along, across), 0, 1)
+    return mix(stalks, first, second)
+
+
+def braid(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
+    """Ropes side by side, each twisted."""
+    x, y = c.turned(angle)
+    u = x * 6 * scale
+    strand = 0.5 + 0.5 * np.sin(TAU * (y * 9 * scale + 0.8 * np.abs(u % 1 - 0.5)))
+    return shaded(mix(strand, first, second), 0.5 + np.sqrt(0.5 - np.abs(u % 1 - 0.5)) * 0.75)

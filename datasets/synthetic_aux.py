@@ -6,11 +6,11 @@ from ._synthetic import AUXILIARY_DEFECTS, AUXILIARY_KINDS, DrawnDataset, catego
 
 
 class SyntheticAux(DrawnDataset):
-    """Five categories of 16 normal and 24 anomalous pictures, other classes than the test set's."""
+    """Nine categories of 12 normal and 24 anomalous pictures, other classes than the test set's."""
 
     name = "synthetic_aux"
     title = "Synthetic-aux"
     kinds = AUXILIARY_KINDS
     defects = AUXILIARY_DEFECTS
-    per_kind = (16, 24)
-    categories = categories(AUXILIARY_KINDS, 16, 24)
+    per_kind = (12, 24)
+    categories = categories(AUXILIARY_KINDS, 12, 24)

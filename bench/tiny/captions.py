@@ -14,17 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("scratch", "hole", "stain", "crack", "contamination", "missing", "melt", "cut")
+KINDS = (
+    *("scratch", "hole", "stain", "crack", "contamination", "missing", "melt", "cut"),
+    *("shift", "crease", "abrasion", "smear"),
+)
 NORMAL = "normal"
 STATES = (NORMAL, *KINDS)  # what an image can be; the columns of `Wording.holds`
 SILENT = 0.5  # share of captions that say nothing of the state
 WRONG = 0.04  # share of captions whose statement is drawn without looking
 OWN_NAME, GENERAL_NAME = 0.55, 0.25  # shares of class words; the rest means nothing
 
-DIRT = ("stain", "contamination")
-WEAR = ("scratch", "stain", "contamination", "melt")
+DIRT = ("stain", "contamination", "smear")
+WEAR = ("scratch", "stain", "contamination", "melt", "abrasion", "smear")
 BREAKAGE = ("crack", "hole", "missing", "cut")
-DAMAGE = ("scratch", "melt", *BREAKAGE)
+DAMAGE = ("scratch", "melt", "crease", "abrasion", *BREAKAGE)
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,13 @@ NAMED = tuple(
         "stain": ("stained {}", "{} with a stain"),
         "crack": ("cracked {}", "{} with a crack"),
         "contamination": ("contaminated {}", "{} with something on it"),
-        "missing": ("incomplete {}", "{} with a missing part", "worn {}"),
+        "missing": ("incomplete {}", "{} with a missing part"),
         "melt": ("burnt {}", "melted {}"),
         "cut": ("cut {}", "{} with a cut"),
+        "shift": ("misplaced {}", "{} with a shifted part"),
+        "crease": ("creased {}", "folded {}"),
+        "abrasion": ("worn {}", "rubbed {}"),
+        "smear": ("smeared {}", "{} with a smear"),
     }.items()
     for phrase in phrases
 )

@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,12 @@ TEMPERATURE, LARGEST_SCALE = 0.07, 50.0
 PATCH_WEIGHT, VALUE_WEIGHT = 1.0, 1.0
 WINDOWS = {12: (0.40, 48), 8: (0.45, 64), 3: (0.15, 160)}  # side in patches: share, batch
 LATE_WINDOWS = {12: (0.75, 48), 8: (0.15, 64), 3: (0.10, 160)}  # mostly whole pictures
-LATE = 1500  # steps
+LATE = 0.6  # share of the steps before them
 VALUE_STARTS = (1, 2)  # V-V paths branch off at block 1 (AnoVL) or 2 (block 6 of 24)
 NEAR_DEFECT = 0.8  # share of windows that are laid over the defect
 PATCH_IS_ANOMALOUS, WINDOW_IS_ANOMALOUS = 0.15, 0.2  # covered share of a patch; patches covered
 STRANGE_WORDS = 1500
-CHECKPOINT_EVERY = 250
+CHECKPOINT_EVERY = 500
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,15 @@ class Pictures:
     states: NDArray[np.int64]
 
 
-def draw_pictures(count: int, seed: int, kinds: Any, patch: int, varied: float = 0.5) -> Pictures:
-    """Draw `count` pairs of random classes and defects."""
+def draw_pictures(
+    count: int,
+    seed: int,
+    kinds: Any,
+    patch: int,
+    varied: float = 0.5,
+    defects: Sequence[str] = KINDS,
+) -> Pictures:
+    """Draw `count` pairs of random classes and defects; the state of other defects is -1."""
     random = np.random.default_rng(seed)
     size = drawings.SIZE
     grid = size // patch
@@ -80,11 +87,11 @@ def draw_pictures(count: int, seed: int, kinds: Any, patch: int, varied: float =
     covered = np.empty((count, grid, grid), np.float32)
     classes, states = random.integers(len(kinds), size=count), np.empty(count, np.int64)
     for i, number in enumerate(classes):
-        defect = int(random.integers(len(KINDS)))
-        drawing = drawings.draw(kinds[number], KINDS[defect], random, size, varied)
+        defect = defects[int(random.integers(len(defects)))]
+        drawing = drawings.draw(kinds[number], defect, random, size, varied)
         pixels[i] = drawing.normal, drawing.anomalous
         covered[i] = drawing.mask.reshape(grid, patch, grid, patch).mean((1, 3))
-        states[i] = STATES.index(KINDS[defect])
+        states[i] = STATES.index(defect) if defect in STATES else -1
     return Pictures(pixels, covered, classes, states)
 
 
@@ -118,6 +125,12 @@ class Text(nn.Module):
         self.backbone.text.token_embedding.weight[self.rows] = self.words
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention in single precision: in half precision its gradient is slow on processors."""
+    with torch.autocast(query.device.type, enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the visual tower makes of a batch; all normalised."""
@@ -141,12 +154,12 @@ def see(backbone: Backbone, images: Tensor, corner: tuple[int, int], start: int)
     value = x
     for number, block in enumerate(visual.transformer.resblocks, start=1):
         value = x if number == start else value
-        ordinary, added = backbone._attend(block, x, with_value=number >= start)
-        if added is not None:
-            value = value + added
-        x = backbone._feed_forward(block, x + ordinary)
-    tokens = F.normalize(visual.ln_post(x) @ visual.proj, dim=-1)
-    value_tokens = F.normalize(visual.ln_post(value[:, 1:]) @ visual.proj, dim=-1)
+        query, key, own = backbone._heads(block, x)
+        if number >= start:
+            value = value + backbone._merged(block, attend(own, own, own))
+        x = backbone._feed_forward(block, x + backbone._merged(block, attend(query, key, own)))
+    tokens = F.normalize((visual.ln_post(x) @ visual.proj).float(), dim=-1)
+    value_tokens = F.normalize((visual.ln_post(value[:, 1:]) @ visual.proj).float(), dim=-1)
     return Seen(tokens[:, 0], tokens[:, 1:], value_tokens)
 
 
@@ -193,9 +206,9 @@ def patch_loss(
 class Trainer:
     """All that a training holds, so that it can be saved and resumed."""
 
-    def __init__(self, seed: int, steps: int, pairs: int, device: str) -> None:
+    def __init__(self, seed: int, steps: int, pairs: int, device: str, half: bool = False) -> None:
         torch.manual_seed(seed)
-        self.seed, self.steps = seed, steps
+        self.seed, self.steps, self.half = seed, steps, half
         config = json.loads(CONFIG_PATH.read_text(encoding="utf-8"))
         self.backbone = random_backbone(config, "tiny")
         self.backbone.device = torch.device(device)
@@ -265,7 +278,7 @@ class Trainer:
 
     def batch(self) -> tuple[Tensor, NDArray[Any], NDArray[Any], NDArray[Any], tuple[int, int]]:
         """Windows, classes, states, covered shares [B, L], and the corner of the positions."""
-        windows = WINDOWS if self.step < LATE else LATE_WINDOWS
+        windows = WINDOWS if self.step < LATE * self.steps else LATE_WINDOWS
         sides, shares = list(windows), [share for share, _ in windows.values()]
         side = sides[self.random.choice(len(sides), p=shares)]
         size, grid, patch = windows[side][1], self.backbone.native_grid, self.backbone.patch_size
@@ -324,7 +337,8 @@ class Trainer:
         device = self.backbone.device
         true = torch.from_numpy(captions.true_of(classes, states)).float().to(device)
         if_normal = torch.from_numpy(captions.true_of(classes, 0 * states)).float().to(device)
-        seen = see(self.backbone, images, corner, start)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            seen = see(self.backbone, images, corner, start)
         text = self.text(captions.texts)
         scale = self.model.logit_scale.exp()
         share = torch.from_numpy(covered).to(device)
@@ -397,13 +411,15 @@ def vocabulary(names: list[str], strange: list[str]) -> list[str]:
 
 
 @torch.no_grad()
-def validation(backbone: Backbone, per_class: int = 24) -> dict[str, float]:
-    """Image AUROC and pixel AUROC / PRO of both paths on the validation classes."""
+def validation(backbone: Backbone, per_class: int = 28) -> dict[str, float]:
+    """Image AUROC and pixel AUROC / PRO of both paths on the validation classes and defects."""
     backbone.model.eval()
     last = TokenSpec(backbone.depth), TokenSpec(backbone.depth, backbone.layer(6))
     found: dict[str, list[float]] = {}
     for number, kind in enumerate(drawings.VALIDATION_KINDS):
-        pictures = draw_pictures(per_class, 1000 + number, (kind,), backbone.patch_size, 0.0)
+        pictures = draw_pictures(
+            per_class, 1000 + number, (kind,), backbone.patch_size, 0.0, drawings.VALIDATION_DEFECTS
+        )
         pixels = pictures.pixels.reshape(-1, *pictures.pixels.shape[2:])
         images = torch.from_numpy(pixels).to(backbone.device).permute(0, 3, 1, 2).float() / 255
         mean = torch.tensor(OPENAI_MEAN, device=images.device)[:, None, None]
@@ -428,7 +444,9 @@ def validation(backbone: Backbone, per_class: int = 24) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 
 
-def train(seed: int, out: Path, steps: int, pairs: int, device: str = "cpu") -> Path:
+def train(
+    seed: int, out: Path, steps: int, pairs: int, device: str = "cpu", half: bool = False
+) -> Path:
     """Train, or go on with, one backbone; returns the weights file.
 
     Args:
@@ -437,11 +455,12 @@ def train(seed: int, out: Path, steps: int, pairs: int, device: str = "cpu") -> 
         steps: optimiser steps.
         pairs: drawn pairs of pictures.
         device: cpu or cuda.
+        half: compute the visual tower in bfloat16.
     """
     out.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(out / "log.jsonl")
     LOG.addHandler(handler)
-    trainer = Trainer(seed, steps, pairs, device)
+    trainer = Trainer(seed, steps, pairs, device, half)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load_state(torch.load(checkpoint, map_location=device, weights_only=True))
@@ -473,14 +492,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the built-in backbone from scratch.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--pairs", type=int, default=8000)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--half", action="store_true", help="visual tower in bfloat16: faster")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
-    train(arguments.seed, arguments.out, arguments.steps, arguments.pairs, arguments.device)
+    train(
+        arguments.seed,
+        arguments.out,
+        arguments.steps,
+        arguments.pairs,
+        arguments.device,
+        arguments.half,
+    )
 
 
 if __name__ == "__main__":

@@ -73,6 +73,12 @@ def test_a_short_training_is_the_same_twice_and_after_a_restart(tmp_path, monkey
     assert len(hashes) == 1
 
 
+def test_half_precision_changes_the_losses_of_a_step_little():
+    losses = [train.Trainer(3, 4, 8, "cpu", half).one_step() for half in (False, True)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
 # -- captions -----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from zsad.bench.errors import UsageError
 from zsad.datasets import _synthetic as drawings
 
 TEST_PIXELS = "d917b372d9364eea9bd9a7313d7dc94568295e9f39d620fc5646b22399c40f89"
-AUX_PIXELS = "c7c16d7030f7f9f31304481d7218b17ec240e3c344e07884bf0e702076a35e29"
+AUX_PIXELS = "4d0a11f0a3966913d3be7d88ff8a4d534559d043712bb2de1f91feeef287884b"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +56,8 @@ def test_no_class_and_three_kinds_of_defects_are_new_to_the_test_set():
         for kinds in (drawings.BACKBONE_KINDS, drawings.AUXILIARY_KINDS, drawings.TEST_KINDS)
     ]
     assert not functions[2] & (functions[0] | functions[1])
-    assert len(set(drawings.TEST_DEFECTS) - set(drawings.AUXILIARY_DEFECTS)) >= 3
+    assert len(set(drawings.TEST_DEFECTS) - set(drawings.VALIDATION_DEFECTS)) >= 3
+    assert len(set(drawings.VALIDATION_DEFECTS) - set(drawings.AUXILIARY_DEFECTS)) >= 2
 
 
 def test_pictures_and_masks_are_read_back_as_they_were_drawn():
@@ -107,5 +108,6 @@ def test_two_processes_may_draw_the_same_set_at_once(tmp_path):
     for process in pair:
         process.join(timeout=120)
         assert process.exitcode == 0
-    assert len(load_dataset("synthetic_aux", tmp_path).samples("test")) == 200
+    drawn = load_dataset("synthetic_aux", tmp_path)
+    assert len(drawn.samples("test")) == len(drawn.kinds) * sum(drawn.per_kind)
     assert len(list(tmp_path.iterdir())) == 1
