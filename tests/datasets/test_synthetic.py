@@ -72,7 +72,9 @@ def test_pictures_and_masks_are_read_back_as_they_were_drawn():
         np.testing.assert_array_equal(reading.mask, mask)
 
 
-@pytest.mark.parametrize("defect", drawings.DEFECTS)
+@pytest.mark.parametrize(
+    "defect", dict.fromkeys(drawings.AUXILIARY_DEFECTS + drawings.TEST_DEFECTS)
+)
 @pytest.mark.parametrize("kind", drawings.TEST_KINDS[::2], ids=lambda kind: kind.name)
 def test_a_defect_changes_the_picture_inside_its_mask_and_nearly_nothing_outside(kind, defect):
     drawing = drawings.draw(kind, defect, drawings.seeded(5, kind, 1, 0))
