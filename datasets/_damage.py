@@ -29,6 +29,15 @@ def spot_on(c: Canvas, foreground: Mask, margin: float = 0.1) -> tuple[float, fl
     return float(columns[i] / c.size - 0.5), float(rows[i] / c.size - 0.5)
 
 
+def turned_at_spot(c: Canvas, foreground: Mask) -> tuple[Field, Field]:
+    """Coordinates in a frame that is turned by chance about a random place on the foreground."""
+    cx, cy = spot_on(c, foreground)
+    turn = c.random.uniform(0, TAU)
+    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
+    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
+    return x, y
+
+
 def blob(c: Canvas, foreground: Mask, low: float, high: float, rough: float = 0.35) -> Field:
     """An irregular ellipse: positive inside, 1 at its centre; radii in image sides."""
     cx, cy = spot_on(c, foreground, 0.08)
@@ -145,10 +154,8 @@ def melt(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
 
 def cut(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
     """A dark slit with a raised edge."""
-    cx, cy = spot_on(c, foreground)
-    turn, half = c.random.uniform(0, TAU), c.random.uniform(0.1, 0.22)
-    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
-    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
+    x, y = turned_at_spot(c, foreground)
+    half = c.random.uniform(0.1, 0.22)
     width = 0.022 * np.clip(1 - (x / half) ** 2, 0, 1)
     within = (np.abs(x) < half) & foreground
     inside = soft(np.abs(y) - width, 0.008) * within
@@ -158,10 +165,8 @@ def cut(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
 
 def shift(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
     """A block that sits beside its place."""
-    cx, cy = spot_on(c, foreground)
-    turn, step = c.random.uniform(0, TAU), c.random.uniform(0.04, 0.09)
-    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
-    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
+    x, y = turned_at_spot(c, foreground)
+    step = c.random.uniform(0.04, 0.09)
     half = c.random.uniform(0.07, 0.15, 2)
     block = (np.abs(x) < half[0]) & (np.abs(y) < half[1])
     way = c.random.uniform(0, TAU)
@@ -171,10 +176,9 @@ def shift(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]
 
 def crease(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
     """A fold: one side of a line is lit, the other in shadow."""
-    cx, cy = spot_on(c, foreground)
-    turn, half = c.random.uniform(0, TAU), c.random.uniform(0.15, 0.3)
-    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
-    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy) + 0.02 * c.clouds(4)
+    x, y = turned_at_spot(c, foreground)
+    half = c.random.uniform(0.15, 0.3)
+    y = y + 0.02 * c.clouds(4)
     within = (np.abs(x) < half) & foreground
     wide = c.random.uniform(0.02, 0.035)
     fall = np.clip(1 - np.abs(y) / wide, 0, 1) * within
@@ -193,10 +197,8 @@ def abrasion(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Ma
 
 def smear(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
     """Something wiped along a line, fading out."""
-    cx, cy = spot_on(c, foreground)
-    turn, length = c.random.uniform(0, TAU), c.random.uniform(0.2, 0.4)
-    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
-    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
+    x, y = turned_at_spot(c, foreground)
+    length = c.random.uniform(0.2, 0.4)
     along = np.clip(x / length + 0.5, 0, 1)
     width = c.random.uniform(0.03, 0.06) * (1 - 0.5 * along)
     within = (np.abs(x) < length / 2) * soft(np.abs(y) - width, 0.015) * foreground

@@ -619,20 +619,23 @@ def test_train_creates_the_method_by_name_and_the_checkpoint_loads(
         train("clip", squares, backbone, tmp_path / "x", store=store)
 
 
-LEARNS = {  # what a method's loss is about, and fixed prompts do not know already
-    "anomalyclip": "image",
-    "faprompt": "pixel",
-    "april_gan": "pixel",
-    "coop": "image",
-    "cocoop": "image",
+LEARNS = {  # what a method's loss is about
+    "anomalyclip": ("image", "pixel"),
+    "faprompt": ("image", "pixel"),
+    "april_gan": ("pixel",),
+    "coop": ("image",),
+    "cocoop": (
+        "image",
+    ),  # of maps as well, but these lose on this backbone, and more than it gains
 }
+NEARLY_LEARNED = {"anomalyclip": 0.96}  # its untrained prompts are near what it learns
 HELD_OUT = drawings.VALIDATION_KINDS + drawings.TEST_KINDS
 
 
 class HeldOut(drawings.DrawnDataset):
     """Every class that no training sees, with every kind of defect."""
 
-    name = "held_out"
+    name = "synthetic_held_out"
     title = "Held-out"
     kinds = HELD_OUT
     defects = tuple(drawings.DEFECTS)
@@ -640,22 +643,23 @@ class HeldOut(drawings.DrawnDataset):
     categories = drawings.categories(HELD_OUT, *per_kind)
 
 
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    return HeldOut.open(tmp_path_factory.mktemp("held_out"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNS)
-def test_learning_lowers_the_loss_and_lifts_metrics_on_held_out_classes(name, tmp_path):
-    backbone, auxiliary, held_out = (
-        load_backbone("tiny"),
-        load_dataset("synthetic_aux"),
-        HeldOut.open(),
-    )
+def test_learning_lowers_the_loss_and_lifts_metrics_on_held_out_classes(name, held_out, tmp_path):
+    backbone, auxiliary = load_backbone("tiny"), load_dataset("synthetic_aux")
     before = metrics_on(held_out.samples("test"), create(name, backbone), held_out)
     training = train(
         name, auxiliary, backbone, tmp_path / "learned", store=FeatureStore(tmp_path / "store")
     )
     means = epoch_means(training.history)
-    assert means[-1]["total"] < 0.98 * means[0]["total"]
+    assert means[-1]["total"] < NEARLY_LEARNED.get(name, 0.95) * means[0]["total"]
     after = metrics_on(held_out.samples("test"), training.method, held_out)
-    assert after[LEARNS[name]] > before[LEARNS[name]]
+    assert sum(after[m] for m in LEARNS[name]) > sum(before[m] for m in LEARNS[name])
 
 
 def metrics_on(samples, method, dataset):

@@ -72,15 +72,14 @@ def test_pictures_and_masks_are_read_back_as_they_were_drawn():
         np.testing.assert_array_equal(reading.mask, mask)
 
 
-@pytest.mark.parametrize(
-    "defect", dict.fromkeys(drawings.AUXILIARY_DEFECTS + drawings.TEST_DEFECTS)
-)
+@pytest.mark.parametrize("defect", drawings.DEFECTS)
 @pytest.mark.parametrize("kind", drawings.TEST_KINDS[::2], ids=lambda kind: kind.name)
 def test_a_defect_changes_the_picture_inside_its_mask_and_nearly_nothing_outside(kind, defect):
     drawing = drawings.draw(kind, defect, drawings.seeded(5, kind, 1, 0))
     change = np.abs(drawing.anomalous.astype(int) - drawing.normal.astype(int)).max(-1)
     assert drawing.mask.any()
-    assert np.median(change[drawing.mask]) > 3 * np.median(change[~drawing.mask])
+    least = 2 if defect == "ghost" else 3  # a ghost is faint, and of the picture's own colours
+    assert np.median(change[drawing.mask]) > least * np.median(change[~drawing.mask])
 
 
 def test_other_seeds_and_sizes_are_other_sets():
