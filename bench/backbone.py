@@ -24,13 +24,15 @@ from .errors import UsageError
 
 Activation = Literal["own", "gelu", "quick_gelu"]
 PosEmbed = Literal["bilinear", "bicubic"]
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp64", "fp32", "fp16", "bf16"]
 
 PRECISIONS: Mapping[str, torch.dtype] = {
+    "fp64": torch.float64,
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+NARROW = 128  # width of both towers up to which a step waits for calls, not for products
 WINDOW_TOKENS_AT_ONCE = 1 << 16  # bounds the memory of `encode_windows`
 
 
@@ -189,6 +191,11 @@ class Backbone:
         return int(self.visual.conv1.kernel_size[0])
 
     @property
+    def narrow(self) -> bool:
+        """Both towers are so narrow that one thread learns fastest, and exactness costs little."""
+        return max(self.width, self.text_width) <= NARROW
+
+    @property
     def native_grid(self) -> int:
         """Patches along a side at the size the weights were trained at."""
         rows: int = self.visual.positional_embedding.shape[0]
@@ -250,11 +257,16 @@ class Backbone:
         return (self.weights_sha256, self._activation, resized, image_size, self.precision)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of all that the towers hand on; lower precisions are autocast."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
+    @property
     def _activation(self) -> str:
         return self.own_activation if self.activation == "own" else self.activation
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "fp32":
+        if self.precision in ("fp64", "fp32"):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
 
@@ -267,7 +279,8 @@ class Backbone:
         The tensors carry no gradient yet may enter a graph (`no_grad`, not `inference_mode`).
 
         Args:
-            images: [B, 3, S, S] normalised, S a multiple of the patch size.
+            images: [B, 3, S, S] normalised, S a multiple of the patch size; or [B, T, 3, S, S],
+                T tiles an image, whose features are B * T rows, an image's tiles one after another.
             specs: the patch tokens to keep, of all methods that share the pass.
 
         Raises:
@@ -276,7 +289,8 @@ class Backbone:
         wanted = frozenset(specs)
         self._check_specs(wanted)
         with self._autocast():
-            stem = self._stem(images)  # [B, 1 + L, W]
+            images = images.flatten(0, -4)
+            stem = self._stem(images.to(self.dtype))  # [B, 1 + L, W]
             side = images.shape[-1] // self.patch_size
             self.counter.images += len(images)
             kept: dict[TokenSpec, Tensor] = {}
@@ -303,7 +317,10 @@ class Backbone:
             projected = self.visual.ln_post(class_token) @ self.visual.proj
             plain = class_token @ self.visual.proj
         return VisualFeatures(
-            projected.float(), plain.float(), {s: t.float() for s, t in kept.items()}, (side, side)
+            projected.to(self.dtype),
+            plain.to(self.dtype),
+            {s: t.to(self.dtype) for s, t in kept.items()},
+            (side, side),
         )
 
     @torch.no_grad()
@@ -311,7 +328,7 @@ class Backbone:
         """Patch tokens [..., W] into the joint space [..., D]: ln_post, then the projection."""
         with self._autocast():
             projected: Tensor = self.visual.ln_post(tokens) @ self.visual.proj
-        return projected.float()
+        return projected.to(self.dtype)
 
     @torch.no_grad()
     def encode_windows(self, stem: Tensor, windows: Tensor) -> Tensor:
@@ -340,7 +357,7 @@ class Backbone:
                 x = self.visual.ln_pre(part)
                 for block in self.visual.transformer.resblocks:
                     x = self._feed_forward(block, x + self._attend(block, x)[0])
-                parts.append((self.visual.ln_post(x[:, 0]) @ self.visual.proj).float())
+                parts.append((self.visual.ln_post(x[:, 0]) @ self.visual.proj).to(self.dtype))
         return torch.cat(parts).reshape(batch, count, -1)
 
     def _check_specs(self, specs: frozenset[TokenSpec]) -> None:
@@ -372,7 +389,7 @@ class Backbone:
         with torch.autocast(self.device.type, enabled=False):
             grid = own[1:].reshape(1, self.native_grid, self.native_grid, -1).permute(0, 3, 1, 2)
             resized = F.interpolate(
-                grid.float(),
+                grid.to(self.dtype),
                 size=(side, side),
                 mode=self.pos_embed,
                 align_corners=False,
@@ -439,7 +456,7 @@ class Backbone:
             last = self.text.ln_final(x[rows, ends - shared])
             projection = self.text.text_projection
             features = projection(last) if isinstance(projection, nn.Module) else last @ projection
-        result: Tensor = features.float()
+        result: Tensor = features.to(self.dtype)
         return result
 
     def _continue_prompts(

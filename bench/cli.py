@@ -43,7 +43,7 @@ BackboneConfig = Annotated[
 ]
 Pretrained = Annotated[str | None, typer.Option(help="A pretrained tag or a checkpoint file.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")]
-Precision = Annotated[str, typer.Option(help="fp32, or autocast to fp16 or bf16.")]
+Precision = Annotated[str, typer.Option(help="fp32, fp64, or autocast to fp16 or bf16.")]
 MethodOptions = Annotated[
     list[str] | None,
     typer.Option("--option", help="METHOD.NAME=VALUE, may be repeated."),

@@ -14,13 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
 from .errors import Stopped, UsageError
 from .lessons import cache_features
+from .locks import held
 from .method import Method, TrainableMethod
 from .metrics import METRIC_VERSION
 from .plan import PUBLISHED, Plan
@@ -101,16 +100,21 @@ def prepare(
 def _created(plan: Plan, cell: Cell) -> Contestant:
     entry = plan.method_of(cell)
     try:
-        backbone = backbone_for(plan, cell.method)
-        method = registry.create(
-            cell.method, backbone, cell.variant, entry.checkpoint, cell.seed, **entry.options
-        )
+        method = _method(plan, cell)
     except Exception as error:
         return Contestant(cell, error=error)
     contestant = Contestant(cell, method)
     if entry.checkpoint is not None:
         contestant.protocol["checkpoint_sha256"] = file_sha256(Path(entry.checkpoint))
     return contestant
+
+
+def _method(plan: Plan, cell: Cell) -> Method:
+    entry = plan.method_of(cell)
+    backbone = backbone_for(plan, cell.method)
+    return registry.create(
+        cell.method, backbone, cell.variant, entry.checkpoint, cell.seed, **entry.options
+    )
 
 
 # -- learning -----------------------------------------------------------------------------------
@@ -151,14 +155,16 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
     contestant = _created(plan, cell)
     if contestant.error is not None:
         raise contestant.error
-    method = contestant.ready
-    if not isinstance(method, TrainableMethod):
-        raise UsageError(f"method '{cell.method}' is {method.supervision}: it learns nothing")
+    if not needs_learning(plan, cell):
+        raise UsageError(
+            f"method '{cell.method}' is {contestant.ready.supervision}: it learns nothing"
+        )
+    learner = _learner(plan, contestant)
     entry = plan.dataset_of(cell.dataset)
     root = entry.root if entry.root is not None else plan.data_root
     auxiliary = registry.load_dataset(cell.dataset, root, **entry.options)
     return train_method(
-        method,
+        learner,
         auxiliary,
         out,
         seed=cell.seed,
@@ -169,43 +175,57 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
     )
 
 
+def _learner(plan: Plan, contestant: Contestant) -> TrainableMethod:
+    """The method that learns for a contestant: itself, or its twin in double precision.
+
+    What another processor computes differs in the last bit, and learning makes that grow to the
+    second digit of a metric. In double precision it stays out of sight, and where the towers are
+    narrow it costs little.
+    """
+    method = contestant.ready
+    if method.backbone.narrow and method.backbone.precision == "fp32":
+        method = _method(dataclasses.replace(plan, precision="fp64"), contestant.cell)
+    assert isinstance(method, TrainableMethod)
+    return method
+
+
 def _learn(
     plan: Plan, dataset: Dataset, contestants: Sequence[Contestant], progress: Stoppable
 ) -> None:
     """Give learned weights to the contestants, training what the run has not learned yet."""
-    learners = [c for c in contestants if c.error is None]
-    if not learners:
+    pupils = [c for c in contestants if c.error is None]
+    if not pupils:
         return
     name = auxiliary_of(plan, dataset.name)
     try:
         auxiliary = registry.load_dataset(name, plan.data_root)
-        with FileLock(str(Path(plan.out) / "locks" / f"features-{registry.canonical(name)}.lock")):
-            _cache(plan, auxiliary, learners, progress)
+        learners = [_learner(plan, pupil) for pupil in pupils]
+        new = [m for m, p in zip(learners, pupils, strict=True) if not is_learned(plan, p.cell)]
+        with held(Path(plan.out), f"features-{registry.canonical(name)}"):
+            _cache(plan, auxiliary, new, progress)
     except Stopped:
         raise
     except Exception as error:
-        for contestant in learners:
-            contestant.error = error
+        for pupil in pupils:
+            pupil.error = error
         return
-    for contestant in learners:
-        try:
-            _learn_one(plan, auxiliary, dataset, contestant, progress)
-        except Stopped:
-            raise
-        except Exception as error:
-            contestant.error = error
+    waiting = list(zip(pupils, learners, strict=True))
+    for patient in (False, True):  # first what is free, then what others have learned meanwhile
+        waiting = [
+            (pupil, learner)
+            for pupil, learner in waiting
+            if not _learn_one(plan, auxiliary, dataset, pupil, learner, progress, patient)
+        ]
 
 
 def _cache(
-    plan: Plan, auxiliary: Dataset, learners: Sequence[Contestant], progress: Stoppable
+    plan: Plan, auxiliary: Dataset, learners: Sequence[TrainableMethod], progress: Stoppable
 ) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
-    new = [c.ready for c in learners if not is_learned(plan, c.cell)]
-    methods = [m for m in new if isinstance(m, TrainableMethod)]
-    if methods:
+    if learners:
         samples = auxiliary_samples(auxiliary, plan.auxiliary_split)
         cache_features(
-            methods,
+            learners,
             auxiliary,
             samples,
             FeatureStore(),
@@ -216,34 +236,61 @@ def _cache(
 
 
 def _learn_one(
-    plan: Plan, auxiliary: Dataset, target: Dataset, contestant: Contestant, progress: Stoppable
-) -> None:
-    """Train one contestant, or load what an earlier attempt or another process has learned."""
-    method = contestant.ready
-    assert isinstance(method, TrainableMethod)
+    plan: Plan,
+    auxiliary: Dataset,
+    target: Dataset,
+    contestant: Contestant,
+    learner: TrainableMethod,
+    progress: Stoppable,
+    patient: bool,
+) -> bool:
+    """Train one contestant, or load what an earlier attempt or another process has learned.
+
+    Returns:
+        Whether it was done; an error counts as done. Not so while another process learns it and
+        this one is not patient.
+    """
     path = checkpoint_path(plan, contestant.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(Path(plan.out) / "locks" / f"{path.stem}.lock")):
-        training = train_method(
-            method,
-            auxiliary,
-            path,
-            seed=contestant.cell.seed,
-            split=plan.auxiliary_split,
-            target=target,
-            workers=plan.workers,
-            bar=progress.bar,
-            check=progress.check,
-        )
+    with held(Path(plan.out), path.stem, patient) as mine:
+        if not mine:
+            return False
+        try:
+            training = train_method(
+                learner,
+                auxiliary,
+                path,
+                seed=contestant.cell.seed,
+                split=plan.auxiliary_split,
+                target=target,
+                workers=plan.workers,
+                bar=progress.bar,
+                check=progress.check,
+            )
+        except Stopped:
+            raise
+        except Exception as error:
+            contestant.error = error
+            return True
+    _take(plan, contestant, training)
+    contestant.protocol |= {"auxiliary": auxiliary.name, "checkpoint_sha256": file_sha256(path)}
+    return True
+
+
+def _take(plan: Plan, contestant: Contestant, training: Training) -> None:
+    """Give a contestant what was learned for it, and state how."""
+    method = contestant.ready
+    assert isinstance(method, TrainableMethod)
+    if training.method is not method:
+        method.load_learned(training.method.learned_state())
     contestant.training["seconds_train"] = training.seconds
     if training.history:
         per_batch = training.seconds / len(training.history)
         contestant.training["train_ms_per_batch"] = 1000 * per_batch
     contestant.protocol |= {
-        "auxiliary": auxiliary.name,
         "auxiliary_split": plan.auxiliary_split,
         "epochs": training.provenance.get("epochs"),
-        "checkpoint_sha256": file_sha256(path),
+        "learned_in": training.provenance.get("precision"),
     }
 
 

@@ -211,6 +211,7 @@ def _run_group(
                     features.select(method.token_specs),
                     batch.class_names,
                     images if needs_images and method.needs_images else None,
+                    batch.sizes,
                 )
                 _predict(plan, tally, query, batch, gallery)
         advance(len(images))

@@ -131,22 +131,19 @@ class Gallery:
 
         Args:
             cell_key: `Cell.key` of the cell.
-            batch: images [B, 3, S, S], as `preprocess` made them.
+            batch: with images as `preprocess` made them.
             scores: [B], or None where the method gives none.
             maps: [B, H, W], greater is more anomalous.
-            preprocess: the method's own; its normalisation is taken back for the thumbnails.
+            preprocess: the method's own; it is taken back for the thumbnails.
         """
-        mean = np.asarray(preprocess.mean, np.float32)
-        std = np.asarray(preprocess.std, np.float32)
         for i, name in enumerate(batch.names):
-            pixels = batch.images[i].cpu().float().permute(1, 2, 0).numpy() * std + mean
             self.add(
                 cell_key,
                 "",
                 name,
                 int(batch.labels[i]),
                 None if scores is None else float(scores[i]),
-                np.rint(pixels.clip(0, 1) * 255).astype(np.uint8),
+                preprocess.picture(batch.images[i], batch.sizes[i]),
                 None if batch.masks is None else batch.masks[i].cpu().numpy(),
                 maps[i].cpu().float().numpy(),
             )
@@ -173,7 +170,7 @@ class Gallery:
             name: identity of the image in its dataset.
             label: 0 normal, 1 anomalous.
             score: the method's anomaly score, or None.
-            image: RGB [S, S, 3].
+            image: RGB [H, W, 3].
             mask: [H, W], True = anomalous, or None.
             heat: anomaly map [H, W], greater is more anomalous.
         """

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import joblib
-from filelock import FileLock, Timeout
 
 from .errors import Stopped, UsageError, unknown_name
+from .locks import held
 from .plan import Plan
 from .runner import SPLIT_ABOVE, Progress, Unit, run_unit, start_run, units
 from .runner import run as run_alone
@@ -110,19 +111,13 @@ def _device(plan: Plan, jobs: int) -> Iterator[str]:
 
     gpus = torch.cuda.device_count()
     slots = [(gpu, slot) for slot in range(math.ceil(jobs / max(gpus, 1))) for gpu in range(gpus)]
-    folder = Path(plan.out) / "locks"
     while slots:
         for gpu, slot in slots:
-            lock = FileLock(str(folder / f"device-{gpu}-{slot}.lock"))
-            try:
-                lock.acquire(timeout=0.05)
-            except Timeout:
-                continue
-            try:
-                yield f"cuda:{gpu}"
-            finally:
-                lock.release()
-            return
+            with held(Path(plan.out), f"device-{gpu}-{slot}", patient=False) as mine:
+                if mine:
+                    yield f"cuda:{gpu}"
+                    return
+        time.sleep(0.05)
     yield plan.device
 
 

@@ -69,7 +69,7 @@ class Plan:
     backbone_config: str | None = None
     pretrained: str | None = None
     device: str = "cpu"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Literal["fp64", "fp32", "fp16", "bf16"] = "fp32"
     batch_size: int = 8
     workers: int = 0
     map_size: int | None = None
@@ -271,7 +271,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 def _check_settings(plan: Plan) -> None:
     choices = {
-        "precision": ("fp32", "fp16", "bf16"),
+        "precision": ("fp64", "fp32", "fp16", "bf16"),
         "auxiliary_split": ("test", "all"),
         "retry": ("failed", "never", "always"),
     }

@@ -64,6 +64,7 @@ def predict_images(
             features.select(method.token_specs),
             names[start : start + batch_size],
             batch if method.needs_images else None,
+            [(picture.height, picture.width) for picture in chosen],
         )
         with torch.no_grad():
             answers.append(method.predict(query).checked(len(batch), method.name))

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from . import registry
 from .contestant import Contestant, Stoppable, prepare
 from .errors import Stopped, UsageError, ZsadError
 from .evaluation import Part, score_category
+from .locks import held
 from .plan import Plan, make_plan, read_plan, read_plan_settings
 from .records import (
     CELLS,
@@ -212,8 +212,9 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
         return
     contestants: list[Contestant] = []
     for category in unit.categories:
-        with _held(folder, unit.dataset, category, patient) as held:
-            if not held:
+        lock = file_name(f"{unit.dataset}--{category}")
+        with held(folder, lock, patient) as mine:
+            if not mine:
                 continue
             waiting = [c for c in cells if not _is_scored(folder, c, category)]
             if not waiting:
@@ -315,21 +316,6 @@ def _is_done(folder: Path, cell: Cell) -> bool:
 
 def _is_scored(folder: Path, cell: Cell, category: str) -> bool:
     return part_path(folder, cell, category).exists() or _is_done(folder, cell)
-
-
-@contextmanager
-def _held(folder: Path, dataset: str, category: str, patient: bool) -> Iterator[bool]:
-    """Hold the lock of a category; False where another living process has it."""
-    lock = FileLock(str(folder / "locks" / f"{file_name(f'{dataset}--{category}')}.lock"))
-    try:
-        lock.acquire(timeout=-1 if patient else 0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -44,11 +44,7 @@ DEFAULT_BUDGET = 64 * 2**30
 STALE_SECONDS = 24 * 3600.0
 LABEL_ONLY_OPTIONS = frozenset({"class_names", "class_name", "mask_threshold", "mask_resize"})
 
-StorePrecision = Literal["fp32", "fp16"]
-NUMPY_OF: Mapping[StorePrecision, type[np.floating[Any]]] = {
-    "fp32": np.float32,
-    "fp16": np.float16,
-}
+StorePrecision = Literal["full", "fp16"]
 
 
 def features_folder() -> Path:
@@ -141,6 +137,7 @@ class StoredFeatures:
     class_token_no_ln: ShardedArray
     tokens: Mapping[TokenSpec, ShardedArray]
     grid: tuple[int, int]
+    dtype: np.dtype[Any]
 
     def arrays(self) -> list[ShardedArray]:
         """All arrays, in a fixed order."""
@@ -167,10 +164,10 @@ class StoredFeatures:
                 array.write(shard, parts[id(array)].detach().cpu().numpy())
 
     def batch(self, indices: Sequence[int], specs: Iterable[TokenSpec]) -> VisualFeatures:
-        """Features of some samples as float32 on the CPU, with these patch tokens only."""
+        """Features of some samples on the CPU, with these patch tokens only."""
 
         def read(array: ShardedArray) -> Tensor:
-            return torch.from_numpy(array.rows(indices).astype(np.float32, copy=False))
+            return torch.from_numpy(array.rows(indices).astype(self.dtype, copy=False))
 
         tokens = {spec: read(self.tokens[spec]) for spec in specs}
         return VisualFeatures(
@@ -206,12 +203,13 @@ class FeatureStore:
 
     Attributes:
         root: the folder; it may be deleted at any time, and is shared by all runs.
-        precision: "fp32", or "fp16" for half the bytes and slightly other numbers.
+        precision: "full" is the backbone's own; "fp16" takes half the bytes for slightly other
+            numbers.
         budget: bytes that the folder may grow to; features that do not fit are computed each time.
     """
 
     root: Path = field(default_factory=features_folder)
-    precision: StorePrecision = "fp32"
+    precision: StorePrecision = "full"
     budget: int = DEFAULT_BUDGET
 
     def features(
@@ -233,7 +231,8 @@ class FeatureStore:
         }
         folder = self.root / digest(described)[:32]
         side = image_size // backbone.patch_size
-        dtype = np.dtype(NUMPY_OF[self.precision])
+        own = np.dtype(np.float64 if backbone.precision == "fp64" else np.float32)
+        dtype = own if self.precision == "full" else np.dtype(np.float16)
 
         def array(name: str, *row: int) -> ShardedArray:
             return ShardedArray(folder / name, len(samples), row, dtype)
@@ -246,6 +245,7 @@ class FeatureStore:
                 for spec in sorted(specs, key=_spec_name)
             },
             (side, side),
+            own,
         )
         if not (folder / "key.json").exists():
             write_json(folder / "key.json", {**described, "images": len(samples)})

@@ -43,7 +43,6 @@ LOG = logging.getLogger(__name__)
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
-NARROW = 128  # width of both towers, in which one thread learns faster than several
 EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # weights do not depend on it
 
 Step = dict[str, float]
@@ -522,8 +521,7 @@ def _few_threads(backbone: Backbone) -> Iterator[None]:
     It also takes the number of threads out of what is learned.
     """
     before = torch.get_num_threads()
-    narrow = max(backbone.width, backbone.text_width) <= NARROW
-    torch.set_num_threads(1 if narrow and backbone.device.type == "cpu" else before)
+    torch.set_num_threads(1 if backbone.narrow and backbone.device.type == "cpu" else before)
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ def load_backbone(
             for seeded random weights.
         config: an open_clip model-config json, in the place of a name.
         device: where the towers run.
-        precision: "fp32", or autocast to "fp16" or "bf16".
+        precision: "fp32", "fp64", or autocast to "fp16" or "bf16".
 
     Raises:
         UsageError: unknown name, tag, precision or device.
@@ -91,7 +91,7 @@ def load_backbone(
     if path is not None:
         _load(model, path)
     backbone = Backbone(
-        model=model.to(where),
+        model=model.to(where, torch.float64 if precision == "fp64" else torch.float32),
         name=label if config is not None else f"{label}:{tag}",
         weights_sha256=f"{RANDOM}-{RANDOM_SEED}" if path is None else file_sha256(path),
         tokenizer=_tokenizer(settings),

@@ -27,7 +27,7 @@ from . import _textures as textures
 from ._damage import DEFECTS, SEEN, UNSEEN, VALIDATION
 from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
 
-VERSION = 2  # of the drawings: a change that moves a pixel is a new version
+VERSION = 3  # of the drawings: a change that moves a pixel is a new version
 SIZE = 96
 SMALLEST_DEFECT = 25 / 96**2  # share of the picture
 COLOURS = {
@@ -292,12 +292,13 @@ class Recipe:
 
     def pictures(self) -> Iterator[tuple[Kind, int, str, NDArray[np.uint8], Mask]]:
         """Kind, label, defect ("good"), picture and mask, one after the other."""
-        for kind in self.kinds:
+        for place, kind in enumerate(self.kinds):
             for number in range(self.normal):
                 drawing = draw(kind, None, seeded(self.seed, kind, 0, number), self.size)
                 yield kind, 0, "good", drawing.normal, drawing.mask
             for number in range(self.anomalous):
-                defect = self.defects[number % len(self.defects)]
+                turn = place * self.anomalous + number  # all kinds of defects equally often
+                defect = self.defects[turn % len(self.defects)]
                 drawing = draw(kind, defect, seeded(self.seed, kind, 1, number), self.size)
                 assert drawing.anomalous is not None
                 yield kind, 1, defect, drawing.anomalous, drawing.mask

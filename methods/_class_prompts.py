@@ -20,7 +20,7 @@ from ..bench.errors import unknown_name
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import image_entropy, map_loss
 from ._maps import smooth, state_probabilities, upsample
-from ._prompt_learner import Frame, FrozenText, learned_tokens, make_frame
+from ._prompt_learner import Frame, FrozenText, frame_of, learned_tokens, placeholder_ids
 from ._value_path import value_specs
 
 LAST = 24  # of ViT-L/14's 24 blocks
@@ -84,7 +84,7 @@ class ClassPromptLearner(TrainableMethod):
         if chosen.recipe not in get_args(Recipe):
             raise unknown_name(f"recipe of {self.title}", chosen.recipe, get_args(Recipe))
         self.ctx = learned_tokens(chosen.n_context, self.backbone.text_width)
-        self._frames: dict[tuple[str, ...], Frame] = {}
+        self._ids: dict[str, Tensor] = {}  # [2, 77] of each class name
         self._frozen = FrozenText(self)
         plain = TokenSpec(self.backbone.layer(LAST))
         self._spec = value_specs(self.backbone)[0] if chosen.value_path else plain
@@ -124,12 +124,13 @@ class ClassPromptLearner(TrainableMethod):
 
     def frame(self, class_names: Sequence[str]) -> Frame:
         """The frame of 2 N prompts: for each class name the normal one, then the abnormal one."""
-        key = tuple(class_names)
-        if key not in self._frames:
-            words = [name.replace("_", " ") for name in key]
-            endings = [ending.replace("{}", word) for word in words for ending in self.endings]
-            self._frames[key] = make_frame(self.backbone, self.options.n_context, endings)
-        return self._frames[key]
+        count = self.options.n_context
+        for name in class_names:
+            if name not in self._ids:
+                word = name.replace("_", " ")
+                endings = [ending.replace("{}", word) for ending in self.endings]
+                self._ids[name] = placeholder_ids(self.backbone, count, endings)
+        return frame_of(self.backbone, count, torch.cat([self._ids[name] for name in class_names]))
 
     def by_class(
         self, class_names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]

@@ -12,24 +12,26 @@ from torch.nn import functional as F
 TRUNCATE = 4.0  # scipy.ndimage.gaussian_filter's default radius in sigmas
 
 
-def state_probabilities(visual: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """Softmax over the two states of the cosine similarity.
+def state_similarity(visual: Tensor, text: Tensor) -> Tensor:
+    """Cosine similarity to the two states.
 
     Args:
         visual: [B, D] class tokens or [B, L, D] patch tokens; normalised here.
         text: [2, D] or [B, 2, D], L2-normalised, (normal, abnormal).
-        temperature: the similarity is divided by it.
 
     Returns:
-        [B, 2] or [B, L, 2], summing to 1.
+        [B, 2] or [B, L, 2].
     """
     normalised = F.normalize(visual, dim=-1)
     text = text.expand(len(visual), -1, -1)  # [B, 2, D]
     if visual.dim() == 2:
-        similarity = torch.einsum("bd,bsd->bs", normalised, text)
-    else:
-        similarity = normalised @ text.transpose(1, 2)
-    return (similarity / temperature).softmax(dim=-1)
+        return torch.einsum("bd,bsd->bs", normalised, text)
+    return normalised @ text.transpose(1, 2)
+
+
+def state_probabilities(visual: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """Softmax of `state_similarity` divided by the temperature: [B, 2] or [B, L, 2]."""
+    return (state_similarity(visual, text) / temperature).softmax(dim=-1)
 
 
 def prompt_probabilities(patches: Tensor, prompts: Tensor, temperature: float) -> Tensor:

@@ -72,7 +72,11 @@ def make_frame(backbone: Backbone, n_context: int, endings: Sequence[str]) -> Fr
     Raises:
         UsageError: a prompt does not fit the context length of the text tower.
     """
-    ids = placeholder_ids(backbone, n_context, endings)
+    return frame_of(backbone, n_context, placeholder_ids(backbone, n_context, endings))
+
+
+def frame_of(backbone: Backbone, n_context: int, ids: Tensor) -> Frame:
+    """The frame of tokenised prompts [N, 77] from `placeholder_ids`."""
     ends = ids.argmax(dim=-1)
     embeddings = backbone.embed_tokens(ids[:, : int(ends.max()) + 1]).detach()
     return Frame(embeddings[:, :1], embeddings[:, 1 + n_context :], ends)
@@ -122,8 +126,17 @@ def encode_prompts(
 
 
 def learned_tokens(*shape: int) -> nn.Parameter:
-    """Tokens drawn from N(0, 0.02^2)."""
-    return nn.Parameter(torch.empty(*shape).normal_(std=INIT_STD))
+    """Tokens drawn from N(0, 0.02^2), as `linear` draws."""
+    return nn.Parameter(torch.empty(*shape, dtype=torch.float64).normal_(std=INIT_STD))
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer with torch's initial values, drawn in double precision.
+
+    In single precision torch draws a last bit that depends on the processor. The method is brought
+    to its backbone's precision when it is built.
+    """
+    return nn.Linear(inputs, outputs, dtype=torch.float64)
 
 
 class DeepTokens(nn.ParameterList):
@@ -177,8 +190,8 @@ class MetaNet(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         hidden = max(LEAST_HIDDEN, inputs // META_REDUCTION)
-        self.linear1 = nn.Linear(inputs, hidden)
-        self.linear2 = nn.Linear(hidden, outputs)
+        self.linear1 = linear(inputs, hidden)
+        self.linear2 = linear(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""

@@ -1,30 +1,32 @@
 """AnoVL: V-V attention in every block, 22 views of the image, and an adapter fitted to each image.
 
 Deng et al., "AnoVL: Adapting Vision-Language Models for Unified Zero-shot Anomaly Localization",
-arXiv 2308.15939, and the released code (hq-deng/AnoVL, `vl_test.py`). The FAPrompt paper's rows are
-those of the training-free setting: variant "paper". "official" adds test-time adaptation as the
-released script has it; there the optimiser's moments leak from image to image of a class, which
-`leak` reproduces and the default does not, so that an image's answer depends on it alone. The VisA
-script of the release is another method (two square tiles) and is not here.
+arXiv 2308.15939, and the released code (hq-deng/AnoVL). The FAPrompt paper's rows are those of the
+training-free setting: variant "paper". "official" adds test-time adaptation as `vl_test.py` has it;
+there the optimiser's moments leak from image to image of a class, which `leak` reproduces and the
+default does not, so that an image's answer depends on it alone. "official_visa" is `vis_test.py`,
+with which the authors tested on VisA: two square tiles of an image that keeps its aspect, in the
+place of the views, and a plain linear adapter whose loss is taken on the joined tiles. Its maps are
+squashed to a square here, as all are; the script keeps the aspect to the end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
-from ..bench.errors import ContractError
+from ..bench.errors import ContractError, unknown_name
 from ..bench.method import Method, Options, Prediction, Query, Supervision
-from ..bench.preprocess import Interpolation
-from ._maps import smooth, state_probabilities, upsample
+from ..bench.preprocess import Interpolation, Preprocess, join_tiles, second_tile
+from ._maps import smooth, state_probabilities, state_similarity, upsample
 from ._prompts import (
     ANOVL_ABNORMAL,
     ANOVL_NORMAL,
@@ -40,8 +42,12 @@ GREY = (0.299, 0.587, 0.114)  # on the normalised tensor
 SHARE = 0.5  # of the adapter's answer in A(x) = 0.5 x + 0.5 T(x)
 NOISE = 0.055  # 0.05 * 1.1
 NOISE_WEIGHT = 0.5
-SEED = 111  # of the released MVTec script; here of every image
+SEEDS = {"mvtec": 111, "visa": 42}  # of the released scripts; here of every image
 VIEWS_AT_ONCE = 64
+
+Script = Literal["mvtec", "visa"]
+See = Callable[[Tensor], Tensor]
+"""Similarities of an image's patches [B, L, 2] to probabilities [B, N, 2] for the loss."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,14 @@ class AnoVlOptions(Options):
         steps: optimiser steps on each image; 0 is training-free.
         lr: of AdamW.
         leak: keep AdamW's moments from image to image of a class, as released.
+        script: "mvtec" squashes images, scores 22 views and adapts with the prompts as dictionary;
+            "visa" reads, scores and joins two square tiles, and adapts with a linear layer.
     """
 
     steps: int = 0
     lr: float = 1e-3
     leak: bool = False
+    script: Script = "mvtec"
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,10 @@ class ClassText:
 
 @dataclass
 class Adapter:
-    """T(x) = tanh(W x/|x| + b) E, one for each of B images, with its optimiser.
+    """T(x) = tanh(W x/|x| + b) E, or W x/|x| + b without prompts E, one for each of B images.
 
     Attributes:
-        weight: [B, P, D].
+        weight: [B, P, D]; [B, D, D] without prompts.
         bias: [B, P].
     """
 
@@ -91,14 +100,15 @@ class Adapter:
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.AdamW([self.weight, self.bias], lr=self.lr)
 
-    def __call__(self, tokens: Tensor, dictionary: Tensor) -> Tensor:
-        """Tokens [B, L, D] and prompts [B, P, D] -> adapted tokens [B, L, D]."""
+    def __call__(self, tokens: Tensor, dictionary: Tensor | None) -> Tensor:
+        """Tokens [B, L, D] and prompts [B, P, D], or none -> adapted tokens [B, L, D]."""
         codes = F.normalize(tokens, dim=-1) @ self.weight.transpose(1, 2) + self.bias[:, None]
-        return (1 - SHARE) * tokens + SHARE * (codes.tanh() @ dictionary)
+        answer = codes if dictionary is None else codes.tanh() @ dictionary
+        return (1 - SHARE) * tokens + SHARE * answer
 
 
 class AnoVl(Method):
-    """Class tokens of 22 views for the score; V-V patch tokens of the last block for the map."""
+    """Class tokens of views or tiles for the score, V-V tokens of the last block for the map."""
 
     title = "AnoVL"
     backbone_spec = BackboneSpec("ViT-B-16-plus-240", "laion400m_e32", 240, pos_embed="bicubic")
@@ -106,12 +116,15 @@ class AnoVl(Method):
     variants: ClassVar[Mapping[str, Options]] = {
         "paper": AnoVlOptions(),
         "official": AnoVlOptions(steps=5),
+        "official_visa": AnoVlOptions(steps=5, script="visa"),
     }
     default_variant = "paper"
     needs_images = True
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__(backbone, options)
+        if self.options.script not in get_args(Script):
+            raise unknown_name("script of AnoVL", self.options.script, get_args(Script))
         self._texts: dict[str, ClassText] = {}
         self._leaking: dict[str, Adapter] = {}
 
@@ -119,6 +132,20 @@ class AnoVl(Method):
     def supervision_of(cls, options: AnoVlOptions) -> Supervision:
         """Adaptation learns from the very image that it scores."""
         return Supervision.TEST_TIME if options.steps else Supervision.TRAINING_FREE
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Squashed images, or two tiles."""
+        squash = super().preprocess
+        return replace(squash, framing="two_tiles") if self._tiled else squash
+
+    @property
+    def _tiled(self) -> bool:
+        return bool(self.options.script == "visa")
+
+    @property
+    def _seed(self) -> int:
+        return SEEDS[self.options.script]
 
     @property
     def patches(self) -> TokenSpec:
@@ -150,23 +177,58 @@ class AnoVl(Method):
         return self._texts[class_name]
 
     def predict(self, query: Query) -> Prediction:
-        """Mean abnormal probability of the views; averaged and enlarged patch probabilities."""
+        """Mean abnormal probability of views or tiles; averaged, enlarged patch probabilities."""
         if query.images is None:
             raise ContractError("AnoVL reads images (needs_images), the query has none")
         texts = [self.text(name) for name in query.class_names]
         states = torch.stack([text.states for text in texts])  # [B, 2, D]
-        tokens = self.backbone.project(query.features.tokens[self.patches])  # [B, L, D]
-        if self.options.steps:
-            tokens = self.adapt(tokens, texts, query.class_names)
-        patches = state_probabilities(tokens, states, TEMPERATURE)[..., 1]
-        maps = upsample(
-            average3(patches, query.features.grid),
-            query.features.grid,
-            self.map_size,
-            align_corners=True,
-        )
-        scores = self.score_views(query.images, states)
+        tokens = self.backbone.project(query.features.tokens[self.patches])
+        tokens = tokens.reshape(len(query), -1, tokens.shape[-1])  # [B, L, D], of all tiles
+        if self._tiled:
+            scores = score_tiles(query.features.class_token, states)
+            maps = self._joined_maps(tokens, texts, query)
+        else:
+            scores = self.score_views(query.images, states)
+            maps = self._maps(tokens, texts, query.class_names, query.features.grid, see_patches)
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
+
+    # -- maps ---------------------------------------------------------------------------------
+
+    def _maps(
+        self,
+        tokens: Tensor,
+        texts: Sequence[ClassText],
+        class_names: Sequence[str],
+        grid: tuple[int, int],
+        see: See,
+    ) -> Tensor:
+        """[B * T, S, S] of tokens [B, T * L, D], adapted where the variant adapts."""
+        if self.options.steps:
+            tokens = self.adapt(tokens, texts, class_names, see)
+        states = torch.stack([text.states for text in texts])
+        patches = state_probabilities(tokens, states, TEMPERATURE)[..., 1]
+        averaged = average3(patches.reshape(-1, grid[0] * grid[1]), grid)
+        return upsample(averaged, grid, self.image_size, align_corners=True)
+
+    def _joined_maps(self, tokens: Tensor, texts: Sequence[ClassText], query: Query) -> Tensor:
+        """[B, S, S] of two tiles' tokens [B, 2 * L, D], images of one size at a time."""
+        if len(query.sizes) != len(query):
+            raise ContractError("AnoVL joins tiles by the sizes of the images, the query has none")
+        side, grid = self.image_size, query.features.grid
+        maps = tokens.new_empty(len(query), side, side)
+        for size in dict.fromkeys(query.sizes):
+            chosen = [i for i, other in enumerate(query.sizes) if other == size]
+            second = second_tile(size, side)
+            tiles = self._maps(
+                tokens[chosen],
+                [texts[i] for i in chosen],
+                [query.class_names[i] for i in chosen],
+                grid,
+                partial(see_joined, grid=grid, side=side, second=second),
+            )
+            joined = join_tiles(tiles.reshape(len(chosen), 2, 1, side, side), second)
+            maps[chosen] = F.interpolate(joined, (side, side), mode="bilinear")[:, 0]
+        return maps
 
     def score_views(self, images: Tensor, states: Tensor) -> Tensor:
         """[B] mean over the views of the abnormal probability of the class token."""
@@ -180,61 +242,65 @@ class AnoVl(Method):
     # -- test-time adaptation -------------------------------------------------------------------
 
     def adapt(
-        self, tokens: Tensor, texts: Sequence[ClassText], class_names: Sequence[str]
+        self, tokens: Tensor, texts: Sequence[ClassText], class_names: Sequence[str], see: See
     ) -> Tensor:
         """Fit an adapter to each image's tokens [B, L, D] and return them adapted."""
-        dictionary = torch.stack([text.prompts for text in texts])  # [B, P, D]
+        prompts = torch.stack([text.prompts for text in texts])  # [B, P, D]
         states = torch.stack([text.states for text in texts])
         if not self.options.leak:
-            return self._adapted(self._adapter(dictionary), tokens, dictionary, states)
+            return self._adapted(self._adapter(prompts), tokens, prompts, states, see)
         adapted = []
         for i, name in enumerate(class_names):  # one image must see the moments of the one before
             one = slice(i, i + 1)
-            fresh = self._adapter(dictionary[one])
+            fresh = self._adapter(prompts[one])
             kept = self._leaking.setdefault(name, fresh)
             with torch.no_grad():
                 kept.weight.copy_(fresh.weight)
                 kept.bias.copy_(fresh.bias)
-            adapted.append(self._adapted(kept, tokens[one], dictionary[one], states[one]))
+            adapted.append(self._adapted(kept, tokens[one], prompts[one], states[one], see))
         return torch.cat(adapted)
 
     def _adapted(
-        self, adapter: Adapter, tokens: Tensor, dictionary: Tensor, states: Tensor
+        self, adapter: Adapter, tokens: Tensor, prompts: Tensor, states: Tensor, see: See
     ) -> Tensor:
+        dictionary = None if self._tiled else prompts
+
+        def seen(tokens: Tensor) -> Tensor:
+            return see(state_similarity(adapter(tokens, dictionary), states) / TEMPERATURE)
+
         with torch.enable_grad():
             for step in range(self.options.steps):
-                noisy = tokens + self.noise(tokens, step)
-                clean = state_probabilities(adapter(tokens, dictionary), states, TEMPERATURE)
-                disturbed = state_probabilities(adapter(noisy, dictionary), states, TEMPERATURE)
-                loss = adaptation_loss(clean, disturbed)
+                loss = adaptation_loss(seen(tokens), seen(tokens + self.noise(tokens, step)))
                 adapter.optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 adapter.optimizer.step()
         with torch.no_grad():
             return adapter(tokens, dictionary)
 
-    def _adapter(self, dictionary: Tensor) -> Adapter:
-        batch, prompts, width = dictionary.shape
-        weight, bias = self.initial_adapter(prompts, width)
-        device = dictionary.device
+    def _adapter(self, prompts: Tensor) -> Adapter:
+        batch, count, width = prompts.shape
+        weight, bias = self.initial_adapter(width if self._tiled else count, width)
         return Adapter(
-            weight.to(device).expand(batch, -1, -1).clone().requires_grad_(),
-            bias.to(device).expand(batch, -1).clone().requires_grad_(),
+            weight.to(prompts).expand(batch, -1, -1).clone().requires_grad_(),
+            bias.to(prompts).expand(batch, -1).clone().requires_grad_(),
             self.options.lr,
         )
 
-    def initial_adapter(self, prompts: int, width: int) -> tuple[Tensor, Tensor]:
+    def initial_adapter(self, outputs: int, width: int) -> tuple[Tensor, Tensor]:
         """Initial weight [P, D] and bias [P], drawn as `nn.Linear` does; equal for all images."""
         bound = 1 / math.sqrt(width)
-        generator = torch.Generator().manual_seed(SEED)
-        weight = torch.empty(prompts, width).uniform_(-bound, bound, generator=generator)
-        return weight, torch.empty(prompts).uniform_(-bound, bound, generator=generator)
+        generator = torch.Generator().manual_seed(self._seed)
+        weight, bias = (
+            torch.empty(shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
+            for shape in ((outputs, width), (outputs,))
+        )
+        return weight, bias
 
     def noise(self, tokens: Tensor, step: int) -> Tensor:
         """Noise of a step for tokens [B, L, D]; the same for all images."""
-        generator = torch.Generator().manual_seed(SEED + 1 + step)
-        drawn = torch.randn(tokens.shape[1:], generator=generator)
-        return NOISE * drawn.to(tokens.device).expand_as(tokens)
+        generator = torch.Generator().manual_seed(self._seed + 1 + step)
+        drawn = torch.randn(tokens.shape[1:], generator=generator, dtype=torch.float64)
+        return NOISE * drawn.to(tokens).expand_as(tokens)
 
 
 def class_prompts(word: str, states: Sequence[str]) -> list[str]:
@@ -247,11 +313,38 @@ def class_prompts(word: str, states: Sequence[str]) -> list[str]:
 def adaptation_loss(clean: Tensor, disturbed: Tensor) -> Tensor:
     """Entropy of the clean patches, plus clean ones are normal and disturbed ones abnormal.
 
-    Both [B, L, 2]; means over patches, summed over images, which do not touch each other.
+    Both [B, N, 2]; means over patches or pixels, summed over images, which do not touch each other.
     """
     entropy = -(clean * clean.log()).sum(dim=-1)
     separated = -disturbed[..., 1].log() - clean[..., 0].log()
     return (entropy + NOISE_WEIGHT * separated).mean(dim=1).sum()
+
+
+def see_patches(similarity: Tensor) -> Tensor:
+    """Probabilities [B, L, 2] of patches from their similarities."""
+    return similarity.softmax(dim=-1)
+
+
+def see_joined(
+    similarity: Tensor, grid: tuple[int, int], side: int, second: tuple[int, int]
+) -> Tensor:
+    """Probabilities [B, N, 2] of the N pixels of joined tiles.
+
+    Args:
+        similarity: [B, 2 * L, 2], which is enlarged and joined before it becomes probabilities.
+        grid: patches of a tile.
+        side: of a tile in pixels.
+        second: where the second tile begins.
+    """
+    tiles = upsample(similarity.reshape(-1, grid[0] * grid[1], 2), grid, side, align_corners=True)
+    joined = join_tiles(tiles.reshape(-1, 2, *tiles.shape[1:]), second)  # [B, 2, H, W]
+    return joined.softmax(dim=1).flatten(2).transpose(1, 2)
+
+
+def score_tiles(class_token: Tensor, states: Tensor) -> Tensor:
+    """[B] mean abnormal probability of class tokens [B * T, D] of T tiles an image."""
+    tiles = class_token.reshape(len(states), -1, class_token.shape[-1])
+    return state_probabilities(tiles, states, TEMPERATURE)[..., 1].mean(dim=1)
 
 
 def average3(patches: Tensor, grid: tuple[int, int]) -> Tensor:

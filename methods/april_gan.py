@@ -26,6 +26,7 @@ from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import dice_loss, focal_loss
 from ._maps import smooth, state_probabilities, upsample
+from ._prompt_learner import linear
 from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL, PromptEnsemble
 
 TILES = 4  # of a mosaic, two by two
@@ -76,7 +77,7 @@ class AprilGan(TrainableMethod):
         if chosen.shared:
             self.backbone = backbone.view()
         self.fc = nn.ModuleList(
-            nn.Linear(self.backbone.width, self.backbone.embed_dim) for _ in chosen.layers
+            linear(self.backbone.width, self.backbone.embed_dim) for _ in chosen.layers
         )
         self._specs = [TokenSpec(self.backbone.layer(layer)) for layer in chosen.layers]
         self.text = PromptEnsemble(self.backbone, APRIL_35, APRIL_NORMAL, APRIL_ABNORMAL, True)
@@ -102,8 +103,8 @@ class AprilGan(TrainableMethod):
     def _layer_maps(self, query: Query, text: Tensor) -> list[Tensor]:
         """[B, 2, S, S] of each layer: similarities are upsampled, and then made probabilities."""
         maps = []
-        for linear, spec in zip(self.fc, self._specs, strict=True):
-            patches = F.normalize(linear(query.features.tokens[spec]), dim=-1)  # [B, L, D]
+        for layer, spec in zip(self.fc, self._specs, strict=True):
+            patches = F.normalize(layer(query.features.tokens[spec]), dim=-1)  # [B, L, D]
             similarity = patches @ text.transpose(1, 2) / self.options.temperature
             enlarged = upsample(similarity, query.features.grid, self.map_size, align_corners=True)
             maps.append(enlarged.softmax(dim=1))

@@ -22,6 +22,7 @@ from ..bench.backbone import Backbone
 from ..bench.errors import UsageError, unknown_name
 from ..bench.method import Options, Query, Schedule
 from ._class_prompts import ClassPromptLearner, ClassPromptOptions, unit_states
+from ._prompt_learner import linear
 from ._prompts import WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL, PromptEnsemble
 
 ENDINGS = ("{}.", "damaged {}.")
@@ -60,8 +61,8 @@ class TextMetaNet(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         hidden = max(1, inputs // HIDDEN_REDUCTION)
-        self.linear1 = nn.Linear(inputs, hidden)
-        self.linear2 = nn.Linear(hidden, DEEP_LENGTH * width)
+        self.linear1 = linear(inputs, hidden)
+        self.linear2 = linear(hidden, DEEP_LENGTH * width)
 
     def forward(self, text: Tensor) -> Tensor:
         """[N, D] -> [N, 4, W]."""

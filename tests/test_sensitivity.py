@@ -7,6 +7,7 @@ verdict is that of `zsad check` against the committed baseline with its committe
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,17 @@ def test_random_weights_know_nothing(tmp_path):
     (record,) = read_records(tmp_path)
     image = np.mean([c.metrics["image_auroc"] for c in record.categories])
     assert abs(image - 0.5) < 0.07
+
+
+def test_every_two_methods_differ_in_guarded_numbers_by_more_than_their_tolerance():
+    baseline = read_baseline(BASELINE)
+    columns = {cell.cell["method"]: cell.categories for cell in baseline.cells.values()}
+    assert len(columns) == 9
+    for (first, one), (second, other) in itertools.combinations(columns.items(), 2):
+        apart = [
+            (category, metric)
+            for category, metrics in one.items()
+            for metric, value in metrics.items()
+            if abs(value - other[category][metric]) > baseline.tolerance(metric).value
+        ]
+        assert len(apart) >= 8, f"{first} and {second} differ in {apart} alone"

@@ -11,7 +11,7 @@ from zsad.bench.errors import UsageError
 from zsad.datasets import _synthetic as drawings
 
 TEST_PIXELS = "d917b372d9364eea9bd9a7313d7dc94568295e9f39d620fc5646b22399c40f89"
-AUX_PIXELS = "4d0a11f0a3966913d3be7d88ff8a4d534559d043712bb2de1f91feeef287884b"
+AUX_PIXELS = "c3761545eebcebae5de8f64434a12568f8e22d229a33eb4cf221bba216203e21"
 
 
 @pytest.fixture(scope="module", autouse=True)

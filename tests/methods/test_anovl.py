@@ -60,8 +60,8 @@ class Recorded(AnoVl):
         self.image += step == 0
         digest = hashlib.sha256(f"anovl.noise.{self.image}.{step}".encode()).digest()
         random = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-        drawn = 0.055 * random.standard_normal((1, 15, 15, 640))
-        return torch.from_numpy(drawn.astype(np.float32)).reshape(1, 225, 640)
+        drawn = 0.055 * random.standard_normal((tokens.shape[1] // 225, 15, 15, 640))
+        return torch.from_numpy(drawn.astype(np.float32)).reshape(1, -1, 640)
 
 
 # -- training-free ------------------------------------------------------------------------------
@@ -221,3 +221,64 @@ def test_loss_is_entropy_and_half_the_separation():
     separated = (-noisy[..., 1].log() - clean[..., 0].log()).mean()
     expected = (entropy + 0.5 * separated).item()
     assert adaptation_loss(clean, noisy).item() == pytest.approx(expected, rel=1e-6)
+
+
+# -- two tiles ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide_pictures(golden_inputs):
+    """The recorded pictures at 600 x 500, 700 x 500 and 600 x 400 px."""
+    first, second, third = (Image.fromarray(image) for image in golden_inputs.images)
+    return [
+        first,
+        second.resize((700, 500), Image.Resampling.BICUBIC),
+        third.crop((0, 50, 600, 450)),
+    ]
+
+
+@pytest.mark.parametrize("steps", [0, STEPS])
+def test_scores_losses_and_joined_maps_of_two_tiles_are_the_recorded_ones(
+    golden_b16, plain, wide_pictures, recorded, fill_by_name, monkeypatch, steps
+):
+    case = recorded("anovl_visa")
+    losses, maps = [], []
+
+    def noted(kept, function):
+        def run(*arguments):
+            kept.append(function(*arguments))
+            return kept[-1]
+
+        return run
+
+    monkeypatch.setattr(anovl, "adaptation_loss", noted(losses, anovl.adaptation_loss))
+    monkeypatch.setattr(anovl, "join_tiles", noted(maps, anovl.join_tiles))
+    Recorded.fill = staticmethod(fill_by_name)
+    method = Recorded(golden_b16, AnoVlOptions(steps=steps, leak=True, script="visa"))
+    method._texts = plain._texts
+    found = predict_images(method, wide_pictures, "bottle", batch_size=1)
+    np.testing.assert_allclose(found.scores.numpy(), case["image_score"], atol=2e-7)
+    joined = [m[0, 0] for m in maps if m.shape[1] == 1]
+    for i, (joint, square) in enumerate(zip(joined, found.maps, strict=True)):
+        expected = case[f"{'map' if steps else 'plain_map'}_{i}_sub"]
+        np.testing.assert_allclose(joint[::8, ::8].numpy(), expected, atol=1e-6)
+        assert square.mean().item() == pytest.approx(joint.mean().item(), abs=1e-5)
+    if steps:
+        found_losses = [loss.item() for loss in losses]
+        np.testing.assert_allclose(np.reshape(found_losses, (3, STEPS)), case["loss"], atol=2e-6)
+        weight = method._leaking["bottle"].weight.detach()
+        assert weight.norm().item() == pytest.approx(case["weight_norm"][2], rel=1e-5)
+
+
+def test_tiled_answers_depend_on_their_image_alone_whatever_the_sizes(
+    golden_b16, plain, wide_pictures
+):
+    method = create("anovl", golden_b16, "official_visa")
+    method._texts = plain._texts
+    upright = wide_pictures[1].rotate(90, expand=True)
+    pictures = [wide_pictures[0], wide_pictures[1], upright, wide_pictures[0].rotate(180)]
+    together = predict_images(method, pictures, "bottle")
+    apart = predict_images(method, pictures[::-1], "bottle", batch_size=1)
+    torch.testing.assert_close(together.maps, apart.maps.flip(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(together.scores, apart.scores.flip(0), atol=1e-6, rtol=0)
+    assert together.maps.shape == (4, 240, 240)

@@ -158,3 +158,20 @@ def test_an_unknown_tensor_behind_the_prefix_is_refused(tiny):
     state = {"prompt_learner.ctx": create("coop", tiny).ctx, "prompt_learner.other": torch.ones(1)}
     with pytest.raises(WeightsError, match="unknown tensors: other"):
         create("coop", tiny).load_learned(state)
+
+
+def test_a_class_name_is_tokenised_once_in_whatever_company_it_comes(tiny, monkeypatch):
+    method = create("coop", tiny)
+    asked = []
+    kept = type(tiny).tokenize
+    monkeypatch.setattr(
+        type(tiny), "tokenize", lambda self, texts: asked.extend(texts) or kept(self, texts)
+    )
+    together = method.frame(["cup", "long black cable"])
+    alone = method.frame(["cup"])
+    assert len(asked) == 4
+    turned = method.frame(["long black cable", "cup"])
+    assert len(asked) == 4
+    assert torch.equal(turned.ends, together.ends[[2, 3, 0, 1]])
+    assert torch.equal(alone.ends, together.ends[:2])
+    assert torch.equal(alone.suffix, together.suffix[:2, : alone.suffix.shape[1]])
