@@ -125,7 +125,13 @@ def run(
     ] = False,
     gallery: Annotated[int, typer.Option(help="Best and worst cases to keep; 0 is none.")] = 2,
     retry: Annotated[str, typer.Option(help="failed, never or always.")] = "failed",
-    jobs: Annotated[int, typer.Option(help="Processes; one per GPU where there are.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes, sharing what GPUs there are. "
+            "[default: 1; one per core, up to 4, for the built-in backbone on a CPU]"
+        ),
+    ] = None,
     parallel: Annotated[str, typer.Option(help="loky, threads or dask.")] = "loky",
     scheduler: Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster.")] = None,
     shard: Annotated[

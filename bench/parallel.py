@@ -8,45 +8,63 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import joblib
+from tqdm import tqdm
 
+from .contestant import checkpoint_path, needs_learning
 from .errors import Stopped, UsageError, unknown_name
 from .locks import held
 from .plan import Plan
-from .runner import SPLIT_ABOVE, Progress, Unit, run_unit, start_run, units
+from .runner import (
+    SPLIT_ABOVE,
+    Progress,
+    Unit,
+    part_path,
+    record_path,
+    run_unit,
+    start_run,
+    units,
+)
 from .runner import run as run_alone
+from .weights import BUILT_IN
 
 Backend = Literal["loky", "threads", "dask"]
 BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
+MOST_JOBS = 4  # by default; the built-in plan has six units
 STOP_FILE = "stop"  # its presence asks the workers of a run to stop
 
 
 @dataclass
 class WorkerProgress:
-    """Progress in a worker: no bar, and the stop is a file that all workers see."""
+    """Progress in a worker: no bar, and the stop is a file that all workers see.
+
+    A worker stops as well when the process that started it has died.
+    """
 
     stop_file: Path
     bar: bool = False
+    parent: int = field(default_factory=os.getppid)
 
     def check(self) -> None:
-        """Raise `Stopped` if the stop file is there."""
-        if self.stop_file.exists():
+        """Raise `Stopped` if the stop file is there, or nobody waits for the work."""
+        if self.stop_file.exists() or os.getppid() != self.parent:
             raise Stopped("stopped after the current batch: the same command goes on from here")
 
 
 def run(
     plan: Plan,
     progress: Progress,
-    jobs: int = 1,
+    jobs: int | None = 1,
     backend: str = "loky",
     scheduler: str | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -56,7 +74,8 @@ def run(
     Args:
         plan: the plan; all workers must see its run directory and its data.
         progress: as in `runner.run`.
-        jobs: number of workers; with a cluster, of units under way at once.
+        jobs: number of workers; with a cluster, of units under way at once. None is
+            `default_jobs`.
         backend: "loky" (processes), "threads" or "dask".
         scheduler: address of a Dask scheduler; None starts a local cluster for "dask".
         shard: (i, n) does every n-th unit from the i-th.
@@ -67,6 +86,8 @@ def run(
     """
     if backend not in BACKENDS:
         raise unknown_name("parallel backend", backend, BACKENDS)
+    if jobs is None:
+        jobs = default_jobs(plan)
     if jobs < 1:
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if jobs == 1 and backend != "dask":
@@ -76,14 +97,26 @@ def run(
     mine = units(plan, SPLIT_ABOVE)[index::count]
     stop_file = Path(plan.out) / STOP_FILE
     stop_file.unlink(missing_ok=True)
-    with _stop_by_file(progress, stop_file), _engine(backend, scheduler, jobs):
-        joblib.Parallel(n_jobs=jobs, verbose=5 if progress.bar else 0)(
-            joblib.delayed(work)(plan, unit, jobs) for unit in mine
-        )
+    with (
+        _watched(plan, mine, progress, stop_file, f"{jobs} processes"),
+        _engine(backend, scheduler, jobs),
+    ):
+        joblib.Parallel(n_jobs=jobs)(joblib.delayed(work)(plan, unit, jobs) for unit in mine)
     progress.check()
     for unit in mine:  # what a lost worker left, and records whose parts several workers made
         run_unit(plan, unit, progress)
     return Path(plan.out)
+
+
+def default_jobs(plan: Plan) -> int:
+    """One process, or one per core, up to four, for the built-in backbone on a CPU.
+
+    Its towers are so narrow that a second thread helps little, and learning uses one.
+    """
+    if plan.device != "cpu" or plan.backbone != BUILT_IN or plan.workers:
+        return 1
+    cores: int = joblib.cpu_count()
+    return max(1, min(MOST_JOBS, cores, len(units(plan, SPLIT_ABOVE))))
 
 
 def work(plan: Plan, unit: Unit, jobs: int) -> None:
@@ -142,21 +175,48 @@ def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_by_file(progress: Progress, stop_file: Path) -> Iterator[None]:
-    """Turn the parent's stop into the file that workers look for."""
-    done = threading.Event()
+def _watched(
+    plan: Plan, mine: Sequence[Unit], progress: Progress, stop_file: Path, title: str
+) -> Iterator[None]:
+    """Show what the workers have done, and turn the parent's stop into the file they look for."""
+    finished = threading.Event()
+    steps = _steps(plan, mine)
 
     def watch() -> None:
-        while not done.wait(0.2):
-            if progress.stop.is_set():
-                stop_file.touch()
-                return
+        with tqdm(
+            total=len(steps), desc=title, unit="step", disable=not progress.bar, dynamic_ncols=True
+        ) as bar:
+            while not finished.wait(0.2):
+                if progress.stop.is_set():
+                    stop_file.touch()
+                    return
+                bar.n = _done(steps)
+                bar.refresh()
+            bar.n = _done(steps)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        done.set()
+        finished.set()
         watcher.join()
         stop_file.unlink(missing_ok=True)
+
+
+def _steps(plan: Plan, mine: Sequence[Unit]) -> list[tuple[Path, ...]]:
+    """What is there once a method has learned, or a category of a cell is scored: any of these."""
+    folder, cells = Path(plan.out), plan.cells()
+    learned = {checkpoint_path(plan, cell) for cell in cells if needs_learning(plan, cell)}
+    scored = [
+        (record_path(folder, cell), part_path(folder, cell, category))
+        for unit in mine
+        for category in unit.categories
+        for cell in cells
+        if cell.dataset == unit.dataset
+    ]
+    return [*((path,) for path in sorted(learned)), *scored]
+
+
+def _done(steps: Sequence[tuple[Path, ...]]) -> int:
+    return sum(any(path.exists() for path in step) for step in steps)
