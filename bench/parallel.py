@@ -75,7 +75,7 @@ def run(
         plan: the plan; all workers must see its run directory and its data.
         progress: as in `runner.run`.
         jobs: number of workers; with a cluster, of units under way at once. None is
-            `default_jobs`.
+            `default_jobs` for processes, else one.
         backend: "loky" (processes), "threads" or "dask".
         scheduler: address of a Dask scheduler; None starts a local cluster for "dask".
         shard: (i, n) does every n-th unit from the i-th.
@@ -87,7 +87,7 @@ def run(
     if backend not in BACKENDS:
         raise unknown_name("parallel backend", backend, BACKENDS)
     if jobs is None:
-        jobs = default_jobs(plan)
+        jobs = default_jobs(plan) if backend == "loky" else 1
     if jobs < 1:
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if jobs == 1 and backend != "dask":
@@ -113,7 +113,8 @@ def default_jobs(plan: Plan) -> int:
 
     Its towers are so narrow that a second thread helps little, and learning uses one.
     """
-    if plan.device != "cpu" or plan.backbone != BUILT_IN or plan.workers:
+    built_in = plan.backbone == BUILT_IN and plan.backbone_config is None
+    if plan.device != "cpu" or not built_in or plan.workers:
         return 1
     cores: int = joblib.cpu_count()
     return max(1, min(MOST_JOBS, cores, len(units(plan, SPLIT_ABOVE))))

@@ -24,6 +24,7 @@ def test_the_built_in_backbone_takes_a_process_a_core_up_to_four(monkeypatch, co
     [
         {"device": "cuda"},
         {"backbone": "ViT-B-16-plus-240:laion400m_e32"},
+        {"backbone_config": "large.json"},
         {"workers": 2},
         {"limit": 3},
     ],
