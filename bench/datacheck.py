@@ -4,58 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .completeness import SPLITS, CategoryCount, Completeness, completeness, count_categories
 from .errors import DataError
 from .images import resize_mask
 from .registry import dataset_class, names, resolve
 from .sample import Counts, Dataset, LayoutError, Sample, Split, locate
 
 Status = Literal["ok", "incomplete", "broken", "missing"]
-SPLITS: tuple[Split, ...] = ("test", "train")
 EVALUATED_SIZE = 518
 """Masks are evaluated at this size; regions that vanish on the way to it are counted."""
-
-
-@dataclass(frozen=True)
-class CategoryCheck:
-    """Images of one category, found and expected; None is unknown."""
-
-    category: str
-    found: Counts
-    expected: Counts
-
-    @property
-    def test_difference(self) -> str:
-        """In words, that the copy has other numbers of test images than it should, "" if not."""
-        found, expected = self.found, self.expected
-        pairs = [
-            (found.test_normal, expected.test_normal, "normal"),
-            (found.test_anomalous, expected.test_anomalous, "anomalous"),
-        ]
-        if all(right is None or there == right for there, right, _ in pairs):
-            return ""
-        if not (found.test_normal or found.test_anomalous):
-            wanted = " and ".join(f"{right} {what}" for _, right, what in pairs)
-            return f"category {self.category} is not there (it has {wanted} test images)"
-        parts = ", ".join(f"{there} of {right} {what}" for there, right, what in pairs)
-        return f"category {self.category} has {parts} test images"
-
-    @property
-    def train_difference(self) -> str:
-        """The same for train images, which only the training on this dataset needs."""
-        there = (self.found.train_normal or 0) + (self.found.train_anomalous or 0)
-        if self.expected.train_normal is None or self.expected.train_anomalous is None:
-            return ""
-        right = self.expected.train_normal + self.expected.train_anomalous
-        return (
-            "" if there == right else f"category {self.category}: {there} of {right} train images"
-        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +33,7 @@ class DatasetCheck:
         categories: counts of each category.
         problems: what is wrong, one sentence each.
         notes: what is worth knowing and no problem.
+        completeness: expected and found test images, None if they cannot be listed.
         fingerprint: of the test split: names, labels and file sizes; "" if it cannot be listed.
         opened: images that were decoded, None if none were asked for.
         regions_lost: mask regions that vanish at the evaluated size; None as above.
@@ -80,9 +44,10 @@ class DatasetCheck:
     status: Status
     folder: str = ""
     layout: str = ""
-    categories: list[CategoryCheck] = field(default_factory=list)
+    categories: list[CategoryCount] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    completeness: Completeness | None = None
     fingerprint: str = ""
     opened: int | None = None
     regions_lost: int | None = None
@@ -181,10 +146,17 @@ def check(
         layout = dataset.layout_found()
     except DataError as error:
         return dataclasses.replace(start, status="broken", problems=[str(error)])
-    counted = _count(dataset, samples)
-    problems = [*dataset.faults(), *filter(None, (part.test_difference for part in counted))]
+    counted = count_categories(dataset, samples)
+    measured = completeness(dataset)
+    problems = [
+        *dataset.faults(),
+        *(f"category {name} is not one of {dataset.title}" for name in measured.extra_categories),
+    ]
+    if not measured.chosen_options:
+        problems += filter(None, (part.test_difference for part in counted))
     notes = [
         *dataset.notes(),
+        measured.chosen,
         *(part.train_difference for part in counted if not part.test_difference),
     ]
     result = dataclasses.replace(
@@ -194,6 +166,7 @@ def check(
         categories=counted,
         problems=problems,
         notes=[note for note in notes if note],
+        completeness=measured,
         fingerprint=fingerprint,
     )
     return _opened(dataset, samples, result) if open_files else result
@@ -208,24 +181,6 @@ def locate_by_name(dataset_type: type[Dataset], data_root: Path) -> None:
     """
     if dataset_type.folders and dataset_type.match(data_root.expanduser()) == 1:
         locate(dataset_type, data_root, by_name=True)
-
-
-def _count(dataset: Dataset, samples: Mapping[Split, Sequence[Sample]]) -> list[CategoryCheck]:
-    numbers = Counter(
-        (sample.category, split, sample.label) for split in SPLITS for sample in samples[split]
-    )
-    present = dict.fromkeys(key[0] for key in numbers)
-    order = [*dataset.categories, *(name for name in present if name not in dataset.categories)]
-    # A user's own categories in the same tree are not measured by the dataset's absent ones.
-    own = bool(present) and not any(name in dataset.categories for name in present)
-    checks: list[CategoryCheck] = []
-    for category in order:
-        if own and category not in present:
-            continue
-        info = dataset.categories.get(category)
-        found = Counts(*(numbers[category, split, label] for split in SPLITS for label in (0, 1)))
-        checks.append(CategoryCheck(category, found, info.counts if info else Counts()))
-    return checks
 
 
 def _opened(

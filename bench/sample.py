@@ -169,6 +169,8 @@ class Dataset(ABC):
             "readable"; class_name: one word for every category instead; mask_threshold and
             mask_resize: see `MaskRule`; orientation: "exif" turns photographs upright, "stored"
             leaves them as the released codes do.
+        count_options: options that change how many images there are, so that the counts of
+            `categories` hold for their defaults only.
     """
 
     name: ClassVar[str]
@@ -190,6 +192,7 @@ class Dataset(ABC):
         "mask_resize": None,
         "orientation": "exif",
     }
+    count_options: ClassVar[Set[str]] = frozenset()
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         self.root = Path() if root is None else Path(root)

@@ -6,7 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -330,6 +330,7 @@ class SplitDataset(LaidOutDataset):
         "split_seed": 42,
         "split_list": None,
     }
+    count_options: ClassVar[Set[str]] = frozenset({"normal_test_fraction", "split_list"})
 
     def divide(self, normals: Sequence[Sample]) -> list[Sample]:
         """The normal samples with their splits; their order decides who goes where."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -156,6 +156,7 @@ class AITEX(SplitDataset):
         **SplitDataset.option_defaults,
         "multi_mask": "skip",
     }
+    count_options: ClassVar[Set[str]] = SplitDataset.count_options | {"multi_mask"}
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "AITEX": CategoryInfo("fabric", "fabric", Counts(564, 183, 1692, 0))
     }

@@ -92,3 +92,15 @@ def recorded() -> Callable[[str], Mapping[str, NDArray]]:
 def fill_by_name() -> Callable:
     """Gives a module, or a state dict, weights that depend on names and shapes only."""
     return _named_weights().fill
+
+
+@pytest.fixture
+def trees() -> ModuleType:
+    """The builders of tests/datasets/trees.py."""
+    name = "zsad_test_trees"
+    if name not in sys.modules:
+        path = Path(__file__).parent / "datasets" / "trees.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

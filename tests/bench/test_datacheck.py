@@ -1,23 +1,8 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 from zsad.bench.datacheck import category_table, check, check_all, is_wrong, table
 from zsad.bench.errors import DataError, UsageError
 from zsad.bench.registry import dataset_class
 from zsad.bench.sample import Counts, Dataset, Sample, locate
-
-
-@pytest.fixture
-def trees():
-    name = "zsad_test_trees"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "datasets" / "trees.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 def complete_btad(root, trees):

@@ -22,12 +22,6 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
-def trees():
-    """The builders of tests/datasets/trees.py."""
-    return _load_trees()
-
-
-@pytest.fixture
 def build(tmp_path):
     """Build a case below a data root; returns (data root, the dataset's own folder)."""
 

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from zsad.bench.completeness import completeness
 from zsad.bench.images import read_image
 from zsad.bench.registry import load_dataset
 from zsad.datasets.dagm import labelled_counts, read_labels
@@ -131,3 +132,16 @@ def test_aitex_irregular_strips(real_data):
         reading = union.read(sample)
         assert reading.image.height == 256
         assert reading.mask.any() == (sample.label == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mvtec_ad", "incomplete: 14 of 15 categories missing"),
+        ("kvasir", "incomplete: 50 of 1000 images"),
+        ("headct", ""),
+        ("brainmri", ""),
+    ],
+)
+def test_real_samples_are_told_apart_from_whole_sets(real_data, name, words):
+    assert completeness(load_dataset(name, real_data)).words() == words
