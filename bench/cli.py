@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,21 +60,25 @@ Limit = Annotated[int | None, typer.Option(help="Images per category and label."
 
 
 def main() -> None:
-    """Entry point: user errors become one line and an exit code (usage 2, others 1)."""
+    """Entry point: errors become one line and an exit code.
+
+    0: done. 1: the verb did its work and its answer is no (`typer.Exit(1)`, or an error whose
+    `exit_code` says so). 2: it could not do its work, whatever the reason.
+    """
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
         app()
-    except UsageError as error:
-        typer.echo(f"zsad: {error}", err=True)
-        sys.exit(2)
     except ZsadError as error:
         typer.echo(f"zsad: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.exit(1)
+        sys.exit(2)
     except OSError as error:  # a full disk, a folder that must not be written
         typer.echo(f"zsad: {error}", err=True)
-        sys.exit(1)
+        sys.exit(2)
+    except Exception:  # a fault of the program: Python's own exit code would say "the answer is no"
+        traceback.print_exc()
+        sys.exit(2)
 
 
 @app.command("list")
@@ -441,6 +446,8 @@ def _summary(plan: Plan) -> None:
 
     records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
     failed = [r for r in records if r.error is not None]
+    if not records:
+        typer.echo("no records yet: this share has no unit, or other processes do it", err=True)
     if len(failed) < len(records):
         for layout in ("image", "pixel"):
             typer.echo(f"\n{make_table(records, layout).render('md')}")

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 NAMES_SHOWN = 32
 
 
 class ZsadError(Exception):
-    """Something outside the program is wrong: data, weights or a file. The command exits with 1."""
+    """Something outside the program is wrong: data, weights or a file.
+
+    Attributes:
+        exit_code: what the command exits with: 2 where a verb could not do its work, 1 where it
+            did and its answer is no.
+    """
+
+    exit_code: ClassVar[int] = 2
 
 
 class UsageError(ZsadError, ValueError):
-    """A name, an option or a value that was asked for does not exist. The command exits with 2."""
+    """A name, an option or a value that was asked for does not exist."""
 
 
 class WeightsError(ZsadError):
@@ -27,9 +35,13 @@ class DataError(ZsadError):
 class ContractError(ZsadError):
     """A method or a dataset broke its contract: a wrong shape, a NaN, an undeclared need."""
 
+    exit_code = 1
+
 
 class Stopped(ZsadError):
     """The user asked the work to stop; what was finished is kept."""
+
+    exit_code = 1
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -36,6 +36,12 @@ SILENT_PROTOCOL = ("dataset_title", "domain", "seed", "checkpoint_sha256")
 SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "precision")
 
 
+class NoRecordsError(UsageError):
+    """A run directory is sound and empty: nothing was run yet, or not in this shard."""
+
+    exit_code = 1
+
+
 _Entries = Mapping[str, str]  # a protocol, flat, its values as JSON texts
 
 
@@ -123,17 +129,18 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
     """Records by contender and dataset, both in the paper's order, then alphabetically.
 
     Raises:
-        UsageError: there are no records, or a dataset is not among them.
+        NoRecordsError: there are no records.
+        UsageError: a dataset is not among them.
     """
     everything = list(records)
+    if not everything:
+        raise NoRecordsError("the run has no records yet: 'zsad run' fills it")
     names = {record.cell.dataset for record in everything}
     for dataset in datasets:
         if squash(dataset) not in map(squash, names):
             raise unknown_name("dataset of this run", dataset, names)
     wanted = set(map(squash, datasets or names))
     kept = [r for r in everything if squash(r.cell.dataset) in wanted]
-    if not kept:
-        raise UsageError("the run has no records yet: 'zsad run' fills it")
     cells: dict[tuple[Contender, str], list[Record]] = {}
     for record in kept:
         cells.setdefault((contender_of(record), record.cell.dataset), []).append(record)

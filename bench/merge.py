@@ -25,6 +25,8 @@ BESIDES = ("maps", "gallery", PROMPT_SCORES)  # folders with a folder per cell
 class MergeConflict(ZsadError):
     """Two runs have different results of one cell."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Kept:

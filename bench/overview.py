@@ -71,7 +71,7 @@ class Overview:
         records: of any status.
 
     Raises:
-        UsageError: there are no records.
+        NoRecordsError: there are no records.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -87,7 +87,7 @@ class Overview:
 
         Raises:
             RecordError: the directory is no run, or a record is broken.
-            UsageError: it has no records yet.
+            NoRecordsError: it has no records yet.
         """
         return cls(read_records(run))
 

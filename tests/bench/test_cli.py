@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from zsad.bench import load_run
+from zsad.bench.check import BaselineError
 from zsad.bench.cli import main
+from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
+from zsad.bench.merge import MergeConflict
+from zsad.bench.records import RecordError
 
 
 @pytest.fixture
@@ -161,6 +165,63 @@ def test_cells_that_fail_alike_are_told_in_one_line(zsad, tmp_path):
     assert len(told) == 1
     for method in ("clip--", "clip_ac--", "winclip--"):
         assert method in told[0]
+
+
+def test_an_empty_share_leaves_a_run_that_says_it_has_no_records_yet(zsad, tmp_path, pictures):
+    run = tmp_path / "run"
+    code, _, err = zsad(
+        "run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures,
+        "--out", run, "--quiet", "--shard", "1/2",
+    )  # fmt: skip
+    assert code == 0
+    assert "no records yet" in err
+    for verb in ("table", "compare", "report"):
+        code, _, err = zsad(verb, run)
+        assert (code, err) == (1, "zsad: the run has no records yet: 'zsad run' fills it\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (DataError("x"), 2),
+        (WeightsError("x"), 2),
+        (RecordError("x"), 2),
+        (BaselineError("x"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (RuntimeError("a fault of the program"), 2),
+        (MergeConflict("x"), 1),
+        (ContractError("x"), 1),
+        (Stopped("x"), 1),
+    ],
+)
+def test_the_exit_code_tells_no_from_could_not(zsad, monkeypatch, error, code):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("zsad.bench.cli.app", fail)
+    assert zsad()[0] == code
+
+
+def test_check_exits_with_1_for_a_regression_alone(zsad, tmp_path, pictures):
+    run, baseline = tmp_path / "run", tmp_path / "baseline.json"
+    zsad("run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures,
+         "--out", run, "--quiet")  # fmt: skip
+    check = ("check", run, "--baseline", baseline)
+    assert zsad(*check)[0] == 2
+    assert zsad(*check, "--update", "--reason", "first")[0] == 0
+    assert zsad(*check)[0] == 0
+    (cell,) = (run / "cells").glob("*.json")
+    cell.rename(run / "kept.json")
+    code, out, _ = zsad(*check)
+    assert code == 1
+    assert "no record of this cell" in out
+    cell.write_text("{")
+    assert zsad(*check)[0] == 2
+    assert zsad("check", tmp_path / "absent", *check[2:])[0] == 2
+    baseline.write_text("{")
+    (run / "kept.json").rename(cell)
+    assert zsad(*check)[0] == 2
 
 
 def test_absent_weights_are_named_with_the_place_to_put_them(zsad, tmp_path, pictures, monkeypatch):
