@@ -287,7 +287,7 @@ class Backbone:
             UsageError: the size is no multiple of the patch size, or a layer does not exist.
         """
         wanted = frozenset(specs)
-        self._check_specs(wanted)
+        self.check_specs(wanted)
         with self._autocast():
             images = images.flatten(0, -4)
             stem = self._stem(images.to(self.dtype))  # [B, 1 + L, W]
@@ -360,7 +360,12 @@ class Backbone:
                 parts.append((self.visual.ln_post(x[:, 0]) @ self.visual.proj).to(self.dtype))
         return torch.cat(parts).reshape(batch, count, -1)
 
-    def _check_specs(self, specs: frozenset[TokenSpec]) -> None:
+    def check_specs(self, specs: frozenset[TokenSpec]) -> None:
+        """Refuse patch tokens of layers that this backbone does not have.
+
+        Raises:
+            UsageError: names the tokens and the number of blocks.
+        """
         for spec in specs:
             start = 1 if spec.value_from is None else spec.value_from
             if not (0 <= spec.layer <= self.depth and 1 <= start <= max(spec.layer, 1)):

@@ -8,7 +8,10 @@ and shared by all its datasets.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +20,9 @@ from typing import Any, Protocol
 from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
-from .errors import Stopped, UsageError
+from .errors import ContractError, Stopped, UsageError, message_of
 from .lessons import cache_features
+from .loading import is_death_of_reader
 from .locks import held
 from .method import Method, TrainableMethod
 from .metrics import METRIC_VERSION
@@ -28,6 +32,8 @@ from .sample import Dataset
 from .store import FeatureStore
 from .training import Training, auxiliary_samples, train_method
 from .weights import load_backbone
+
+LOG = logging.getLogger(__name__)
 
 
 class Stoppable(Protocol):
@@ -46,6 +52,8 @@ class Contestant:
     Attributes:
         protocol: what a record must state for numbers to be comparable.
         training: seconds and epochs spent on fitting it in this process.
+        answers: whether it gives scores and whether it gives maps, once it has answered.
+        examined: its answers were seen not to depend on how images are batched.
     """
 
     cell: Cell
@@ -54,6 +62,8 @@ class Contestant:
     map_size: int = 0
     protocol: dict[str, Any] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
+    answers: tuple[bool, bool] | None = None
+    examined: bool = False
 
     def group_key(self) -> tuple[Any, ...]:
         """Contestants with equal keys share batches and visual forwards."""
@@ -65,6 +75,43 @@ class Contestant:
         if self.method is None:
             raise ValueError(f"{self.cell.key} is not ready")
         return self.method
+
+
+@contextmanager
+def isolated(contestant: Contestant, progress: Stoppable) -> Iterator[None]:
+    """Whatever a method raises inside takes its contestant out, and nobody else.
+
+    `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
+    interrupt is told from it by `progress`, which learns of the signal first.
+
+    Raises:
+        Stopped, KeyboardInterrupt: the user wants the work to stop.
+    """
+    try:
+        yield
+    except Stopped:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and _stop_is_asked_for(progress):
+            raise
+        if is_death_of_reader(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they would keep tensors in memory
+        if not isinstance(error, Exception):  # raised again it would end the process
+            what = f"{type(error).__name__}({message_of(error)})"
+            reason = ContractError(f"method '{contestant.cell.method}' raised {what}")
+            reason.__cause__ = error
+            error = reason
+        LOG.warning("%s drops out: %s", contestant.cell.key, message_of(error))
+        contestant.error = error
+
+
+def _stop_is_asked_for(progress: Stoppable) -> bool:
+    try:
+        progress.check()
+    except Stopped:
+        return True
+    return False
 
 
 @lru_cache(maxsize=4)
@@ -88,24 +135,26 @@ def prepare(
     plan: Plan, dataset: Dataset, cells: Sequence[Cell], progress: Stoppable
 ) -> list[Contestant]:
     """Create the cells' methods, fitting first those that have to learn and have not yet."""
-    contestants = [_created(plan, cell) for cell in cells]
+    contestants = [_created(plan, cell, progress) for cell in cells]
     _learn(plan, dataset, [c for c in contestants if needs_learning(plan, c.cell)], progress)
     for contestant in contestants:
         if contestant.error is None:
-            contestant.map_size = plan.map_size or contestant.ready.map_size
-            contestant.protocol |= _protocol(plan, dataset, contestant)
+            with isolated(contestant, progress):
+                contestant.protocol |= _protocol(plan, dataset, contestant)
     return contestants
 
 
-def _created(plan: Plan, cell: Cell) -> Contestant:
+def _created(plan: Plan, cell: Cell, progress: Stoppable) -> Contestant:
+    """A contestant with its method, which has been asked for all that it declares."""
     entry = plan.method_of(cell)
-    try:
-        method = _method(plan, cell)
-    except Exception as error:
-        return Contestant(cell, error=error)
-    contestant = Contestant(cell, method)
-    if entry.checkpoint is not None:
-        contestant.protocol["checkpoint_sha256"] = file_sha256(Path(entry.checkpoint))
+    contestant = Contestant(cell)
+    with isolated(contestant, progress):
+        contestant.method = method = _method(plan, cell)
+        contestant.map_size = plan.map_size or method.map_size
+        method.backbone.check_specs(method.token_specs)
+        contestant.group_key()
+        if entry.checkpoint is not None:
+            contestant.protocol["checkpoint_sha256"] = file_sha256(Path(entry.checkpoint))
     return contestant
 
 
@@ -152,7 +201,7 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
         UsageError: the method learns nothing.
     """
     (cell,) = plan.cells()
-    contestant = _created(plan, cell)
+    contestant = _created(plan, cell, progress)
     if contestant.error is not None:
         raise contestant.error
     if not needs_learning(plan, cell):
@@ -193,23 +242,25 @@ def _learn(
     plan: Plan, dataset: Dataset, contestants: Sequence[Contestant], progress: Stoppable
 ) -> None:
     """Give learned weights to the contestants, training what the run has not learned yet."""
-    pupils = [c for c in contestants if c.error is None]
-    if not pupils:
+    waiting: list[tuple[Contestant, TrainableMethod]] = []
+    for contestant in contestants:
+        if contestant.error is None:
+            with isolated(contestant, progress):
+                waiting.append((contestant, _learner(plan, contestant)))
+    if not waiting:
         return
     name = auxiliary_of(plan, dataset.name)
     try:
         auxiliary = registry.load_dataset(name, plan.data_root)
-        learners = [_learner(plan, pupil) for pupil in pupils]
-        new = [m for m, p in zip(learners, pupils, strict=True) if not is_learned(plan, p.cell)]
+        new = [learner for pupil, learner in waiting if not is_learned(plan, pupil.cell)]
         with held(Path(plan.out), f"features-{registry.canonical(name)}"):
             _cache(plan, auxiliary, new, progress)
     except Stopped:
         raise
     except Exception as error:
-        for pupil in pupils:
+        for pupil, _ in waiting:
             pupil.error = error
         return
-    waiting = list(zip(pupils, learners, strict=True))
     for patient in (False, True):  # first what is free, then what others have learned meanwhile
         waiting = [
             (pupil, learner)
@@ -255,7 +306,7 @@ def _learn_one(
     with held(Path(plan.out), path.stem, patient) as mine:
         if not mine:
             return False
-        try:
+        with isolated(contestant, progress):
             training = train_method(
                 learner,
                 auxiliary,
@@ -267,13 +318,11 @@ def _learn_one(
                 bar=progress.bar,
                 check=progress.check,
             )
-        except Stopped:
-            raise
-        except Exception as error:
-            contestant.error = error
-            return True
-    _take(plan, contestant, training)
-    contestant.protocol |= {"auxiliary": auxiliary.name, "checkpoint_sha256": file_sha256(path)}
+            _take(plan, contestant, training)
+            contestant.protocol |= {
+                "auxiliary": auxiliary.name,
+                "checkpoint_sha256": file_sha256(path),
+            }
     return True
 
 

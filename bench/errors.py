@@ -44,6 +44,18 @@ class Stopped(ZsadError):
     exit_code = 1
 
 
+def message_of(error: BaseException) -> str:
+    """What an error says, whatever it is made of: one that cannot be printed is named by its type.
+
+    Bytes of file names that are not UTF-8 are written as escapes.
+    """
+    try:
+        text = str(error)
+    except BaseException:  # the text of somebody's exception is somebody's code
+        return f"{type(error).__name__}, whose message cannot be printed"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that does not exist, with the nearest ones that do.
 

@@ -1,7 +1,8 @@
 """One category, many methods: encode once, predict, measure.
 
 All methods whose `forward_key` is equal read one visual forward per batch; a method that fails
-drops out with its error and the others go on.
+drops out with its error and the others go on. Each method reads copies of its own, so that what it
+writes into reaches nobody else, and what it returns is copied.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import registry
-from .contestant import Contestant, Stoppable
+from .backbone import TokenSpec, VisualFeatures
+from .contestant import Contestant, Stoppable, isolated
 from .errors import ContractError, Stopped
 from .gallery import Gallery
-from .loading import Batch, load_batches
-from .method import Method, Query
+from .loading import Batch, death_of_reader, is_death_of_reader, load_batches
+from .method import Method, Prediction, Query
 from .metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from .plan import Plan
 from .prompt_scores import PromptScores, write_prompt_scores
@@ -147,22 +149,30 @@ def score_category(
     """
     groups: dict[tuple[Any, ...], list[Contestant]] = {}
     for contestant in contestants:
-        groups.setdefault(contestant.group_key(), []).append(contestant)
+        with isolated(contestant, progress):
+            groups.setdefault(contestant.group_key(), []).append(contestant)
     parts: dict[Cell, Part] = {}
     gallery = Gallery(Path(plan.out) / "gallery", plan.gallery) if plan.gallery else None
     for group in groups.values():
         budget = max(BYTES_OF_PIXELS // len(contestants), 1 << 20)
         tallies = [Tally(c, PixelAccumulator(budget)) for c in group]
         try:
-            truth = _run_group(plan, dataset, samples, tallies, progress, advance, gallery)
+            try:
+                truth = _run_group(plan, dataset, samples, tallies, progress, advance, gallery)
+            except Stopped:
+                raise
+            except Exception as error:  # of the images or of the visual forward: nobody's own
+                reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
+                for contestant in group:
+                    contestant.error = contestant.error or reason
+                continue
             for tally in tallies:
                 if tally.contestant.error is None:
-                    parts[tally.contestant.cell] = _part(plan, dataset, samples, tally, truth)
-        except Stopped:
-            raise
-        except Exception as error:
-            for contestant in group:
-                contestant.error = contestant.error or error
+                    with isolated(tally.contestant, progress):
+                        part = _part(dataset, samples, tally, truth)
+                if tally.contestant.error is None:
+                    _keep(plan, samples[0].category, tally, truth)
+                    parts[tally.contestant.cell] = part
         finally:
             for tally in tallies:
                 tally.pixels.release()
@@ -182,8 +192,10 @@ def _run_group(
 ) -> Truth:
     """Feed the contestants of one group from one visual forward per batch."""
     first = tallies[0].contestant.ready
-    specs = frozenset().union(*(tally.contestant.ready.token_specs for tally in tallies))
-    needs_images = any(tally.contestant.ready.needs_images for tally in tallies)
+    specs: set[TokenSpec] = set()
+    for tally in tallies:
+        with isolated(tally.contestant, progress):
+            specs |= tally.contestant.ready.token_specs
     truth = Truth()
     batches = load_batches(
         dataset,
@@ -206,45 +218,91 @@ def _run_group(
         for tally in tallies:
             tally.seconds_forward += forward.seconds
             if tally.contestant.error is None:
-                method = tally.contestant.ready
-                query = Query(
-                    features.select(method.token_specs),
-                    batch.class_names,
-                    images if needs_images and method.needs_images else None,
-                    batch.sizes,
-                )
-                _predict(plan, tally, query, batch, gallery)
+                with isolated(tally.contestant, progress):
+                    query = _query(tally.contestant.ready, features, images, batch)
+                    _predict(plan, tally, query, batch, gallery)
         advance(len(images))
     return truth
 
 
+def _query(method: Method, features: VisualFeatures, images: Tensor, batch: Batch) -> Query:
+    """What a method sees of a batch, in tensors of its own."""
+    return Query(
+        features.select(method.token_specs).map(_own_copy),
+        tuple(batch.class_names),
+        _own_copy(images) if method.needs_images else None,
+        tuple(batch.sizes),
+    )
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    """A copy with the same strides: another layout in memory may be rounded otherwise."""
+    copy = torch.empty_strided(
+        tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return copy.copy_(tensor)
+
+
 def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gallery | None) -> None:
-    """Let one contestant answer a batch, and keep what it said; an error takes it out."""
+    """Let one contestant answer a batch, and keep what it said."""
     contestant = tally.contestant
     method = contestant.ready
-    try:
-        with _clock(method.backbone.device) as own, torch.no_grad():
-            prediction = method.predict(query).checked(len(query), method.name)
-        tally.seconds_predict += own.seconds
-        if plan.save_prompt_scores:
-            tally.prompts += _prompt_maps(method, query)
-        if prediction.scores is not None:
-            tally.scores.append(prediction.scores.cpu())
-        if prediction.maps is None:
-            return
-        maps = resized(prediction.maps, contestant.map_size).cpu()
-        if batch.masks is not None:
-            tally.has_maps = True
-            tally.pixels.update(np.asarray(batch.masks), maps.numpy())
-            if plan.save_maps:
-                tally.maps.append(maps)
-        if gallery is not None:
-            gallery.add_batch(
-                contestant.cell.key, batch, prediction.scores, maps, method.preprocess
+    versions = _versions(query)
+    with _clock(method.backbone.device) as own, torch.no_grad():
+        prediction = method.predict(query).checked(len(query), method.name)
+    tally.seconds_predict += own.seconds
+    if plan.save_prompt_scores:
+        tally.prompts += _prompt_maps(method, query)
+    _refuse_changes(method, versions, _versions(query))
+    _refuse_gaps(contestant, prediction)
+    if prediction.scores is not None:
+        tally.scores.append(prediction.scores.cpu())
+    if prediction.maps is None:
+        return
+    maps = resized(prediction.maps, contestant.map_size).cpu()
+    if batch.masks is not None:
+        tally.has_maps = True
+        tally.pixels.update(np.asarray(batch.masks), maps.numpy())
+        if plan.save_maps:
+            tally.maps.append(maps)
+    if gallery is not None:
+        gallery.add_batch(contestant.cell.key, batch, prediction.scores, maps, method.preprocess)
+
+
+def _versions(query: Query) -> dict[str, int]:
+    """How often each tensor of a query was written into, by the tensor's name."""
+    features = query.features
+    named = {
+        "features.class_token": features.class_token,
+        "features.class_token_no_ln": features.class_token_no_ln,
+        **{f"features.tokens[{spec}]": tokens for spec, tokens in features.tokens.items()},
+    }
+    if query.images is not None:
+        named["images"] = query.images
+    return {name: tensor._version for name, tensor in named.items()}
+
+
+def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Raise `ContractError` if a tensor of the query was written into, or replaced."""
+    changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+    if changed:
+        raise ContractError(
+            f"method '{method.name}' changed {', '.join(sorted(changed))} of its query in place: "
+            "work on a copy (tensor.clone())"
+        )
+
+
+def _refuse_gaps(contestant: Contestant, prediction: Prediction) -> None:
+    """Raise `ContractError` if scores or maps come for some batches only."""
+    answers = (prediction.scores is not None, prediction.maps is not None)
+    if contestant.answers is None:
+        contestant.answers = answers
+    for part, now, earlier in zip(("scores", "maps"), answers, contestant.answers, strict=True):
+        if now != earlier:
+            raise ContractError(
+                f"method '{contestant.ready.name}' returned {part} for some batches and none for "
+                "others: return them always or never"
             )
-    except Exception as error:
-        LOG.warning("%s drops out: %s", contestant.cell.key, error)
-        contestant.error = error
 
 
 def _prompt_maps(method: Method, query: Query) -> list[Tensor]:
@@ -270,9 +328,7 @@ def resized(maps: Tensor, size: int) -> Tensor:
     ]
 
 
-def _part(
-    plan: Plan, dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Truth
-) -> Part:
+def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Truth) -> Part:
     """Measure what one contestant said about the category."""
     contestant = tally.contestant
     method = contestant.ready
@@ -301,11 +357,6 @@ def _part(
                 "pixel_pro": lambda: tally.pixels.pro_curve(CURVE_POINTS),
             }
         )
-    if tally.maps:
-        _save_maps(plan, contestant.cell, samples[0].category, tally, truth)
-    if tally.prompts:
-        prompts = PromptScores(torch.cat(tally.prompts).numpy(), labels)
-        write_prompt_scores(Path(plan.out), contestant.cell, samples[0].category, prompts)
     result = CategoryResult(
         category=samples[0].category,
         class_name=samples[0].class_name,
@@ -338,6 +389,16 @@ def _part(
         published_parameters=published,
         effective_parameters=effective,
     )
+
+
+def _keep(plan: Plan, category: str, tally: Tally, truth: Truth) -> None:
+    """Write raw maps and prompt-wise scores, where they were asked for."""
+    cell = tally.contestant.cell
+    if tally.maps:
+        _save_maps(plan, cell, category, tally, truth)
+    if tally.prompts:
+        prompts = PromptScores(torch.cat(tally.prompts).numpy(), np.asarray(truth.labels))
+        write_prompt_scores(Path(plan.out), cell, category, prompts)
 
 
 def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str, list[float]]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from .errors import DataError, ZsadError
+from .errors import DataError, ZsadError, message_of
 from .images import resize_mask
 from .preprocess import Preprocess
 from .sample import Dataset, Sample
@@ -149,12 +149,25 @@ def load_batches(
                 raise DataError(batch.message)
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not is_death_of_reader(error):
             raise
-        raise DataError(
-            f"a process that reads images of {dataset.name} died ({error}): read with workers=0, "
-            "or give the processes more memory"
-        ) from error
+        raise death_of_reader(dataset, error) from error
+
+
+def is_death_of_reader(error: BaseException) -> bool:
+    """Whether an error says that a reading process died.
+
+    The loader raises it from a signal handler, so that it may come up in anybody's code.
+    """
+    return isinstance(error, RuntimeError) and "DataLoader worker" in message_of(error)
+
+
+def death_of_reader(dataset: Dataset, error: BaseException) -> DataError:
+    """The same error as one line with the fix."""
+    return DataError(
+        f"a process that reads images of {dataset.name} died ({message_of(error)}): read with "
+        "--workers 0, or give the processes more memory"
+    )
 
 
 def _lacks_masks(dataset: Dataset, samples: Sequence[Sample]) -> bool:

@@ -67,26 +67,37 @@ class Prediction:
     maps: Tensor | None
 
     def checked(self, batch: int, method: str) -> Prediction:
-        """The prediction as float32, after checking shapes and finiteness.
+        """A copy of the prediction as float32, after checking shapes and finiteness.
 
         Raises:
-            ContractError: a wrong shape, a NaN or an infinite value; names the method.
+            ContractError: no answer, a wrong kind or shape, a NaN, or a value that is infinite in
+                float32; names the method.
         """
+        if self.scores is None and self.maps is None:
+            raise ContractError(f"method '{method}' returned neither scores nor maps")
+        copies: list[Tensor | None] = []
         shapes = {"scores": (self.scores, 1), "maps": (self.maps, 3)}
         for part, (tensor, dims) in shapes.items():
             if tensor is None:
+                copies.append(None)
                 continue
+            if not isinstance(tensor, Tensor) or tensor.is_complex():
+                kind = getattr(tensor, "dtype", type(tensor).__name__)
+                raise ContractError(
+                    f"method '{method}' returned {part} as {kind}: expected a tensor of floats"
+                )
             if tensor.dim() != dims or len(tensor) != batch:
                 raise ContractError(
                     f"method '{method}' returned {part} of shape {tuple(tensor.shape)} for a batch "
                     f"of {batch}: expected {'[B]' if dims == 1 else '[B, H, W]'}"
                 )
-            if not bool(torch.isfinite(tensor).all()):
-                raise ContractError(f"method '{method}' returned NaN or infinite {part}")
-        return Prediction(
-            None if self.scores is None else self.scores.detach().float(),
-            None if self.maps is None else self.maps.detach().float(),
-        )
+            single = tensor.detach().to(torch.float32, copy=True)
+            copies.append(single)
+            if not bool(torch.isfinite(single).all()):
+                finite = bool(torch.isfinite(tensor).all())
+                what = f"{part} too large for float32" if finite else f"NaN or infinite {part}"
+                raise ContractError(f"method '{method}' returned {what}")
+        return Prediction(*copies)
 
 
 @dataclass(frozen=True)

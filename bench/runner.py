@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
+import signal
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from . import registry
 from .contestant import Contestant, Stoppable, prepare
-from .errors import Stopped, UsageError, ZsadError
+from .errors import Stopped, UsageError, ZsadError, message_of
 from .evaluation import Part, score_category
 from .locks import held
 from .plan import Plan, make_plan, read_plan, read_plan_settings
@@ -113,10 +114,33 @@ def run(
     start_run(plan)
     index, count = shard
     mine = units(plan, SPLIT_ABOVE if count > 1 else None)[index::count]
-    for patient in (False, True):  # first what is free, then what others held and may have dropped
-        for unit in mine:
-            run_unit(plan, unit, progress, patient)
+    with _interrupts_seen(progress):
+        for patient in (False, True):  # first what is free, then what others may have dropped
+            for unit in mine:
+                run_unit(plan, unit, progress, patient)
     return Path(plan.out)
+
+
+@contextmanager
+def _interrupts_seen(progress: Progress) -> Iterator[None]:
+    """Let `progress` know of a Ctrl-C where nobody listens to it yet.
+
+    A KeyboardInterrupt without a signal was raised by a method, and is that method's failure.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        progress.stop.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def resolve_plan(plan: Plan | Path | str | Mapping[str, Any]) -> Plan:
@@ -275,9 +299,10 @@ def finish_cell(plan: Plan, dataset: Dataset, cell: Cell, categories: Sequence[s
 
 def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
     """Record why a cell failed; other cells are unharmed."""
-    LOG.error("%s failed: %s", cell.key, error)
-    trace = "".join(traceback.format_exception(error))
-    info = ErrorInfo(type(error).__name__, str(error), trace)
+    message = message_of(error)
+    LOG.error("%s failed: %s", cell.key, message)
+    trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+    info = ErrorInfo(type(error).__name__, message, trace)
     title = registry.method_class(cell.method).title
     write_record(
         folder,
