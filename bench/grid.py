@@ -57,9 +57,8 @@ class Contender:
     @property
     def ablation(self) -> str | None:
         """The paper's name of the ablation that the variant is, None for another variant."""
-        if self.method_among(paper.models()) is None:
-            return None
-        return paper.MODEL_OF_VARIANT.get(self.variant)
+        studied = self.method_among(paper.MODEL_OF_VARIANT)
+        return None if studied is None else paper.MODEL_OF_VARIANT[studied].get(self.variant)
 
     def printed_as(self, names: Iterable[str]) -> str | None:
         """The one of the paper's names that stands for this method; none for an ablation of it."""

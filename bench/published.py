@@ -24,18 +24,23 @@ SECOND_OF: Mapping[Level, str] = {"image": "ap", "pixel": "pro"}
 DATASET_MEAN = "MEAN"  # the category that holds the mean row of Tables 12-19
 MAIN_TABLE: Mapping[Level, int] = {"image": 1, "pixel": 2}
 LEFT_OUT_OF_MEANS = "MVTecAD"  # the paper's industrial averages exclude it
-# Variants of methods that are models of the paper's ablation (Tables 3, 9, 10, 20 and 21).
-MODEL_OF_VARIANT: Mapping[str, str] = {
-    "cap": "+CAP",
-    "cap_no_overlap": "+CAP w/o L_oc",
-    "cap_single": "+CAP (K=1)",
-    "cap_single_dap": "+CAP (K=1) +DAP",
-    "dap": "+DAP",
-    "dap_no_prior": "+DAP w/o L_prior",
-    "best_prompt": "FAPrompt_0.1",
-    "weighted_prompts": "FAPrompt_0.2",
-    "ensemble": "AnomalyCLIP Ensemble",
-    "ensemble_star": "AnomalyCLIP Ensemble*",
+# Methods of which variants are models of the paper's ablation (Tables 3, 9, 10, 20 and 21): the
+# method's title, its variant, the model as printed.
+MODEL_OF_VARIANT: Mapping[str, Mapping[str, str]] = {
+    "FAPrompt": {
+        "cap": "+CAP",
+        "cap_no_overlap": "+CAP w/o L_oc",
+        "cap_single": "+CAP (K=1)",
+        "cap_single_dap": "+CAP (K=1) +DAP",
+        "dap": "+DAP",
+        "dap_no_prior": "+DAP w/o L_prior",
+        "best_prompt": "FAPrompt_0.1",
+        "weighted_prompts": "FAPrompt_0.2",
+    },
+    "AnomalyCLIP Ensemble": {
+        "seeds": "AnomalyCLIP Ensemble",
+        "prompts": "AnomalyCLIP Ensemble*",
+    },
 }
 DOUBTS = ("doubtful", "paper_conflict", "paper_or_ocr", "ocr_lost")
 
@@ -184,12 +189,12 @@ def folder() -> Path:
 
 
 def squash(name: str) -> str:
-    """A name without what spellings differ in.
+    """A name without what spellings differ in; the star tells two printed models apart.
 
-    >>> squash("MVTecAD") == squash("mvtec_ad"), squash("+CAP w/o L_oc")
-    (True, 'capwoloc')
+    >>> squash("MVTecAD") == squash("mvtec_ad"), squash("+CAP w/o L_oc"), squash("Ensemble*")
+    (True, 'capwoloc', 'ensemble*')
     """
-    return "".join(c for c in name.lower() if c.isalnum())
+    return "".join(c for c in name.lower() if c.isalnum() or c == "*")
 
 
 @cache

@@ -4,6 +4,7 @@ The golden files in data/tables are rewritten by ZSAD_UPDATE_GOLDEN=1 and then r
 """
 
 import csv
+import dataclasses
 import html.parser
 import io
 import os
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from zsad.bench import published
 from zsad.bench.errors import UsageError
 from zsad.bench.published import squash
+from zsad.bench.records import read_records
 from zsad.bench.table_format import DASH, FORMATS, Column, Number, Row, Table, TableCell
 from zsad.bench.tables import LAYOUTS, make_table
 
@@ -325,15 +327,63 @@ def test_the_difference_is_that_of_the_figures_shown():
     assert Number(1.0).delta_text == DASH
 
 
-@pytest.mark.parametrize(("variant", "model"), published.MODEL_OF_VARIANT.items())
-def test_variants_are_named_as_the_papers_models(make_record, variant, model):
+@pytest.mark.parametrize(
+    ("title", "variant", "model"),
+    [(t, v, m) for t, models in published.MODEL_OF_VARIANT.items() for v, m in models.items()],
+)
+def test_variants_are_named_as_the_papers_models(make_record, title, variant, model):
     one = {"x": scores(0.5, 0.5)}
-    title = "AnomalyCLIP" if "ensemble" in variant else "FAPrompt"
     table = make_table([make_record(title, "visa", one, variant=variant)], "ablation")
     assert [column.label for column in table.columns] == [model]
     assert model in published.ablation_models()
     other = make_table([make_record("Mine", "visa", one, variant=variant)], "ablation")
     assert [column.label for column in other.columns] == ["Mine"]
+
+
+@pytest.fixture(scope="module")
+def ensembles(tmp_path_factory):
+    """Both ensembles as a run writes them, with their initial weights, scored on a few images."""
+    from safetensors.torch import save_file
+    from zsad.bench.registry import create
+    from zsad.bench.runner import run
+    from zsad.bench.weights import load_backbone
+
+    folder = tmp_path_factory.mktemp("ensembles")
+    methods = []
+    for variant in ("seeds", "prompts"):
+        path = folder / f"{variant}.safetensors"
+        method = create("anomalyclip_ensemble", load_backbone("tiny"), variant)
+        save_file(method.learned_state(), path)
+        entry = {"name": "anomalyclip_ensemble", "variant": variant, "checkpoint": str(path)}
+        methods.append(entry)
+    return read_records(run({"methods": methods, "out": folder / "run", "limit": 1, "gallery": 0}))
+
+
+def test_each_ensemble_stands_beside_its_own_printed_numbers(ensembles):
+    names = published.mean_datasets("image", "medical")
+    assert {record.cell.variant for record in ensembles} == {"seeds", "prompts"}
+    records = [
+        dataclasses.replace(r, cell=dataclasses.replace(r.cell, dataset=name.lower()))
+        for r in ensembles
+        for name in names
+    ]
+    table = make_table(records, "ablation", published=True)
+    labels = [column.label for column in table.columns]
+    assert sorted(labels) == ["AnomalyCLIP Ensemble", "AnomalyCLIP Ensemble*"]
+    (mean,) = [row for row in table.rows if row.group == "image, medical" and row.summary]
+    printed = dict(zip(labels, mean.cells, strict=True))
+    plain, star = printed["AnomalyCLIP Ensemble"], printed["AnomalyCLIP Ensemble*"]
+    assert [n.printed for n in plain.numbers] == [89.3, 91.3]
+    assert [n.printed for n in star.numbers] == [88.8, 91.0]
+
+
+def test_every_variant_of_the_ablation_exists():
+    from zsad.bench.registry import method_class
+
+    for title, models in published.MODEL_OF_VARIANT.items():
+        method = method_class(title.lower().replace(" ", "_"))
+        assert method.title == title
+        assert models.keys() <= method.variants.keys()
 
 
 def test_an_ablation_is_not_set_beside_the_whole_method(mixed_run):
