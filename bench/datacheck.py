@@ -34,7 +34,7 @@ class DatasetCheck:
         problems: what is wrong, one sentence each.
         notes: what is worth knowing and no problem.
         completeness: expected and found test images, None if they cannot be listed.
-        fingerprint: of the test split: names, labels and file sizes; "" if it cannot be listed.
+        fingerprint: of the test split: names, labels and content; "" if it cannot be listed.
         opened: images that were decoded, None if none were asked for.
         regions_lost: mask regions that vanish at the evaluated size; None as above.
     """

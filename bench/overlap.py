@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .content import content_hashes
 from .errors import DataError, UsageError
 from .registry import canonical
 from .sample import Dataset, Sample
@@ -65,10 +65,7 @@ def _same_content(learned: frozenset[Path], tested: frozenset[Path]) -> list[Pat
     """
     sizes = {path: path.stat().st_size for path in (*learned, *tested) if path.is_file()}
     both = {sizes.get(p) for p in learned} & {sizes.get(p) for p in tested} - {None}
-    known = {_content(path) for path in learned if sizes.get(path) in both}
-    return sorted(p for p in tested if sizes.get(p) in both and _content(p) in known)
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+    alike = [path for path, size in sizes.items() if size in both]
+    content = content_hashes(alike)
+    known = {content[path] for path in alike if path in learned}
+    return sorted(path for path in alike if path in tested and content[path] in known)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .content import content_hashes
 from .errors import DataError, UsageError, unknown_name
 from .images import MaskRule, read_mask, read_picture
 
@@ -300,23 +301,27 @@ class Dataset(ABC):
         return self.fingerprint_of(self.samples(split))
 
     def fingerprint_of(self, samples: Iterable[Sample]) -> str:
-        """sha256 over names, labels and file sizes: equal lists have equal prints.
+        """sha256 over names, labels and the content of images and masks, never over times.
+
+        Files are read for it once and then remembered, see `content`.
 
         Raises:
-            DataError: a file is a link to nowhere.
+            DataError: a file is a link to nowhere, or cannot be read.
         """
+        chosen = list(samples)
+        content = content_hashes(files_of(chosen))
         digest = hashlib.sha256()
-        for sample in samples:
-            sizes = [_size_of(path) for path in (sample.image_path, *sample.mask_paths)]
-            digest.update(f"{sample.name(self.root)}\t{sample.label}\t{sizes}\n".encode())
+        for sample in chosen:
+            files = [content[path] for path in (sample.image_path, *sample.mask_paths)]
+            name = sample.name(self.root).encode(errors="surrogateescape")
+            digest.update(b"%s\t%d\t%s\n" % (name, sample.label, " ".join(files).encode()))
         return digest.hexdigest()
 
 
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise DataError(f"file {path} cannot be reached ({error.strerror})") from error
+def files_of(samples: Iterable[Sample]) -> list[Path]:
+    """The images and masks of samples, each file once, in the samples' order."""
+    paths = (path for sample in samples for path in (sample.image_path, *sample.mask_paths))
+    return list(dict.fromkeys(paths))
 
 
 def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,15 @@ class GoldenInputs:
     images: list[NDArray[np.uint8]]  # each [H, W, 3]
     masks: NDArray[np.bool_]  # [3, H, W]
     labels: list[int]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Hashes of files are remembered for this session only."""
+    folder = tmp_path_factory.mktemp("hashes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZSAD_HASHES", str(folder))
+        yield folder
 
 
 def _named_weights() -> ModuleType:

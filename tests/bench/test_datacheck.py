@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from zsad.bench.datacheck import category_table, check, check_all, is_wrong, table
 from zsad.bench.errors import DataError, UsageError
@@ -120,8 +122,13 @@ def test_fingerprint_sees_files_and_not_their_place(tmp_path, trees):
     br35h = dataset_class("br35h")
     prints = [br35h(tmp_path / place).fingerprint() for place in ("one", "two")]
     assert prints[0] == prints[1]
-    (tmp_path / "two" / "Br35H" / "yes" / "y0.jpg").write_bytes(b"changed")
-    assert br35h(tmp_path / "two").fingerprint() != prints[0]
+    image = tmp_path / "two" / "Br35H" / "yes" / "y0.jpg"
+    content = image.read_bytes()
+    os.utime(image, (1, 1))
+    assert br35h(tmp_path / "two").fingerprint() == prints[0], "times are not content"
+    image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(image, (1, 1))
+    assert br35h(tmp_path / "two").fingerprint() != prints[0], "one byte is, at the same size"
 
 
 def test_fingerprint_of_a_choice_of_samples_depends_on_the_choice(tmp_path, trees):

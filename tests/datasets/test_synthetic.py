@@ -6,6 +6,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from PIL import Image
 from zsad.bench import load_dataset
 from zsad.bench.errors import UsageError
 from zsad.datasets import _synthetic as drawings
@@ -28,6 +29,19 @@ def cache(tmp_path_factory):
 )
 def test_every_machine_draws_the_same_pixels(name, pixels):
     assert load_dataset(name).fingerprint("test") == pixels
+
+
+def test_the_fingerprint_follows_the_pixels_on_disk(tmp_path):
+    tmp_path.joinpath("own").mkdir()
+    dataset = load_dataset("synthetic", tmp_path / "own")
+    before = dataset.fingerprint()
+    sample = next(s for s in dataset.samples() if s.label == 1)
+    image = Image.open(sample.image_path).convert("RGB")
+    image.save(sample.image_path, compress_level=0)
+    assert dataset.fingerprint() == before, "the encoder is not content"
+    image.putpixel((0, 0), tuple(255 - value for value in image.getpixel((0, 0))))
+    image.save(sample.image_path)
+    assert dataset.fingerprint() != before
 
 
 def test_the_test_set_is_large_and_balanced():
