@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -160,9 +160,14 @@ def _created(plan: Plan, cell: Cell, progress: Stoppable) -> Contestant:
 
 def _method(plan: Plan, cell: Cell) -> Method:
     entry = plan.method_of(cell)
-    backbone = backbone_for(plan, cell.method)
     return registry.create(
-        cell.method, backbone, cell.variant, entry.checkpoint, cell.seed, **entry.options
+        cell.method,
+        backbone_for(plan, cell.method),
+        cell.variant,
+        entry.checkpoint,
+        cell.seed,
+        auxiliary_of(plan, cell.dataset) if needs_learning(plan, cell) else None,
+        **entry.options,
     )
 
 
@@ -176,13 +181,19 @@ def needs_learning(plan: Plan, cell: Cell) -> bool:
 
 
 def auxiliary_of(plan: Plan, target: str) -> str:
-    """The dataset that methods learn from before they are tested on `target`."""
-    return plan.auxiliary or registry.dataset_class(target).auxiliary
+    """The registry name of the dataset that methods learn from before they are tested on `target`.
+
+    A name that the registry does not know comes back as it is; loading that dataset says so.
+    """
+    name = plan.auxiliary or registry.dataset_class(target).auxiliary
+    with suppress(UsageError):
+        return registry.resolve("dataset", name).name
+    return registry.canonical(name)
 
 
 def checkpoint_path(plan: Plan, cell: Cell) -> Path:
     """Where a run keeps the learned weights of a cell; cells of one auxiliary dataset share it."""
-    auxiliary = registry.canonical(auxiliary_of(plan, cell.dataset))
+    auxiliary = auxiliary_of(plan, cell.dataset)
     options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
     dataset = f"on-{auxiliary}-{plan.auxiliary_split}"
     learned = dataclasses.replace(cell, dataset=dataset, options=options)
@@ -253,7 +264,7 @@ def _learn(
     try:
         auxiliary = registry.load_dataset(name, plan.data_root)
         new = [learner for pupil, learner in waiting if not is_learned(plan, pupil.cell)]
-        with held(Path(plan.out), f"features-{registry.canonical(name)}"):
+        with held(Path(plan.out), f"features-{name}"):
             _cache(plan, auxiliary, new, progress)
     except Stopped:
         raise

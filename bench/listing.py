@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -118,12 +118,20 @@ def _published_shape(spec: BackboneSpec) -> Backbone:
 
 
 def _options(cls: type[Method]) -> str:
+    """The default variant's options, then those that differ on an auxiliary dataset."""
     chosen = cls.variants[cls.default_variant]
-    return ", ".join(
-        f"{f.name}={getattr(chosen, f.name)}"
-        for f in dataclasses.fields(chosen)
-        if getattr(chosen, f.name) is not None
-    )
+    values = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen)}
+    parts = [_values({name: value for name, value in values.items() if value is not None})]
+    if issubclass(cls, TrainableMethod):
+        parts += [
+            f"on {name.replace('_', '-')}: {_values(options)}"
+            for name, options in cls.auxiliary_options.items()
+        ]
+    return "; ".join(parts)
+
+
+def _values(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _total(counts: Sequence[int | None]) -> int | str:

@@ -277,9 +277,13 @@ class TrainableMethod(Method):
         official_prefix: what may stand before the tensors' names in released checkpoints.
         ignored_official: name prefixes in released checkpoints that carry nothing (dead layers,
             frozen embeddings).
+        auxiliary_options: registry name of an auxiliary dataset -> options of the training
+            configuration released for it, where that differs from the variants'. They hold for
+            every variant that is trained on it; options given explicitly override them.
     """
 
     supervision = Supervision.AUXILIARY
+    auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     official_key: ClassVar[str] = ""
     official_prefix: ClassVar[str] = ""
     ignored_official: ClassVar[tuple[str, ...]] = ()
@@ -354,8 +358,19 @@ def _fits(value: Any, kind: Any) -> bool:
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
-def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str, Any]) -> Options:
-    """The options of a variant with some of them replaced.
+def make_options(
+    cls: type[Method],
+    variant: str | None,
+    overrides: Mapping[str, Any],
+    auxiliary: str | None = None,
+) -> Options:
+    """The variant's options < those for the auxiliary dataset < the overrides.
+
+    Args:
+        cls: the method's class.
+        variant: None is the method's default.
+        overrides: options given explicitly.
+        auxiliary: registry name of the dataset that the method is trained on, where it is known.
 
     Raises:
         UsageError: the variant or an option does not exist; names the nearest known ones.
@@ -364,6 +379,8 @@ def make_options(cls: type[Method], variant: str | None, overrides: Mapping[str,
     if chosen not in cls.variants:
         raise unknown_name(f"variant of method {cls.title}", chosen, cls.variants)
     options = cls.variants[chosen]
+    if auxiliary is not None and issubclass(cls, TrainableMethod):
+        overrides = {**cls.auxiliary_options.get(auxiliary, {}), **overrides}
     kinds = get_type_hints(type(options))
     known = [f.name for f in dataclasses.fields(options)]
     for name, value in overrides.items():
@@ -386,6 +403,7 @@ def build(
     backbone: Backbone,
     variant: str | None = None,
     seed: int = 111,
+    auxiliary: str | None = None,
     **options: Any,
 ) -> Method:
     """A method from its class, with seeded initial values, on the backbone's device.
@@ -393,7 +411,7 @@ def build(
     Raises:
         UsageError: unknown variant or option.
     """
-    chosen = make_options(cls, variant, options)
+    chosen = make_options(cls, variant, options, auxiliary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method = cls(backbone, chosen)

@@ -143,6 +143,7 @@ def create(
     variant: str | None = None,
     checkpoint: str | Path | None = None,
     seed: int = 111,
+    auxiliary: str | None = None,
     **options: Any,
 ) -> Method:
     """Build a method on a backbone.
@@ -153,10 +154,12 @@ def create(
         variant: "paper", "official", ...; None is the method's default.
         checkpoint: learned weights, ours (safetensors) or the released file.
         seed: of the initial values of learned tensors.
+        auxiliary: registry name of the dataset that the method is trained on; a method may have
+            options of its own for it.
         **options: options of the method that differ from the variant's.
 
     Raises:
-        UsageError: unknown name, variant or option, or no backbone.
+        UsageError: unknown name, variant, option or auxiliary dataset, or no backbone.
         WeightsError: the checkpoint is missing, broken or does not fit.
     """
     from .checkpoint import read_payload
@@ -166,7 +169,8 @@ def create(
     if not hasattr(backbone, "encode_image"):
         kind = type(backbone).__name__
         raise UsageError(f"'{backbone}' ({kind}) is no backbone: give load_backbone(...)")
-    method = build(method_class(name), backbone, variant, seed, **options)
+    trained_on = None if auxiliary is None else resolve("dataset", auxiliary).name
+    method = build(method_class(name), backbone, variant, seed, trained_on, **options)
     method.name = entry.name
     if checkpoint is not None:
         if not isinstance(method, TrainableMethod):

@@ -34,7 +34,7 @@ from .lessons import Lesson, Source, dataset_source, memory_source
 from .method import Schedule, TrainableMethod
 from .overlap import refuse_overlap
 from .records import environment
-from .registry import create
+from .registry import create, names
 from .sample import Dataset, Sample
 from .store import FeatureStore, digest
 
@@ -171,7 +171,8 @@ def train(
     Raises:
         UsageError: an unknown name or option, or the method learns nothing.
     """
-    method = create(name, backbone, variant, seed=seed, **(options or {}))
+    known = dataset.name if dataset.name in names("dataset") else None
+    method = create(name, backbone, variant, seed=seed, auxiliary=known, **(options or {}))
     if not isinstance(method, TrainableMethod):
         raise UsageError(f"method '{method.name}' learns nothing from an auxiliary dataset")
     return train_method(method, dataset, out, seed=seed, **how)

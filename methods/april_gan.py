@@ -5,8 +5,9 @@ Chen et al., "APRIL-GAN: A Zero-/Few-Shot Anomaly Classification and Segmentatio
 code builds its model for 518 pixels from a configuration without QuickGELU, so that OpenAI's
 weights run with plain GELU and bicubic positions: numerically another model than CLIP's, kept here
 as published. Variant `shared` runs the backbone as all other methods do; weights learned with one
-do not fit the other. The released script trains for 3 epochs with mosaics on MVTec AD
-(`official_mvtec`) and for 15 without on VisA (`official`).
+do not fit the other. The released script trains for 3 epochs with mosaics on MVTec AD and for 15
+without on VisA, whose configuration any other auxiliary dataset takes here; variant
+`official_mvtec` takes MVTec AD's on all of them.
 
 Axes: B images, L patches, W visual width, D joint embedding.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from ._prompt_learner import linear
 from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL, PromptEnsemble
 
 TILES = 4  # of a mosaic, two by two
+ON_MVTEC: Mapping[str, Any] = {"epochs": 3, "mosaic_rate": 0.2}
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class AprilGan(TrainableMethod):
     backbone_spec = BackboneSpec(activation="gelu", pos_embed="bicubic")
     variants: ClassVar[Mapping[str, Options]] = {
         "official": AprilGanOptions(),
-        "official_mvtec": AprilGanOptions(epochs=3, mosaic_rate=0.2),
+        "official_mvtec": AprilGanOptions(**ON_MVTEC),
         "shared": AprilGanOptions(shared=True),
     }
     default_variant = "official"
+    auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     published_parameters = 3_148_800
     companions: ClassVar[int] = TILES
     official_key = "trainable_linearlayer"

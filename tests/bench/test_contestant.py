@@ -6,14 +6,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from zsad.bench import load_dataset
+from PIL import Image
+from zsad.bench import load_backbone, load_dataset
 from zsad.bench.checkpoint import read_header, read_payload
-from zsad.bench.contestant import checkpoint_path, prepare
+from zsad.bench.contestant import checkpoint_path, prepare, train_one
 from zsad.bench.locks import held
 from zsad.bench.plan import Plan, make_plan
 from zsad.bench.runner import Progress, start_run
+from zsad.bench.training import train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -70,3 +73,51 @@ def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path
         assert not first.exists()
     worker.join(timeout=120)
     assert first.exists()
+
+
+def draw_mvtec(root: Path) -> None:
+    """One class with a normal training image, and a normal and an anomalous test image."""
+    random = np.random.default_rng(0)
+    mask = np.zeros((48, 48), dtype=np.uint8)
+    mask[8:24, 8:24] = 255
+    pictures = {
+        name: random.integers(0, 255, (48, 48, 3), dtype=np.uint8)
+        for name in ("train/good/000", "test/good/000", "test/cut/000")
+    }
+    for name, pixels in {**pictures, "ground_truth/cut/000_mask": mask}.items():
+        path = root / "mvtec" / "bottle" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(("options", "epochs"), [({}, 3), ({"epochs": 15}, 15)])
+def test_a_run_trains_by_the_configuration_of_the_auxiliary_dataset(tmp_path, options, epochs):
+    draw_mvtec(tmp_path)
+    method = {"name": "april_gan", "options": options}
+    plan = make_plan([method], out=tmp_path / "run", auxiliary="mvtec-ad", data_root=tmp_path)
+    start_run(plan)
+    (contestant,) = prepared(plan)
+    stated = contestant.protocol
+    assert stated["auxiliary"] == "mvtec_ad"
+    assert stated["epochs"] == stated["options"]["epochs"] == epochs
+    assert stated["options"]["mosaic_rate"] == 0.2
+    header = read_header(checkpoint_path(plan, contestant.cell))
+    assert (header["epochs"], header["options"]["mosaic_rate"]) == (epochs, "0.2")
+
+
+def test_train_takes_the_configuration_of_the_auxiliary_dataset(tmp_path):
+    draw_mvtec(tmp_path)
+    plan = make_plan(["april_gan"], ["mvtec-ad"], auxiliary="mvtec-ad", data_root=tmp_path)
+    out = tmp_path / "learned.safetensors"
+    assert train_one(plan, out, Progress()).provenance["epochs"] == 3
+    again = train(
+        "april_gan", load_dataset("mvtec_ad", tmp_path), load_backbone("tiny"), out.parent / "b"
+    )
+    assert again.method.options.mosaic_rate == 0.2
+
+
+def test_datasets_with_another_auxiliary_dataset_have_other_learned_weights(tmp_path):
+    plan = make_plan(["april_gan"], ["mvtec-ad", "visa", "elpv"], out=tmp_path)
+    on_visa, *on_mvtec = (checkpoint_path(plan, cell) for cell in plan.cells())
+    assert "on-visa" in on_visa.name
+    assert len(set(on_mvtec)) == 1 and "on-mvtec_ad" in on_mvtec[0].name

@@ -103,10 +103,33 @@ def test_a_released_checkpoint_loads(tiny, tmp_path):
     assert torch.equal(method.fc[3].weight, source.fc[3].weight)
 
 
-def test_only_the_recipe_for_mvtec_augments(tiny):
-    schedules = {v: create("april_gan", tiny, v).schedule for v in ("official", "official_mvtec")}
-    assert (schedules["official"].epochs, schedules["official"].augments) == (15, False)
-    assert (schedules["official_mvtec"].epochs, schedules["official_mvtec"].augments) == (3, True)
+@pytest.mark.parametrize("variant", [None, "shared"])
+@pytest.mark.parametrize(
+    ("auxiliary", "epochs", "mosaic_rate"),
+    [
+        ("mvtec_ad", 3, 0.2),
+        ("MVTec-AD", 3, 0.2),
+        ("visa", 15, 0.0),
+        ("synthetic_aux", 15, 0.0),
+        (None, 15, 0.0),
+    ],
+)
+def test_the_auxiliary_dataset_chooses_the_released_configuration(
+    tiny, variant, auxiliary, epochs, mosaic_rate
+):
+    method = create("april_gan", tiny, variant, auxiliary=auxiliary)
+    assert (method.options.epochs, method.options.mosaic_rate) == (epochs, mosaic_rate)
+    assert (method.schedule.epochs, method.schedule.augments) == (epochs, mosaic_rate > 0)
+
+
+def test_an_explicit_option_overrides_the_auxiliary_datasets(tiny):
+    method = create("april_gan", tiny, auxiliary="mvtec_ad", epochs=15)  # the variant's own value
+    assert (method.options.epochs, method.options.mosaic_rate) == (15, 0.2)
+
+
+def test_the_variant_for_mvtec_has_that_configuration_on_every_auxiliary_dataset(tiny):
+    method = create("april_gan", tiny, "official_mvtec", auxiliary="visa")
+    assert (method.options.epochs, method.options.mosaic_rate) == (3, 0.2)
 
 
 def in_company(pictures, companions):
