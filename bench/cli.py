@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +49,7 @@ MethodOptions = Annotated[
     list[str] | None,
     typer.Option("--option", help="METHOD.NAME=VALUE, may be repeated."),
 ]
+DatasetOptions = cli_data.Options
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 PlanFile = Annotated[Path | None, typer.Argument(help="A plan file (TOML).")]
 Methods = Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")]
@@ -118,6 +119,7 @@ def run(
     precision: Precision = "fp32",
     seeds: Seeds = "111",
     option: MethodOptions = None,
+    dataset_option: DatasetOptions = None,
     auxiliary: Auxiliary = None,
     auxiliary_split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
     batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
@@ -177,6 +179,7 @@ def show_plan(
     device: Device = "auto",
     seeds: Seeds = "111",
     option: MethodOptions = None,
+    dataset_option: DatasetOptions = None,
     auxiliary: Auxiliary = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
@@ -203,6 +206,7 @@ def train(
     split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
     seed: Annotated[int, typer.Option(help="Of initial values and order.")] = 111,
     option: MethodOptions = None,
+    dataset_option: DatasetOptions = None,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -213,7 +217,7 @@ def train(
 
     plan = make_plan(
         [_method_table(method, option or [])],
-        [on],
+        _dataset_tables([on], dataset_option or []),
         data_root=data_root,
         backbone=backbone,
         backbone_config=backbone_config,
@@ -314,6 +318,10 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         _refuse_unused(options, [m["name"] for m in settings["methods"]])
     if "datasets" in given:
         settings["datasets"] = _split(given["datasets"])
+    if given.get("dataset_option"):
+        settings["datasets"] = _dataset_tables(
+            settings.get("datasets", ["synthetic"]), given["dataset_option"]
+        )
     if "seeds" in given:
         settings["seeds"] = [_whole(s) for s in _split(given["seeds"])]
     passed = [
@@ -365,6 +373,21 @@ def _method_table(method: str, options: list[str]) -> dict[str, Any]:
         if target == registry.canonical(name):
             own[key] = value
     return {"name": name, "variant": variant or None, "options": own}
+
+
+def _dataset_tables(datasets: list[Any], options: list[str]) -> list[dict[str, Any]]:
+    """Datasets as a plan's tables, with the options that concern them over those they have."""
+    from .datacheck import benchmark_names
+
+    tables: list[dict[str, Any]] = []
+    for item in datasets:
+        names = benchmark_names() if item == "all" else [item]
+        tables += [dict(n) if isinstance(n, Mapping) else {"name": n} for n in names]
+    given = cli_data.dataset_options(options, [str(table.get("name")) for table in tables])
+    for table in tables:
+        own = given[registry.resolve("dataset", table["name"]).name]
+        table["options"] = {**(table.get("options") or {}), **own}
+    return tables
 
 
 def _refuse_unused(options: list[str], methods: list[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .errors import UsageError
+from .errors import UsageError, unknown_name
 
 app = typer.Typer(
     help="Check datasets on disk, say where they come from, show them.",
@@ -23,8 +24,12 @@ DataRoot = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", "-o", help="An option of the dataset as name=value; repeatable."),
+    typer.Option(
+        "--dataset-option",
+        help="NAME=VALUE, or DATASET.NAME=VALUE where several are named; may be repeated.",
+    ),
 ]
+EarlierOptions = Annotated[list[str] | None, typer.Option("--option", "-o", hidden=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -37,7 +42,8 @@ def check(
     open_files: Annotated[
         bool, typer.Option("--open-files", help="Decode every image and mask.")
     ] = False,
-    option: Options = None,
+    dataset_option: Options = None,
+    option: EarlierOptions = None,
     as_json: Json = False,
 ) -> None:
     """Say what is usable, missing and wrong; exit code 1 when something is wrong."""
@@ -45,11 +51,12 @@ def check(
 
     wanted = names or ["all"]
     every = "all" in [name.lower() for name in wanted]
+    chosen = datacheck.chosen_names(wanted)
     checks = datacheck.check_all(
         wanted,
         data_root,
         open_files,
-        parse_options(option),
+        dataset_options([*(dataset_option or []), *(option or [])], chosen),
         lambda name: typer.echo(f"opening {name}", err=True) if open_files else None,
     )
     if as_json:
@@ -61,6 +68,13 @@ def check(
                 typer.echo(f"\n{datacheck.category_table(entry)}")
         for entry in checks:
             _echo_details(entry, every)
+    if every and not datacheck.is_any_found(checks):
+        where = "packages" if data_root is None else f"packages, and nothing below {data_root}"
+        typer.echo(
+            f"zsad: no dataset but those of {where}: point --data-root at the folder that holds "
+            "your datasets",
+            err=True,
+        )
     if datacheck.is_wrong(checks, every):
         raise typer.Exit(1)
 
@@ -124,7 +138,8 @@ def show(
     count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
     split: Annotated[str, typer.Option(help="test or train")] = "test",
-    option: Options = None,
+    dataset_option: Options = None,
+    option: EarlierOptions = None,
 ) -> None:
     """Write a contact sheet with mask outlines."""
     from .contact_sheet import choose, contact_sheet, save
@@ -133,7 +148,7 @@ def show(
 
     if split not in ("test", "train"):
         raise UsageError(f"a split is 'train' or 'test', not '{split}'")
-    dataset = load_dataset(name, data_root, **parse_options(option))
+    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
     samples = dataset.samples("test" if split == "test" else "train")
     if not samples:
         raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
@@ -154,14 +169,16 @@ def meta(
         typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    option: Options = None,
+    dataset_option: Options = None,
+    option: EarlierOptions = None,
 ) -> None:
     """Write the released codes' meta.json, so that they read the same samples."""
+    from .datacheck import is_below
     from .meta import meta_of
     from .registry import load_dataset
 
-    dataset = load_dataset(name, data_root, **parse_options(option))
-    if out is None and (data_root is None or not _is_below(dataset.root, data_root)):
+    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
+    if out is None and (data_root is None or not is_below(dataset.root, data_root)):
         raise UsageError(f"{dataset.title} lies in {dataset.root}: say with --out where to write")
     path = out or dataset.root / "meta.json"
     if path.exists() and not force:
@@ -172,26 +189,53 @@ def meta(
     typer.echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
 
 
-def _is_below(path: Path, root: Path) -> bool:
-    return path.resolve().is_relative_to(root.expanduser().resolve())
+def _options_of(name: str, *pairs: list[str] | None) -> dict[str, Any]:
+    """The options of a command's only dataset."""
+    given = dataset_options([pair for part in pairs for pair in part or []], [name])
+    return next(iter(given.values()))
 
 
-def parse_options(pairs: list[str] | None) -> dict[str, Any]:
-    """Options "name=value" as JSON values where they are such, else as text.
+def dataset_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of datasets from "NAME=VALUE" or "DATASET.NAME=VALUE".
 
-    >>> parse_options(["mask_threshold=127", "missing=skip"])
-    {'mask_threshold': 127, 'missing': 'skip'}
+    Values are read as JSON where they are such, else as text.
+
+    >>> dataset_options(["mask_threshold=127", "kvasir.missing=skip"], ["kvasir"])
+    {'kvasir': {'mask_threshold': 127, 'missing': 'skip'}}
+
+    Args:
+        pairs: as they were given.
+        names: the datasets that the command names; the prefix may be left out where it is one.
+
+    Returns:
+        The options of each of the datasets, by registry name.
 
     Raises:
-        UsageError: a pair has no "=".
+        UsageError: a pair has no "=", names another dataset or none where it must, or an option
+            that the dataset does not have.
     """
-    options: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"an option of a dataset is name=value, not '{pair}'")
+    from .registry import dataset_class, resolve
+
+    options: dict[str, dict[str, Any]] = {resolve("dataset", name).name: {} for name in names}
+    for pair in pairs:
+        left, equals, text = pair.partition("=")
+        target, _, key = left.rpartition(".")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
+        if not target and len(options) != 1:
+            raise UsageError(
+                f"--dataset-option {pair}: several datasets are named, so say which is meant: "
+                f"DATASET.{pair}"
+            )
+        name = resolve("dataset", target).name if target else next(iter(options))
+        if name not in options:
+            raise UsageError(f"--dataset-option {pair}: {target} is not among the named datasets")
+        known = dataset_class(name).option_defaults
+        if key not in known:
+            raise unknown_name(f"option of dataset {name}", key, known)
         try:
-            options[key.strip().replace("-", "_")] = json.loads(text)
+            options[name][key] = json.loads(text)
         except ValueError:
-            options[key.strip().replace("-", "_")] = text
+            options[name][key] = text
     return options

@@ -29,6 +29,7 @@ class DatasetCheck:
         status: "ok"; "incomplete", usable with other counts than expected; "broken", samples
             cannot be listed or read; "missing", no folder of it.
         folder: where it lies, "" if missing.
+        packaged: it lies outside of the data root: a package brings it.
         layout: the layout that was found.
         categories: counts of each category.
         problems: what is wrong, one sentence each.
@@ -43,6 +44,7 @@ class DatasetCheck:
     title: str
     status: Status
     folder: str = ""
+    packaged: bool = False
     layout: str = ""
     categories: list[CategoryCount] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -75,10 +77,17 @@ def check_all(
     wanted: Sequence[str],
     data_root: Path | None,
     open_files: bool = False,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[DatasetCheck]:
     """Check several datasets; "all" means those of the paper, found by their folders' names.
+
+    Args:
+        wanted: names, or "all".
+        data_root: a folder of many datasets, one dataset's own, or None for packaged ones.
+        open_files: decode every image and mask.
+        options: of each dataset, by registry name.
+        progress: told each name.
 
     Raises:
         UsageError: a name or an option does not exist.
@@ -90,12 +99,23 @@ def check_all(
             "your datasets"
         )
     every = "all" in [name.lower() for name in wanted]
-    chosen = benchmark_names() if every else [resolve("dataset", name).name for name in wanted]
     checks: list[DatasetCheck] = []
-    for name in chosen:
+    for name in chosen_names(wanted):
         progress(name)
-        checks.append(check(dataset_class(name), data_root, open_files, options or {}, every))
+        own = (options or {}).get(name, {})
+        checks.append(check(dataset_class(name), data_root, open_files, own, every))
     return checks
+
+
+def chosen_names(wanted: Sequence[str]) -> list[str]:
+    """Registry names of what was asked for; "all" means the datasets of the paper.
+
+    Raises:
+        UsageError: a name does not exist.
+    """
+    if "all" in [name.lower() for name in wanted]:
+        return benchmark_names()
+    return [resolve("dataset", name).name for name in wanted]
 
 
 def is_wrong(checks: Sequence[DatasetCheck], every: bool) -> bool:
@@ -104,12 +124,22 @@ def is_wrong(checks: Sequence[DatasetCheck], every: bool) -> bool:
     Args:
         checks: the results.
         every: "all" was asked for, so that a dataset that is not there is no fault, unless
-            none is.
+            none is found.
     """
     present = [check for check in checks if check.status != "missing"]
     if any(check.status != "ok" for check in present):
         return True
-    return not present if every else len(present) < len(checks)
+    return not is_any_found(checks) if every else len(present) < len(checks)
+
+
+def is_any_found(checks: Sequence[DatasetCheck]) -> bool:
+    """Whether the data root holds any of the datasets; what packages bring does not count."""
+    return any(check.status != "missing" and not check.packaged for check in checks)
+
+
+def is_below(path: Path, root: Path) -> bool:
+    """Whether a path lies at or below a root, links and ~ resolved."""
+    return path.resolve().is_relative_to(root.expanduser().resolve())
 
 
 def check(
@@ -139,7 +169,8 @@ def check(
     except DataError as error:
         status: Status = "broken" if isinstance(error, LayoutError) else "missing"
         return dataclasses.replace(start, status=status, problems=[str(error)])
-    start = dataclasses.replace(start, folder=str(dataset.root))
+    packaged = data_root is None or not is_below(dataset.root, data_root)
+    start = dataclasses.replace(start, folder=str(dataset.root), packaged=packaged)
     try:
         samples = {split: dataset.samples(split) for split in SPLITS}
         fingerprint = dataset.fingerprint("test")

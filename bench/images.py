@@ -51,8 +51,9 @@ class MaskRule:
     resize: Literal["official", "nearest", "none"] = "official"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 254:
-            raise UsageError(f"a mask threshold is a grey value 0..254, not {self.threshold}")
+        whole = isinstance(self.threshold, int) and not isinstance(self.threshold, bool)
+        if not whole or not 0 <= self.threshold <= 254:
+            raise UsageError(f"a mask threshold is a grey value 0..254, not {self.threshold!r}")
         if self.resize not in ("official", "nearest", "none"):
             raise UsageError(
                 f"a mask is resized 'official', 'nearest' or 'none', not '{self.resize}'"

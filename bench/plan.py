@@ -236,8 +236,9 @@ def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
         return [item]
     if isinstance(item, str):
         if item == "all":
-            every = registry.names("dataset")
-            return [DatasetPlan(n) for n in every if registry.dataset_class(n).in_benchmark]
+            from .datacheck import benchmark_names
+
+            return [DatasetPlan(name) for name in benchmark_names()]
         item = {"name": item}
     table = _table("dataset", item, {"name", "root", "options"})
     name = registry.resolve("dataset", table["name"]).name

@@ -6,7 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -146,6 +146,9 @@ class LaidOutDataset(Dataset):
         super().__init__(root, **options)
         if self.options["missing"] not in ("refuse", "skip"):
             raise UsageError(f"missing is 'refuse' or 'skip', not '{self.options['missing']}'")
+        for name in ("layout", "class_name", "split_list"):
+            if not isinstance(self.options.get(name), str | Path | None):
+                raise UsageError(f"{name} of {self.name} is text, not {self.options[name]!r}")
         keys = [layout.key for layout in self.layouts]
         if self.options["layout"] not in (None, *keys):
             raise unknown_name(f"layout of {self.name}", str(self.options["layout"]), keys)
@@ -269,7 +272,8 @@ class LaidOutDataset(Dataset):
         if found.gaps and self.options["missing"] == "refuse":
             raise DataError(
                 f"{self.title} in {self.root} is incomplete: {few(found.gaps)}; complete the copy, "
-                f"or set the option missing=skip to leave those images out"
+                "or leave those images out with --dataset-option "
+                f"{self.name.replace('_', '-')}.missing=skip"
             )
         found.faults += [f"left out: {gap}" for gap in found.gaps]
         rank = {category: position for position, category in enumerate(self.categories)}
@@ -281,8 +285,8 @@ class LaidOutDataset(Dataset):
                 s.crop or (),
             )
         )
-        self._refuse_useless(found)
         found.samples = self._chosen(found.samples)
+        self._refuse_useless(found)
         for note in found.notes:
             logger.info("%s: %s", self.title, note)
         for fault in found.faults:
@@ -309,16 +313,38 @@ class LaidOutDataset(Dataset):
                 )
 
     def _chosen(self, samples: list[Sample]) -> list[Sample]:
+        """The samples of the categories that the option `categories` keeps."""
         wanted = self.options["categories"]
         if wanted is None:
             return samples
-        names = [wanted] if isinstance(wanted, str) else list(wanted)
         there = {_squeeze(s.category): s.category for s in samples}
-        for name in names:
-            if _squeeze(name) not in there:
+        keep: set[str] = set()
+        for name in _names_in(wanted, there):
+            if _squeeze(name) in there:
+                keep.add(there[_squeeze(name)])
+            elif self.category_named(name) in self.categories:
+                raise DataError(
+                    f"category '{name}' of {self.title} is not in {self.root}, which has "
+                    f"{few(there.values(), 20)}"
+                )
+            else:
                 raise unknown_name(f"category of {self.title}", name, there.values())
-        keep = {there[_squeeze(name)] for name in names}
         return [sample for sample in samples if sample.category in keep]
+
+
+def _names_in(wanted: Any, there: Container[str]) -> list[str]:
+    """The categories that an option names: a list, or text with commas.
+
+    Raises:
+        UsageError: it is neither, or empty.
+    """
+    if isinstance(wanted, str):
+        wanted = [wanted] if _squeeze(wanted) in there else wanted.split(",")
+    good = isinstance(wanted, list | tuple) and all(isinstance(name, str) for name in wanted)
+    names = [name.strip() for name in wanted if name.strip()] if good else []
+    if not names:
+        raise UsageError(f"categories is a list of names, as in categories=a,b, not {wanted!r}")
+    return names
 
 
 class SplitDataset(LaidOutDataset):

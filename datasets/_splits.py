@@ -36,8 +36,12 @@ class NormalSplit:
     list_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise UsageError(f"normal_test_fraction lies in (0, 1], not {self.fraction}")
+        number = isinstance(self.fraction, int | float) and not isinstance(self.fraction, bool)
+        if not number or not 0 < self.fraction <= 1:
+            raise UsageError(f"normal_test_fraction lies in (0, 1], not {self.fraction!r}")
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if not whole or not 0 <= self.seed < 2**32:
+            raise UsageError(f"split_seed is a whole number from 0 to 2**32 - 1, not {self.seed!r}")
 
     def divide(
         self, normals: Sequence[Item], names: Sequence[str]

@@ -327,3 +327,30 @@ def test_run_takes_every_option_of_plan(zsad):
     }
     assert options["plan"] - options["run"] == {"--json"}
     assert {"--methods", "--backbone", "--limit"} <= options["plan"]
+
+
+def test_run_and_plan_take_dataset_options(zsad, tmp_path, pictures):
+    """What the message of an incomplete copy advises can be done."""
+    (pictures / "masks" / "1.png").unlink()
+    arguments = ("--methods", "clip", "--datasets", "folder", "--data-root", pictures)
+    code, out, _ = zsad("plan", *arguments, "--out", tmp_path / "run")
+    (advised,) = re.findall(r"--dataset-option (\S+)", out)
+    assert (code, advised) == (1, "folder.missing=skip")
+    arguments += ("--dataset-option", advised, "--out", tmp_path / "run")
+    assert zsad("plan", *arguments)[0] == 0
+    code, _, err = zsad("run", *arguments, "--quiet")
+    assert (code, err) == (0, "")
+    (cell,) = (tmp_path / "run" / "cells").glob("*.json")
+    assert json.loads(cell.read_text())["protocol"]["dataset_options"]["missing"] == "skip"
+
+
+def test_dataset_options_are_laid_over_those_of_a_plan_file(zsad, tmp_path, pictures):
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        f'methods = ["clip"]\nout = "{tmp_path / "run"}"\ngallery = 0\n'
+        f'[[dataset]]\nname = "folder"\nroot = "{pictures}"\noptions = {{class_name = "cup"}}\n'
+    )
+    code, _, _ = zsad("run", file, "--dataset-option", "mask_threshold=9", "--quiet")
+    (cell,) = (tmp_path / "run" / "cells").glob("*.json")
+    options = json.loads(cell.read_text())["protocol"]["dataset_options"]
+    assert (code, options["class_name"], options["mask_threshold"]) == (0, "cup", 9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
-from zsad.bench.cli_data import app, parse_options
+from zsad.bench.cli_data import app, dataset_options
 from zsad.bench.contact_sheet import TILE, choose, draw_tile
 from zsad.bench.errors import DataError, UsageError
 from zsad.bench.registry import load_dataset
@@ -98,14 +98,54 @@ def test_meta_is_written_once_and_replaced_on_demand(kvasir):
 
 
 def test_options_are_parsed_as_json_or_text():
-    pairs = ["mask_threshold=127", "missing=skip", "split-list=a b.txt"]
-    assert parse_options(pairs) == {
-        "mask_threshold": 127,
-        "missing": "skip",
-        "split_list": "a b.txt",
+    pairs = ["mask_threshold=127", "Kvasir.missing=skip", "class-name=a.b c"]
+    assert dataset_options(pairs, ["kvasir"]) == {
+        "kvasir": {"mask_threshold": 127, "missing": "skip", "class_name": "a.b c"}
     }
-    with pytest.raises(UsageError, match="name=value"):
-        parse_options(["mask_threshold"])
+
+
+def test_of_several_datasets_the_prefix_says_which():
+    several = ["mvtec-ad", "sdd"]
+    assert dataset_options(["mvtec-ad.missing=skip"], several) == {
+        "mvtec_ad": {"missing": "skip"},
+        "sdd": {},
+    }
+    with pytest.raises(UsageError, match=r"say which is meant: DATASET.missing=skip"):
+        dataset_options(["missing=skip"], several)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("mask_threshold", r"takes \[DATASET.\]NAME=VALUE"),
+        ("=3", r"takes \[DATASET.\]NAME=VALUE"),
+        ("visa.missing=skip", "visa is not among the named datasets"),
+        ("vsia.missing=skip", "did you mean visa"),
+        ("mising=skip", "did you mean missing"),
+    ],
+)
+def test_options_of_nothing_are_refused(pair, message):
+    with pytest.raises(UsageError, match=message):
+        dataset_options([pair], ["kvasir"])
+
+
+def test_check_counts_only_the_chosen_categories(tmp_path, trees):
+    trees.mvtec(tmp_path / "mvtec")
+    for flag in ("--dataset-option", "--option"):
+        result = invoke(
+            "check", "mvtec-ad", "--data-root", tmp_path, flag, "categories=bottle", "--json"
+        )
+        (entry,) = json.loads(result.stdout)
+        assert [part["category"] for part in entry["categories"]] == ["bottle"]
+        assert len(entry["problems"]) == 1
+    with pytest.raises(UsageError, match="unknown category of MVTecAD 'botle': did you mean"):
+        invoke("check", "mvtec-ad", "--data-root", tmp_path, "--dataset-option", "categories=botle")
+
+
+def test_check_of_all_in_an_empty_root_is_no_success(tmp_path):
+    result = invoke("check", "all", "--data-root", tmp_path)
+    assert result.exit_code == 1
+    assert f"nothing below {tmp_path}" in result.stderr
 
 
 def test_module_imports_nothing_heavy():

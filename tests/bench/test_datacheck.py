@@ -1,4 +1,6 @@
+import dataclasses
 import os
+import sys
 
 import pytest
 from zsad.bench.datacheck import category_table, check, check_all, is_wrong, table
@@ -95,6 +97,19 @@ def test_all_takes_no_anonymous_folder_for_four_datasets(tmp_path, trees):
     statuses = {r.name: r.status for r in check_all(["all"], tmp_path)}
     assert {statuses[name] for name in names} == {"missing"}
     assert check(dataset_class("kvasir"), tmp_path).status == "incomplete"
+
+
+def test_what_a_package_brings_does_not_count_as_found(tmp_path, monkeypatch, trees):
+    brought = tmp_path / "site" / "elpv_dataset" / "data"
+    trees.elpv(brought)
+    module = sys.modules[dataset_class("elpv").__module__]
+    monkeypatch.setattr(module, "packaged_folder", lambda: brought)
+    (tmp_path / "empty").mkdir()
+    results = check_all(["all"], tmp_path / "empty")
+    (elpv,) = (r for r in results if r.status != "missing")
+    assert elpv.packaged
+    results[results.index(elpv)] = dataclasses.replace(elpv, status="ok")
+    assert is_wrong(results, every=True)
 
 
 def test_opening_counts_regions_that_resizing_loses(tmp_path, trees):

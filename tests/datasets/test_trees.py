@@ -1,4 +1,5 @@
 import pytest
+from zsad.bench.errors import DataError, UsageError
 from zsad.bench.registry import dataset_class, load_dataset
 
 
@@ -101,18 +102,41 @@ def test_class_names_are_official_readable_or_given(tmp_path, trees):
 
 
 def test_categories_can_be_chosen(tmp_path, trees):
-    from zsad.bench.errors import UsageError
-
     trees.mvtec(tmp_path / "mvtec")
     chosen = load_dataset("mvtec_ad", tmp_path, categories=["Metal-Nut"]).samples()
     assert {s.category for s in chosen} == {"metal_nut"}
     with pytest.raises(UsageError, match="did you mean bottle"):
         load_dataset("mvtec_ad", tmp_path, categories=["botle"]).samples()
+    listed = load_dataset("mvtec_ad", tmp_path, categories="bottle, metal_nut").samples()
+    assert {s.category for s in listed} == {"bottle", "metal_nut"}
+
+
+def test_a_chosen_category_that_is_not_there_is_named(tmp_path, trees):
+    trees.visa(tmp_path / "VisA")
+    with pytest.raises(DataError, match=r"'cashew' of VisA is not in .*has candle, pcb1"):
+        load_dataset("visa", tmp_path, categories="candle,cashew").samples()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("visa", {"categories": 3}),
+        ("visa", {"categories": []}),
+        ("visa", {"mask_threshold": "high"}),
+        ("visa", {"class_name": ["a"]}),
+        ("visa", {"layout": ["tree"]}),
+        ("sdd", {"normal_test_fraction": "half"}),
+        ("sdd", {"split_seed": "one"}),
+        ("sdd", {"split_list": 3}),
+    ],
+)
+def test_an_option_of_a_wrong_type_is_refused_by_name(name, options, tmp_path, trees):
+    getattr(trees, name)(tmp_path / name)
+    with pytest.raises(UsageError, match=next(iter(options)).replace("mask_t", "mask t")):
+        load_dataset(name, tmp_path, **options).samples()
 
 
 def test_unknown_option_or_value_is_refused_by_name(tmp_path):
-    from zsad.bench.errors import UsageError
-
     kvasir = dataset_class("kvasir")
     with pytest.raises(UsageError, match=r"mask_treshold.*did you mean mask_threshold"):
         kvasir(tmp_path, mask_treshold=1)
