@@ -18,13 +18,13 @@ import typer
 
 from . import cli_data, cli_report, cli_results, registry
 from .errors import UsageError, ZsadError
+from .terminal import PrintableFormatter, echo, out_option
 
 if TYPE_CHECKING:
     from .plan import Plan
     from .runner import Progress
 
 app = typer.Typer(
-    help="Compare zero-shot anomaly detection methods: run, table, check, report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,7 +54,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 PlanFile = Annotated[Path | None, typer.Argument(help="A plan file (TOML).")]
 Methods = Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")]
 Datasets = Annotated[str, typer.Option(help="Comma-separated; all.")]
-RunFolder = Annotated[Path | None, typer.Option(help="Run directory.")]
+RunFolder = Annotated[Path | None, out_option(help="Run directory.")]
 Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
 Auxiliary = Annotated[str | None, typer.Option(help="Dataset to learn from.")]
 Limit = Annotated[int | None, typer.Option(help="Images per category and label.")]
@@ -66,20 +66,42 @@ def main() -> None:
     0: done. 1: the verb did its work and its answer is no (`typer.Exit(1)`, or an error whose
     `exit_code` says so). 2: it could not do its work, whatever the reason.
     """
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    lines = logging.StreamHandler()
+    lines.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[lines], level=logging.WARNING)
     try:
         app()
     except ZsadError as error:
-        typer.echo(f"zsad: {error}", err=True)
+        echo(f"zsad: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that must not be written
-        typer.echo(f"zsad: {error}", err=True)
+        echo(f"zsad: {error}", err=True)
         sys.exit(2)
     except Exception:  # a fault of the program: Python's own exit code would say "the answer is no"
-        traceback.print_exc()
+        echo(traceback.format_exc(), err=True)
         sys.exit(2)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        echo(f"zsad {version('zsad')}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_verb(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="The version, and stop.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Compare zero-shot anomaly detection methods: run, table, check, report."""
 
 
 @app.command("list")
@@ -98,10 +120,10 @@ def list_names(
             "datasets": listing.describe_datasets,
             "backbones": listing.describe_backbones,
         }
-        typer.echo(describe[what]())
+        echo(describe[what]())
         return
     for name in registry.names(what.removesuffix("s")):
-        typer.echo(name.replace("_", "-"))
+        echo(name.replace("_", "-"))
 
 
 @app.command()
@@ -188,7 +210,7 @@ def show_plan(
     from .outlook import outlook
 
     view = outlook(_plan(context, plan_file))
-    typer.echo(view.to_json() if as_json else view.to_text())
+    echo(view.to_json() if as_json else view.to_text())
     raise typer.Exit(0 if view.ready else 1)
 
 
@@ -196,7 +218,7 @@ def show_plan(
 def train(
     method: Annotated[str, typer.Argument(help="NAME or NAME@VARIANT")],
     on: Annotated[str, typer.Option(help="The auxiliary dataset.")],
-    out: Annotated[Path, typer.Option(help="Where the learned weights go (safetensors).")],
+    out: Annotated[Path, out_option(help="Where the learned weights go (safetensors).")],
     data_root: DataRoot = None,
     backbone: BackboneName = "tiny",
     backbone_config: BackboneConfig = None,
@@ -232,14 +254,14 @@ def train(
     refuse_unwritable(out)
     with _progress(quiet) as progress:
         done = train_one(plan, out, progress)
-    typer.echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
+    echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
 
 
 @app.command()
 def predict(
     method: Annotated[str, typer.Argument(help="NAME or NAME@VARIANT")],
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for overlays, maps and scores.")],
+    out: Annotated[Path, out_option(help="Folder for overlays, maps and scores.")],
     class_name: Annotated[str, typer.Option(help="What is in the pictures.")] = "object",
     checkpoint: Annotated[Path | None, typer.Option(help="Learned weights.")] = None,
     backbone: BackboneName = "tiny",
@@ -266,17 +288,17 @@ def predict(
         **table["options"],
     )
     if str(built.supervision) == "auxiliary-trained" and checkpoint is None:
-        typer.echo(
+        echo(
             f"zsad: {built.name} has learned nothing, these are its initial weights: give "
             f"--checkpoint FILE (zsad train {built.name} --on DATASET --out FILE makes one)",
             err=True,
         )
     rows = predict_files(built, images, class_name, out, batch_size)
     for row in rows:
-        typer.echo(f"{row.score:.4f}  {row.path}" if row.score is not None else f"-  {row.path}")
+        echo(f"{row.score:.4f}  {row.path}" if row.score is not None else f"-  {row.path}")
     broken = [row.error for row in rows if row.error is not None]
     for message in broken:
-        typer.echo(f"zsad: {message}", err=True)
+        echo(f"zsad: {message}", err=True)
     if broken:
         raise typer.Exit(1)
 
@@ -285,7 +307,7 @@ def predict(
 def new(
     kind: Annotated[str, typer.Argument(help="method or dataset")],
     name: Annotated[str, typer.Argument(help="Its registry name.")],
-    package: Annotated[Path | None, typer.Option(help="Write a pip package here.")] = None,
+    package: Annotated[Path | None, out_option(help="Write a pip package here.")] = None,
 ) -> None:
     """Start a method or a dataset: one file that passes the conformance checks as it is."""
     from .scaffold import write
@@ -293,7 +315,7 @@ def new(
     if kind not in registry.FOLDER_OF:
         raise UsageError(f"new takes method or dataset, not '{kind}'")
     for path in write(kind, name, package):  # type: ignore[arg-type]
-        typer.echo(f"wrote {path}")
+        echo(f"wrote {path}")
 
 
 # -- from options to plans ----------------------------------------------------------------------
@@ -452,7 +474,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     def stop(number: int, frame: Any) -> None:
         if progress.stop.is_set():
             raise KeyboardInterrupt
-        typer.echo("\nstopping after this batch; Ctrl-C again stops at once", err=True)
+        echo("\nstopping after this batch; Ctrl-C again stops at once", err=True)
         progress.stop.set()
 
     before = signal.signal(signal.SIGINT, stop)
@@ -470,18 +492,18 @@ def _summary(plan: Plan) -> None:
     records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
     failed = [r for r in records if r.error is not None]
     if not records:
-        typer.echo("no records yet: this share has no unit, or other processes do it", err=True)
+        echo("no records yet: this share has no unit, or other processes do it", err=True)
     if len(failed) < len(records):
         for layout in ("image", "pixel"):
-            typer.echo(f"\n{make_table(records, layout).render('md')}")
-    typer.echo(f"\nrecords: {Path(plan.out) / 'cells'}")
+            echo(f"\n{make_table(records, layout).render('md')}")
+    echo(f"\nrecords: {Path(plan.out) / 'cells'}")
     cells_of: dict[str, list[str]] = {}
     for record in failed:
         message = record.error.message if record.error is not None else ""
         cells_of.setdefault(message, []).append(record.cell.key)
     for message, keys in cells_of.items():
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        typer.echo(f"failed: {', '.join(keys[:3])}{more}: {message}", err=True)
+        echo(f"failed: {', '.join(keys[:3])}{more}: {message}", err=True)
     if failed:
         raise typer.Exit(1)
 

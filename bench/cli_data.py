@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import UsageError, unknown_name
+from .terminal import echo, out_option
 
 app = typer.Typer(
     help="Check datasets on disk, say where they come from, show them.",
@@ -57,20 +58,20 @@ def check(
         data_root,
         open_files,
         dataset_options([*(dataset_option or []), *(option or [])], chosen),
-        lambda name: typer.echo(f"opening {name}", err=True) if open_files else None,
+        lambda name: echo(f"opening {name}", err=True) if open_files else None,
     )
     if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in checks], indent=2))
+        echo(json.dumps([entry.to_json() for entry in checks], indent=2))
     else:
-        typer.echo(datacheck.table(checks))
+        echo(datacheck.table(checks))
         for entry in checks:
             if len(entry.categories) > 1 and (not every or entry.problems):
-                typer.echo(f"\n{datacheck.category_table(entry)}")
+                echo(f"\n{datacheck.category_table(entry)}")
         for entry in checks:
             _echo_details(entry, every)
     if every and not datacheck.is_any_found(checks):
         where = "packages" if data_root is None else f"packages, and nothing below {data_root}"
-        typer.echo(
+        echo(
             f"zsad: no dataset but those of {where}: point --data-root at the folder that holds "
             "your datasets",
             err=True,
@@ -93,7 +94,7 @@ def _echo_details(entry: Any, every: bool) -> None:
         )
     if entry.fingerprint:
         lines.append(f"  test files {entry.fingerprint[:16]}")
-    typer.echo("\n".join([f"\n{entry.title}", *lines]))
+    echo("\n".join([f"\n{entry.title}", *lines]))
 
 
 @app.command()
@@ -114,7 +115,7 @@ def sources(
     classes = [dataset_class(name) for name in chosen]
     if as_json:
         facts = [{"name": c.name, "title": c.title, **asdict(c.source)} for c in classes]
-        typer.echo(json.dumps(facts, indent=2))
+        echo(json.dumps(facts, indent=2))
         return
     for found in classes:
         source = found.source
@@ -127,14 +128,14 @@ def sources(
             f"  folders   {', '.join(found.folders)}",
             *(f"  | {line}" for line in source.tree.splitlines()),
         ]
-        typer.echo("\n".join(lines) + "\n")
+        echo("\n".join(lines) + "\n")
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A dataset.")],
     data_root: DataRoot = None,
-    out: Annotated[Path | None, typer.Option(help="PNG to write; NAME.png by default.")] = None,
+    out: Annotated[Path | None, out_option(help="PNG to write; NAME.png by default.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
     split: Annotated[str, typer.Option(help="test or train")] = "test",
@@ -154,7 +155,7 @@ def show(
         raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
     path = out or Path(f"{dataset.name}.png")
     save(contact_sheet(dataset, choose(samples, count), columns), path)
-    typer.echo(f"{path}: {min(count, len(samples))} of {len(samples)} {split} samples")
+    echo(f"{path}: {min(count, len(samples))} of {len(samples)} {split} samples")
 
 
 @app.command()
@@ -162,7 +163,7 @@ def meta(
     name: Annotated[str, typer.Argument(help="A dataset.")],
     data_root: DataRoot = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; meta.json in the dataset's folder.")
+        Path | None, out_option(help="File to write; meta.json in the dataset's folder.")
     ] = None,
     cut: Annotated[
         Path | None,
@@ -186,7 +187,7 @@ def meta(
     content = meta_of(dataset, None if cut is None else dataset.root / cut)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
-    typer.echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
+    echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
 
 
 def _options_of(name: str, *pairs: list[str] | None) -> dict[str, Any]:

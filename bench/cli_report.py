@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .terminal import echo, out_option
+
 Run = Annotated[Path, typer.Argument(help="A run directory.")]
 
 
@@ -19,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def report(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="HTML file; RUN/report.html if not given.")
+        Path | None, out_option("--out", "-o", help="HTML file; RUN/report.html if not given.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title; the run's name if not given.")] = None,
     pictures: Annotated[
@@ -29,7 +31,7 @@ def report(
     """Write one HTML file with everything about a run; it needs no network."""
     from .report import write_report
 
-    typer.echo(str(write_report(run, out or run / "report.html", title, pictures)))
+    echo(str(write_report(run, out or run / "report.html", title, pictures)))
 
 
 def figure(
@@ -38,7 +40,7 @@ def figure(
         str, typer.Option(help="scatter, radar, sweep, tsne, curves or maps.")
     ] = "scatter",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A .png, .pdf or .svg file.")
+        Path | None, out_option("--out", "-o", help="A .png, .pdf or .svg file.")
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric to draw, may be repeated.")
@@ -65,4 +67,4 @@ def figure(
         category=category,
         option=option,
     )
-    typer.echo(str(draw(run, kind, out or run / f"{kind}.png", choice)))
+    echo(str(draw(run, kind, out or run / f"{kind}.png", choice)))

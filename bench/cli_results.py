@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import UsageError, ZsadError
+from .terminal import echo, out_option
 
 if TYPE_CHECKING:
     from .compare import Settings
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 OutFile = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")
+    Path | None, out_option("--output", "-o", help="Write to this file, not to the terminal.")
 ]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this dataset; may be repeated.")
@@ -94,7 +95,7 @@ def compare(
     ] = False,
     diagram: Annotated[
         Path | None,
-        typer.Option(help="Write the critical-difference diagram (.png, .pdf, .svg)."),
+        out_option(help="Write the critical-difference diagram (.png, .pdf, .svg)."),
     ] = None,
     format: Annotated[str, typer.Option(help="md, csv, latex, html or json.")] = "md",  # noqa: A002
     output: OutFile = None,
@@ -168,13 +169,13 @@ def _rankings(
     if not found:
         raise StatsError("; ".join(dict.fromkeys(problems)))
     for problem in problems:
-        typer.echo(f"no ranks by {problem}", err=True)
+        echo(f"no ranks by {problem}", err=True)
     if diagram is not None:
         for name, ranking in found.items():
             several = len(found) > 1
             path = diagram.with_stem(f"{diagram.stem}-{name}") if several else diagram
             draw_critical_difference(ranking, path, name)
-            typer.echo(f"wrote {path}", err=True)
+            echo(f"wrote {path}", err=True)
     return found
 
 
@@ -201,14 +202,14 @@ def check(
         before = read_baseline(baseline) if baseline.exists() else None
         made = make_baseline(records, reason, before, tolerances)
         if before is not None:
-            typer.echo(check_run(records, before).render(format))
+            echo(check_run(records, before).render(format))
             for key in sorted(before.cells.keys() - made.cells.keys()):
-                typer.echo(f"no longer guarded: {key}", err=True)
+                echo(f"no longer guarded: {key}", err=True)
         write_baseline(baseline, made)
-        typer.echo(f"wrote {baseline}: {len(made.cells)} cells", err=True)
+        echo(f"wrote {baseline}: {len(made.cells)} cells", err=True)
         return
     verdict = check_run(records, read_baseline(baseline), tolerances)
-    typer.echo(verdict.render(format))
+    echo(verdict.render(format))
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -216,7 +217,7 @@ def check(
 def rescore(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(help="Write the rescored records to this run directory.")
+        Path | None, out_option(help="Write the rescored records to this run directory.")
     ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Write the rescored records back into the run.")
@@ -236,22 +237,22 @@ def rescore(
             old, new = (
                 "undefined" if value is None else f"{value:.6f}" for value in (move.old, move.new)
             )
-            typer.echo(f"{move.cell} {move.category} {move.metric}: {old} -> {new}")
+            echo(f"{move.cell} {move.category} {move.metric}: {old} -> {new}")
     pixel = sum(item.pixel_level for item in rescored)
     moved = sum(len(item.moves) for item in rescored)
-    typer.echo(
+    echo(
         f"{len(rescored)} cells rescored, {pixel} of them at pixel level too, {moved} metrics moved"
     )
     target = run if in_place else out
     if target is not None:
         for item in rescored:
             write_record(target, item.record)
-        typer.echo(f"wrote {target}", err=True)
+        echo(f"wrote {target}", err=True)
 
 
 def merge(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The merged run directory.", show_default=False)],
+    out: Annotated[Path, out_option(help="The merged run directory.", show_default=False)],
     prefer: Annotated[
         str | None, typer.Option(help="newest: of two different results keep the newer.")
     ] = None,
@@ -267,19 +268,19 @@ def merge(
     kept = merge_runs(runs, out, "newest" if prefer else None)
     for choice in kept:
         if choice.why in ("ok beats error", "newest"):
-            typer.echo(f"{choice.record.cell.key}: from {choice.run} ({choice.why})")
+            echo(f"{choice.record.cell.key}: from {choice.run} ({choice.why})")
     counts = ", ".join(f"{count} {why}" for why, count in summary(kept).items())
-    typer.echo(f"{len(kept)} records in {out}: {counts}")
+    echo(f"{len(kept)} records in {out}: {counts}")
 
 
 def _emit(text: str, output: Path | None) -> None:
     """Print, or write to a file."""
     if output is None:
-        typer.echo(text.rstrip("\n"))
+        echo(text.rstrip("\n"))
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ZsadError(f"cannot write {output} ({error})") from error
-    typer.echo(f"wrote {output}", err=True)
+    echo(f"wrote {output}", err=True)

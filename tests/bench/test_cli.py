@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench import load_run
+from zsad.bench import cli, load_run
 from zsad.bench.check import BaselineError
 from zsad.bench.cli import main
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
 from zsad.bench.merge import MergeConflict
 from zsad.bench.records import RecordError
+from zsad.bench.terminal import PrintableFormatter
 
 
 @pytest.fixture
@@ -354,3 +357,61 @@ def test_dataset_options_are_laid_over_those_of_a_plan_file(zsad, tmp_path, pict
     (cell,) = (tmp_path / "run" / "cells").glob("*.json")
     options = json.loads(cell.read_text())["protocol"]["dataset_options"]
     assert (code, options["class_name"], options["mask_threshold"]) == (0, "cup", 9)
+
+
+def test_what_is_printed_holds_no_terminal_escapes(zsad, tmp_path, pictures):
+    name = "\x1b[2J\x1b]0;owned\x07\x9b31m.png"
+    (tmp_path / name).write_bytes((pictures / "normal" / "0.png").read_bytes())
+    (tmp_path / f"broken{name}").write_bytes(b"no image")
+    code, out, err = zsad("predict", "clip", tmp_path / name, tmp_path / f"broken{name}",
+                          "--out", tmp_path / "found")  # fmt: skip
+    assert code == 1
+    assert "owned" in out
+    assert "owned" in err
+    code, out, more = zsad("run", "\x1b[31mabsent\x07.toml")
+    assert code == 2
+    assert "absent" in more
+    assert not set("\x1b\x07\x9b") & set(out + err + more)
+
+
+def test_log_lines_hold_no_terminal_escapes():
+    record = logging.LogRecord("x", logging.WARNING, "x", 1, "odd \x1b[31m%s", ("\udcff",), None)
+    assert PrintableFormatter("%(message)s").format(record) == "odd [31m\N{REPLACEMENT CHARACTER}"
+
+
+def test_verbs_print_through_what_removes_terminal_escapes():
+    for path in Path(cli.__file__).parent.glob("cli*.py"):
+        assert not re.search(r"typer\.echo|click\.echo|\bprint\(", path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--methods", "clip", "--out", ""),
+        ("plan", "--methods", "clip", "--out", " "),
+        ("train", "coop", "--on", "synthetic-aux", "--out", ""),
+        ("predict", "clip", "x.png", "--out", ""),
+        ("new", "method", "x", "--package", ""),
+        ("table", "x", "-o", ""),
+        ("compare", "x", "--output", ""),
+        ("compare", "x", "--diagram", ""),
+        ("rescore", "x", "--out", ""),
+        ("merge", "x", "y", "--out", ""),
+        ("report", "x", "-o", ""),
+        ("figure", "x", "--out", ""),
+        ("data", "show", "synthetic", "--out", ""),
+        ("data", "meta", "synthetic", "--out", ""),
+    ],
+)
+def test_an_empty_path_to_write_to_is_refused(zsad, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = zsad(*arguments)
+    assert code == 2
+    assert "the path is empty" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_version_is_told(zsad):
+    code, out, _ = zsad("--version")
+    assert code == 0
+    assert re.fullmatch(r"zsad \d+\.\d+\.\d+\S*\n", out)

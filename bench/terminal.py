@@ -1,0 +1,57 @@
+"""What the command prints, and the paths that it is told to write to.
+
+Names of files, datasets and plug-ins reach the terminal in rows and messages; a terminal acts on
+the control characters in them.
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def printable(text: str) -> str:
+    r"""A text without control characters but for line ends and tabs.
+
+    Bytes of a file name that are no text become "\N{REPLACEMENT CHARACTER}".
+
+    >>> printable("\x1b[31mred\x07.png")
+    '[31mred.png'
+    """
+    if text.isprintable():
+        return text
+    kept = (c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= c <= "\udfff" else c for c in kept)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a line, without what a terminal would act on."""
+    typer.echo(printable(text), err=err)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines without what a terminal would act on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a log record."""
+        return printable(super().format(record))
+
+
+def out_option(*names: str, **settings: Any) -> Any:
+    """An option that takes a path to write to, and refuses an empty one.
+
+    Args:
+        *names: of the option ("--out", "-o"); none is the parameter's own name.
+        **settings: of `typer.Option`.
+    """
+    return typer.Option(*names, parser=_given_path, metavar="PATH", **settings)
+
+
+def _given_path(text: str) -> Path:
+    if not str(text).strip():
+        raise typer.BadParameter("the path is empty (an unset variable?): name a file or a folder")
+    return Path(text)
