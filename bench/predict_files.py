@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from .images import read_image
 from .method import Method
 from .predict import predict_images
 from .records import write_json
+from .table_format import csv_text
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+RESULT_SUFFIXES = (".overlay.png", ".map.npy")
 OPACITY = 0.5  # of the heat at the most anomalous pixel
 
 
@@ -41,13 +43,15 @@ def predict_files(
 ) -> list[FileScore]:
     """Score image files and write what was found.
 
-    For an image `part.png`: `part.overlay.png` (the image under its heat), `part.map.npy` (float32
-    [H, W] at the method's map size, greater is more anomalous); and `scores.csv`, `scores.json`
-    for all. Heat is scaled over all the images of the call, so that overlays can be compared.
+    For an image `a/part.png` below a given folder: `a/part.overlay.png` (the image under its heat)
+    and `a/part.map.npy` (float32 [H, W] at the method's map size, greater is more anomalous); for
+    all of them `scores.csv` and `scores.json`. Images whose results would have the same name get
+    numbers (`a/part-2.overlay.png`). Heat is scaled over all the images of the call, so that
+    overlays can be compared.
 
     Args:
         method: ready to predict.
-        paths: files, or folders whose image files are taken.
+        paths: files, or folders whose image files are taken, at any depth.
         class_name: what is in the pictures, for the prompts.
         out: folder; made if absent.
         batch_size: images per visual forward.
@@ -56,9 +60,13 @@ def predict_files(
         A row for each file; of a file that is no readable image it holds the error.
 
     Raises:
-        UsageError: a path does not exist, there is no image at all, or `out` cannot be made.
+        UsageError: a path does not exist, there is no image at all, `out` cannot be made, or a
+            result would replace one of the images.
     """
-    given_files = image_files(paths)
+    found = image_files(paths, out)
+    given_files = list(found)
+    stems = dict(zip(found, _stems(list(found.values())), strict=True))
+    _refuse_replacing(found, stems, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,10 +89,11 @@ def predict_files(
     low = min((float(m.min()) for m in given), default=0.0)
     high = max((float(m.max()) for m in given), default=1.0)
     rows = []
-    for path, stem, anomaly_map, score in zip(files, _stems(files), maps, scores, strict=True):
+    for path, anomaly_map, score in zip(files, maps, scores, strict=True):
         overlay_name = map_name = None
         if anomaly_map is not None:
-            overlay_name, map_name = f"{stem}.overlay.png", f"{stem}.map.npy"
+            overlay_name, map_name = (stems[path] + suffix for suffix in RESULT_SUFFIXES)
+            (out / overlay_name).parent.mkdir(parents=True, exist_ok=True)
             overlay(read_image(path), anomaly_map, low, high).save(out / overlay_name)
             np.save(out / map_name, anomaly_map)
         rows.append(FileScore(str(path), score, overlay_name, map_name))
@@ -104,23 +113,41 @@ def _readable(paths: Sequence[Path], broken: dict[Path, str]) -> list[tuple[Path
     return found
 
 
-def image_files(paths: Sequence[Path]) -> list[Path]:
-    """Image files, with folders replaced by the image files in them, sorted.
+def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, PurePath]:
+    """Image files and the names that their results keep, in the order of the call.
+
+    Args:
+        paths: files, named by their file name, and folders, whose image files are taken at any
+            depth, sorted, and named relative to the folder. Hidden files are left out.
+        out: the folder of the results; what lies below it is the result of an earlier call.
 
     Raises:
-        UsageError: a path does not exist, or nothing is left.
+        UsageError: a path does not exist, nothing is left, or `out` is one of the folders.
     """
-    files: list[Path] = []
+    results = None if out is None else out.resolve()
+    found: dict[Path, PurePath] = {}
     for path in paths:
         if path.is_dir():
-            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            folder = path.resolve()
+            if results == folder:
+                raise UsageError(f"--out {out} is the folder of the images: choose another")
+            below = results is not None and results.is_relative_to(folder)
+            for file in sorted(path.rglob("*")):
+                name = file.relative_to(path)
+                if file.suffix.lower() not in SUFFIXES or not file.is_file():
+                    continue
+                if any(part.startswith(".") for part in name.parts):
+                    continue
+                if below and results is not None and file.resolve().is_relative_to(results):
+                    continue
+                found.setdefault(file, name)
         elif path.is_file():
-            files.append(path)
+            found.setdefault(path, PurePath(path.name))
         else:
             raise UsageError(f"image {path} does not exist")
-    if not files:
+    if not found:
         raise UsageError(f"no image files in {', '.join(map(str, paths))}")
-    return files
+    return found
 
 
 def overlay(
@@ -144,20 +171,41 @@ def overlay(
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def _stems(files: Sequence[Path]) -> list[str]:
-    """A name for each file's results; files of equal names get numbers."""
-    seen: dict[str, int] = {}
+def _stems(names: Sequence[PurePath]) -> list[str]:
+    """A relative name for each image's results, without suffix; no two are equal, in any case.
+
+    >>> _stems([PurePath("a.jpg"), PurePath("a.png"), PurePath("a-2.png"), PurePath("b/a.png")])
+    ['a', 'a-3', 'a-2', 'b/a']
+    """
+    plain = [name.with_suffix("").as_posix() for name in names]
+    reserved = {stem.casefold() for stem in plain}
+    taken: set[str] = set()
     stems = []
-    for path in files:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        count = seen[path.stem]
-        stems.append(path.stem if count == 1 else f"{path.stem}-{count}")
+    for stem in plain:
+        chosen, number = stem, 1
+        while chosen.casefold() in taken or (number > 1 and chosen.casefold() in reserved):
+            number += 1
+            chosen = f"{stem}-{number}"
+        taken.add(chosen.casefold())
+        stems.append(chosen)
     return stems
+
+
+def _refuse_replacing(images: Iterable[Path], stems: Mapping[Path, str], out: Path) -> None:
+    """Raise UsageError if a result would be written over one of the images."""
+    given = {path.resolve() for path in images}
+    for stem in stems.values():
+        for suffix in RESULT_SUFFIXES:
+            if (out / (stem + suffix)).resolve() in given:
+                raise UsageError(f"image {out / (stem + suffix)} would be replaced: choose --out")
 
 
 def _write_scores(out: Path, rows: Sequence[FileScore]) -> None:
     write_json(out / "scores.json", [asdict(row) for row in rows])
-    with (out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+    path = out / "scores.csv"
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "score", "overlay", "map", "error"])
-        writer.writerows([row.path, row.score, row.overlay, row.map, row.error] for row in rows)
+        for row in rows:
+            texts = (row.overlay or "", row.map or "", row.error or "")
+            writer.writerow([csv_text(row.path), row.score, *map(csv_text, texts)])

@@ -279,12 +279,12 @@ def _csv(table: Table) -> str:
             for column, cell in zip(table.columns, row.cells, strict=True)
             for text in _csv_values(table, column, cell)
         ]
-        writer.writerow([*map(_csv_text, stub), *values, _csv_text(_csv_notes(table, row))])
+        writer.writerow([*map(_csv_line, stub), *values, _csv_line(_csv_notes(table, row))])
     return out.getvalue()
 
 
 def _csv_names(table: Table, column: Column) -> list[str]:
-    label = _csv_text(column.label)
+    label = _csv_line(column.label)
     names = [f"{label} {name}".strip() for name in column.names or ("",)]
     kinds = ["", *[" sd"] * _has_spread(table)]
     kinds += [" printed"] * table.published + [" difference"] * table.delta
@@ -295,7 +295,7 @@ def _csv_values(table: Table, column: Column, cell: TableCell) -> list[str]:
     numbers = cell.numbers or (Number(),) * max(len(column.names), 1)
     texts: list[str] = []
     for number in numbers:
-        texts.append(number.bare(number.value) if cell.numbers else _csv_text(cell.text))
+        texts.append(number.bare(number.value) if cell.numbers else _csv_line(cell.text))
         texts += [number.bare(number.spread)] * _has_spread(table)
         texts += [number.bare(number.printed)] * table.published
         texts += [number.delta_text.replace(DASH, "")] * table.delta
@@ -309,10 +309,24 @@ def _csv_notes(table: Table, row: Row) -> str:
     return "; ".join(parts)
 
 
-def _csv_text(text: str) -> str:
-    """A text on one line that no spreadsheet takes for a formula."""
-    line = " ".join(text.split())
-    return f"'{line}" if line[:1] in ("=", "@") else line
+def _csv_line(text: str) -> str:
+    """A text on one line, as a CSV cell."""
+    return csv_text(" ".join(text.split()))
+
+
+def csv_text(text: str) -> str:
+    """A text as a CSV cell that no spreadsheet takes for a formula; numbers stay numbers.
+
+    >>> csv_text("=1+1"), csv_text("-x"), csv_text("-0.5")
+    ("'=1+1", "'-x", '-0.5')
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _has_spread(table: Table) -> bool:

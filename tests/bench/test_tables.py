@@ -18,7 +18,7 @@ from zsad.bench import published
 from zsad.bench.errors import UsageError
 from zsad.bench.published import squash
 from zsad.bench.records import read_records
-from zsad.bench.table_format import DASH, FORMATS, Column, Number, Row, Table, TableCell
+from zsad.bench.table_format import DASH, FORMATS, Column, Number, Row, Table, TableCell, csv_text
 from zsad.bench.tables import LAYOUTS, make_table
 
 GOLDEN = Path(__file__).parent / "data" / "tables"
@@ -555,11 +555,21 @@ def test_latex_keeps_its_columns_whatever_a_record_says():
     assert len(re.findall(r"(?<!\\)[%#$]", text)) == 1  # the comment in the first line
 
 
-def test_csv_cells_are_no_formulas():
-    text = make_csv_table("=HYPERLINK(1)").render("csv")
+@pytest.mark.parametrize("label", ["=HYPERLINK(1)", "+1+cmd", "-1+cmd|x", "@SUM(A1)"])
+def test_csv_cells_are_no_formulas(label):
+    text = make_csv_table(label).render("csv")
     (header, row) = list(csv.reader(io.StringIO(text)))
     assert len(header) == len(row)
-    assert row[0] == "'=HYPERLINK(1)"
+    assert row[0] == f"'{label}"
+
+
+def test_numbers_of_csv_cells_stay_numbers():
+    assert csv_text("-0.5") == "-0.5"
+    assert csv_text("-inf") == "-inf"
+    assert csv_text("\t=1") == "'\t=1"
+    rows = (Row("a", (TableCell((Number(-1.0),)),)),)
+    text = Table("image", "", ("A",), (Column("c"),), rows).render("csv")
+    assert list(csv.reader(io.StringIO(text)))[1][1] == "-1.0"
 
 
 def make_csv_table(label):
