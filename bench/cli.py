@@ -57,6 +57,10 @@ Datasets = Annotated[str, typer.Option(help="Comma-separated; all.")]
 RunFolder = Annotated[Path | None, out_option(help="Run directory.")]
 Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
 Auxiliary = Annotated[str | None, typer.Option(help="Dataset to learn from.")]
+AuxiliarySplit = Annotated[
+    str | None,
+    typer.Option(help="test, or all for train and test. [default: each method's own]"),
+]
 Limit = Annotated[int | None, typer.Option(help="Images per category and label.")]
 
 
@@ -143,7 +147,7 @@ def run(
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
     auxiliary: Auxiliary = None,
-    auxiliary_split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
+    auxiliary_split: AuxiliarySplit = None,
     batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     map_size: Annotated[int | None, typer.Option(help="Compare all maps at this size.")] = None,
@@ -225,7 +229,7 @@ def train(
     pretrained: Pretrained = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    split: Annotated[str, typer.Option(help="test (released codes) or all.")] = "test",
+    split: AuxiliarySplit = None,
     seed: Annotated[int, typer.Option(help="Of initial values and order.")] = 111,
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,

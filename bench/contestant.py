@@ -24,11 +24,11 @@ from .errors import ContractError, Stopped, UsageError, message_of
 from .lessons import cache_features
 from .loading import is_death_of_reader
 from .locks import held
-from .method import Method, TrainableMethod
+from .method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from .metrics import METRIC_VERSION
 from .plan import PUBLISHED, Plan
 from .records import Cell, file_name
-from .sample import Dataset
+from .sample import Dataset, Sample
 from .store import FeatureStore
 from .training import Training, auxiliary_samples, train_method
 from .weights import load_backbone
@@ -160,15 +160,25 @@ def _created(plan: Plan, cell: Cell, progress: Stoppable) -> Contestant:
 
 def _method(plan: Plan, cell: Cell) -> Method:
     entry = plan.method_of(cell)
+    learns = needs_learning(plan, cell)
+    options = dict(entry.options)
+    if learns and plan.auxiliary_split is not None and hasattr(_options(plan, cell), "split"):
+        options["split"] = plan.auxiliary_split
     return registry.create(
         cell.method,
         backbone_for(plan, cell.method),
         cell.variant,
         entry.checkpoint,
         cell.seed,
-        auxiliary_of(plan, cell.dataset) if needs_learning(plan, cell) else None,
-        **entry.options,
+        auxiliary_of(plan, cell.dataset) if learns else None,
+        **options,
     )
+
+
+def _options(plan: Plan, cell: Cell) -> Options:
+    """What the cell's method is trained with, as far as the method says."""
+    cls, auxiliary = registry.method_class(cell.method), auxiliary_of(plan, cell.dataset)
+    return make_options(cls, cell.variant, cell.options, auxiliary)
 
 
 # -- learning -----------------------------------------------------------------------------------
@@ -191,11 +201,20 @@ def auxiliary_of(plan: Plan, target: str) -> str:
     return registry.canonical(name)
 
 
+def split_of(plan: Plan, cell: Cell) -> AuxiliarySplit:
+    """Which images of its auxiliary dataset a cell's method is trained on."""
+    if plan.auxiliary_split is not None:
+        return plan.auxiliary_split
+    cls = registry.method_class(cell.method)
+    assert issubclass(cls, TrainableMethod)
+    return cls.split_of(_options(plan, cell))
+
+
 def checkpoint_path(plan: Plan, cell: Cell) -> Path:
     """Where a run keeps the learned weights of a cell; cells of one auxiliary dataset share it."""
     auxiliary = auxiliary_of(plan, cell.dataset)
     options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
-    dataset = f"on-{auxiliary}-{plan.auxiliary_split}"
+    dataset = f"on-{auxiliary}-{split_of(plan, cell)}"
     learned = dataclasses.replace(cell, dataset=dataset, options=options)
     return Path(plan.out) / "checkpoints" / f"{file_name(learned.key)}.safetensors"
 
@@ -263,7 +282,7 @@ def _learn(
     name = auxiliary_of(plan, dataset.name)
     try:
         auxiliary = registry.load_dataset(name, plan.data_root)
-        new = [learner for pupil, learner in waiting if not is_learned(plan, pupil.cell)]
+        new = [(c.cell, learner) for c, learner in waiting if not is_learned(plan, c.cell)]
         with held(Path(plan.out), f"features-{name}"):
             _cache(plan, auxiliary, new, progress)
     except Stopped:
@@ -281,13 +300,23 @@ def _learn(
 
 
 def _cache(
-    plan: Plan, auxiliary: Dataset, learners: Sequence[TrainableMethod], progress: Stoppable
+    plan: Plan,
+    auxiliary: Dataset,
+    learners: Sequence[tuple[Cell, TrainableMethod]],
+    progress: Stoppable,
 ) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
-    if learners:
-        samples = auxiliary_samples(auxiliary, plan.auxiliary_split)
+    groups: list[tuple[list[Sample], list[TrainableMethod]]] = []
+    for cell, learner in learners:
+        samples = auxiliary_samples(auxiliary, split_of(plan, cell))
+        members = next((members for other, members in groups if other == samples), None)
+        if members is None:  # a dataset without a train split gives both splits the same images
+            groups.append((samples, [learner]))
+        else:
+            members.append(learner)
+    for samples, members in groups:
         cache_features(
-            learners,
+            members,
             auxiliary,
             samples,
             FeatureStore(),
@@ -323,7 +352,7 @@ def _learn_one(
                 auxiliary,
                 path,
                 seed=contestant.cell.seed,
-                split=plan.auxiliary_split,
+                split=split_of(plan, contestant.cell),
                 target=target,
                 workers=plan.workers,
                 bar=progress.bar,
@@ -348,7 +377,7 @@ def _take(plan: Plan, contestant: Contestant, training: Training) -> None:
         per_batch = training.seconds / len(training.history)
         contestant.training["train_ms_per_batch"] = 1000 * per_batch
     contestant.protocol |= {
-        "auxiliary_split": plan.auxiliary_split,
+        "auxiliary_split": split_of(plan, contestant.cell),
         "epochs": training.provenance.get("epochs"),
         "learned_in": training.provenance.get("precision"),
     }

@@ -20,6 +20,7 @@ from .errors import ContractError, UsageError, WeightsError, unknown_name
 from .preprocess import Interpolation, Preprocess
 
 LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0, "batch_size": 1}
+AuxiliarySplit = Literal["test", "all"]
 PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
 
 
@@ -292,6 +293,16 @@ class TrainableMethod(Method):
     @abstractmethod
     def schedule(self) -> Schedule:
         """How this variant is fitted."""
+
+    @classmethod
+    def split_of(cls, options: Any) -> AuxiliarySplit:
+        """Which images of the auxiliary dataset a variant with these options is trained on.
+
+        The option `split` where the method has it; else the test split, as in all released codes.
+        "all" is the train and the test split.
+        """
+        split: AuxiliarySplit = getattr(options, "split", "test")
+        return split
 
     @abstractmethod
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:

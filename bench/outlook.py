@@ -146,7 +146,8 @@ def _weights(plan: Plan) -> list[str]:
 
 def _auxiliaries(plan: Plan, cells: Iterable[Cell]) -> list[str]:
     """Auxiliary datasets that trainable methods will ask for and that are not there."""
-    from .contestant import auxiliary_of, is_learned, needs_learning
+    from .contestant import auxiliary_of, is_learned, needs_learning, split_of
+    from .training import auxiliary_samples
 
     missing = []
     for cell in cells:
@@ -154,7 +155,7 @@ def _auxiliaries(plan: Plan, cells: Iterable[Cell]) -> list[str]:
             continue
         name = auxiliary_of(plan, cell.dataset)
         try:
-            registry.load_dataset(name, plan.data_root).samples("test")
+            auxiliary_samples(registry.load_dataset(name, plan.data_root), split_of(plan, cell))
         except ZsadError as error:
             missing.append(f"auxiliary data {name} for {cell.method}: {error}")
     return missing

@@ -54,7 +54,8 @@ class Plan:
         map_size: side at which maps and masks are compared; None is the method's own.
         auxiliary: dataset to learn from; None follows the protocol (MVTec AD for all others, VisA
             for MVTec AD, synthetic-aux for the built-in set).
-        auxiliary_split: the released codes learn from the test split; "all" adds the train split.
+        auxiliary_split: "test", or "all" for the train and the test split; None follows each
+            method: the test split in all released codes.
         save_prompt_scores: keep what each abnormal prompt alone says of each patch, for t-SNE.
         limit: at most so many images per category and label, to try things out; None is all.
         retry: which finished cells are done again.
@@ -74,7 +75,7 @@ class Plan:
     workers: int = 0
     map_size: int | None = None
     auxiliary: str | None = None
-    auxiliary_split: Literal["test", "all"] = "test"
+    auxiliary_split: Literal["test", "all"] | None = None
     limit: int | None = None
     save_maps: bool = False
     save_prompt_scores: bool = False
@@ -278,6 +279,8 @@ def _check_settings(plan: Plan) -> None:
     }
     for name, allowed in choices.items():
         value = getattr(plan, name)
+        if value is None and name == "auxiliary_split":
+            continue
         if not isinstance(value, str) or value not in allowed:
             raise unknown_name(f"value of '{name}'", str(value), allowed)
     least = {"batch_size": 1, "workers": 0, "gallery": 0, "map_size": 8, "limit": 1}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from .backbone import Backbone
 from .checkpoint import read_header, read_payload, write_tensors
 from .errors import ContractError, UsageError
 from .lessons import Lesson, Source, dataset_source, memory_source
-from .method import Schedule, TrainableMethod
+from .method import AuxiliarySplit, Schedule, TrainableMethod
 from .overlap import refuse_overlap
 from .records import environment
 from .registry import create, names
@@ -49,7 +49,6 @@ Step = dict[str, float]
 """One optimiser step: "epoch" and "step" (from 0), "lr", and every loss term with "total"."""
 
 History = list[Step]
-AuxiliarySplit = Literal["test", "all"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def train_method(
     out: Path | str,
     *,
     seed: int = DEFAULT_SEED,
-    split: AuxiliarySplit = "test",
+    split: AuxiliarySplit | None = None,
     samples: Sequence[Sample] | None = None,
     target: Dataset | None = None,
     epochs: int | None = None,
@@ -205,8 +204,7 @@ def train_method(
         dataset: the auxiliary dataset; it must have masks.
         out: the checkpoint, safetensors with provenance in the header.
         seed: of the order of the samples, the augmentation and the method's own draws.
-        split: "test" is what all released codes learn from, "all" adds the train split (the
-            FAPrompt paper's text, appendix A.1).
+        split: "test", or "all" for the train and the test split; None is the method's own.
         samples: learn from these only.
         target: the dataset that will be tested on; must not overlap.
         epochs: None is the method's schedule.
@@ -225,6 +223,7 @@ def train_method(
     """
     path = Path(out)
     refuse_unwritable(path)
+    split = method.split_of(method.options) if split is None else split
     chosen = list(auxiliary_samples(dataset, split) if samples is None else samples)
     if not chosen:
         raise UsageError(f"auxiliary dataset '{dataset.name}' has no images in split '{split}'")

@@ -22,7 +22,14 @@ from torch.nn import functional as F
 
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import UsageError, unknown_name
-from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.method import (
+    AuxiliarySplit,
+    Options,
+    Prediction,
+    Query,
+    Schedule,
+    TrainableMethod,
+)
 from ._losses import binary_focal_loss, image_entropy, map_loss, pairwise_overlap
 from ._maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ._prompt_learner import (
@@ -74,6 +81,8 @@ class FaPromptOptions(Options):
             ordered pairs is twice that.
         prior_weight: of the size of the image's vector, for normal images.
         prior_reduction: that size is the sum of squares over the vector's entries, or their mean.
+        split: of the auxiliary dataset; the paper (appendix A.1) trains on the train and the test
+            split, the released code on the test split alone.
         epochs, batch_size, lr: of training.
     """
 
@@ -99,6 +108,7 @@ class FaPromptOptions(Options):
     overlap_weight: float = 2.0
     prior_weight: float = 1.0
     prior_reduction: Reduction = "sum"
+    split: AuxiliarySplit = "all"
     epochs: int = 7
     batch_size: int = 8
     lr: float = 1e-3
@@ -115,6 +125,7 @@ OFFICIAL = FaPromptOptions(
     focal_as_logits=True,
     overlap_weight=0.1,
     prior_reduction="mean",
+    split="test",
 )
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.checkpoint import read_header, read_payload
-from zsad.bench.contestant import checkpoint_path, prepare, train_one
+from zsad.bench.contestant import checkpoint_path, prepare, split_of, train_one
 from zsad.bench.locks import held
 from zsad.bench.plan import Plan, make_plan
 from zsad.bench.runner import Progress, start_run
@@ -121,3 +121,39 @@ def test_datasets_with_another_auxiliary_dataset_have_other_learned_weights(tmp_
     on_visa, *on_mvtec = (checkpoint_path(plan, cell) for cell in plan.cells())
     assert "on-visa" in on_visa.name
     assert len(set(on_mvtec)) == 1 and "on-mvtec_ad" in on_mvtec[0].name
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "split", "images"),
+    [
+        ("faprompt", None, "all", 3),
+        ("faprompt", "test", "test", 2),
+        ("faprompt@official", None, "test", 2),
+        ("faprompt@official", "all", "all", 3),
+        ("coop", None, "test", 2),
+        ("coop", "all", "all", 3),
+    ],
+)
+def test_the_split_that_is_trained_on_is_the_methods_own_or_the_one_asked_for(
+    tmp_path, method, asked, split, images
+):
+    draw_mvtec(tmp_path)
+    name, _, variant = method.partition("@")
+    table = {"name": name, "variant": variant or None, "options": {"epochs": 1}}
+    how = {"auxiliary": "mvtec_ad", "auxiliary_split": asked, "data_root": tmp_path}
+    plan = make_plan([table], out=tmp_path / "run", **how)
+    start_run(plan)
+    (contestant,) = prepared(plan)
+    assert contestant.protocol["auxiliary_split"] == split
+    assert contestant.protocol["options"].get("split", split) == split
+    path = checkpoint_path(plan, contestant.cell)
+    assert f"on-mvtec_ad-{split}" in path.name
+    header = read_header(path)["auxiliary"]
+    assert (header["split"], header["images"]) == (split, images)
+
+
+def test_both_splits_of_the_built_in_auxiliary_set_are_the_same_images():
+    plan = make_plan(["faprompt", "coop"])
+    samples = load_dataset("synthetic_aux").samples
+    assert [split_of(plan, cell) for cell in plan.cells()] == ["all", "test"]
+    assert [*samples("train"), *samples("test")] == samples("test")
