@@ -24,7 +24,7 @@ ANY_METRIC = "*"
 FORMATS = ("text", "json", "github")
 # The hash of weights that the run itself has learned: it follows platform noise, which the metrics'
 # tolerances measure. Weights that were given to the run are guarded by their hash.
-LEARNED_HERE = "auxiliary"
+AUXILIARY, GIVEN = "auxiliary", "auxiliary_source"
 CHECKPOINT = "checkpoint_sha256"
 
 Kind = Literal["dropped", "rose", "missing", "failed", "protocol", "new", "note"]
@@ -210,7 +210,8 @@ def _limits(
 
 def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> list[Finding]:
     findings = []
-    learned = LEARNED_HERE in expected.protocol and LEARNED_HERE in record.protocol
+    sides = (expected.protocol, record.protocol)
+    learned = all(AUXILIARY in side and GIVEN not in side for side in sides)
     for name, old in expected.protocol.items():
         new = record.protocol.get(name)
         if _same(old, new) or (name == CHECKPOINT and learned):

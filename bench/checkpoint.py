@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,34 @@ def read_payload(path: Path) -> dict[str, Any]:
     return payload
 
 
+def read_together(paths: Sequence[Path]) -> dict[str, Any]:
+    """The payload of a checkpoint of several files: their tensors side by side.
+
+    Raises:
+        WeightsError: as `read_payload`, or two files hold a tensor of one name.
+    """
+    payload: dict[str, Any] = {}
+    for path in paths:
+        _add(payload, read_payload(path), path)
+    return payload
+
+
+def _add(payload: dict[str, Any], more: Mapping[str, Any], path: Path) -> None:
+    """Add a file's entries; state dicts of one name are joined, other values stay the first's."""
+    for name, value in more.items():
+        if isinstance(value, Mapping):
+            inner = payload.setdefault(name, {})
+            if isinstance(inner, dict):
+                _add(inner, value, path)
+        elif isinstance(value, Tensor) and name in payload:
+            raise WeightsError(
+                f"checkpoint {path} holds the tensor '{name}', which another file of the same "
+                "checkpoint holds too: give one of them, or each as METHOD.AUXILIARY=FILE"
+            )
+        else:
+            payload.setdefault(name, value)
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """A checkpoint's flat state dict, unwrapped from `state_dict` and `module.`.
 
@@ -81,6 +109,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_header(path: Path) -> dict[str, Any]:
     """The provenance that `write_tensors` put into a safetensors file; empty if there is none."""
     return _read_safetensors(path)[1]
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """The header of a checkpoint of ours; empty for any other file.
+
+    Raises:
+        WeightsError: the file is missing, or broken safetensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path} does not exist")
+    is_ours = path.suffix == ".safetensors" or _looks_like_safetensors(path)
+    return read_header(path) if is_ours else {}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> None:

@@ -50,6 +50,18 @@ MethodOptions = Annotated[
     typer.Option("--option", help="METHOD.NAME=VALUE, may be repeated."),
 ]
 DatasetOptions = cli_data.Options
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        help="METHOD.AUXILIARY=FILE: learned weights; METHOD=FILE if its header names the dataset "
+        "that it was learned on, or nobody knows. May be repeated.",
+    ),
+]
+LearnedFrom = Annotated[
+    str | None,
+    typer.Option(help="Dataset that checkpoints without a header or AUXILIARY were learned on."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 PlanFile = Annotated[Path | None, typer.Argument(help="A plan file (TOML).")]
 Methods = Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")]
@@ -146,6 +158,8 @@ def run(
     seeds: Seeds = "111",
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
+    checkpoint: Checkpoints = None,
+    learned_from: LearnedFrom = None,
     auxiliary: Auxiliary = None,
     auxiliary_split: AuxiliarySplit = None,
     batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
@@ -206,6 +220,8 @@ def show_plan(
     seeds: Seeds = "111",
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
+    checkpoint: Checkpoints = None,
+    learned_from: LearnedFrom = None,
     auxiliary: Auxiliary = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
@@ -267,7 +283,11 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     out: Annotated[Path, out_option(help="Folder for overlays, maps and scores.")],
     class_name: Annotated[str, typer.Option(help="What is in the pictures.")] = "object",
-    checkpoint: Annotated[Path | None, typer.Option(help="Learned weights.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Learned weights; repeated, the files of one checkpoint."),
+    ] = None,
+    learned_from: LearnedFrom = None,
     backbone: BackboneName = "tiny",
     backbone_config: BackboneConfig = None,
     pretrained: Pretrained = None,
@@ -277,10 +297,15 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
 ) -> None:
     """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON."""
+    from .learned import open_checkpoint
     from .predict_files import predict_files
     from .weights import load_backbone
 
     table = _method_table(method, option or [])
+    if learned_from is not None and not checkpoint:
+        raise UsageError("--learned-from says what a --checkpoint was learned on: give one")
+    declared = registry.resolve("dataset", learned_from).name if learned_from else ""
+    learned = open_checkpoint(checkpoint, declared) if checkpoint else None
     spec = registry.method_class(table["name"]).backbone_spec
     if backbone == "published":
         backbone, pretrained = spec.name, spec.pretrained
@@ -288,10 +313,11 @@ def predict(
         table["name"],
         load_backbone(backbone, pretrained, backbone_config, _device(device), precision),  # type: ignore[arg-type]
         table["variant"],
-        checkpoint,
+        None if learned is None else learned.files,
+        auxiliary=None if learned is None else learned.trained_on,
         **table["options"],
     )
-    if str(built.supervision) == "auxiliary-trained" and checkpoint is None:
+    if str(built.supervision) == "auxiliary-trained" and not checkpoint:
         echo(
             f"zsad: {built.name} has learned nothing, these are its initial weights: give "
             f"--checkpoint FILE (zsad train {built.name} --on DATASET --out FILE makes one)",
@@ -336,12 +362,22 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
     }
     settings = read_plan_settings(plan_file) if plan_file is not None else {}
     options = given.get("option") or []
-    if "methods" in given or options:
+    checkpoints = given.get("checkpoint") or []
+    if "methods" in given or options or checkpoints:
         names = given.get("methods", "all")
         if plan_file is not None and "methods" not in given:
-            raise UsageError("--option beside a plan file needs --methods: put it into the file")
-        settings["methods"] = [_method_table(n, options) for n in _expand_methods(names)]
-        _refuse_unused(options, [m["name"] for m in settings["methods"]])
+            flag = "--option" if options else "--checkpoint"
+            raise UsageError(f"{flag} beside a plan file needs --methods: put it into the file")
+        tables = [_method_table(n, options) for n in _expand_methods(names)]
+        chosen = [table["name"] for table in tables]
+        _refuse_unused("--option", {text: _option(text)[0] for text in options}, chosen)
+        targets = {text: _checkpoint(text)[0] for text in checkpoints}
+        _refuse_unused("--checkpoint", targets, chosen)
+        for table in tables:
+            _give_checkpoints(table, checkpoints, given.get("learned_from"))
+        settings["methods"] = tables
+    if given.get("learned_from") and not checkpoints:
+        raise UsageError("--learned-from says what a --checkpoint was learned on: give one")
     if "datasets" in given:
         settings["datasets"] = _split(given["datasets"])
     if given.get("dataset_option"):
@@ -416,11 +452,32 @@ def _dataset_tables(datasets: list[Any], options: list[str]) -> list[dict[str, A
     return tables
 
 
-def _refuse_unused(options: list[str], methods: list[str]) -> None:
-    for text in options:
-        target = _option(text)[0]
+def _give_checkpoints(
+    table: dict[str, Any], checkpoints: list[str], learned_from: str | None
+) -> None:
+    """Put the files of --checkpoint that concern a method into its table."""
+    files: dict[str, list[str]] = {}
+    for text in checkpoints:
+        target, auxiliary, file = _checkpoint(text)
+        if target == registry.canonical(table["name"]):
+            files.setdefault(auxiliary, []).append(file)
+    if files:
+        table |= {"checkpoint": files, "learned_from": learned_from}
+
+
+def _checkpoint(text: str) -> tuple[str, str, str]:
+    """METHOD.AUXILIARY=FILE or METHOD=FILE: method, auxiliary dataset or "", file."""
+    target, equals, file = text.partition("=")
+    method, _, auxiliary = target.partition(".")
+    if not (equals and method and file):
+        raise UsageError(f"--checkpoint takes METHOD.AUXILIARY=FILE or METHOD=FILE, not '{text}'")
+    return registry.canonical(method), auxiliary.strip(), file
+
+
+def _refuse_unused(flag: str, targets: Mapping[str, str], methods: list[str]) -> None:
+    for text, target in targets.items():
         if target not in map(registry.canonical, methods):
-            raise UsageError(f"--option {text} names no method of this run")
+            raise UsageError(f"{flag} {text} names no method of this run")
 
 
 def _option(text: str) -> tuple[str, str, Any]:

@@ -21,6 +21,7 @@ from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
 from .errors import ContractError, Stopped, UsageError, message_of
+from .learned import Checkpoint, choose, open_checkpoint, refuse_leak
 from .lessons import cache_features
 from .loading import is_death_of_reader
 from .locks import held
@@ -135,7 +136,7 @@ def prepare(
     plan: Plan, dataset: Dataset, cells: Sequence[Cell], progress: Stoppable
 ) -> list[Contestant]:
     """Create the cells' methods, fitting first those that have to learn and have not yet."""
-    contestants = [_created(plan, cell, progress) for cell in cells]
+    contestants = [_created(plan, cell, dataset, progress) for cell in cells]
     _learn(plan, dataset, [c for c in contestants if needs_learning(plan, c.cell)], progress)
     for contestant in contestants:
         if contestant.error is None:
@@ -144,33 +145,50 @@ def prepare(
     return contestants
 
 
-def _created(plan: Plan, cell: Cell, progress: Stoppable) -> Contestant:
+def checkpoint_of(plan: Plan, cell: Cell, target: Dataset) -> Checkpoint | None:
+    """The checkpoint that the plan gives a cell, or None where it gives none.
+
+    Raises:
+        UsageError: it was learned on the target, or its header contradicts the plan.
+        WeightsError: a file is missing or broken.
+    """
+    given = plan.method_of(cell).checkpoint
+    if not given:
+        return None
+    auxiliary = choose(given, cell.method, type(target), auxiliary_of(plan, cell.dataset))
+    checkpoint = open_checkpoint(given[auxiliary], auxiliary)
+    refuse_leak(checkpoint, cell.method, target)
+    return checkpoint
+
+
+def _created(plan: Plan, cell: Cell, target: Dataset, progress: Stoppable) -> Contestant:
     """A contestant with its method, which has been asked for all that it declares."""
-    entry = plan.method_of(cell)
     contestant = Contestant(cell)
     with isolated(contestant, progress):
-        contestant.method = method = _method(plan, cell)
+        checkpoint = checkpoint_of(plan, cell, target)
+        contestant.method = method = _method(plan, cell, checkpoint)
         contestant.map_size = plan.map_size or method.map_size
         method.backbone.check_specs(method.token_specs)
         contestant.group_key()
-        if entry.checkpoint is not None:
-            contestant.protocol["checkpoint_sha256"] = file_sha256(Path(entry.checkpoint))
+        if checkpoint is not None:
+            contestant.protocol |= checkpoint.protocol()
     return contestant
 
 
-def _method(plan: Plan, cell: Cell) -> Method:
+def _method(plan: Plan, cell: Cell, checkpoint: Checkpoint | None = None) -> Method:
     entry = plan.method_of(cell)
     learns = needs_learning(plan, cell)
     options = dict(entry.options)
     if learns and plan.auxiliary_split is not None and hasattr(_options(plan, cell), "split"):
         options["split"] = plan.auxiliary_split
+    auxiliary = auxiliary_of(plan, cell.dataset) if learns else None
     return registry.create(
         cell.method,
         backbone_for(plan, cell.method),
         cell.variant,
-        entry.checkpoint,
+        None if checkpoint is None else checkpoint.files,
         cell.seed,
-        auxiliary_of(plan, cell.dataset) if learns else None,
+        auxiliary if checkpoint is None else checkpoint.trained_on,
         **options,
     )
 
@@ -187,7 +205,7 @@ def _options(plan: Plan, cell: Cell) -> Options:
 def needs_learning(plan: Plan, cell: Cell) -> bool:
     """The cell's method is trained, and the plan gives it no checkpoint."""
     trained = issubclass(registry.method_class(cell.method), TrainableMethod)
-    return trained and plan.method_of(cell).checkpoint is None
+    return trained and not plan.method_of(cell).checkpoint
 
 
 def auxiliary_of(plan: Plan, target: str) -> str:
@@ -231,14 +249,10 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
         UsageError: the method learns nothing.
     """
     (cell,) = plan.cells()
-    contestant = _created(plan, cell, progress)
-    if contestant.error is not None:
-        raise contestant.error
     if not needs_learning(plan, cell):
-        raise UsageError(
-            f"method '{cell.method}' is {contestant.ready.supervision}: it learns nothing"
-        )
-    learner = _learner(plan, contestant)
+        supervision = registry.method_class(cell.method).supervision
+        raise UsageError(f"method '{cell.method}' is {supervision}: it learns nothing")
+    learner = _learner(plan, Contestant(cell, _method(plan, cell)))
     entry = plan.dataset_of(cell.dataset)
     root = entry.root if entry.root is not None else plan.data_root
     auxiliary = registry.load_dataset(cell.dataset, root, **entry.options)

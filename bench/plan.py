@@ -22,12 +22,18 @@ Retry = Literal["failed", "never", "always"]
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """A method of the plan: a variant with some options, perhaps with given learned weights."""
+    """A method of the plan: a variant with some options, perhaps with given learned weights.
+
+    Attributes:
+        checkpoint: auxiliary dataset -> the files of the checkpoint learned on it; "" is a
+            checkpoint of which nobody has said what it was learned on. Empty: the method is
+            trained by the run. Each target takes the one that it may, see `learned.choose`.
+    """
 
     name: str
     variant: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
+    checkpoint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Plan:
         found: list[Cell] = []
         for dataset, method in itertools.product(self.datasets, self.methods):
             cls = registry.method_class(method.name)
-            trained = str(cls.supervision) == "auxiliary-trained" and method.checkpoint is None
+            trained = str(cls.supervision) == "auxiliary-trained" and not method.checkpoint
             found += [
                 Cell(
                     method=registry.resolve("method", method.name).name,
@@ -127,7 +133,9 @@ def make_plan(
 
     Args:
         methods: names, "name@variant", "all", or tables with name, variant, options, sweep (option
-            -> list of values; all combinations) and checkpoint.
+            -> list of values; all combinations), checkpoint (a file, a list of files, or a table
+            of auxiliary dataset -> file or files) and learned_from (the auxiliary dataset of a
+            checkpoint that is no table).
         datasets: names, "all", or tables with name, root and options.
         **settings: the other fields of `Plan`.
 
@@ -207,11 +215,12 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
             return [MethodPlan(name) for name in all_methods()]
         name, _, variant = item.partition("@")
         item = {"name": name, "variant": variant or None}
-    table = _table("method", item, {"name", "variant", "options", "sweep", "checkpoint"})
+    known = {"name", "variant", "options", "sweep", "checkpoint", "learned_from"}
+    table = _table("method", item, known)
     options, sweep = _options(table, "options"), _options(table, "sweep")
-    for text in ("variant", "checkpoint"):
-        if not isinstance(table.get(text), str | None):
-            raise UsageError(f"{text} of method '{table['name']}' is text, not {table[text]!r}")
+    if not isinstance(table.get("variant"), str | None):
+        raise UsageError(f"variant of method '{table['name']}' is text, not {table['variant']!r}")
+    checkpoint = _checkpoint(table)
     for option, values in sweep.items():
         if not isinstance(values, list):
             raise UsageError(f"sweep of option '{option}' must be a list of values")
@@ -221,8 +230,40 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
         combined = {k: tuple(v) if isinstance(v, list) else v for k, v in combined.items()}
         _check_options(table["name"], table.get("variant"), combined)
         resolved = registry.resolve("method", table["name"]).name
-        plans.append(MethodPlan(resolved, table.get("variant"), combined, table.get("checkpoint")))
+        plans.append(MethodPlan(resolved, table.get("variant"), combined, checkpoint))
     return plans
+
+
+def _checkpoint(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The checkpoints of a method's table, in the form of `MethodPlan.checkpoint`.
+
+    Raises:
+        UsageError: neither file, files nor a table of them, an unknown auxiliary dataset, or
+            `learned_from` without a checkpoint.
+    """
+    name, given, learned_from = table["name"], table.get("checkpoint"), table.get("learned_from")
+    if not isinstance(learned_from, str | None):
+        raise UsageError(f"learned_from of method '{name}' is a dataset, not {learned_from!r}")
+    if given is None or given == {}:
+        if learned_from:
+            raise UsageError(
+                f"learned_from of method '{name}' says what a checkpoint was learned from, and it "
+                "has none: add checkpoint"
+            )
+        return {}
+    said = registry.resolve("dataset", learned_from).name if learned_from else ""
+    found: dict[str, tuple[str, ...]] = {}
+    for auxiliary, files in (given if isinstance(given, Mapping) else {"": given}).items():
+        listed = [files] if isinstance(files, str) else files
+        if not (isinstance(listed, list | tuple) and listed and all(map(_is_text, listed))):
+            raise UsageError(f"checkpoint of method '{name}' is a file or files, not {files!r}")
+        key = registry.resolve("dataset", auxiliary).name if auxiliary else said
+        found[key] = (*found.get(key, ()), *listed)
+    return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _check_options(name: str, variant: str | None, options: Mapping[str, Any]) -> None:

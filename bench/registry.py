@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -141,7 +141,7 @@ def create(
     name: str,
     backbone: Backbone,
     variant: str | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Sequence[str | Path] | None = None,
     seed: int = 111,
     auxiliary: str | None = None,
     **options: Any,
@@ -152,17 +152,19 @@ def create(
         name: registry name, hyphen or underscore.
         backbone: from `load_backbone`.
         variant: "paper", "official", ...; None is the method's default.
-        checkpoint: learned weights, ours (safetensors) or the released file.
+        checkpoint: learned weights, ours (safetensors) or the released file, or several files that
+            hold them together.
         seed: of the initial values of learned tensors.
         auxiliary: registry name of the dataset that the method is trained on; a method may have
-            options of its own for it.
+            options of its own for it. None takes it from the checkpoint's header.
         **options: options of the method that differ from the variant's.
 
     Raises:
         UsageError: unknown name, variant, option or auxiliary dataset, or no backbone.
         WeightsError: the checkpoint is missing, broken or does not fit.
     """
-    from .checkpoint import read_payload
+    from .checkpoint import read_together
+    from .learned import open_checkpoint
     from .method import TrainableMethod, build
 
     entry = resolve("method", name)
@@ -170,12 +172,15 @@ def create(
         kind = type(backbone).__name__
         raise UsageError(f"'{backbone}' ({kind}) is no backbone: give load_backbone(...)")
     trained_on = None if auxiliary is None else resolve("dataset", auxiliary).name
+    given = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint or []
+    if given and trained_on is None:
+        trained_on = open_checkpoint(given).trained_on
     method = build(method_class(name), backbone, variant, seed, trained_on, **options)
     method.name = entry.name
-    if checkpoint is not None:
+    if given:
         if not isinstance(method, TrainableMethod):
             raise UsageError(f"method '{entry.name}' learns nothing, so it takes no checkpoint")
-        report = method.load_learned(read_payload(Path(checkpoint)))
+        report = method.load_learned(read_together([Path(file) for file in given]))
         if report.unused:
             LOG.info("%s: tensors without use: %s", checkpoint, ", ".join(report.unused))
     return method

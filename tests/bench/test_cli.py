@@ -304,6 +304,60 @@ def test_predict_of_a_method_that_has_learned_nothing_says_so(zsad, tmp_path, pi
     assert "--checkpoint" in err
 
 
+@pytest.fixture
+def coop_file(tmp_path):
+    from zsad.bench import create, load_backbone
+    from zsad.bench.checkpoint import write_tensors
+
+    tensors = create("coop", load_backbone("tiny")).learned_state()
+    write_tensors(tmp_path / "coop.safetensors", tensors, {})
+    return tmp_path / "coop.safetensors"
+
+
+def test_run_takes_checkpoints_by_auxiliary_dataset(zsad, tmp_path, coop_file):
+    given = ["--checkpoint", f"coop.visa={coop_file}", "--checkpoint", f"coop.mvtec-ad={coop_file}"]
+    code, _, err = zsad(
+        *("run", "--methods", "coop", "--limit", 1, "--out", tmp_path / "run", *given)
+    )
+    assert code == 0, err
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert plan["methods"][0]["checkpoint"] == {
+        "visa": [str(coop_file)],
+        "mvtec_ad": [str(coop_file)],
+    }
+    (record,) = (tmp_path / "run" / "cells").iterdir()
+    assert json.loads(record.read_text())["protocol"]["auxiliary_source"] == "declared"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--checkpoint", "coop"], "METHOD.AUXILIARY=FILE or METHOD=FILE"),
+        (["--checkpoint", "tcp=FILE"], "names no method of this run"),
+        (["--learned-from", "visa"], "--learned-from says what a --checkpoint was learned on"),
+        (["--checkpoint", "coop.vissa=FILE"], "vissa"),
+    ],
+)
+def test_wrong_checkpoints_of_a_run_are_refused(zsad, tmp_path, given, says):
+    code, _, err = zsad("plan", "--methods", "coop", "--out", tmp_path / "run", *given)
+    assert code == 2
+    assert says in err
+
+
+def test_predict_takes_checkpoints_and_what_they_were_learned_on(
+    zsad, tmp_path, pictures, coop_file
+):
+    command = ["predict", "coop", pictures / "normal", "--out", tmp_path / "found"]
+    code, _, err = zsad(*command, "--checkpoint", coop_file, "--learned-from", "visa")
+    assert (code, err) == (0, "")
+    code, _, err = zsad(*command, "--checkpoint", coop_file, "--checkpoint", coop_file)
+    assert code == 2
+    assert "holds the tensor 'ctx', which another file" in err
+    code, _, err = zsad(*command, "--learned-from", "visa")
+    assert code == 2
+    assert "give one" in err
+
+
 @pytest.mark.parametrize(
     ("out", "says"),
     [
