@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .backbone import Backbone
+from .backbone import PRECISIONS, Backbone
 from .errors import ContractError, UsageError
 from .method import Method, Prediction, Query, TrainableMethod, build
 from .sample import Dataset
@@ -199,8 +201,11 @@ def keeps_its_state(cls: type[Method], backbone: Backbone) -> None:
 
 
 def learns(cls: type[Method], backbone: Backbone) -> None:
-    """A trainable method lowers its loss on a batch that it sees again and again."""
-    method = build(cls, backbone)
+    """A trainable method lowers its loss on a batch that it sees again and again.
+
+    In the precision that a run trains in.
+    """
+    method = build(cls, _for_training(backbone))
     if not isinstance(method, TrainableMethod):
         return
     history = _fit(method, epochs=STEPS)
@@ -303,6 +308,14 @@ def _require_equal(
             scale = max(1.0, float(a.abs().max()))
             difference = float((a - b).abs().max())
             _require(difference <= tolerance * scale, f"{what}: {name} differ by {difference:.2g}")
+
+
+def _for_training(backbone: Backbone) -> Backbone:
+    """The backbone, or its copy in the precision that a run trains in."""
+    if backbone.training_precision == backbone.precision:
+        return backbone
+    model = copy.deepcopy(backbone.model).to(PRECISIONS[backbone.training_precision])
+    return dataclasses.replace(backbone, model=model, precision=backbone.training_precision)
 
 
 def _digest(backbone: Backbone) -> str:

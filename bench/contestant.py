@@ -269,15 +269,11 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
 
 
 def _learner(plan: Plan, contestant: Contestant) -> TrainableMethod:
-    """The method that learns for a contestant: itself, or its twin in double precision.
-
-    What another processor computes differs in the last bit, and learning makes that grow to the
-    second digit of a metric. In double precision it stays out of sight, and where the towers are
-    narrow it costs little.
-    """
+    """The method that learns for a contestant: itself, or its twin in another precision."""
     method = contestant.ready
-    if method.backbone.narrow and method.backbone.precision == "fp32":
-        method = _method(dataclasses.replace(plan, precision="fp64"), contestant.cell)
+    precision = method.backbone.training_precision
+    if precision != method.backbone.precision:
+        method = _method(dataclasses.replace(plan, precision=precision), contestant.cell)
     assert isinstance(method, TrainableMethod)
     return method
 

@@ -39,7 +39,7 @@ class Lesson:
     Attributes:
         query: what the method sees; its features carry no gradient.
         labels: [B] int64, 0 normal, 1 anomalous.
-        masks: [B, M, M] float32, 0 or 1, at the method's map size.
+        masks: [B, M, M] of the features' dtype, 0 or 1, at the method's map size.
     """
 
     query: Query
@@ -464,11 +464,11 @@ def _lesson(
     class_names: Sequence[str],
     images: Tensor | None = None,
 ) -> Lesson:
-    device = features.class_token.device
+    device, dtype = features.class_token.device, features.class_token.dtype
     return Lesson(
         Query(features, class_names, images),
         labels.to(device, non_blocking=True),
-        masks.to(device, non_blocking=True).float(),
+        masks.to(device, non_blocking=True).to(dtype),
     )
 
 

@@ -311,7 +311,7 @@ class TrainableMethod(Method):
         Args:
             query: features carry no gradient.
             labels: [B] int64, 0 normal, 1 anomalous.
-            masks: [B, S, S] float32, 0 or 1, at the map size.
+            masks: [B, S, S] of the features' dtype, 0 or 1, at the map size.
         """
 
     def learned_state(self) -> dict[str, Tensor]:

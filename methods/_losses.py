@@ -112,6 +112,7 @@ def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
             f"probabilities {tuple(probabilities.shape)} do not fit masks {tuple(masks.shape)}: "
             "expected [B, 2, H, W] and [B, H, W]"
         )
+    masks = masks.float()  # released bounds are those of single precision, whatever else is double
     abnormal = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
     normal = (1 - masks).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
     true = normal * probabilities[:, 0] + abnormal * probabilities[:, 1] + FOCAL_SMOOTH

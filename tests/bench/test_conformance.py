@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.backbone import TokenSpec
 from zsad.bench.conformance import (
@@ -15,7 +17,7 @@ from zsad.bench.conformance import (
     check_method,
 )
 from zsad.bench.errors import ContractError
-from zsad.bench.method import Method, Prediction
+from zsad.bench.method import Method, Prediction, Schedule, TrainableMethod
 from zsad.bench.sample import Sample
 from zsad.methods._maps import smooth, upsample
 
@@ -118,6 +120,27 @@ def test_a_fault_is_caught_by_the_check_that_is_meant_for_it(cls, caught_by, bac
 def test_a_method_that_changes_the_backbone_is_caught():
     with pytest.raises(ContractError, match="leaves_the_backbone_alone"):
         check_method(BackboneChanger, load_backbone("tiny"))
+
+
+class SinglePrecisionOnly(Sound, TrainableMethod):
+    """Its loss fails where a run of a narrow backbone trains it: in double precision."""
+
+    schedule = Schedule(epochs=1)
+
+    def __init__(self, backbone, options=None):
+        super().__init__(backbone, options)
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def loss(self, query, labels, masks):
+        target = torch.ones(len(labels), dtype=torch.float32)
+        answer = self.bias.expand(len(labels)).sigmoid()
+        return {"total": functional.binary_cross_entropy(answer, target)}
+
+
+def test_a_method_that_cannot_learn_in_the_precision_of_a_run_is_caught(backbone):
+    assert backbone.training_precision == "fp64"
+    with pytest.raises(ContractError, match="learns"):
+        check_method(SinglePrecisionOnly, backbone)
 
 
 def test_a_sound_method_passes(backbone):

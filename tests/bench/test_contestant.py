@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from zsad.bench import load_backbone, load_dataset
+from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.checkpoint import read_header, read_payload
+from zsad.bench.conformance import check_method
 from zsad.bench.contestant import checkpoint_path, prepare, split_of, train_one
 from zsad.bench.locks import held
 from zsad.bench.plan import Plan, make_plan
-from zsad.bench.runner import Progress, start_run
+from zsad.bench.records import read_records
+from zsad.bench.runner import Progress, run, start_run
 from zsad.bench.training import train
 
 
@@ -157,3 +161,40 @@ def test_both_splits_of_the_built_in_auxiliary_set_are_the_same_images():
     samples = load_dataset("synthetic_aux").samples
     assert [split_of(plan, cell) for cell in plan.cells()] == ["all", "test"]
     assert [*samples("train"), *samples("test")] == samples("test")
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """docs/add-a-method.md's trainable example as a file of methods/."""
+    import zsad.methods
+
+    text = (Path(__file__).parents[2] / "docs" / "add-a-method.md").read_text("utf-8")
+    (code,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "PatchAdapter(T" in b)
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    (folder / "patch_adapter.py").write_text(code)
+    monkeypatch.setattr(zsad.methods, "__path__", [*zsad.methods.__path__, str(folder)])
+    registry.entries.cache_clear()
+    yield registry.method_class("patch_adapter")
+    registry.entries.cache_clear()
+    del sys.modules["zsad.methods.patch_adapter"]
+
+
+def test_the_documented_trainable_method_is_trained_and_scored_by_a_run(documented, tmp_path):
+    draw_mvtec(tmp_path)
+    plan = make_plan(
+        ["patch-adapter"],
+        ["synthetic"],
+        out=tmp_path / "run",
+        auxiliary="mvtec_ad",
+        data_root=tmp_path,
+        limit=1,
+    )
+    (record,) = read_records(run(plan))
+    assert record.error is None
+    assert record.protocol["learned_in"] == "fp64"
+    assert record.protocol["epochs"] == 3
+
+
+def test_the_documented_trainable_method_passes_the_kit(documented):
+    check_method(documented)
