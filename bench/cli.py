@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,9 @@ from .errors import UsageError, ZsadError
 from .terminal import PrintableFormatter, echo, out_option
 
 if TYPE_CHECKING:
+    from .completeness import Completeness
     from .plan import Plan
+    from .records import Record
     from .runner import Progress
 
 app = typer.Typer(
@@ -545,6 +547,22 @@ def _progress(quiet: bool) -> Iterator[Progress]:
         signal.signal(signal.SIGINT, before)
 
 
+def _gaps(records: Iterable[Record]) -> list[str]:
+    """Incomplete datasets among those that were scored or learned from, a line each."""
+    held: list[tuple[str, Completeness | None]] = []
+    for record in records:
+        held.append((record.cell.dataset, record.completeness))
+        if record.auxiliary is not None:
+            held.append((record.auxiliary.name, record.auxiliary.completeness))
+    lines = [
+        f"{name.replace('_', '-')} is {found.gap}; numbers measured on it or learned from it stay "
+        "out of means and differences unless --allow-incomplete is given"
+        for name, found in held
+        if found is not None and found.gap
+    ]
+    return list(dict.fromkeys(lines))
+
+
 def _summary(plan: Plan) -> None:
     """Print both tables and what failed; exit with 1 if a cell failed."""
     from .records import read_records
@@ -558,6 +576,8 @@ def _summary(plan: Plan) -> None:
         for layout in ("image", "pixel"):
             echo(f"\n{make_table(records, layout).render('md')}")
     echo(f"\nrecords: {Path(plan.out) / 'cells'}")
+    for warning in _gaps(records):
+        echo(f"warning: {warning}", err=True)
     cells_of: dict[str, list[str]] = {}
     for record in failed:
         message = record.error.message if record.error is not None else ""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_results import AllowIncomplete
 from .terminal import echo, out_option
 
 Run = Annotated[Path, typer.Argument(help="A run directory.")]
@@ -27,11 +28,13 @@ def report(
     pictures: Annotated[
         float, typer.Option(help="Megabytes that the gallery may take; 0 leaves it out.")
     ] = 8.0,
+    allow_incomplete: AllowIncomplete = False,
 ) -> None:
     """Write one HTML file with everything about a run; it needs no network."""
     from .report import write_report
 
-    echo(str(write_report(run, out or run / "report.html", title, pictures)))
+    path = out or run / "report.html"
+    echo(str(write_report(run, path, title, pictures, allow_incomplete)))
 
 
 def figure(

@@ -31,6 +31,14 @@ Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Such as image_auroc; may be repeated.")
 ]
 
+AllowIncomplete = Annotated[
+    bool,
+    typer.Option(
+        "--allow-incomplete",
+        help="Let incomplete datasets into means and differences, and beside printed numbers.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
@@ -56,6 +64,7 @@ def table(
     ] = "exact",
     dataset: Datasets = None,
     metric: Metrics = None,
+    allow_incomplete: AllowIncomplete = False,
     output: OutFile = None,
 ) -> None:
     """Print a run as one of the paper's tables."""
@@ -69,6 +78,7 @@ def table(
         pro=pro,
         datasets=dataset or (),
         metrics=metric or (),
+        allow_incomplete=allow_incomplete,
     )
     _emit(made.render(format), output)
 
@@ -97,6 +107,7 @@ def compare(
         Path | None,
         out_option(help="Write the critical-difference diagram (.png, .pdf, .svg)."),
     ] = None,
+    allow_incomplete: AllowIncomplete = False,
     format: Annotated[str, typer.Option(help="md, csv, latex, html or json.")] = "md",  # noqa: A002
     output: OutFile = None,
 ) -> None:
@@ -108,7 +119,12 @@ def compare(
     from .records import read_records
 
     settings = Settings(
-        tuple(metric or DEFAULT_METRICS), bootstrap, seed, level, checked_resampling(resampling)
+        tuple(metric or DEFAULT_METRICS),
+        bootstrap,
+        seed,
+        level,
+        checked_resampling(resampling),
+        allow_incomplete,
     )
     first = read_records(run_a)
     second = None if run_b is None else read_records(run_b)
@@ -163,7 +179,7 @@ def _rankings(
     problems = []
     for name in settings.metrics:
         try:
-            found[name] = rank(records, name, alpha=1 - settings.level)
+            found[name] = rank(records, name, 1 - settings.level, settings.allow_incomplete)
         except StatsError as error:
             problems.append(f"{name}: {error}")
     if not found:

@@ -59,6 +59,7 @@ class Settings:
         seed: of the resampling.
         level: of intervals, such as 0.95.
         resampling: stratified keeps the numbers of normal and anomalous images.
+        allow_incomplete: let incomplete datasets into what is said over all datasets.
     """
 
     metrics: tuple[str, ...] = DEFAULT_METRICS
@@ -66,6 +67,7 @@ class Settings:
     seed: int = 0
     level: float = 0.95
     resampling: Resampling = "stratified"
+    allow_incomplete: bool = False
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -81,6 +83,7 @@ class Difference:
         test: the paired bootstrap; None for pixel-level metrics and where images do not match.
         p_holm: its p-value corrected over the datasets of the comparison.
         notes: why there is no test, and what of the protocol differs.
+        left_out: takes no part in what is said over all datasets: a side's copy is incomplete.
     """
 
     dataset: str
@@ -90,6 +93,7 @@ class Difference:
     test: PairedTest | None = None
     p_holm: float | None = None
     notes: tuple[str, ...] = ()
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,8 +270,9 @@ def _dataset_differences(
             test = _test(images, metric, settings)
         elif metric in RESAMPLED:
             notes.append(images.why_not)
+        left_out = (a.incomplete or b.incomplete) and not settings.allow_incomplete
         unique = tuple(dict.fromkeys(notes))
-        found.append(Difference(title, metric, a.value, b.value, test, None, unique))
+        found.append(Difference(title, metric, a.value, b.value, test, None, unique, left_out))
     return found
 
 
@@ -323,7 +328,7 @@ def _aligned(reference: ImageScores, other: ImageScores | None) -> list[float] |
 
 
 def _over_datasets(metric: str, differences: Sequence[Difference]) -> OverDatasets | None:
-    gaps = [d.a - d.b for d in differences if d.metric == metric]
+    gaps = [d.a - d.b for d in differences if d.metric == metric and not d.left_out]
     if not gaps:
         return None
     wins, losses = sum(g > 0 for g in gaps), sum(g < 0 for g in gaps)
@@ -382,8 +387,12 @@ def intervals(
     return found
 
 
-def rank(records: Sequence[Record], metric: str, alpha: float = 0.05) -> Ranking:
+def rank(
+    records: Sequence[Record], metric: str, alpha: float = 0.05, allow_incomplete: bool = False
+) -> Ranking:
     """Average ranks of a run's methods over the datasets that all of them have.
+
+    Datasets whose copy is incomplete do not count unless they are allowed.
 
     Raises:
         UsageError: no such metric.
@@ -394,9 +403,12 @@ def rank(records: Sequence[Record], metric: str, alpha: float = 0.05) -> Ranking
     grid = arrange(records)
     columns: dict[str, list[float | None]] = {}
     for contender, label in zip(grid.contenders, labels(grid.contenders), strict=True):
-        values = [measure(grid.records(contender, d), metric).value for d in grid.datasets]
-        if any(value is not None for value in values):
-            columns[label] = values
+        measured = [measure(grid.records(contender, d), metric) for d in grid.datasets]
+        if any(value.value is not None for value in measured):
+            columns[label] = [
+                None if value.incomplete and not allow_incomplete else value.value
+                for value in measured
+            ]
     complete = [
         i for i in range(len(grid.datasets)) if all(v[i] is not None for v in columns.values())
     ]
@@ -432,13 +444,16 @@ def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
             ]
             cells = tuple(TableCell(text=text) for text in texts)
             rows.append(Row(d.dataset, cells, metric, d.notes))
-        rows.append(_summary_row(summary[metric]))
+        rows += [_summary_row(summary[metric])] * (metric in summary)
     remarks = [
         f"Differences are a - b in percentage points with {100 * level:g} % intervals from a "
         "bootstrap over images, paired; p of the same bootstrap, corrected over datasets (Holm). "
         "Last rows: mean difference, and Wilcoxon's signed-rank test over datasets, corrected over "
         "all that is compared here.",
     ]
+    left_out = dict.fromkeys(d.dataset for d in comparison.differences if d.left_out)
+    if left_out:
+        remarks.append(f"Incomplete and left out of the last rows: {', '.join(left_out)}.")
     for side, names in (("a", comparison.only_a), ("b", comparison.only_b)):
         remarks += [f"Only in {side}: {', '.join(names)}."] * bool(names)
     return Table(
@@ -472,7 +487,8 @@ def interval_table(
         for contender in grid.contenders:
             at = found.get((contender, dataset))
             text = DASH if at is None else f"{_percent(at.value)} ({_range(at, signed=False)})"
-            cells.append(TableCell(text=text))
+            notes = measure(grid.records(contender, dataset), metric).notes
+            cells.append(TableCell(text=text, notes=notes))
         if any((contender, dataset) in found for contender in grid.contenders):
             rows.append(Row(grid.title(dataset), tuple(cells)))
     remark = (

@@ -6,9 +6,10 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from .sample import Counts, Dataset, Sample, Split
+if TYPE_CHECKING:  # records are read without numpy
+    from .sample import Counts, Dataset, Sample, Split
 
 SPLITS: tuple[Split, ...] = ("test", "train")
 
@@ -174,6 +175,8 @@ def count_categories(
         dataset: whose classes say what is expected.
         samples: of both splits; a split that is left out counts as empty.
     """
+    from .sample import Counts
+
     numbers = Counter(
         (sample.category, split, sample.label)
         for split in SPLITS

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
+from .completeness import completeness
 from .errors import ContractError, Stopped, UsageError, message_of
 from .learned import Checkpoint, choose, open_checkpoint, refuse_leak
 from .lessons import cache_features
@@ -28,7 +29,7 @@ from .locks import held
 from .method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from .metrics import METRIC_VERSION
 from .plan import PUBLISHED, Plan
-from .records import Cell, file_name
+from .records import Auxiliary, Cell, file_name
 from .sample import Dataset, Sample
 from .store import FeatureStore
 from .training import Training, auxiliary_samples, train_method
@@ -53,6 +54,7 @@ class Contestant:
     Attributes:
         protocol: what a record must state for numbers to be comparable.
         training: seconds and epochs spent on fitting it in this process.
+        auxiliary: what it was learned from, if the run learned it.
         answers: whether it gives scores and whether it gives maps, once it has answered.
         examined: its answers were seen not to depend on how images are batched.
     """
@@ -63,6 +65,7 @@ class Contestant:
     map_size: int = 0
     protocol: dict[str, Any] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
+    auxiliary: Auxiliary | None = None
     answers: tuple[bool, bool] | None = None
     examined: bool = False
 
@@ -373,7 +376,14 @@ def _learn_one(
                 "auxiliary": auxiliary.name,
                 "checkpoint_sha256": file_sha256(path),
             }
+            contestant.auxiliary = _learned_from(auxiliary, training)
     return True
+
+
+def _learned_from(auxiliary: Dataset, training: Training) -> Auxiliary:
+    told = training.provenance["auxiliary"]
+    held = completeness(auxiliary, told["split"])
+    return Auxiliary(auxiliary.name, told["split"], told["images"], told["fingerprint"], held)
 
 
 def _take(plan: Plan, contestant: Contestant, training: Training) -> None:

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from . import registry
 from .backbone import TokenSpec, VisualFeatures
+from .completeness import Completeness
 from .contestant import Contestant, Stoppable, isolated
 from .errors import ContractError, Stopped
 from .gallery import Gallery
@@ -36,10 +37,12 @@ from .plan import Plan
 from .prompt_scores import PromptScores, write_prompt_scores
 from .records import (
     METRICS,
+    Auxiliary,
     CategoryResult,
     Cell,
     ImageScores,
     Record,
+    auxiliary_from_json,
     category_from_json,
     environment,
     file_name,
@@ -63,6 +66,7 @@ class Part:
     timing: Mapping[str, float]
     published_parameters: int | None
     effective_parameters: int | None
+    auxiliary: Auxiliary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, to be written."""
@@ -72,11 +76,18 @@ class Part:
     def read(cls, path: Path) -> Part:
         """Read what `to_json` gave."""
         raw = read_json(path)
-        return cls(category_from_json(raw.pop("result")), **raw)
+        auxiliary = raw.pop("auxiliary", None)
+        return cls(
+            category_from_json(raw.pop("result")),
+            auxiliary=None if auxiliary is None else auxiliary_from_json(auxiliary),
+            **raw,
+        )
 
     @staticmethod
-    def combine(cell: Cell, dataset: Dataset, parts: Sequence[Part]) -> Record:
-        """The record of a cell from all its categories."""
+    def combine(
+        cell: Cell, dataset: Dataset, parts: Sequence[Part], held: Completeness | None = None
+    ) -> Record:
+        """The record of a cell from all its categories, and what the copy held of its dataset."""
         timing: dict[str, float] = {}
         for part in parts:
             for name, value in part.timing.items():
@@ -96,6 +107,8 @@ class Part:
             timing=timing,
             published_parameters=last.published_parameters,
             effective_parameters=last.effective_parameters,
+            completeness=held,
+            auxiliary=last.auxiliary,
         )
 
 
@@ -388,6 +401,7 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
         },
         published_parameters=published,
         effective_parameters=effective,
+        auxiliary=contestant.auxiliary,
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from . import published as paper
-from .grid import Grid, column_notes, labels, measure, notes_of, place
+from .grid import Grid, column_notes, labels, measure, notes_of, place, source_notes
 from .published import squash
 from .records import METRICS, CategoryResult, Record
 from .table_format import Column, Number, Row, Table, TableCell
@@ -26,6 +26,7 @@ def complexity_table(grid: Grid, published: bool, delta: bool) -> Table:
         records = [record for record in every if record.status == "ok"]
         devices |= {str(r.provenance["device"]) for r in records if r.provenance.get("device")}
         failed = () if records else notes_of([measure(every, METRICS[0])])
+        failed += tuple(source_notes(records))
         numbers = _costs(records, printed.get(contender.printed_as(printed) or ""))
         cells = tuple(TableCell((number,)) for number in numbers)
         rows.append(Row(label, cells, notes=failed + column_notes(grid, contender)))
@@ -133,6 +134,8 @@ def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
     }
     record = max(scored, key=lambda r: len(r.categories))
     notes = () if _same_counts(scored) else ("records of this dataset differ in their images",)
+    held = dict.fromkeys(r.completeness.words() for r in scored if r.completeness is not None)
+    notes += tuple(words for words in held if words)
     rows = []
     whole = printed.get("")
     if len(printed) > 1:

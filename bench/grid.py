@@ -6,6 +6,7 @@ mean and a standard deviation.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from .records import CategoryResult, Record
 NOT_RUN = "not run"
 NULL = "null"  # an entry of the protocol that is not there, as JSON
 UNDEFINED = "undefined: "
+UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 
 # Protocol entries that belong to a dataset must agree along its row, the others along a column.
 ROW_PROTOCOL = (
@@ -72,11 +74,17 @@ class Contender:
 
 @dataclass(frozen=True)
 class Value:
-    """A metric of a contender on a dataset or a category: in [0, 1], or None and why."""
+    """A metric of a contender on a dataset or a category: in [0, 1], or None and why.
+
+    Attributes:
+        incomplete: measured on, or learned from, an incomplete copy of a dataset: not to be set
+            beside numbers of the whole one.
+    """
 
     value: float | None = None
     spread: float | None = None
     notes: tuple[str, ...] = ()
+    incomplete: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,11 +211,56 @@ def measure(records: Sequence[Record], metric: str, category: str | None = None)
     notes = list(dict.fromkeys(note for v in values for note in v.notes))
     if found and len(found) < len(values):
         notes.append(f"over {len(found)} of {len(values)} seeds")
+    if found:
+        notes += source_notes(records, category)
     return Value(
         fmean(found) if found else None,
         stdev(found) if len(found) > 1 else None,
         tuple(notes),
+        bool(found) and is_incomplete(records, category),
     )
+
+
+def is_incomplete(records: Iterable[Record], category: str | None = None) -> bool:
+    """Whether records were measured on, or learned from, an incomplete copy of a dataset."""
+    return any(_gaps(record, category) for record in records)
+
+
+def source_notes(records: Iterable[Record], category: str | None = None) -> list[str]:
+    """What a reader must know of the data behind some records, each once.
+
+    Args:
+        records: of one cell.
+        category: what concerns this one alone, instead of the whole dataset.
+    """
+    notes: list[str] = []
+    for record in records:
+        if record.error is not None:
+            continue
+        notes += _gaps(record, category)
+        chosen = record.completeness and dataclasses.replace(record.completeness, limit=None).chosen
+        if chosen and category is None:  # a limit is told once, below the table
+            notes.append(chosen)
+        if record.protocol.get("auxiliary") == UNDECLARED:
+            notes.append(
+                "learned from an undeclared dataset, which may be this one: --learned-from NAME "
+                "declares it"
+            )
+    return list(dict.fromkeys(notes))
+
+
+def _gaps(record: Record, category: str | None) -> list[str]:
+    """How the copies that a record was learned from and measured on differ from the releases."""
+    held, auxiliary = record.completeness, record.auxiliary
+    gaps = []
+    if held is not None and category is None:
+        gaps.append(held.gap)
+    elif held is not None and category in (*held.differing_categories, *held.extra_categories):
+        gaps.append("not the category's images as released")
+    if auxiliary is not None and auxiliary.completeness is not None:
+        gap = auxiliary.completeness.gap
+        gaps.append(f"learned from {auxiliary.name}, {gap}" if gap else "")
+    return [gap for gap in gaps if gap]
 
 
 def notes_of(values: Iterable[Value]) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from . import registry
+from .completeness import Completeness, completeness
 from .errors import ZsadError
 from .plan import PUBLISHED, Plan
 from .records import CELLS, Cell, Record, RecordError, read_record
@@ -39,15 +40,27 @@ class Outlook:
 
     Attributes:
         missing: what has to be fetched before the run can finish, one line each.
+        data: what the copies hold of the datasets that the run scores or learns from, by name.
     """
 
     cells: Sequence[CellOutlook]
     missing: Sequence[str]
+    data: Mapping[str, Completeness] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
         """Nothing is missing."""
         return not self.missing
+
+    @property
+    def verdict(self) -> str:
+        """Whether the run can start, and what its data lack."""
+        if not self.ready:
+            return "not ready"
+        gaps = {name: held.gap for name, held in self.data.items() if held.gap}
+        if len(gaps) == 1:
+            return f"ready, {next(iter(gaps.values()))}"
+        return f"ready, incomplete: {len(gaps)} of {len(self.data)} datasets" if gaps else "ready"
 
     @property
     def seconds_left(self) -> float | None:
@@ -78,7 +91,9 @@ class Outlook:
         if todo:
             lines[-1] += f", about {_duration(self.seconds_left)}"
         lines += [f"missing: {line}" for line in self.missing]
-        lines.append("ready: zsad run with the same options" if self.ready else "not ready")
+        for name, held in self.data.items():
+            lines += [f"data of {name.replace('_', '-')}: {held.words()}"] * bool(held.words())
+        lines.append(self.verdict + ": zsad run with the same options" * self.ready)
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -86,7 +101,12 @@ class Outlook:
         content = {
             "ready": self.ready,
             "seconds_left": self.seconds_left,
+            "verdict": self.verdict,
             "missing": list(self.missing),
+            "data": {
+                name: {**held.to_json(), "complete": held.complete, "says": held.words()}
+                for name, held in self.data.items()
+            },
             "cells": [asdict(c) for c in self.cells],
         }
         return json.dumps(content, indent=1, default=str)
@@ -95,8 +115,9 @@ class Outlook:
 def outlook(plan: Plan) -> Outlook:
     """Look at a plan, its data, its weights and past records; nothing is run or written."""
     cells = plan.cells()
-    counts, missing = _data(plan)
-    missing += _weights(plan) + _auxiliaries(plan, cells)
+    counts, held, missing = _data(plan)
+    auxiliaries, absent = _auxiliaries(plan, cells)
+    missing += _weights(plan) + absent
     past = list(_past_records(Path(plan.out)))
     views = []
     for cell in cells:
@@ -105,21 +126,24 @@ def outlook(plan: Plan) -> Outlook:
         if state != "done" and images is None:
             state = "blocked"
         views.append(CellOutlook(cell, state, images, _estimate(plan, cell, images, past)))
-    return Outlook(views, list(dict.fromkeys(missing)))
+    return Outlook(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
 
 
-def _data(plan: Plan) -> tuple[dict[str, int], list[str]]:
-    """Test images of each dataset that can be opened, and why others cannot."""
+def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str]]:
+    """Test images of each dataset that can be opened, what it holds, and why others cannot."""
     counts: dict[str, int] = {}
+    found: dict[str, Completeness] = {}
     missing = []
     for entry in plan.datasets:
         name = registry.resolve("dataset", entry.name).name
         try:
-            grouped = samples_by_category(plan, open_dataset(plan, name))
+            dataset = open_dataset(plan, name)
+            grouped = samples_by_category(plan, dataset)
             counts[name] = sum(map(len, grouped.values()))
+            found[name] = completeness(dataset, "test", plan.limit)
         except ZsadError as error:
             missing.append(f"data of {name}: {error}")
-    return counts, missing
+    return counts, found, missing
 
 
 def _weights(plan: Plan) -> list[str]:
@@ -144,21 +168,25 @@ def _weights(plan: Plan) -> list[str]:
     return missing
 
 
-def _auxiliaries(plan: Plan, cells: Iterable[Cell]) -> list[str]:
-    """Auxiliary datasets that trainable methods will ask for and that are not there."""
+def _auxiliaries(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness], list[str]]:
+    """Auxiliary datasets that trainable methods will ask for: what is there, and which are not."""
     from .contestant import auxiliary_of, is_learned, needs_learning, split_of
-    from .training import auxiliary_samples
 
+    found: dict[str, Completeness] = {}
+    known: set[tuple[str, str]] = set()
     missing = []
     for cell in cells:
         if _state(plan, cell) == "done" or not needs_learning(plan, cell) or is_learned(plan, cell):
             continue
         name = auxiliary_of(plan, cell.dataset)
         try:
-            auxiliary_samples(registry.load_dataset(name, plan.data_root), split_of(plan, cell))
+            split = split_of(plan, cell)
+            if (name, split) not in known:
+                found[name] = completeness(registry.load_dataset(name, plan.data_root), split)
+                known.add((name, split))
         except ZsadError as error:
             missing.append(f"auxiliary data {name} for {cell.method}: {error}")
-    return missing
+    return found, missing
 
 
 def _state(plan: Plan, cell: Cell) -> str:

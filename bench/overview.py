@@ -69,27 +69,29 @@ class Overview:
 
     Args:
         records: of any status.
+        allow_incomplete: let incomplete datasets into means, and beside printed numbers.
 
     Raises:
         NoRecordsError: there are no records.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record], allow_incomplete: bool = False) -> None:
         everything = list(records)
+        self.allow_incomplete = allow_incomplete
         self.grid = grid.arrange(everything)
         self.everything = everything
         self.records = [record for record in everything if record.error is None]
         self.failed = [record for record in everything if record.error is not None]
 
     @classmethod
-    def read(cls, run: Path) -> Overview:
+    def read(cls, run: Path, allow_incomplete: bool = False) -> Overview:
         """The overview of a run directory.
 
         Raises:
             RecordError: the directory is no run, or a record is broken.
             NoRecordsError: it has no records yet.
         """
-        return cls(read_records(run))
+        return cls(read_records(run), allow_incomplete)
 
     @cached_property
     def entrants(self) -> list[Entrant]:
@@ -151,6 +153,17 @@ class Overview:
         return record.cell.dataset in BUILT_IN or record.protocol.get("backbone") == TINY
 
     @property
+    def gaps(self) -> list[str]:
+        """What the data behind the records lack, or what was chosen of them, a line a dataset."""
+        found = []
+        for target in self.targets:
+            records = [r for r in self.grid.of_row(target.name) if r.error is None]
+            notes = grid.source_notes(records)
+            if notes:
+                found.append(f"{target.title}: {'; '.join(notes)}.")
+        return found
+
+    @property
     def notices(self) -> list[str]:
         """What a reader must know before the first number."""
         parts = []
@@ -160,6 +173,7 @@ class Overview:
             parts.append("backbone “tiny”")
         text = " and ".join(parts)
         found = [f"{text[0].upper()}{text[1:]}: {BUILT_IN_NOTE}."] if parts else []
+        found += self.gaps
         limits = {record.protocol.get("limit") for record in self.records}
         if limits - {None}:
             most = max(limit for limit in limits if limit is not None)

@@ -23,6 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .completeness import Completeness
 from .errors import ZsadError
 
 if TYPE_CHECKING:
@@ -143,6 +144,25 @@ class CategoryResult:
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """The dataset that a run learned a method from.
+
+    Attributes:
+        name: registry name.
+        split: "test" or "all".
+        images: number of images learned from.
+        fingerprint: of these images.
+        completeness: what the copy held of the dataset; None is unknown.
+    """
+
+    name: str
+    split: str
+    images: int
+    fingerprint: str
+    completeness: Completeness | None = None
+
+
+@dataclass(frozen=True)
 class ErrorInfo:
     """Why a cell failed."""
 
@@ -163,6 +183,8 @@ class Record:
         timing: images, seconds_forward, seconds_predict, ms_per_image, peak_memory_mb, and of
             methods that were fitted here what the fitting took.
         published_parameters, effective_parameters: of the method.
+        completeness: what the copy held of its dataset, and what was chosen of it; None is unknown.
+        auxiliary: what the run learned the method from; None where it did not.
     """
 
     cell: Cell
@@ -175,6 +197,8 @@ class Record:
     published_parameters: int | None = None
     effective_parameters: int | None = None
     error: ErrorInfo | None = None
+    completeness: Completeness | None = None
+    auxiliary: Auxiliary | None = None
     schema: int = SCHEMA_VERSION
 
 
@@ -279,6 +303,24 @@ def category_from_json(raw: Any) -> CategoryResult:
     return result
 
 
+def auxiliary_from_json(raw: Any) -> Auxiliary:
+    """What a method was learned from, from its plain form.
+
+    Raises:
+        TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
+    """
+    auxiliary: Auxiliary = _build(
+        Auxiliary,
+        raw,
+        name=_text,
+        split=_text,
+        images=_count,
+        fingerprint=_text,
+        completeness=_optional(Completeness.from_json),
+    )
+    return auxiliary
+
+
 def _record(raw: Any) -> Record:
     record: Record = _build(
         Record,
@@ -293,6 +335,8 @@ def _record(raw: Any) -> Record:
         published_parameters=_optional(_count),
         effective_parameters=_optional(_count),
         error=_optional(_error),
+        completeness=_optional(Completeness.from_json),
+        auxiliary=_optional(auxiliary_from_json),
         schema=_schema,
     )
     if (record.status == "error") != (record.error is not None):

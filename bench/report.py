@@ -26,6 +26,7 @@ from PIL import Image
 from . import published
 from .errors import UsageError
 from .gallery import KINDS, Case, GalleryError, read_gallery, strip_path
+from .grid import is_incomplete
 from .overview import SHORT, Entrant, Overview, Target, result_of
 from .published import LEVELS, Level
 from .records import METRICS, Record, environment, read_json
@@ -48,7 +49,11 @@ CURVE_METRIC = {"image_roc": "image_auroc", "pixel_roc": "pixel_auroc", "pixel_p
 
 
 def write_report(
-    run: Path, out: Path, title: str | None = None, picture_megabytes: float = 8.0
+    run: Path,
+    out: Path,
+    title: str | None = None,
+    picture_megabytes: float = 8.0,
+    allow_incomplete: bool = False,
 ) -> Path:
     """Write the report of a run directory as one HTML file.
 
@@ -57,13 +62,14 @@ def write_report(
         out: the file to write.
         title: heading of the page; the run's name if None.
         picture_megabytes: what the gallery's pictures may take; 0 leaves it out.
+        allow_incomplete: let incomplete datasets into means, and beside printed numbers.
 
     Raises:
         RecordError: the directory is no run, or a record is broken.
         GalleryError: a picture of the run is broken.
         UsageError: the run has no cells, or the file cannot be written.
     """
-    text = render_report(run, title, picture_megabytes)
+    text = render_report(run, title, picture_megabytes, allow_incomplete)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +83,14 @@ def write_report(
     return out
 
 
-def render_report(run: Path, title: str | None = None, picture_megabytes: float = 8.0) -> str:
+def render_report(
+    run: Path,
+    title: str | None = None,
+    picture_megabytes: float = 8.0,
+    allow_incomplete: bool = False,
+) -> str:
     """The page as text; arguments and errors as `write_report`."""
-    overview = Overview.read(run)
+    overview = Overview.read(run, allow_incomplete)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     matrices = [own for own in (matrix(overview, level) for level in LEVELS) if own.has_values]
     pictures = gallery(run, overview, int(picture_megabytes * MEGABYTE))
@@ -178,7 +189,8 @@ class Matrix:
 
 def matrix(overview: Overview, level: Level) -> Matrix:
     """The table of one level; printed numbers stand only beside comparable ones."""
-    table = make_table(overview.everything, level, delta=True)
+    allow = overview.allow_incomplete
+    table = make_table(overview.everything, level, delta=True, allow_incomplete=allow)
     by_title = {target.title: target for target in overview.targets}
     rows = tuple(_comparable_row(overview, row, by_title.get(row.label)) for row in table.rows)
     table = dataclasses.replace(table, rows=rows)
@@ -209,13 +221,15 @@ def _unprinted(cell: TableCell) -> TableCell:
 def is_comparable(overview: Overview, entrant: Entrant, target: Target) -> bool:
     """Whether a cell measures what the paper printed.
 
-    It does not with changed options, on a part of the images, with the tiny backbone, or on a
-    built-in dataset.
+    It does not with changed options, on a part of the images, with the tiny backbone, on a
+    built-in dataset, or on an incomplete one unless that is allowed.
     """
     records = overview.finished(entrant, target)
     limited = any(record.protocol.get("limit") is not None for record in records)
+    chosen = any(r.completeness is not None and r.completeness.chosen for r in records)
+    incomplete = is_incomplete(records) and not overview.allow_incomplete
     built_in = any(overview.is_built_in(record) for record in records)
-    return not (entrant.options or limited or built_in)
+    return not (entrant.options or limited or chosen or incomplete or built_in)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import registry
+from .completeness import Completeness, completeness
 from .contestant import Contestant, Stoppable, prepare
 from .errors import Stopped, UsageError, ZsadError, message_of
 from .evaluation import Part, score_category
@@ -230,6 +231,7 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
     try:
         dataset = open_dataset(plan, unit.dataset)
         by_category = samples_by_category(plan, dataset)
+        found = completeness(dataset, "test", plan.limit)
     except Exception as error:
         for cell in cells:
             write_failure(folder, cell, error)
@@ -253,7 +255,7 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
                 write_json(part_path(folder, cell, category), part.to_json())
         _record_failures(folder, contestants)
     for cell in cells:
-        finish_cell(plan, dataset, cell, list(by_category))
+        finish_cell(plan, dataset, cell, list(by_category), found)
 
 
 def open_dataset(plan: Plan, name: str) -> Dataset:
@@ -279,8 +281,22 @@ def samples_by_category(plan: Plan, dataset: Dataset) -> dict[str, list[Sample]]
     return grouped
 
 
-def finish_cell(plan: Plan, dataset: Dataset, cell: Cell, categories: Sequence[str]) -> None:
-    """Put a cell's parts together into its record, once all of them are there."""
+def finish_cell(
+    plan: Plan,
+    dataset: Dataset,
+    cell: Cell,
+    categories: Sequence[str],
+    found: Completeness | None = None,
+) -> None:
+    """Put a cell's parts together into its record, once all of them are there.
+
+    Args:
+        plan: whose run directory it is.
+        dataset: opened.
+        cell: to finish.
+        categories: that the cell is made of.
+        found: what the copy holds of the dataset, for the record.
+    """
     folder = Path(plan.out)
     paths = [part_path(folder, cell, category) for category in categories]
     if _is_done(folder, cell) or not all(path.exists() for path in paths):
@@ -293,7 +309,7 @@ def finish_cell(plan: Plan, dataset: Dataset, cell: Cell, categories: Sequence[s
         shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
         write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
         return
-    write_record(folder, Part.combine(cell, dataset, parts))
+    write_record(folder, Part.combine(cell, dataset, parts, found))
     shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
 
 

@@ -63,6 +63,11 @@ class Request:
     pro: str = "exact"
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    allow_incomplete: bool = False
+
+    def left_out(self, value: Value) -> bool:
+        """Whether a value stays out of differences and means: its dataset is incomplete."""
+        return value.incomplete and not self.allow_incomplete
 
     def pair(self, level: Level) -> tuple[str, str]:
         """The two metrics of the paper's table at a level."""
@@ -88,6 +93,7 @@ def make_table(
     pro: str = "exact",
     datasets: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    allow_incomplete: bool = False,
 ) -> Table:
     """A table in one of the paper's layouts.
 
@@ -100,6 +106,7 @@ def make_table(
         pro: the exact PRO, or the released codes' PRO of 200 thresholds.
         datasets: only these; all if empty.
         metrics: only these, in layout breakdown; all four of the paper if empty.
+        allow_incomplete: let incomplete datasets into domain means, and beside printed numbers.
 
     Raises:
         RecordError: the run directory is none, or a record is broken.
@@ -114,7 +121,7 @@ def make_table(
             raise unknown_name("metric", metric, METRICS)
     records = read_records(source) if isinstance(source, (str, Path)) else list(source)
     grid = arrange(records, datasets)
-    request = Request(published, delta, pro, tuple(datasets), tuple(metrics))
+    request = Request(published, delta, pro, tuple(datasets), tuple(metrics), allow_incomplete)
     makers: dict[str, Callable[[Grid, Request], Table]] = {
         "image": lambda g, r: _level_table(g, r, "image"),
         "pixel": lambda g, r: _level_table(g, r, "pixel"),
@@ -223,29 +230,42 @@ class _Pairs:
             notes = notes_of(pair)
             if any(value.value is not None for value in pair):
                 notes += protocol.get((contender, dataset), ())
-            if self.request.beside:
-                notes += _doubts(self.table, dataset, self.models[contender])
             printed = self.beside(contender, dataset)
+            if any(map(self.request.left_out, pair)):
+                printed = (None, None)
+            elif self.request.beside:
+                notes += _doubts(self.table, dataset, self.models[contender])
             numbers = (_number(v, p) for v, p in zip(pair, printed, strict=True))
             cells.append(TableCell(tuple(numbers), notes=notes))
         return Row(self.grid.title(dataset), _ranked(cells), group)
+
+    def counts(self, values: Sequence[Value]) -> bool:
+        """Whether a cell takes part in means."""
+        return _complete(values) and not any(map(self.request.left_out, values))
 
     def mean(self, measured: Mapping[str, _RowValues], domain: str, group: str) -> Row | None:
         """The mean over a domain: of the paper's datasets those that every shown method has.
 
         Methods without any value in the domain show a dash and do not count. There is no row for
-        fewer than two datasets, nor where no dataset has a value of every method.
+        fewer than two datasets, nor where no dataset has a value of every method. Datasets whose
+        copy is incomplete do not count unless they are allowed.
         """
         names = paper.mean_datasets(self.level, domain)
         present = {n: v for n in names for d, v in measured.items() if squash(d) == squash(n)}
-        active = [c for c in self.grid.contenders if any(_complete(v[c]) for v in present.values())]
-        common = [n for n, v in present.items() if active and all(_complete(v[c]) for c in active)]
+        active = [
+            c for c in self.grid.contenders if any(self.counts(v[c]) for v in present.values())
+        ]
+        common = [
+            n for n, v in present.items() if active and all(self.counts(v[c]) for c in active)
+        ]
         if len(present) < 2 or not common:
             return None
         cells = []
         for contender in self.grid.contenders:
             if contender not in active:
-                cells.append(TableCell((Number(),) * 2, notes=("no value in this domain",)))
+                some = any(_complete(v[contender]) for v in present.values())
+                why = "no complete dataset in this domain" if some else "no value in this domain"
+                cells.append(TableCell((Number(),) * 2, notes=(why,)))
                 continue
             numbers = []
             for i in range(2):
@@ -412,6 +432,7 @@ def _category_row(
     for contender in grid.contenders:
         value = measure(grid.records(contender, dataset), metric, category)
         found = printed.get(contender.printed_as(printed) or "")
+        found = None if request.left_out(value) else found
         notes = value.notes
         if category is None and value.value is not None:
             notes += protocol.get((contender, dataset), ())

@@ -17,7 +17,7 @@ from zsad.bench.check import BaselineError
 from zsad.bench.cli import main
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
 from zsad.bench.merge import MergeConflict
-from zsad.bench.records import RecordError
+from zsad.bench.records import RecordError, read_records
 from zsad.bench.terminal import PrintableFormatter
 
 
@@ -469,3 +469,70 @@ def test_the_version_is_told(zsad):
     code, out, _ = zsad("--version")
     assert code == 0
     assert re.fullmatch(r"zsad \d+\.\d+\.\d+\S*\n", out)
+
+
+@pytest.fixture
+def two_of_fifteen(trees, tmp_path):
+    """MVTec AD with 2 of its 15 categories, of a few images each."""
+    trees.mvtec(tmp_path / "data" / "mvtec_ad")
+    return tmp_path / "data"
+
+
+def test_an_incomplete_dataset_is_told_from_plan_to_table(zsad, tmp_path, two_of_fifteen):
+    run = tmp_path / "run"
+    arguments = ("--methods", "clip", "--datasets", "mvtec-ad", "--data-root", two_of_fifteen,
+                 "--out", run)  # fmt: skip
+    code, out, _ = zsad("plan", *arguments)
+    assert code == 0
+    assert "ready, incomplete: 13 of 15 categories missing" in out
+    code, out, err = zsad("run", *arguments, "--quiet")
+    assert code == 0
+    assert "warning: mvtec-ad is incomplete: 13 of 15 categories missing" in err
+    assert "incomplete: 13 of 15 categories missing" in out
+    (record,) = read_records(run)
+    assert record.completeness is not None
+    assert (record.completeness.found, record.completeness.expected) == (10, 1725)
+    assert len(record.completeness.missing_categories) == 13
+    code, out, _ = zsad("table", run, "--delta")
+    assert "{" not in out
+    code, out, _ = zsad("table", run, "--delta", "--allow-incomplete")
+    assert "{" in out
+    assert zsad("report", run, "--allow-incomplete")[0] == 0
+
+
+def test_a_limit_is_no_gap(zsad, tmp_path, pictures):
+    run = tmp_path / "run"
+    arguments = ("--methods", "clip", "--datasets", "folder", "--data-root", pictures,
+                 "--out", run, "--limit", "1")  # fmt: skip
+    code, out, _ = zsad("plan", *arguments)
+    assert (code, "incomplete" in out) == (0, False)
+    assert "data of folder: counts unknown; chosen: at most 1 image per category and label" in out
+    code, out, err = zsad("run", *arguments, "--quiet")
+    assert (code, err) == (0, "")
+    assert "Only the first 1 images" in out
+
+
+def test_a_record_states_what_its_method_was_learned_from(zsad, tmp_path, pictures, trees):
+    trees.mvtec(tmp_path / "data" / "mvtec_ad")
+    run = tmp_path / "run"
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        f"""
+        out = "{run}"
+        data_root = "{tmp_path / "data"}"
+        [[dataset]]
+        name = "folder"
+        root = "{pictures}"
+        [[method]]
+        name = "coop"
+        options = {{ epochs = 1 }}
+        """
+    )
+    code, _, err = zsad("run", plan, "--quiet")
+    assert code == 0, err
+    assert "warning: mvtec-ad is incomplete: 13 of 15 categories missing" in err
+    (record,) = read_records(run)
+    assert (record.auxiliary.name, record.auxiliary.split) == ("mvtec_ad", "test")
+    assert record.auxiliary.images == record.auxiliary.completeness.found == 10
+    assert record.auxiliary.completeness.expected == 1725
+    assert len(record.auxiliary.fingerprint) == 64

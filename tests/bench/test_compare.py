@@ -14,6 +14,7 @@ from zsad.bench.compare import (
     ranking_table,
     to_json,
 )
+from zsad.bench.completeness import Completeness
 from zsad.bench.errors import UsageError
 from zsad.bench.records import ImageScores
 from zsad.bench.stats import StatsError
@@ -228,3 +229,33 @@ def test_the_table_has_a_row_per_dataset_and_one_over_all(two_methods):
     table = comparison_table(found)
     assert len(table.rows) == 2 * (7 + 1)
     assert table.rows[7].cells[3].text == "7 up, 0 down"
+
+
+def test_incomplete_datasets_are_marked_and_stay_out_of_what_is_said_over_datasets(two_methods):
+    gap = Completeness(2, 15, 15, missing_categories=("bottle",))
+    records = [
+        dataclasses.replace(r, completeness=gap) if r.cell.dataset == "sdd" else r
+        for r in two_methods
+    ]
+    sides = {"method_a": "faprompt", "method_b": "clip"}
+    (found,) = compare_runs(records, **sides, settings=FAST)
+    assert {d.dataset for d in found.differences if d.left_out} == {"SDD"}
+    assert [o.wins + o.losses for o in found.over_datasets] == [6, 6]
+    text = comparison_table(found).render()
+    assert "incomplete: 1 of 15 categories missing" in text
+    assert "left out of the last rows: SDD." in text
+    allowed = dataclasses.replace(FAST, allow_incomplete=True)
+    (found,) = compare_runs(records, **sides, settings=allowed)
+    assert [o.wins + o.losses for o in found.over_datasets] == [7, 7]
+    assert "incomplete: 1 of 15" in interval_table(records, "image_auroc", FAST).render()
+
+
+def test_ranks_leave_incomplete_datasets_out(two_methods, scored_record):
+    pytest.importorskip("scikit_posthocs")
+    gap = Completeness(2, 15, 15, missing_categories=("bottle",))
+    records = [*two_methods, *(scored_record("CoOp", d, i, 1.0) for i, d in enumerate(DATASETS))]
+    records = [
+        dataclasses.replace(r, completeness=gap) if r.cell.dataset == "sdd" else r for r in records
+    ]
+    assert rank(records, "image_auroc").n_datasets == len(DATASETS) - 1
+    assert rank(records, "image_auroc", allow_incomplete=True).n_datasets == len(DATASETS)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zsad.bench import records as module
+from zsad.bench.completeness import Completeness
 from zsad.bench.records import (
     METRICS,
+    Auxiliary,
     CategoryResult,
     Cell,
     ErrorInfo,
@@ -52,6 +54,8 @@ def full_record() -> Record:
         timing={"images": 3, "ms_per_image": 1.5},
         published_parameters=9612256,
         effective_parameters=4100064,
+        completeness=Completeness(83, 1725, 15, ("bottle",), differing_categories=("tile",)),
+        auxiliary=Auxiliary("visa", "test", 2162, "ab12", Completeness(2162, 2162, 12)),
     )
 
 
@@ -97,8 +101,10 @@ def test_written_records_fit_the_json_schema(tmp_path, record):
         lambda raw: raw["categories"][0]["images"]["labels"].__setitem__(0, 2),
         lambda raw: raw["categories"][0].update(n_normal=-1),
         lambda raw: raw.update(schema=2),
+        lambda raw: raw["completeness"].update(expected="all"),
+        lambda raw: raw["auxiliary"].update(images=-1),
     ],
-    ids=["no cell", "seed", "status", "metric", "label", "count", "schema"],
+    ids=["no cell", "seed", "status", "metric", "label", "count", "schema", "expected", "images"],
 )
 def test_the_json_schema_and_the_reader_refuse_the_same(tmp_path, change):
     path = broken(tmp_path, change)
@@ -116,6 +122,8 @@ def test_the_json_schema_names_every_field_and_metric():
         CategoryResult: schema["$defs"]["category"],
         ImageScores: schema["$defs"]["images"],
         ErrorInfo: schema["$defs"]["error"],
+        Completeness: schema["$defs"]["completeness"],
+        Auxiliary: schema["$defs"]["auxiliary"],
     }
     for cls, part in named.items():
         assert set(part["properties"]) == {f.name for f in dataclasses.fields(cls)}
@@ -143,7 +151,8 @@ def test_fields_of_a_later_version_are_ignored_and_logged(tmp_path, caplog):
 
 def test_missing_optional_fields_take_their_defaults(tmp_path):
     def earlier(raw):
-        for name in ("protocol", "provenance", "timing", "effective_parameters", "schema"):
+        optional = ("protocol", "provenance", "timing", "effective_parameters", "schema")
+        for name in (*optional, "completeness", "auxiliary"):
             del raw[name]
         for name in ("curves", "regions_lost", "undefined"):
             del raw["categories"][0][name]
@@ -152,6 +161,7 @@ def test_missing_optional_fields_take_their_defaults(tmp_path):
     assert record.schema == module.SCHEMA_VERSION
     assert record.categories[0].regions_lost == 0
     assert record.effective_parameters is None
+    assert record.completeness is record.auxiliary is None
 
 
 @pytest.mark.parametrize(

@@ -326,3 +326,17 @@ def test_command_writes_into_the_run_or_where_it_is_told(run, tmp_path):
     assert "<h1>Evening</h1>" in out.read_text("utf-8")
     assert runner.invoke(app, ["report", str(run)]).exit_code == 0
     assert (run / "report.html").exists()
+
+
+def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path):
+    folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=0)
+    (path,) = (folder / "cells").glob("*.json")
+    raw = json.loads(path.read_text())
+    raw["completeness"] = {"found": 4, "expected": 2162, "differing_categories": ["candle"]}
+    path.write_text(json.dumps(raw))
+    for allowed, count in ((False, 0), (True, 4)):
+        overview = Overview.read(folder, allowed)
+        matrices = [matrix(overview, level) for level in ("image", "pixel")]
+        assert len(compare_published(overview, matrices).differences) == count
+        page = render_report(folder, allow_incomplete=allowed)
+        assert "VisA: incomplete: 4 of 2162 images." in page

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zsad.bench import published
+from zsad.bench.completeness import Completeness
 from zsad.bench.errors import UsageError
 from zsad.bench.published import squash
-from zsad.bench.records import read_records
+from zsad.bench.records import Auxiliary, read_records
 from zsad.bench.table_format import DASH, FORMATS, Column, Number, Row, Table, TableCell, csv_text
 from zsad.bench.tables import LAYOUTS, make_table
 
@@ -644,3 +645,82 @@ def test_whatever_a_record_holds_every_layout_is_written_or_refused_in_words(
             continue
         for fmt in FORMATS:
             assert table.render(fmt)
+
+
+PARTIAL = Completeness(2, 15, 15, missing_categories=("bottle",), differing_categories=("pcb1",))
+
+
+def partial(record, **changes):
+    return dataclasses.replace(record, completeness=dataclasses.replace(PARTIAL, **changes))
+
+
+@pytest.fixture
+def gappy(make_record):
+    """Three datasets of a domain, of which VisA is incomplete."""
+    one = {"pcb1": scores(0.9, 0.9), "pcb2": scores(0.8, 0.8)}
+    records = [
+        make_record(title, dataset, one)
+        for title in ("CLIP", "FAPrompt")
+        for dataset in ("visa", "btad", "mpdd")
+    ]
+    return [partial(r) if r.cell.dataset == "visa" else r for r in records]
+
+
+def test_an_incomplete_dataset_is_marked_and_stays_out_of_differences_and_means(gappy):
+    table = make_table(gappy, "image", published=True, delta=True)
+    cell = cell_of(table, "VisA", "CLIP")
+    assert cell.notes == ("incomplete: 1 of 15 categories missing",)
+    assert cell.numbers[0].text == "85.0"
+    assert cell.numbers[0].printed is None
+    assert cell_of(table, "BTAD", "CLIP").numbers[0].printed == 34.5
+    (mean,) = [row for row in table.rows if row.summary]
+    assert mean.label == "Mean of 2 of 8"
+    assert "over BTAD, MPDD" in mean.notes
+    allowed = make_table(gappy, "image", published=True, delta=True, allow_incomplete=True)
+    cell = cell_of(allowed, "VisA", "CLIP")
+    assert cell.notes == ("incomplete: 1 of 15 categories missing",)
+    assert cell.numbers[0].printed == 66.4
+    assert [row.label for row in allowed.rows if row.summary] == ["Mean of 3 of 8"]
+
+
+def test_the_categories_of_an_incomplete_dataset_that_are_whole_stand_beside_print(gappy):
+    table = make_table(gappy, "breakdown", published=True, datasets=["visa"])
+    printed = {
+        row.label: (row.cells[0].numbers[0].printed, row.cells[0].notes)
+        for row in table.rows
+        if row.group == "VisA image-level AUROC"
+    }
+    assert printed["pcb1"] == (None, ("not the category's images as released",))
+    assert printed["pcb2"][0] is not None
+    assert printed["pcb2"][1] == ()
+    assert printed["mean"] == (None, ("incomplete: 1 of 15 categories missing",))
+
+
+def test_what_was_learned_from_an_incomplete_dataset_is_marked_too(make_record):
+    record = make_record("FAPrompt", "visa", {"a": scores(0.5, 0.5)})
+    learned = Auxiliary("mvtec_ad", "test", 83, "ab", PARTIAL)
+    table = make_table([dataclasses.replace(record, auxiliary=learned)], "image", published=True)
+    cell = cell_of(table, "VisA", "FAPrompt")
+    assert cell.notes == ("learned from mvtec_ad, incomplete: 1 of 15 categories missing",)
+    assert cell.numbers[0].printed is None
+
+
+def test_chosen_categories_are_marked_as_chosen_and_unknown_counts_change_nothing(make_record):
+    record = make_record("CLIP", "visa", {"pcb1": scores(0.5, 0.5)})
+    plain = make_table([record], "image", published=True).render()
+    chosen = Completeness(200, 200, 1, chosen_categories=("pcb1",), all_categories=12)
+    table = make_table([dataclasses.replace(record, completeness=chosen)], "image", published=True)
+    cell = cell_of(table, "VisA", "CLIP")
+    assert cell.notes == ("chosen: 1 of 12 categories",)
+    assert cell.numbers[0].printed == 66.4
+    unknown = dataclasses.replace(record, completeness=Completeness(30))
+    assert make_table([unknown], "image", published=True).render() == plain
+    assert make_table([unknown], "datasets").rows[-1].notes == ("counts unknown",)
+
+
+@pytest.mark.parametrize("layout", ["image", "pixel", "breakdown", "ablation", "complexity"])
+def test_a_checkpoint_of_undeclared_origin_has_a_footnote_in_every_table(make_record, layout):
+    one = {"pcb1": scores(0.5, 0.5, 0.5, 0.5)}
+    record = make_record("FAPrompt", "visa", one, protocol={"auxiliary": "undeclared"})
+    table = make_table([record], layout)
+    assert any("undeclared dataset" in note for note in table.footnotes.values())
