@@ -26,8 +26,8 @@ class DatasetCheck:
     """What was found out about one dataset.
 
     Attributes:
-        status: "ok"; "incomplete", usable with other counts than expected; "broken", samples
-            cannot be listed or read; "missing", no folder of it.
+        status: "ok"; "incomplete", usable, with other counts than expected or something odd;
+            "broken", samples cannot be listed or read; "missing", no folder of it.
         folder: where it lies, "" if missing.
         packaged: it lies outside of the data root: a package brings it.
         layout: the layout that was found.
@@ -220,26 +220,26 @@ def _opened(
     """The result with what decoding every image and mask brought to light."""
     everything = [sample for split in SPLITS for sample in samples[split]]
 
-    def open_one(sample: Sample) -> tuple[str, int]:
+    def open_one(sample: Sample) -> tuple[str, Sequence[str], int]:
         try:
             reading = dataset.read(sample)
         except DataError as error:
-            return str(error), 0
-        if reading.mask is None or sample.label == 0:
-            return "", 0
-        if not reading.mask.any():
-            return f"mask {sample.mask_path} of anomalous image {sample.image_path} is empty", 0
-        return "", resize_mask(reading.mask, EVALUATED_SIZE, dataset.mask_rule)[1]
+            return str(error), (), 0
+        if reading.mask is None or not reading.mask.any():
+            return "", reading.warnings, 0
+        lost = resize_mask(reading.mask, EVALUATED_SIZE, dataset.mask_rule)[1]
+        return "", reading.warnings, lost
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         outcomes = list(pool.map(open_one, everything))
-    broken = list(dict.fromkeys(message for message, _ in outcomes if message))
+    broken = list(dict.fromkeys(message for message, _, _ in outcomes if message))
+    odd = list(dict.fromkeys(text for _, warnings, _ in outcomes for text in warnings))
     return dataclasses.replace(
         result,
-        status="broken" if broken else result.status,
-        problems=[*result.problems, *broken],
+        status="broken" if broken else "incomplete" if odd else result.status,
+        problems=[*result.problems, *broken, *odd],
         opened=len(everything),
-        regions_lost=sum(lost for _, lost in outcomes),
+        regions_lost=sum(lost for _, _, lost in outcomes),
     )
 
 

@@ -95,11 +95,25 @@ def read_picture(path: Path, upright: bool = True) -> Picture:
     return Picture(turned, orientation if upright else 1, stored.size)
 
 
+@dataclass(frozen=True)
+class DrawnMask:
+    """A mask [H, W] bool, True = anomalous, and whether only the alpha channel held it."""
+
+    pixels: NDArray[np.bool_]
+    from_alpha: bool = False
+
+
 def read_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> NDArray[np.bool_]:
+    """`read_drawn_mask` without where it was drawn."""
+    return read_drawn_mask(path, rule, picture).pixels
+
+
+def read_drawn_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> DrawnMask:
     """Load a mask as booleans [H, W], True = anomalous.
 
     A mask without an orientation of its own that was drawn on the stored pixels of `picture` is
-    turned as the picture was.
+    turned as the picture was. Where the colour is the same everywhere and the alpha channel is
+    not, the alpha channel is the mask.
 
     Raises:
         DataError: as `read_image`.
@@ -108,7 +122,19 @@ def read_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> NDA
     drawn_on_stored = picture is not None and stored.size == picture.stored_size
     if picture is not None and drawn_on_stored and 1 in (orientation, picture.orientation):
         orientation = picture.orientation
-    return _turned_mask(_above(stored, rule.threshold), orientation)
+    alpha = _drawn_alpha(stored)
+    pixels = _above(stored if alpha is None else alpha, rule.threshold)
+    return DrawnMask(_turned_mask(pixels, orientation), alpha is not None)
+
+
+def _drawn_alpha(image: Image.Image) -> Image.Image | None:
+    """The alpha channel of an image that has all its information there, else None."""
+    if not image.has_transparency_data:
+        return None
+    *colours, alpha = image.convert("RGBA").split()
+    flat = all(low == high for low, high in (band.getextrema() for band in colours))
+    low, high = alpha.getextrema()
+    return alpha if flat and low != high else None
 
 
 def image_size(path: Path) -> tuple[int, int]:

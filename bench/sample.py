@@ -21,7 +21,7 @@ from PIL import Image
 
 from .content import content_hashes
 from .errors import DataError, UsageError, unknown_name
-from .images import MaskRule, read_mask, read_picture
+from .images import MaskRule, read_drawn_mask, read_picture
 
 LOG = logging.getLogger(__name__)
 Split = Literal["train", "test"]
@@ -143,10 +143,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Reading:
-    """What `Dataset.read` returns: an RGB image, and a mask [H, W] bool or None without masks."""
+    """What `Dataset.read` returns: an RGB image, and a mask [H, W] bool or None without masks.
+
+    Attributes:
+        warnings: what is odd about the mask, each naming its file.
+    """
 
     image: Image.Image
     mask: NDArray[np.bool_] | None
+    warnings: tuple[str, ...] = ()
 
 
 class Dataset(ABC):
@@ -233,6 +238,11 @@ class Dataset(ABC):
         """How surely a folder is this dataset's own: 0 no, 1 by its shape, 2 by names it holds."""
         return 0
 
+    @classmethod
+    def lacks(cls, folder: Path) -> str:
+        """What a folder that holds a part of this dataset lacks, in words; "" if unknown."""
+        return ""
+
     def layout_found(self) -> str:
         """The layout on disk, in words; "" for a dataset that knows only one.
 
@@ -274,7 +284,11 @@ class Dataset(ABC):
             left, top, right, bottom = sample.crop
             image = image.crop((left, top, right, bottom))
             mask = None if mask is None else mask[top:bottom, left:right].copy()
-        return Reading(image, mask)
+        warnings = reading.warnings
+        if masks and sample.label == 1 and mask is not None and not mask.any():
+            told = f"mask {sample.mask_path} of anomalous image {sample.image_path} is empty"
+            warnings = (*warnings, told)
+        return Reading(image, mask, warnings)
 
     def class_name(self, category: str) -> str:
         """The word for a category in prompts, official or readable as the option says.
@@ -366,6 +380,9 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
     tree = f"; expected is\n{dataset.source.tree}" if dataset.source.tree else ""
     if named or bears_name:
         place = named[0] if named else root
+        for folder in [*(named or [root]), *_folders_below(place, depth=2)]:
+            if why := dataset.lacks(folder):
+                raise LayoutError(f"{folder} is not a complete {dataset.title}: {why}{tree}")
         raise LayoutError(f"{place} is not {dataset.title} in a layout that is known{tree}")
     names = ", ".join(dataset.folders or (dataset.name,))
     raise DataError(
@@ -450,15 +467,21 @@ def _read_whole(
     image = picture.image
     shape = (image.height, image.width)
     mask: NDArray[np.bool_] | None = None
+    warnings: list[str] = []
     for path in mask_paths:
-        part = read_mask(path, rule, picture)
+        drawn = read_drawn_mask(path, rule, picture)
+        part = drawn.pixels
+        if drawn.from_alpha:
+            warnings.append(f"mask {path} is drawn in its alpha channel alone, which was taken")
         if part.shape != shape:
             raise DataError(
                 f"mask {path} is {part.shape[1]}x{part.shape[0]} but its image "
                 f"{image_path} is {image.width}x{image.height}: replace the mask"
             )
         mask = part if mask is None else mask | part
-    return Reading(image, np.zeros(shape, dtype=bool) if mask is None else mask)
+    if mask is None:
+        mask = np.zeros(shape, dtype=bool)
+    return Reading(image, mask, tuple(warnings))
 
 
 def _read_cached(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
@@ -12,14 +13,26 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ..bench.errors import DataError, UsageError, unknown_name
-from ..bench.sample import Box, Dataset, LayoutError, Sample, Split, is_debris, is_folder, locate
+from ..bench.images import read_mask
+from ..bench.sample import (
+    Box,
+    Dataset,
+    LayoutError,
+    Reading,
+    Sample,
+    Split,
+    is_debris,
+    is_folder,
+    locate,
+)
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 NORMAL_FOLDERS = frozenset({"good", "ok", "normal"})
-MASK_FOLDERS = ("ground_truth", "groundtruth", "ground truth", "gt", "masks", "mask")
+GROUND_TRUTH = ("ground_truth", "groundtruth", "ground truth", "ground-truth", "gt")
+MASK_FOLDERS = (*GROUND_TRUTH, "masks", "mask")
 
 
 # --- looking at folders ---------------------------------------------------------------------------
@@ -42,7 +55,11 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path | None) -> dict[str, Path]:
-    """Folders in a folder, by lower-case name, sorted; hidden ones are left out."""
+    """Folders in a folder, by lower-case name, sorted; hidden ones are left out.
+
+    Raises:
+        LayoutError: two names differ only in case, so that they mean the same.
+    """
     if folder is None:
         return {}
     try:
@@ -50,7 +67,33 @@ def subfolders(folder: Path | None) -> dict[str, Path]:
             names = sorted(e.name for e in entries if is_folder(e) and not is_debris(e.name))
     except OSError:
         return {}
-    return {name.lower(): folder / name for name in names}
+    found: dict[str, Path] = {}
+    for name in names:
+        if name.lower() in found:
+            raise LayoutError(
+                f"folders {found[name.lower()]} and {folder / name} differ only in case: rename "
+                "or remove one of them"
+            )
+        found[name.lower()] = folder / name
+    return found
+
+
+def unreadable(folder: Path) -> str:
+    """Why a folder cannot be listed, "" if it can."""
+    try:
+        with os.scandir(folder):
+            return ""
+    except OSError as error:
+        return str(error.strerror or error)
+
+
+def lacking(parts: Mapping[str, Path | None]) -> str:
+    """What is missing where some of a layout's parts are there; "" if all or none are."""
+    there = [name for name, path in parts.items() if path is not None]
+    absent = [name for name, path in parts.items() if path is None]
+    if not there or not absent:
+        return ""
+    return f"it has {', '.join(there)}, but not {', '.join(absent)}"
 
 
 def child(folder: Path | None, *names: str) -> Path | None:
@@ -70,10 +113,10 @@ def descend(folder: Path | None, *names: str) -> Path | None:
 
 
 def find_file(folder: Path, *names: str) -> Path | None:
-    """The first file of a folder that bears one of the lower-case names, in any case."""
+    """The first regular file of a folder that has one of the lower-case names, in any case."""
     try:
         with os.scandir(folder) as entries:
-            found = {e.name.lower(): e.name for e in entries if not is_folder(e)}
+            found = {e.name.lower(): e.name for e in entries if e.is_file()}
     except OSError:
         return None
     return next((folder / found[name] for name in names if name in found), None)
@@ -92,12 +135,14 @@ class Listing:
         faults: what is wrong and no obstacle, such as a mask without an image.
         gaps: what makes the set unusable unless the user wants it skipped: an anomalous image
             without a mask, a listed image without a file.
+        normal_masks: masks of normal images, which should be empty.
     """
 
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    normal_masks: dict[Path, Path] = field(default_factory=dict)
 
 
 def few(items: Iterable[object], limit: int = 3) -> str:
@@ -124,6 +169,10 @@ class Layout(ABC):
             DataError: a file that the layout needs is missing or broken.
         """
 
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """What a folder that holds a part of this layout lacks, in words; "" if it holds none."""
+        return ""
+
 
 class LaidOutDataset(Dataset):
     """A dataset that lies on disk in one of several layouts.
@@ -131,10 +180,13 @@ class LaidOutDataset(Dataset):
     Attributes:
         layouts: tried in order; the surest match wins, the earlier one of equals.
         open_categories: categories that the class does not know are taken as they are found.
+        drops_useless: a category on which nothing can be measured is left out with a fault
+            instead of being refused.
     """
 
     layouts: ClassVar[Sequence[Layout]] = ()
     open_categories: ClassVar[bool] = False
+    drops_useless: ClassVar[bool] = False
     option_defaults: ClassVar[Mapping[str, Any]] = {
         **Dataset.option_defaults,
         "layout": None,
@@ -184,7 +236,18 @@ class LaidOutDataset(Dataset):
     @classmethod
     def match(cls, folder: Path) -> int:
         """See `Dataset.match`: the surest of the layouts."""
-        return max((layout.match(folder, cls) for layout in cls.layouts), default=0)
+        try:
+            return max((layout.match(folder, cls) for layout in cls.layouts), default=0)
+        except LayoutError:  # told when it is opened, if no other folder fits better
+            return 1
+
+    @classmethod
+    def lacks(cls, folder: Path) -> str:
+        """See `Dataset.lacks`: of the first layout that the folder holds a part of."""
+        try:
+            return next(filter(None, (layout.lacks(folder, cls) for layout in cls.layouts)), "")
+        except LayoutError as error:
+            return str(error)
 
     def samples(self, split: Split = "test") -> list[Sample]:
         """See `Dataset.samples`. A set without a train part has an empty one."""
@@ -213,6 +276,17 @@ class LaidOutDataset(Dataset):
     def faults(self) -> list[str]:
         """See `Dataset.faults`."""
         return list(self.listing().faults)
+
+    def read(self, sample: Sample) -> Reading:
+        """See `Dataset.read`; a mask that a normal image should not have is looked at, too."""
+        reading = super().read(sample)
+        if self._listing is None or sample.label == 1 or not self.has_masks:
+            return reading
+        mask = self._listing.normal_masks.get(sample.image_path)
+        if mask is None or not read_mask(mask, self.mask_rule).any():
+            return reading
+        told = f"mask {mask} of normal image {sample.image_path} is not empty and was not used"
+        return replace(reading, warnings=(*reading.warnings, told))
 
     def category_named(self, text: str) -> str | None:
         """The category that a folder name or a csv cell means, None for an unknown one."""
@@ -260,6 +334,8 @@ class LaidOutDataset(Dataset):
         sureness, _, layout = min(fitting, key=lambda entry: entry[:2])
         if sureness == 0:
             known = wanted or ", ".join(layout.key for layout in self.layouts)
+            if why := self.lacks(self.root):
+                raise LayoutError(f"{self.root} is not a complete {self.title}: {why}")
             raise LayoutError(
                 f"{self.root} is not {self.title} in a layout that is known ({known}); "
                 f"expected is\n{self.source.tree}"
@@ -269,6 +345,7 @@ class LaidOutDataset(Dataset):
     def _list(self) -> Listing:
         layout = self._layout()
         found = layout.index(self.root, self)
+        _drop_irregular(found)
         if found.gaps and self.options["missing"] == "refuse":
             raise DataError(
                 f"{self.title} in {self.root} is incomplete: {few(found.gaps)}; complete the copy, "
@@ -287,30 +364,41 @@ class LaidOutDataset(Dataset):
         )
         found.samples = self._chosen(found.samples)
         self._refuse_useless(found)
+        found.faults += self.doubts(found)
         for note in found.notes:
             logger.info("%s: %s", self.title, note)
         for fault in found.faults:
             logger.warning("%s: %s", self.title, fault)
         return found
 
+    def doubts(self, found: Listing) -> list[str]:
+        """What is odd about a listing as a whole; further faults."""
+        return []
+
     def _refuse_useless(self, found: Listing) -> None:
         """No image, or no anomalous one in a category: nothing could be measured."""
         tested = Counter(s.category for s in found.samples if s.split == "test")
         anomalous = Counter(s.category for s in found.samples if s.split == "test" and s.label == 1)
         why = f" ({len(found.gaps)} gaps, {few(found.gaps, 1)})" if found.gaps else ""
-        if not tested:
-            raise DataError(
-                f"{self.title} in {self.root} has no test image{why}; expected is\n"
-                f"{self.source.tree}"
-            )
+        useless: dict[str, str] = {}
         for category in dict.fromkeys(s.category for s in found.samples):
             lacks = None if anomalous[category] else "anomalous test image"
             lacks = lacks if tested[category] else "test image"
             if lacks is not None:
-                raise DataError(
+                useless[category] = (
                     f"category '{category}' of {self.title} in {self.root} has no {lacks}{why}, "
-                    "so nothing can be measured: complete it or remove its folder"
+                    "so nothing can be measured"
                 )
+        if tested and useless and not self.drops_useless:
+            raise DataError(f"{next(iter(useless.values()))}: complete it or remove its folder")
+        if len(useless) == len({s.category for s in found.samples}):
+            raise DataError(
+                f"{self.title} in {self.root} has no test image that something can be measured "
+                f"on{why}{''.join(f'; {text}' for text in useless.values())}; expected is\n"
+                f"{self.source.tree}"
+            )
+        found.faults += [f"left out: {text}" for text in useless.values()]
+        found.samples = [s for s in found.samples if s.category not in useless]
 
     def _chosen(self, samples: list[Sample]) -> list[Sample]:
         """The samples of the categories that the option `categories` keeps."""
@@ -330,6 +418,35 @@ class LaidOutDataset(Dataset):
             else:
                 raise unknown_name(f"category of {self.title}", name, there.values())
         return [sample for sample in samples if sample.category in keep]
+
+
+def _drop_irregular(found: Listing) -> None:
+    """Drop samples whose files are none that can be read, or whose names are not text."""
+    checked: dict[Path, str] = {}
+    kept: list[Sample] = []
+    for sample in found.samples:
+        for path in (sample.image_path, *sample.mask_paths):
+            if path not in checked:
+                checked[path] = _irregular(path)
+                if checked[path]:
+                    found.gaps.append(checked[path])
+        if not any(checked[path] for path in (sample.image_path, *sample.mask_paths)):
+            kept.append(sample)
+    found.samples = kept
+
+
+def _irregular(path: Path) -> str:
+    """Why a path is not a file to read, "" if it is one."""
+    try:
+        str(path).encode("utf-8")
+        mode = path.stat().st_mode
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        return f"the name of {shown} is not UTF-8: rename the file"
+    except OSError as error:
+        why = "is a link to nowhere" if path.is_symlink() else "cannot be reached"
+        return f"{path} {why} ({error.strerror})"
+    return "" if stat.S_ISREG(mode) else f"{path} is not a file but a pipe, socket or device"
 
 
 def _names_in(wanted: Any, there: Container[str]) -> list[str]:
@@ -381,34 +498,95 @@ def _squeeze(name: str) -> str:
 
 
 def pair_masks(
-    images: Sequence[Path], masks: Sequence[Path], endings: Sequence[str], found: Listing
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    endings: Sequence[str],
+    found: Listing,
+    roots: tuple[Path, Path] | None = None,
 ) -> dict[Path, Path]:
-    """The mask of each image by stem; what is left over goes to `found`.
+    """The mask of each image by stem, in any case; what is left over or odd goes to `found`.
 
     Args:
         images: anomalous images; all of them should have a mask.
         masks: the files to choose from.
         endings: what a mask's stem may add to the image's, in order of preference ("_mask", "").
-        found: takes a gap for each image without a mask and a fault for masks without an image.
+        found: takes a gap for each image without a mask and a fault for masks without an image,
+            for images that share a mask, and for stems that differ only in case.
+        roots: folders that images and masks lie below; a mask in the subfolder of its image goes
+            before others of its stem.
+
+    Raises:
+        DataError: an image has two masks, or images of different subfolders fit one mask.
     """
-    by_stem: dict[tuple[int, str], Path] = {}
+    by_stem: dict[str, list[Path]] = {}
     for mask in masks:
-        stem = mask.stem.lower()
-        for preference, ending in enumerate(endings):
-            if stem.endswith(ending.lower()):
-                by_stem[preference, stem[: len(stem) - len(ending)]] = mask
+        by_stem.setdefault(mask.stem.lower(), []).append(mask)
     pairs: dict[Path, Path] = {}
     for image in images:
-        keys = [(i, image.stem.lower()) for i in range(len(endings))]
-        chosen = next((by_stem[key] for key in keys if key in by_stem), None)
-        if chosen is None:
-            found.gaps.append(f"no mask for image {image}")
+        stems = [image.stem + ending for ending in endings]
+        named = (by_stem.get(stem.lower()) for stem in stems)
+        fitting = next((some for some in named if some), [])
+        near = [mask for mask in fitting if _same_place(image, mask, roots)] or fitting
+        exact = [mask for mask in near if mask.stem in stems] or near
+        if len(exact) > 1:
+            raise _two_masks(image, exact)
+        if exact:
+            pairs[image] = exact[0]
         else:
-            pairs[image] = chosen
+            found.gaps.append(f"no mask for image {image}")
+    _tell_shared(pairs, found)
     used = set(pairs.values())
+    rivals = {(image.stem + ending): image for image in pairs for ending in endings}
     unused = [mask for mask in masks if mask not in used]
+    for mask in unused:
+        image_of = rivals.get(mask.stem)
+        if image_of is not None and _same_place(image_of, mask, roots):
+            raise _two_masks(image_of, [pairs[image_of], mask])
     if unused:
         found.faults.append(f"{len(unused)} masks have no image: {few(unused)}")
+    return pairs
+
+
+def _two_masks(image: Path, masks: Sequence[Path]) -> DataError:
+    return DataError(f"image {image} has {len(masks)} masks, {few(masks)}: keep one of them")
+
+
+def _same_place(image: Path, mask: Path, roots: tuple[Path, Path] | None) -> bool:
+    """Whether a mask lies in the subfolder that its image lies in."""
+    if roots is None:
+        return True
+    place = image.parent.relative_to(roots[0])
+    return mask.parent.relative_to(roots[1]) in (place, Path(roots[0].name) / place)
+
+
+def _tell_shared(pairs: Mapping[Path, Path], found: Listing) -> None:
+    """Faults for images that share a mask, and for names that differ only in case."""
+    by_mask: dict[Path, list[Path]] = {}
+    by_name: dict[str, list[Path]] = {}
+    for image, mask in pairs.items():
+        by_mask.setdefault(mask, []).append(image)
+        by_name.setdefault(str(image).lower(), []).append(image)
+    for mask, images in by_mask.items():
+        if len({image.parent for image in images}) > 1:
+            raise DataError(f"mask {mask} fits {len(images)} images, {few(images)}: rename them")
+        if len(images) > 1:
+            found.faults.append(f"images {few(images)} share the mask {mask}")
+    for images in by_name.values():
+        if len(images) > 1:
+            found.faults.append(f"images {few(images)} differ only in case")
+
+
+def normal_masks(
+    images: Sequence[Path], masks: Sequence[Path], endings: Sequence[str]
+) -> dict[Path, Path]:
+    """The masks that normal images have; they should be empty."""
+    by_stem = {mask.stem.lower(): mask for mask in masks}
+    pairs: dict[Path, Path] = {}
+    for image in images:
+        fitting = (by_stem.get((image.stem + ending).lower()) for ending in endings)
+        mask = next((mask for mask in fitting if mask is not None), None)
+        if mask is not None:
+            pairs[image] = mask
     return pairs
 
 
@@ -450,15 +628,22 @@ class CategoryTrees(Layout):
             )
             return found
         trees = {path.name: path for path in inside.values() if "test" in subfolders(path)}
+        taken: dict[str, Path] = {}
         for name, path in trees.items():
             category = dataset.category_named(name)
             if category is None and len(dataset.categories) == 1:
                 category = dataset.only_category()
             if category is None:
                 found.notes.append(f"folder {path} is no category of the dataset and was left out")
-            else:
-                self._list_category(path, category, dataset, found)
+                continue
+            earlier = taken.setdefault(_squeeze(category), path)
+            if earlier != path:
+                raise DataError(f"folders {earlier} and {path} are the same category: rename one")
+            self._list_category(path, category, dataset, found)
         for name, path in inside.items():
+            if why := unreadable(path):
+                found.faults.append(f"folder {path} cannot be read ({why}) and was left out")
+                continue
             if path.name not in trees and dataset.category_named(name) in dataset.categories:
                 raise DataError(f"category folder {path} has no test folder in it")
         return found
@@ -471,19 +656,27 @@ class CategoryTrees(Layout):
         for split in splits:
             for kind, place in subfolders(child(folder, split)).items():
                 images = list_images(place)
+                drawn = child(truth, kind) if dataset.has_masks and split == "test" else None
                 if kind in NORMAL_FOLDERS:
                     found.samples += [
                         dataset.sample(image, 0, category, split=split) for image in images
                     ]
+                    if drawn is not None:
+                        found.normal_masks |= normal_masks(
+                            images, list_images(drawn), self.mask_endings
+                        )
                     continue
                 if not images:
                     raise DataError(f"folder {place} holds no image: complete or remove it")
                 masks: dict[Path, Path] = {}
                 if dataset.has_masks and split == "test":
-                    drawn = child(truth, kind)
-                    masks = pair_masks(
-                        images, list_images(drawn) if drawn else [], self.mask_endings, found
-                    )
+                    if drawn is None:
+                        where = (truth or folder / MASK_FOLDERS[0]) / place.name
+                        found.gaps.append(
+                            f"folder {place} of {len(images)} images has no folder of masks {where}"
+                        )
+                    else:
+                        masks = pair_masks(images, list_images(drawn), self.mask_endings, found)
                     images = [image for image in images if image in masks]
                 found.samples += [
                     dataset.sample(
@@ -516,6 +709,11 @@ class LabelFolders(Layout):
         return int(
             any(n in inside for n in self.normal) and any(n in inside for n in self.anomalous)
         )
+
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        sides = (self.normal, self.anomalous)
+        return lacking({f"folder {names[0]}": child(folder, *names) for names in sides})
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
@@ -561,6 +759,11 @@ class PairFolders(Layout):
         """See `Layout.match`."""
         both = _either(folder, self.images) and _either(folder, self.masks)
         return (2 if self.certain else 1) if both else 0
+
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        sides = (self.images, self.masks)
+        return lacking({f"folder {names[0]}": _either(folder, names) for names in sides})
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -128,18 +129,29 @@ def _escape(text: str, where: Path, folder: Path) -> DataError:
 def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Mapping[str, Any]]]:
     """Split, category and row of every image; the keys are compared in lower case."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_twins)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no object of splits: it is no meta.json")
     rows: list[tuple[Split, str, Mapping[str, Any]]] = []
+    taken: dict[str, str] = {}
     for key, classes in content.items():
         split = key.lower()
         if split not in ("train", "test") or not isinstance(classes, dict):
             raise DataError(f"{path} has the split '{key}': known are train and test, of classes")
+        if split in taken:
+            raise DataError(f"{path} has the splits '{taken[split]}' and '{key}': keep one of them")
+        taken[split] = key
+        named: dict[str, str] = {}
         for name, entries in classes.items():
             category = dataset.category_named(name)
+            same = named.setdefault((category or name).lower(), name)
+            if same != name:
+                raise DataError(
+                    f"{path} has the classes '{same}' and '{name}', which are the same category: "
+                    "keep one name"
+                )
             if category is None and len(dataset.categories) == 1:
                 category = dataset.only_category()
             if category is None:
@@ -148,6 +160,15 @@ def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Map
                 raise DataError(f"{path}: class '{name}' is no list of rows")
             rows += [(split, category, _checked(row, path)) for row in entries]
     return rows
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which plain parsing would keep the last of several equal keys."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twin = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key '{twin}' is there twice")
+    return content
 
 
 def _checked(row: Any, path: Path) -> Mapping[str, Any]:

@@ -18,12 +18,14 @@ from ._layouts import (
     SplitDataset,
     child,
     few,
+    lacking,
     list_images,
     subfolders,
 )
 from ._meta import MetaJson
 
 PATCH = 256
+STRIPS = ("Defect_images", "Mask_images", "NODefect_images")
 DEFECTS = {
     "002": "Broken_end",
     "006": "Broken_yarn",
@@ -61,8 +63,11 @@ class FabricStrips(Layout):
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
         inside = subfolders(folder)
-        names = ("defect_images", "mask_images", "nodefect_images")
-        return 2 if all(name in inside for name in names) else 0
+        return 2 if all(name.lower() in inside for name in STRIPS) else 0
+
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        return lacking({f"folder {name}": child(folder, name.lower()) for name in STRIPS})
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""

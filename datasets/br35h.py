@@ -19,7 +19,7 @@ class Br35H(LaidOutDataset):
     modality = "radiology (MRI)"
     in_benchmark = True
     has_masks = False
-    folders = ("Br35H", "brain-tumor-detection", "Br35h_anomaly_detection")
+    folders = ("Br35H", "br35", "brain-tumor-detection", "Br35h_anomaly_detection")
     layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), CategoryTrees(), MetaJson())
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "brain": CategoryInfo("brain", "brain", Counts(1500, 1500, 0, 0))

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.sample import CategoryInfo, Counts, Source
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset, PairFolders
+from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset, PairFolders
 from ._meta import MetaJson
+
+DRAWN = ("ground truth", *GROUND_TRUTH)
+"""The release's name of the folder of masks, and how copies spell it."""
 
 
 class CVCClinicDB(LaidOutDataset):
@@ -27,7 +30,7 @@ class CVCClinicDB(LaidOutDataset):
     layouts = (
         PairFolders(
             ("original", "png/original", "tif/original"),
-            ("ground truth", "png/ground truth", "tif/ground truth", "ground_truth"),
+            tuple(f"{part}{name}" for part in ("", "png/", "tif/") for name in DRAWN),
             key="official",
             certain=True,
         ),

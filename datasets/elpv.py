@@ -11,7 +11,16 @@ from typing import ClassVar, NamedTuple
 
 from ..bench.errors import DataError
 from ..bench.sample import CategoryInfo, Counts, LayoutError, Sample, Source
-from ._layouts import CategoryTrees, LaidOutDataset, Layout, Listing, SplitDataset, find_file
+from ._layouts import (
+    CategoryTrees,
+    LaidOutDataset,
+    Layout,
+    Listing,
+    SplitDataset,
+    child,
+    find_file,
+    lacking,
+)
 from ._meta import MetaJson
 
 logger = logging.getLogger(__name__)
@@ -57,6 +66,11 @@ class GradedCells(Layout):
             return 0
         with labels.open("rb") as file:
             return 2 if b"cell" in file.read(200) else 0
+
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        table, images = find_file(folder, "labels.csv"), child(folder, "images")
+        return lacking({"labels.csv": table, "folder images": images})
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..bench.content import content_hashes
 from ..bench.errors import DataError
 from ..bench.sample import Dataset, Source
 from ._layouts import (
@@ -14,9 +15,12 @@ from ._layouts import (
     LaidOutDataset,
     Layout,
     Listing,
+    lacking,
     list_images,
+    normal_masks,
     pair_masks,
     subfolders,
+    unreadable,
 )
 from ._meta import MetaJson, names_masks
 
@@ -42,38 +46,57 @@ class OwnFolders(Layout):
             return 2
         return int(any(_is_category(subfolders(path)) for path in subfolders(folder).values()))
 
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        sides = (NORMAL, ANOMALOUS)
+        inside = subfolders(folder)
+        return lacking({f"folder {names[0]}": _first(inside, names) for names in sides})
+
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
         assert isinstance(dataset, Folder)
         found = Listing()
         if _is_category(subfolders(folder)):
-            trees = {folder.resolve().name: folder}
-        else:
-            inside = subfolders(folder).values()
-            trees = {path.name: path for path in inside if _is_category(subfolders(path))}
-        for name, path in trees.items():
-            drawn = _first(subfolders(path), MASKS)
-            self._index_category(path, name, drawn, dataset, found)
+            self._index_category(folder, folder.resolve().name, dataset, found)
+            return found
+        for path in subfolders(folder).values():
+            inside = subfolders(path)
+            if why := unreadable(path):
+                found.faults.append(f"category {path} cannot be read ({why}) and was left out")
+            elif _is_category(inside):
+                self._index_category(path, path.name, dataset, found)
+            elif _first(inside, NORMAL) is not None:
+                found.faults.append(
+                    f"category {path} has no folder of anomalous images and was left out"
+                )
+            elif path.name.lower() not in MASKS:
+                found.faults.append(
+                    f"folder {path} has no folders of normal and anomalous images and was left out"
+                )
         return found
 
     def _index_category(
-        self,
-        folder: Path,
-        category: str,
-        drawn: Path | None,
-        dataset: LaidOutDataset,
-        found: Listing,
+        self, folder: Path, category: str, dataset: LaidOutDataset, found: Listing
     ) -> None:
         inside = subfolders(folder)
+        drawn = _first(inside, MASKS)
         normal, anomalous = _first(inside, NORMAL), _first(inside, ANOMALOUS)
-        images = walk_images(normal) if normal else []
-        found.samples += [dataset.sample(image, 0, category) for image in images]
+        for names in (NORMAL, ANOMALOUS, MASKS):
+            several = [inside[name] for name in names if name in inside]
+            found.faults += [
+                f"folder {path} was left out beside {several[0]}, which means the same"
+                for path in several[1:]
+            ]
+        normals = walk_images(normal) if normal else []
+        found.samples += [dataset.sample(image, 0, category) for image in normals]
         images = walk_images(anomalous) if anomalous else []
-        if not images:
-            raise DataError(f"folder {anomalous or folder / 'anomalous'} holds no image")
         masks: dict[Path, Path] = {}
-        if drawn is not None:
-            masks = pair_masks(images, walk_images(drawn), self.mask_endings, found)
+        if drawn is not None and anomalous is not None:
+            files = walk_images(drawn)
+            spared = self._masks_of_normals(normals, images, files, drawn)
+            found.normal_masks |= spared
+            files = [mask for mask in files if mask not in set(spared.values())]
+            masks = pair_masks(images, files, self.mask_endings, found, (anomalous, drawn))
         elif dataset.has_masks:
             found.gaps.append(f"category {folder} has no masks folder, others have")
         found.samples += [
@@ -87,6 +110,25 @@ class OwnFolders(Layout):
             for image in images
             if drawn is None or image in masks
         ]
+
+    def _masks_of_normals(
+        self, normals: Sequence[Path], images: Sequence[Path], files: Sequence[Path], drawn: Path
+    ) -> dict[Path, Path]:
+        """The masks that belong to normal images.
+
+        Args:
+            normals: normal images.
+            images: anomalous images, which go first where both have the stem of a mask.
+            files: the masks.
+            drawn: the folder that the masks lie below.
+        """
+        stems = {image.stem.lower() + ending for image in images for ending in self.mask_endings}
+        theirs = [
+            mask
+            for mask in files
+            if mask.relative_to(drawn).parts[0].lower() in NORMAL or mask.stem.lower() not in stems
+        ]
+        return normal_masks(normals, theirs, self.mask_endings)
 
 
 def walk_images(folder: Path) -> list[Path]:
@@ -128,6 +170,7 @@ class Folder(LaidOutDataset):
     title = "Folder"
     domain = "custom"
     open_categories = True
+    drops_useless = True
     folders = ()
     layouts = (OwnFolders(), CategoryTrees(), MetaJson())
     option_defaults: ClassVar[Mapping[str, Any]] = LaidOutDataset.option_defaults
@@ -145,8 +188,12 @@ class Folder(LaidOutDataset):
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)
-        here = [self.root, *subfolders(self.root).values()]
-        drawn = any(_first(subfolders(place), MASKS) for place in here)
+        try:
+            here = [self.root, *subfolders(self.root).values()]
+            drawn = any(_first(subfolders(place), MASKS) for place in here)
+        except DataError as fault:  # told when samples are asked for
+            self._fault = self._fault or fault
+            drawn = False
         self.has_masks = drawn or names_masks(self.root)
 
     @classmethod
@@ -159,6 +206,22 @@ class Folder(LaidOutDataset):
         if root is None or not Path(root).expanduser().is_dir():
             raise DataError(f"folder {root} does not exist; expected is\n{cls.source.tree}")
         return Path(root).expanduser()
+
+    def doubts(self, found: Listing) -> list[str]:
+        """See `LaidOutDataset.doubts`: images of equal content that are normal and anomalous."""
+        by_label = [[s.image_path for s in found.samples if s.label == label] for label in (0, 1)]
+        sizes = [{path: path.stat().st_size for path in paths} for paths in by_label]
+        shared = set(sizes[0].values()) & set(sizes[1].values())
+        content = [
+            content_hashes([path for path, size in part.items() if size in shared])
+            for part in sizes
+        ]
+        normal = {text: path for path, text in content[0].items()}
+        return [
+            f"image {path} is anomalous and has the content of normal image {normal[text]}"
+            for path, text in content[1].items()
+            if text in normal
+        ]
 
     def class_name(self, category: str) -> str:
         """The folder's name, with blanks for underscores if readable names are asked for."""

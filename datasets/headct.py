@@ -18,6 +18,7 @@ from ._layouts import (
     Listing,
     child,
     find_file,
+    lacking,
     list_images,
 )
 from ._meta import MetaJson
@@ -55,6 +56,11 @@ class NumberedSlices(Layout):
         with labels.open("rb") as file:
             return 2 if b"hemorrhage" in file.readline(200).lower() else 0
 
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        table, images = find_file(folder, "labels.csv"), child(folder, "head_ct")
+        return lacking({"labels.csv": table, "folder head_ct": images})
+
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
         table = find_file(folder, "labels.csv")
@@ -66,6 +72,8 @@ class NumberedSlices(Layout):
         images = {image.stem: image for image in list_images(place)}
         by_number = {int(stem): image for stem, image in images.items() if stem.isdigit()}
         labels = read_labels(table)
+        if not by_number:
+            raise DataError(f"{place} holds no image that {table} lists (000.png, ...)")
         for number, label in labels.items():
             image = by_number.pop(number, None)
             if image is None:

@@ -16,6 +16,7 @@ from ._layouts import (
     Listing,
     SplitDataset,
     child,
+    lacking,
     list_images,
 )
 from ._meta import MetaJson
@@ -36,6 +37,10 @@ class FundusFolders(Layout):
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
         return 2 if child(folder, *NORMAL) and child(folder, *ANOMALOUS) else 0
+
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """See `Layout.lacks`."""
+        return lacking({f"folder {n[0]}": child(folder, *n) for n in (NORMAL, ANOMALOUS)})
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""

@@ -55,7 +55,7 @@ class CommutatorParts(Layout):
         found = Listing()
         normals: list[Sample] = []
         for item in _items(folder):
-            files = {path.stem.lower(): path for path in list_images(item)}
+            files = _by_stem(item, found)
             masks = {s.removesuffix("_label"): p for s, p in files.items() if s.endswith("_label")}
             images = {s: p for s, p in files.items() if not s.endswith("_label")}
             for stem, image in images.items():
@@ -71,6 +71,17 @@ class CommutatorParts(Layout):
             raise DataError(f"{folder} holds kos folders without any Part image")
         found.samples += dataset.divide(normals)
         return found
+
+
+def _by_stem(item: Path, found: Listing) -> dict[str, Path]:
+    """The files of a part by stem; of several with one stem the release's kind, and a fault."""
+    files: dict[str, Path] = {}
+    for path in sorted(list_images(item), key=lambda path: path.suffix.lower() in (".jpg", ".bmp")):
+        stem = path.stem.lower()
+        if stem in files:
+            found.faults.append(f"{files[stem]} is not of the release, which has {path.name}")
+        files[stem] = path
+    return files
 
 
 def _items(folder: Path) -> list[Path]:

@@ -209,15 +209,17 @@ def test_category_folder_without_test_is_refused(tmp_path, trees):
         load_dataset("mvtec_ad", tmp_path).samples()
 
 
-def test_link_to_itself_is_no_folder_and_an_unreadable_image(tmp_path, trees):
+def test_link_to_itself_is_neither_a_folder_nor_an_image(tmp_path, trees):
     trees.mvtec(tmp_path / "mvtec")
     loop = tmp_path / "mvtec" / "bottle" / "test" / "good" / "002.png"
     loop.symlink_to(loop)
     (tmp_path / "mvtec" / "bottle" / "test" / "loop").symlink_to("loop")
     (tmp_path / "loop").symlink_to(tmp_path)
     result = check(dataset_class("mvtec_ad"), tmp_path, open_files=True)
-    assert result.status == "broken"
+    assert result.status == "incomplete"
     assert any(str(loop) in problem for problem in result.problems)
+    with pytest.raises(DataError, match=r"002.png is a link to nowhere"):
+        load_dataset("mvtec_ad", tmp_path).samples()
 
 
 def test_loop_of_links_among_own_images_is_refused(tmp_path, trees):
@@ -255,3 +257,44 @@ def test_split_table_of_visa_may_not_lead_out(tmp_path, trees):
     table.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="has the columns"):
         load_dataset("visa", tmp_path).samples()
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "says"),
+    [
+        ("aitex", "Mask_images", "but not folder Mask_images"),
+        ("aitex", "NODefect_images", "but not folder NODefect_images"),
+        ("headct", "labels.csv", r"it has folder head_ct, but not labels.csv"),
+        ("headct", "head_ct", "holds no image that .*labels.csv lists"),
+        ("clinicdb", "Ground Truth", "it has folder original, but not folder ground truth"),
+        ("clinicdb", "Original", "it has folder ground truth, but not folder original"),
+        ("kvasir", "masks", "it has folder images, but not folder masks"),
+        ("br35h", "no", "it has folder yes, but not folder no"),
+        ("elpv", "images", "it has labels.csv, but not folder images"),
+        ("lag", "non_glaucoma", "but not folder non_glaucoma"),
+    ],
+)
+def test_a_missing_part_is_named(tmp_path, trees, name, part, says):
+    dataset = dataset_class({"clinicdb": "cvc_clinicdb"}.get(name, name))
+    root = tmp_path / dataset.folders[0]
+    root.mkdir()
+    getattr(trees, name)(root)
+    shutil.rmtree(root / part) if (root / part).is_dir() else (root / part).unlink()
+    with pytest.raises(DataError, match=says):
+        dataset.open(tmp_path).samples()
+
+
+def test_an_unknown_kind_of_defect_is_named_once(tmp_path, trees):
+    trees.mvtec(tmp_path / "mvtec")
+    for number in range(3):
+        trees.paint(tmp_path / "mvtec" / "bottle" / "test" / "mystery" / f"{number}.png")
+    with pytest.raises(DataError, match=r"test/mystery of 3 images has no folder of masks .*truth"):
+        load_dataset("mvtec_ad", tmp_path).samples()
+
+
+def test_an_image_beside_one_of_the_release_is_named_and_not_taken(tmp_path, trees):
+    trees.sdd(tmp_path / "SDD")
+    trees.paint(tmp_path / "SDD" / "kos01" / "Part0.png")
+    dataset = load_dataset("sdd", tmp_path)
+    assert {s.image_path.suffix for s in dataset.samples()} == {".jpg"}
+    assert any("Part0.png is not of the release" in fault for fault in dataset.faults())

@@ -146,3 +146,27 @@ def test_sets_of_one_category_take_any_class_key(tmp_path, trees):
     (tmp_path / "Br35H").mkdir()
     trees.with_meta(tmp_path / "Br35H")
     assert {s.category for s in load_dataset("br35h", tmp_path).samples()} == {"brain"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda text: text.replace('"Train": {', '"Test": {}, "Train": {'),
+            "'Test' is there twice",
+        ),
+        (lambda text: text.replace('"Train": {', '"test": {}, "Train": {'), "'test' and 'Test'"),
+        (lambda text: text.replace('"screw": [', '"screw": [], "screw": [', 1), "'screw' is there"),
+        (lambda text: text.replace('"screw": [', '"Screw": [], "screw": [', 1), "same category"),
+        (
+            lambda text: text.replace('"anomaly": 0', '"anomaly": 1, "anomaly": 0', 1),
+            "'anomaly' is",
+        ),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path, trees, change, says):
+    trees.with_meta(tmp_path / "listed")
+    path = tmp_path / "listed" / "meta.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(DataError, match=says):
+        load_dataset("folder", tmp_path / "listed").samples()

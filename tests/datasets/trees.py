@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,8 @@ SIZE = (24, 20)
 def paint(path: Path, size=SIZE, mode="RGB", kind=None) -> Path:
     """A noisy image; `kind` is the file format where the suffix lies about it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(len(str(path.name))).integers(
-        0, 256, (size[1], size[0], 3), dtype=np.uint8
-    )
+    seed = zlib.crc32("/".join(path.parts[-2:]).encode())
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     image = Image.fromarray(noise).convert(mode)
     image.save(path, format=kind)
     return path
@@ -301,6 +301,11 @@ def clinicdb(root: Path) -> None:
     (root / "README.txt").write_text("terms")
 
 
+def clinicdb_joined(root: Path) -> None:
+    clinicdb(root)
+    (root / "Ground Truth").rename(root / "GroundTruth")
+
+
 def clinicdb_kaggle(root: Path) -> None:
     for level, suffix in (("PNG", ".png"), ("TIF", ".tif")):
         for stem in ("1", "2"):
@@ -424,10 +429,12 @@ CASES = [
     TreeCase("headct", "official", "head-ct-hemorrhage", headct, 3, 2, 0, ("brain",)),
     TreeCase("headct", "tree", "HeadCT_anomaly_detection", headct_converted, 2, 2, 0, ("brain",)),
     TreeCase("br35h", "folders", "Br35H", br35h, 2, 3, 0, ("brain",)),
+    TreeCase("br35h", "folders", "br35", br35h, 2, 3, 0, ("brain",)),
     TreeCase("lag", "official", "LAG_database_part_1", lag, 2, 5, 6, ("LAG",)),
     TreeCase("cvc_colondb", "official", "CVC-ColonDB", colondb, 0, 4, 0, ("colon",)),
     TreeCase("cvc_colondb", "pairs", "TestDataset/CVC-ColonDB", pairs, 0, 3, 0, ("colon",)),
     TreeCase("cvc_clinicdb", "official", "CVC-ClinicDB", clinicdb, 0, 3, 0, ("colon",)),
+    TreeCase("cvc_clinicdb", "official", "CVC-ClinicDB", clinicdb_joined, 0, 3, 0, ("colon",)),
     TreeCase("cvc_clinicdb", "official", "ClinicDB", clinicdb_kaggle, 0, 2, 0, ("colon",)),
     TreeCase("cvc_clinicdb", "pairs", "TestDataset/CVC-ClinicDB", pairs, 0, 3, 0, ("colon",)),
     TreeCase("kvasir", "pairs", "Kvasir-SEG", kvasir, 0, 2, 0, ("colon",)),
