@@ -21,7 +21,7 @@ from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
 from .completeness import completeness
-from .errors import ContractError, Stopped, UsageError, message_of
+from .errors import ContractError, DataError, Stopped, UsageError, message_of
 from .learned import Checkpoint, choose, open_checkpoint, refuse_leak
 from .lessons import cache_features
 from .loading import is_death_of_reader
@@ -222,6 +222,24 @@ def auxiliary_of(plan: Plan, target: str) -> str:
     return registry.canonical(name)
 
 
+def open_auxiliary(plan: Plan, target: str) -> Dataset:
+    """The dataset that methods learn from before they are tested on `target`.
+
+    Raises:
+        DataError: it is not there; the message says how to name another one.
+    """
+    name = auxiliary_of(plan, target)
+    try:
+        auxiliary = registry.load_dataset(name, plan.data_root)
+        auxiliary.samples("test")
+    except DataError as error:
+        raise DataError(
+            f"trained methods learn from {name} before they are tested on {target}: give "
+            f"--auxiliary NAME to learn from another dataset, or get that one: {error}"
+        ) from error
+    return auxiliary
+
+
 def split_of(plan: Plan, cell: Cell) -> AuxiliarySplit:
     """Which images of its auxiliary dataset a cell's method is trained on."""
     if plan.auxiliary_split is not None:
@@ -294,7 +312,7 @@ def _learn(
         return
     name = auxiliary_of(plan, dataset.name)
     try:
-        auxiliary = registry.load_dataset(name, plan.data_root)
+        auxiliary = open_auxiliary(plan, dataset.name)
         new = [(c.cell, learner) for c, learner in waiting if not is_learned(plan, c.cell)]
         with held(Path(plan.out), f"features-{name}"):
             _cache(plan, auxiliary, new, progress)

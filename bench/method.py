@@ -21,6 +21,7 @@ from .preprocess import Interpolation, Preprocess
 
 LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0, "batch_size": 1}
 AuxiliarySplit = Literal["test", "all"]
+EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # options that learned weights do not depend on
 PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
 
 
@@ -275,6 +276,8 @@ class TrainableMethod(Method):
 
     Attributes:
         official_key: where the released checkpoint keeps its state dict; "" is the top level.
+        evaluation_options: options of this method that a checkpoint may be evaluated with otherwise
+            than it was learned with.
         official_prefix: what may stand before the tensors' names in released checkpoints.
         ignored_official: name prefixes in released checkpoints that carry nothing (dead layers,
             frozen embeddings).
@@ -287,6 +290,7 @@ class TrainableMethod(Method):
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     official_key: ClassVar[str] = ""
     official_prefix: ClassVar[str] = ""
+    evaluation_options: ClassVar[frozenset[str]] = frozenset()
     ignored_official: ClassVar[tuple[str, ...]] = ()
 
     @property

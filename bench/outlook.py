@@ -13,9 +13,12 @@ from tabulate import tabulate
 from . import registry
 from .completeness import Completeness, completeness
 from .errors import ZsadError
+from .method import AuxiliarySplit
+from .overlap import refuse_overlap
 from .plan import PUBLISHED, Plan
 from .records import CELLS, Cell, Record, RecordError, read_record
 from .runner import open_dataset, record_path, samples_by_category
+from .sample import Dataset
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def outlook(plan: Plan) -> Outlook:
     """Look at a plan, its data, its weights and past records; nothing is run or written."""
     cells = plan.cells()
     counts, held, missing = _data(plan)
-    auxiliaries, absent = _auxiliaries(plan, cells)
+    auxiliaries, absent = _learned(plan, cells)
     missing += _weights(plan) + absent
     past = list(_past_records(Path(plan.out)))
     views = []
@@ -168,25 +171,54 @@ def _weights(plan: Plan) -> list[str]:
     return missing
 
 
-def _auxiliaries(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness], list[str]]:
-    """Auxiliary datasets that trainable methods will ask for: what is there, and which are not."""
-    from .contestant import auxiliary_of, is_learned, needs_learning, split_of
+def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness], list[str]]:
+    """Auxiliary datasets that trained methods will ask for, and what they will miss.
+
+    That is an auxiliary dataset, or a checkpoint that they may use; both are held to the guard that
+    the run itself asks before it trains or tests.
+    """
+    from .contestant import auxiliary_of, checkpoint_of, is_learned, needs_learning, split_of
 
     found: dict[str, Completeness] = {}
-    known: set[tuple[str, str]] = set()
     missing = []
+    asked: dict[tuple[str, str, str], str] = {}  # cells of one training ask one question
     for cell in cells:
-        if _state(plan, cell) == "done" or not needs_learning(plan, cell) or is_learned(plan, cell):
+        if _state(plan, cell) == "done":
             continue
-        name = auxiliary_of(plan, cell.dataset)
         try:
-            split = split_of(plan, cell)
-            if (name, split) not in known:
-                found[name] = completeness(registry.load_dataset(name, plan.data_root), split)
-                known.add((name, split))
-        except ZsadError as error:
-            missing.append(f"auxiliary data {name} for {cell.method}: {error}")
+            target = open_dataset(plan, cell.dataset)
+            target.samples("test")
+        except ZsadError:
+            continue  # named as missing data
+        if not needs_learning(plan, cell):
+            try:
+                checkpoint_of(plan, cell, target)
+            except ZsadError as error:
+                missing.append(f"checkpoint of {cell.method} for {cell.dataset}: {error}")
+        elif not is_learned(plan, cell):
+            name, split = auxiliary_of(plan, cell.dataset), split_of(plan, cell)
+            key = (name, split, cell.dataset)
+            if key not in asked:
+                asked[key] = _auxiliary_fault(plan, target, split, found)
+            if asked[key]:
+                missing.append(f"auxiliary data {name} for {cell.method}: {asked[key]}")
     return found, missing
+
+
+def _auxiliary_fault(
+    plan: Plan, target: Dataset, split: AuxiliarySplit, found: dict[str, Completeness]
+) -> str:
+    """Why nothing can be learned before a target is tested on, or ""; adds what is `found`."""
+    from .contestant import auxiliary_of, open_auxiliary
+    from .training import auxiliary_samples
+
+    try:
+        auxiliary = open_auxiliary(plan, target.name)
+        found[auxiliary_of(plan, target.name)] = completeness(auxiliary, split)
+        refuse_overlap(auxiliary, target, auxiliary_samples(auxiliary, split))
+    except ZsadError as error:
+        return str(error)
+    return ""
 
 
 def _state(plan: Plan, cell: Cell) -> str:

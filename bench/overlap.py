@@ -10,6 +10,8 @@ from .errors import DataError, UsageError
 from .registry import canonical
 from .sample import Dataset, Sample
 
+MARK = 16  # hexadecimal digits of a hash: two of a million images agree once in 10^7 datasets
+
 
 def refuse_overlap(
     auxiliary: Dataset, target: Dataset, samples: Sequence[Sample] | None = None
@@ -69,3 +71,22 @@ def _same_content(learned: frozenset[Path], tested: frozenset[Path]) -> list[Pat
     content = content_hashes(alike)
     known = {content[path] for path in alike if path in learned}
     return sorted(path for path in alike if path in tested and content[path] in known)
+
+
+def content_marks(samples: Iterable[Sample]) -> list[str]:
+    """What tells the images of a training again, for a checkpoint's header: size and hash of each.
+
+    The size saves reading: only images of a size that was learned from can be the same.
+    """
+    content = content_hashes(_files(samples))
+    return sorted({f"{path.stat().st_size}-{sha[:MARK]}" for path, sha in content.items()})
+
+
+def marked_images(dataset: Dataset, marks: Iterable[str]) -> list[Path]:
+    """The images of a dataset, in either split, that have one of the marks."""
+    known = frozenset(marks)
+    sizes = {mark.partition("-")[0] for mark in known}
+    files = [path for path in _files(_all_samples(dataset)) if path.is_file()]
+    alike = [path for path in files if str(path.stat().st_size) in sizes]
+    content = content_hashes(alike)
+    return sorted(p for p, sha in content.items() if f"{p.stat().st_size}-{sha[:MARK]}" in known)

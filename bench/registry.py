@@ -164,7 +164,7 @@ def create(
         WeightsError: the checkpoint is missing, broken or does not fit.
     """
     from .checkpoint import read_together
-    from .learned import open_checkpoint
+    from .learned import open_checkpoint, refuse_misfit
     from .method import TrainableMethod, build
 
     entry = resolve("method", name)
@@ -173,13 +173,15 @@ def create(
         raise UsageError(f"'{backbone}' ({kind}) is no backbone: give load_backbone(...)")
     trained_on = None if auxiliary is None else resolve("dataset", auxiliary).name
     given = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint or []
-    if given and trained_on is None:
-        trained_on = open_checkpoint(given).trained_on
+    known = open_checkpoint(given)
+    if trained_on is None:
+        trained_on = known.trained_on
     method = build(method_class(name), backbone, variant, seed, trained_on, **options)
     method.name = entry.name
     if given:
         if not isinstance(method, TrainableMethod):
             raise UsageError(f"method '{entry.name}' learns nothing, so it takes no checkpoint")
+        refuse_misfit(method, known)
         report = method.load_learned(read_together([Path(file) for file in given]))
         if report.unused:
             LOG.info("%s: tensors without use: %s", checkpoint, ", ".join(report.unused))

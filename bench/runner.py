@@ -187,11 +187,24 @@ def _refuse_other_settings(plan: Plan, path: Path) -> None:
         return
     earlier = read_plan_settings(path)
     for name in SAME_IN_A_RUN:
+        if name == "auxiliary" and not _has_trained_cells(path.parent):
+            continue
         if earlier.get(name) != getattr(plan, name):
             raise UsageError(
                 f"run directory {plan.out} was made with {name} {earlier.get(name)}, not "
                 f"{getattr(plan, name)}: choose another --out, or --retry always"
             )
+
+
+def _has_trained_cells(folder: Path) -> bool:
+    """Whether a finished cell was trained by the run, and so depends on its auxiliary dataset."""
+    for path in (folder / CELLS).glob("*.json"):
+        with suppress(RecordError):
+            record = read_record(path)
+            given = "auxiliary_source" in record.protocol
+            if record.status == "ok" and "auxiliary" in record.protocol and not given:
+                return True
+    return False
 
 
 def units(plan: Plan, split_above: int | None = None) -> list[Unit]:

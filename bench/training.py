@@ -31,8 +31,8 @@ from .backbone import Backbone
 from .checkpoint import read_header, read_payload, write_tensors
 from .errors import ContractError, UsageError
 from .lessons import Lesson, Source, dataset_source, memory_source
-from .method import AuxiliarySplit, Schedule, TrainableMethod
-from .overlap import refuse_overlap
+from .method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
+from .overlap import content_marks, refuse_overlap
 from .records import environment
 from .registry import create, names
 from .sample import Dataset, Sample
@@ -43,7 +43,6 @@ LOG = logging.getLogger(__name__)
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
-EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # weights do not depend on it
 
 Step = dict[str, float]
 """One optimiser step: "epoch" and "step" (from 0), "lr", and every loss term with "total"."""
@@ -254,6 +253,7 @@ def train_method(
         "parameters": sum(p.numel() for p in method.parameters()),
         "environment": dict(environment()),
         "device": str(method.backbone.device),
+        "images": content_marks(chosen),
     }
     write_tensors(path, method.learned_state(), provenance)
     state.remove()

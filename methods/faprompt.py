@@ -172,6 +172,7 @@ class FaPrompt(TrainableMethod):
     published_parameters = 9_612_256  # 5,512,192 of them in layers that the code never calls
     official_key = "prompt_learner"
     ignored_official = DEAD_TENSORS
+    evaluation_options = frozenset({"prototype"})  # "best" learns as "mean"; "weighted" has a net
 
     def __init__(self, backbone: Backbone, options: FaPromptOptions | None = None) -> None:
         super().__init__(backbone, options)

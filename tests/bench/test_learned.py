@@ -6,17 +6,22 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from zsad.bench import create, load_backbone, load_dataset
-from zsad.bench.checkpoint import file_sha256, write_tensors
+from PIL import Image
+from zsad.bench import create, load_backbone, load_dataset, run
+from zsad.bench.checkpoint import file_sha256, read_header, write_tensors
 from zsad.bench.contestant import checkpoint_of, prepare
 from zsad.bench.errors import UsageError, WeightsError
-from zsad.bench.learned import choose, open_checkpoint
+from zsad.bench.learned import choose, open_checkpoint, refuse_leak
+from zsad.bench.outlook import outlook
+from zsad.bench.overlap import content_marks
 from zsad.bench.plan import Plan, make_plan, read_plan
-from zsad.bench.records import write_json
+from zsad.bench.records import Record, read_records, write_json, write_record
 from zsad.bench.registry import dataset_class
 from zsad.bench.runner import Progress, start_run
+from zsad.bench.training import train
 
 FILES = {"mvtec_ad": ["m.pth"], "visa": ["v.pth"]}
 
@@ -190,3 +195,186 @@ def test_the_hash_of_several_files_follows_each(parts, tmp_path):
     assert one == file_sha256(files[0])
     torch.save({"state_dict": {}}, files[1])
     assert len({both, one, open_checkpoint(files).sha256}) == 3
+
+
+# -- what it was learned as ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained_file(tiny, tmp_path):
+    """A function that writes what `zsad train` would: learned tensors and how they came about."""
+
+    def make(name: str, variant: str | None = None, **header: Any) -> Path:
+        method = create(name, tiny, variant)
+        options = {k: str(v) for k, v in dataclasses.asdict(method.options).items()}
+        said = {
+            "method": method.name,
+            "variant": method.variant,
+            "options": options,
+            "protocol": {k: str(v) for k, v in method.protocol().items()},
+            "backbone": tiny.name,
+            "weights_sha256": tiny.weights_sha256,
+        }
+        path = tmp_path / f"{name}.safetensors"
+        write_tensors(path, method.learned_state(), {**said, **header})
+        return path
+
+    return make
+
+
+def test_a_checkpoint_of_another_variant_is_refused_with_its_variant(tiny, trained_file):
+    path = trained_file("faprompt", "official")
+    create("faprompt", tiny, "official", path)
+    with pytest.raises(
+        WeightsError,
+        match=r"variant 'official', not 'paper' \(.*half_deep_tokens True, not False.*"
+        r"ask for faprompt@official",
+    ):
+        create("faprompt", tiny, checkpoint=path)
+    path = trained_file("april_gan", "official")
+    with pytest.raises(WeightsError, match=r"shared False, not True.*april_gan@official"):
+        create("april_gan", tiny, "shared", path)
+
+
+def test_another_use_of_the_same_weights_is_no_misfit(tiny, trained_file):
+    path = trained_file("faprompt")
+    create("faprompt", tiny, "best_prompt", path)
+    create("faprompt", tiny, checkpoint=path, smoothing_sigma=1.0)
+
+
+def test_an_option_that_differs_is_named_with_the_file_s_value(tiny, trained_file):
+    path = trained_file("coop")
+    with pytest.raises(WeightsError, match=r"epochs 50, not 3: add --option coop\.epochs=50"):
+        create("coop", tiny, checkpoint=path, epochs=3)
+    path = trained_file("anomalyclip")
+    with pytest.raises(WeightsError, match=r"add --option anomalyclip\.layers=\[24\]"):
+        create("anomalyclip", tiny, checkpoint=path, layers=(12,))
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ({"method": "tcp"}, "by method 'tcp', not 'coop': ask for tcp"),
+        (
+            {"weights_sha256": "ab" * 32, "backbone": "ViT-B-16:openai"},
+            r"sha256 abababababababab .*--backbone ViT-B-16:openai",
+        ),
+        ({"protocol": {"activation": "silu"}}, "activation silu, not .*zsad train"),
+        ({"protocol": {"pos_embed": "nearest"}}, "pos_embed nearest, not native"),
+    ],
+)
+def test_a_checkpoint_learned_otherwise_is_refused_by_the_field(tiny, trained_file, header, says):
+    with pytest.raises(WeightsError, match=says):
+        create("coop", tiny, checkpoint=trained_file("coop", **header))
+
+
+def test_options_of_the_auxiliary_dataset_of_a_header_are_the_asked_ones(tiny, tmp_path):
+    learned = create("april_gan", tiny, auxiliary="mvtec_ad")
+    options = {k: str(v) for k, v in dataclasses.asdict(learned.options).items()}
+    header = {
+        "method": "april_gan",
+        "variant": "official",
+        "options": options,
+        "auxiliary": {"dataset": "mvtec_ad"},
+        "weights_sha256": tiny.weights_sha256,
+    }
+    path = tmp_path / "april.safetensors"
+    write_tensors(path, learned.learned_state(), header)
+    assert create("april_gan", tiny, checkpoint=path).options == learned.options
+
+
+def test_a_released_file_is_refused_by_a_variant_that_runs_another_backbone(tiny, tmp_path):
+    path = tmp_path / "released.pth"
+    state = create("april_gan", tiny).learned_state()
+    torch.save({"trainable_linearlayer": state}, path)
+    size = 2 * tiny.patch_size
+    create("april_gan", tiny, checkpoint=path, image_size=size)
+    with pytest.raises(
+        WeightsError,
+        match=r"released\.pth has no header.*gelu and bicubic, not .*april_gan@official",
+    ):
+        create("april_gan", tiny, "shared", path, image_size=size)
+
+
+# -- images that it has seen -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of the user's own: good and bad pictures, with masks."""
+    generator = np.random.default_rng(0)
+    for place in ("good/0", "good/1", "bad/2", "bad/3"):
+        path = tmp_path / "own" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "own"
+
+
+def test_a_checkpoint_that_has_seen_one_image_of_its_target_is_refused(coop_file, tmp_path, tree):
+    target = load_dataset("folder", tree)
+    seen = target.samples("test")[:1]
+    marks = content_marks(seen)
+    path = coop_file(auxiliary={"dataset": "visa"}, images=marks)
+    checkpoint = open_checkpoint([path])
+    with pytest.raises(UsageError, match=r"from 1 images of 'folder' \(.*png is one\).*AUXILIARY="):
+        refuse_leak(checkpoint, "coop", target)
+    seen[0].image_path.unlink()
+    refuse_leak(checkpoint, "coop", load_dataset("folder", tree))
+
+
+def test_training_writes_what_it_has_seen(tiny, tmp_path):
+    dataset = load_dataset("synthetic_aux")
+    seen = [dataset.samples("test")[0], dataset.samples("test")[-1]]
+    path = tmp_path / "learned.safetensors"
+    train("coop", dataset, tiny, path, samples=seen, epochs=1)
+    assert read_header(path)["images"] == content_marks(seen)
+    with pytest.raises(UsageError, match="learned on 'synthetic_aux'"):
+        refuse_leak(open_checkpoint([path]), "coop", dataset)
+    assert create("coop", tiny, checkpoint=path).name == "coop"
+
+
+# -- in a plan and in a run folder -----------------------------------------------------------------
+
+
+def test_plan_names_a_checkpoint_that_the_run_will_refuse(coop_file, tmp_path):
+    plan = make_plan(
+        [{"name": "coop", "checkpoint": str(coop_file()), "learned_from": "synthetic"}],
+        out=tmp_path / "run",
+    )
+    view = outlook(plan)
+    assert not view.ready
+    assert "checkpoint of coop for synthetic" in view.missing[0]
+    assert "--checkpoint coop.AUXILIARY=FILE" in view.missing[0]
+
+
+def test_plan_names_an_auxiliary_dataset_that_the_run_will_refuse(tmp_path):
+    view = outlook(make_plan(["coop"], auxiliary="synthetic", out=tmp_path / "run"))
+    assert not view.ready
+    assert "choose another auxiliary dataset with --auxiliary" in view.missing[0]
+    assert outlook(make_plan(["coop"], out=tmp_path / "run")).ready
+
+
+def test_an_auxiliary_dataset_that_is_not_there_can_be_replaced_in_the_same_run(tmp_path, tree):
+    settings = {"datasets": [{"name": "folder", "root": str(tree)}], "gallery": 0}
+    out = tmp_path / "run"
+    tuned = [{"name": "coop", "options": {"epochs": 1}}, "clip"]
+    run(make_plan(tuned, data_root=tmp_path, out=out, **settings))
+    failed = [r for r in read_records(out) if r.error]
+    assert [r.cell.method for r in failed] == ["coop"]
+    assert "--auxiliary NAME" in failed[0].error.message
+    again = make_plan(tuned, data_root=tmp_path, out=out, auxiliary="synthetic_aux", **settings)
+    start_run(again)
+
+
+def test_an_auxiliary_dataset_that_finished_cells_depend_on_stays(tmp_path):
+    plan = plan_with(tmp_path / "run")
+    cell = plan.cells()[0]
+    record = Record(cell=cell, status="ok", title="CoOp", protocol={"auxiliary": "synthetic_aux"})
+    write_record(tmp_path / "run", record)
+    other = dataclasses.replace(plan, auxiliary="visa")
+    with pytest.raises(UsageError, match="was made with auxiliary None"):
+        start_run(other)
+    given = dataclasses.replace(record, protocol={**record.protocol, "auxiliary_source": "header"})
+    write_record(tmp_path / "run", given)
+    start_run(other)
