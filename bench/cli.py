@@ -563,6 +563,18 @@ def _gaps(records: Iterable[Record]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:
+    """What is odd about the copies of the datasets, a line each; the first ones of a dataset."""
+    told: dict[str, list[str]] = {}
+    for record in records:
+        lines = told.setdefault(record.cell.dataset.replace("_", "-"), [])
+        lines += [text for text in record.warnings if text not in lines]
+    for name, lines in told.items():
+        if len(lines) > shown:
+            lines[shown:] = [f"{len(lines) - shown} more: see zsad data check {name} --open-files"]
+    return [f"{name}: {text}" for name, lines in told.items() for text in lines]
+
+
 def _summary(plan: Plan) -> None:
     """Print both tables and what failed; exit with 1 if a cell failed."""
     from .records import read_records
@@ -576,7 +588,7 @@ def _summary(plan: Plan) -> None:
         for layout in ("image", "pixel"):
             echo(f"\n{make_table(records, layout).render('md')}")
     echo(f"\nrecords: {Path(plan.out) / 'cells'}")
-    for warning in _gaps(records):
+    for warning in [*_gaps(records), *_oddities(records)]:
         echo(f"warning: {warning}", err=True)
     cells_of: dict[str, list[str]] = {}
     for record in failed:

@@ -53,6 +53,7 @@ from .sample import Dataset, Sample
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
 SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
+MAX_WARNINGS = 100  # about the copy of a dataset, in a record
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
 
 
@@ -67,6 +68,7 @@ class Part:
     published_parameters: int | None
     effective_parameters: int | None
     auxiliary: Auxiliary | None = None
+    warnings: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, to be written."""
@@ -109,7 +111,16 @@ class Part:
             effective_parameters=last.effective_parameters,
             completeness=held,
             auxiliary=last.auxiliary,
+            warnings=_bounded([*dataset.faults(), *(w for part in parts for w in part.warnings)]),
         )
+
+
+def _bounded(warnings: Sequence[str]) -> list[str]:
+    """Each warning once, and of many the first ones and how many there are."""
+    told = list(dict.fromkeys(warnings))
+    if len(told) <= MAX_WARNINGS:
+        return told
+    return [*told[:MAX_WARNINGS], f"{len(told) - MAX_WARNINGS} more: see zsad data check"]
 
 
 # -- scoring ------------------------------------------------------------------------------------
@@ -137,6 +148,7 @@ class Truth:
     labels: list[int] = field(default_factory=list)
     masks: list[np.ndarray[Any, Any]] = field(default_factory=list)
     regions_lost: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 def score_category(
@@ -226,6 +238,7 @@ def _run_group(
         truth.names += batch.names
         truth.labels += [int(label) for label in batch.labels]
         truth.regions_lost += batch.regions_lost
+        truth.warnings += batch.warnings
         if plan.save_maps and batch.masks is not None:
             truth.masks += list(np.asarray(batch.masks))
         for tally in tallies:
@@ -402,6 +415,7 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
         published_parameters=published,
         effective_parameters=effective,
         auxiliary=contestant.auxiliary,
+        warnings=truth.warnings,
     )
 
 

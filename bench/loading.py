@@ -34,6 +34,7 @@ class Batch:
         class_names: B words for the prompts.
         names: B identities of the samples, for records.
         regions_lost: mask regions of the whole batch that vanished when masks were resized.
+        warnings: what is odd about masks of the batch, a sentence each.
     """
 
     images: Tensor
@@ -43,6 +44,7 @@ class Batch:
     class_names: list[str]
     names: list[str]
     regions_lost: int
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,6 +66,7 @@ class _Item:
     class_name: str
     name: str
     regions_lost: int
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,9 @@ class _Reader(TorchDataset[_Item | _Failure]):
             return _Failure(f"image {sample.image_path} cannot be read ({error})")
         name = sample.name(self.dataset.root)
         size = (reading.image.height, reading.image.width)
-        return _Item(image, size, sample.label, mask, sample.class_name, name, lost)
+        return _Item(
+            image, size, sample.label, mask, sample.class_name, name, lost, reading.warnings
+        )
 
 
 def load_batches(
@@ -204,4 +209,5 @@ def _collate(items: Sequence[_Item | _Failure]) -> Batch | _Failure:
         class_names=[item.class_name for item in good],
         names=[item.name for item in good],
         regions_lost=sum(item.regions_lost for item in good),
+        warnings=tuple(text for item in good for text in item.warnings),
     )

@@ -185,6 +185,7 @@ class Record:
         published_parameters, effective_parameters: of the method.
         completeness: what the copy held of its dataset, and what was chosen of it; None is unknown.
         auxiliary: what the run learned the method from; None where it did not.
+        warnings: what is odd about the copy of the dataset, a sentence each.
     """
 
     cell: Cell
@@ -199,6 +200,7 @@ class Record:
     error: ErrorInfo | None = None
     completeness: Completeness | None = None
     auxiliary: Auxiliary | None = None
+    warnings: list[str] = field(default_factory=list)
     schema: int = SCHEMA_VERSION
 
 
@@ -337,6 +339,7 @@ def _record(raw: Any) -> Record:
         error=_optional(_error),
         completeness=_optional(Completeness.from_json),
         auxiliary=_optional(auxiliary_from_json),
+        warnings=_list_of(_text),
         schema=_schema,
     )
     if (record.status == "error") != (record.error is not None):

@@ -396,7 +396,8 @@ def test_run_and_plan_take_dataset_options(zsad, tmp_path, pictures):
     arguments += ("--dataset-option", advised, "--out", tmp_path / "run")
     assert zsad("plan", *arguments)[0] == 0
     code, _, err = zsad("run", *arguments, "--quiet")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert "warning: folder: left out: no mask for image" in err
     (cell,) = (tmp_path / "run" / "cells").glob("*.json")
     assert json.loads(cell.read_text())["protocol"]["dataset_options"]["missing"] == "skip"
 
@@ -536,3 +537,21 @@ def test_a_record_states_what_its_method_was_learned_from(zsad, tmp_path, pictur
     assert record.auxiliary.images == record.auxiliary.completeness.found == 10
     assert record.auxiliary.completeness.expected == 1725
     assert len(record.auxiliary.fingerprint) == 64
+
+
+def test_what_is_odd_about_own_images_is_told_and_kept_in_the_record(zsad, tmp_path, pictures):
+    Image.fromarray(np.zeros((60, 80), np.uint8)).save(pictures / "masks" / "1.png")
+    (pictures / "anomalous" / "0.png").replace(pictures / "anomalous" / "keep.png")
+    (pictures / "masks" / "0.png").replace(pictures / "masks" / "keep.png")
+    Image.fromarray(np.full((60, 80), 255, np.uint8)).save(pictures / "masks" / "0.png")
+    (pictures / "good").mkdir()
+    arguments = ("--methods", "clip,winclip", "--datasets", "folder", "--data-root", pictures)
+    code, _, err = zsad("run", *arguments, "--gallery", 0, "--out", tmp_path / "run", "--quiet")
+    assert code == 0
+    for cell in (tmp_path / "run" / "cells").glob("*.json"):
+        beside, normal, empty = sorted(json.loads(cell.read_text())["warnings"])
+        assert "good was left out beside" in beside
+        assert f"masks/0.png of normal image {pictures / 'normal' / '0.png'}" in normal
+        assert f"masks/1.png of anomalous image {pictures / 'anomalous' / '1.png'}" in empty
+        for text in (beside, normal, empty):
+            assert err.count(f"warning: folder: {text}") == 1

@@ -56,6 +56,7 @@ def full_record() -> Record:
         effective_parameters=4100064,
         completeness=Completeness(83, 1725, 15, ("bottle",), differing_categories=("tile",)),
         auxiliary=Auxiliary("visa", "test", 2162, "ab12", Completeness(2162, 2162, 12)),
+        warnings=["mask a.png of anomalous image b.png is empty"],
     )
 
 
