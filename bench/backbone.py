@@ -333,9 +333,11 @@ class Backbone:
             (side, side),
         )
 
-    @torch.no_grad()
     def project(self, tokens: Tensor) -> Tensor:
-        """Patch tokens [..., W] into the joint space [..., D]: ln_post, then the projection."""
+        """Patch tokens [..., W] into the joint space [..., D]: ln_post, then the projection.
+
+        Gradients flow to the tokens.
+        """
         with self._autocast():
             projected: Tensor = self.visual.ln_post(tokens) @ self.visual.proj
         return projected.to(self.dtype)

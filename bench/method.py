@@ -214,7 +214,8 @@ class Method(nn.Module, ABC):
 
     def parameter_counts(self) -> tuple[int, int]:
         """(published, effective): the paper's count, and what learns here, for this backbone."""
-        return self.published_parameters, sum(p.numel() for p in self.parameters())
+        learned = [p for p in self.parameters() if p.requires_grad]
+        return self.published_parameters, sum(p.numel() for p in learned)
 
     @abstractmethod
     def predict(self, query: Query) -> Prediction:
@@ -319,11 +320,19 @@ class TrainableMethod(Method):
         """
 
     def learned_state(self) -> dict[str, Tensor]:
-        """Learned tensors by their released names."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """Learned tensors by their released names: what a checkpoint holds.
+
+        These are the parameters that require a gradient and the persistent buffers. A constant is a
+        buffer with persistent=False, or a parameter with requires_grad=False, and is not saved.
+        """
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        kept = self.state_dict().items()
+        return {name: t for name, t in kept if isinstance(t, Tensor) and name not in frozen}
 
     def load_learned(self, state: Mapping[str, Any]) -> LoadReport:
         """Take learned tensors from our own or a released state dict.
+
+        All that `learned_state` gives must be there; a constant is taken where the file has it.
 
         Raises:
             WeightsError: a tensor is missing or has another shape; the message names it.
@@ -335,14 +344,17 @@ class TrainableMethod(Method):
         state = {
             str(name).removeprefix(self.official_prefix): value for name, value in state.items()
         }
-        own = dict(self.named_parameters())
-        for name, parameter in own.items():
-            if name not in state:
+        own: dict[str, Tensor] = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        for name in self.learned_state():
+            if not isinstance(state.get(name), Tensor):
                 raise WeightsError(f"the checkpoint of '{self.name}' lacks the tensor '{name}'")
-            if tuple(state[name].shape) != tuple(parameter.shape):
+        taken = {name: tensor for name, tensor in own.items() if name in state}
+        for name, tensor in taken.items():
+            found = tuple(getattr(state[name], "shape", ()))
+            if found != tuple(tensor.shape):
                 raise WeightsError(
-                    f"tensor '{name}' of '{self.name}' is {tuple(state[name].shape)} in the "
-                    f"checkpoint but {tuple(parameter.shape)} for this backbone and these options"
+                    f"tensor '{name}' of '{self.name}' is {found} in the checkpoint but "
+                    f"{tuple(tensor.shape)} for this backbone and these options"
                 )
         foreign = [
             name for name in state if name not in own and not name.startswith(self.ignored_official)
@@ -352,9 +364,9 @@ class TrainableMethod(Method):
                 f"the checkpoint of '{self.name}' has unknown tensors: {', '.join(foreign[:5])}"
             )
         with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
-        return LoadReport(tuple(own), tuple(name for name in state if name not in own))
+            for name, tensor in taken.items():
+                tensor.copy_(state[name])
+        return LoadReport(tuple(taken), tuple(name for name in state if name not in own))
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -43,6 +43,7 @@ LOG = logging.getLogger(__name__)
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
+SHOWN_IDLE = 3  # parameters without a gradient that a message names
 
 Step = dict[str, float]
 """One optimiser step: "epoch" and "step" (from 0), "lr", and every loss term with "total"."""
@@ -250,7 +251,7 @@ def train_method(
         "identity": identity,
         "seconds": round(course.seconds, 3),
         "loss": epoch_means(course.history),
-        "parameters": sum(p.numel() for p in method.parameters()),
+        "parameters": method.parameter_counts()[1],
         "environment": dict(environment()),
         "device": str(method.backbone.device),
         "images": content_marks(chosen),
@@ -274,7 +275,8 @@ def run_course(
 
     Raises:
         UsageError: epochs or batch size are not positive, or the method has no parameters.
-        ContractError: the loss is no finite number.
+        ContractError: the loss is no finite number, or a parameter that requires a gradient has
+            none after the first epoch.
     """
     if recipe.epochs < 1 or recipe.batch_size < 1:
         raise UsageError(
@@ -305,6 +307,8 @@ def run_course(
                         shown.update()
                         shown.set_postfix_str(_short(entry, recipe.epochs))
                         recipe.check()
+                    if course.epoch == 0:
+                        loop.refuse_idle()
                     course.epoch += 1
                     course.seconds += time.perf_counter() - started
                     _log_epoch(method, course, recipe)
@@ -356,6 +360,7 @@ class _Loop:
         )
         self.shuffling = torch.Generator().manual_seed(recipe.seed)
         self.augmenting = torch.Generator().manual_seed(recipe.seed + AUGMENTATION_STREAM)
+        self.idle = {n: p for n, p in method.named_parameters() if p.requires_grad}
 
     def epoch(self, source: Source, course: Course) -> Iterator[Step]:
         """Go through the source once, yielding each step after it was made."""
@@ -373,11 +378,29 @@ class _Loop:
     def _step(self, lesson: Lesson, where: Mapping[str, int]) -> Step:
         terms = self.method.loss(lesson.query, lesson.labels, lesson.masks)
         values = _values(self.method.name, terms, where)
+        if not terms["total"].requires_grad:
+            self.refuse_idle()
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms["total"]).backward()  # type: ignore[no-untyped-call]
+        self.idle = {name: p for name, p in self.idle.items() if p.grad is None}
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return values
+
+    def refuse_idle(self) -> None:
+        """Refuse parameters that were to learn and had no gradient in any step so far.
+
+        Raises:
+            ContractError: names the method and the parameters.
+        """
+        if self.idle:
+            names = ", ".join(f"'{name}'" for name in list(self.idle)[:SHOWN_IDLE])
+            more = f" and {len(self.idle) - SHOWN_IDLE} more" if len(self.idle) > SHOWN_IDLE else ""
+            raise ContractError(
+                f"method '{self.method.name}': the loss gave no gradient to {names}{more} in any "
+                "step of the first epoch: let the loss depend on it (no detach, no no_grad "
+                "between), or set requires_grad=False where it is not to learn"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on."""
@@ -466,7 +489,7 @@ class StateFile:
 
 
 def _optimizer(method: TrainableMethod) -> torch.optim.Optimizer:
-    """Over the method's own parameters; a parameter without a gradient is left alone."""
+    """Over the method's own parameters that require a gradient."""
     schedule = method.schedule
     parameters = [p for p in method.parameters() if p.requires_grad]
     if not parameters:

@@ -78,7 +78,7 @@ class Probe(TrainableMethod):
         super().__init__(backbone, options)
         self.name = "probe"
         self.head = nn.Linear(backbone.width, 1)
-        self.dead = nn.Parameter(torch.ones(2))
+        self.fixed = nn.Parameter(torch.ones(2), requires_grad=False)
         with torch.no_grad():
             self.head.weight.copy_(torch.linspace(-0.1, 0.1, backbone.width)[None])
             self.head.bias.zero_()
@@ -266,7 +266,7 @@ def test_learning_lowers_the_loss_and_finds_the_squares(backbone, arrays):
     assert maps[truth].mean() > maps[~truth].mean() + 1
 
 
-def test_frozen_weights_and_dead_parameters_stay_and_randomness_is_left_alone(backbone, arrays):
+def test_frozen_weights_and_parameters_stay_and_randomness_is_left_alone(backbone, arrays):
     before = {name: p.clone() for name, p in backbone.model.named_parameters()}
     method = Probe(backbone)
     torch.manual_seed(5)
@@ -274,7 +274,7 @@ def test_frozen_weights_and_dead_parameters_stay_and_randomness_is_left_alone(ba
     torch.manual_seed(5)
     fit(method, *arrays, "square", epochs=2)
     assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(method.dead, torch.ones(2))
+    assert torch.equal(method.fixed, torch.ones(2))
     assert not method.training
     assert all(torch.equal(p, before[name]) for name, p in backbone.model.named_parameters())
     assert all(p.grad is None for p in backbone.model.parameters())
@@ -350,6 +350,73 @@ def test_a_loss_that_explodes_names_method_epoch_step_and_term(backbone, arrays,
     with pytest.raises(ContractError, match=r"'probe', epoch 2, step 5: loss term 'pixel'"):
         fit(method, *arrays, "square", epochs=2, batch_size=3 + 1)
     assert not method.training
+
+
+class BeforeProjection(Probe):
+    """Learns in front of `Backbone.project`."""
+
+    def __init__(self, backbone, options=None):
+        super().__init__(backbone, options)
+        self.shift = nn.Parameter(torch.zeros(backbone.width))
+        self.head = nn.Linear(backbone.embed_dim, 1)
+
+    def _logits(self, query):
+        tokens = query.features.tokens[self.options.layer] + self.shift
+        return self.head(self.backbone.project(tokens))[..., 0]
+
+
+def test_a_method_learns_in_front_of_the_projection(backbone, arrays):
+    method = BeforeProjection(backbone)
+    fit(method, *arrays, "square", epochs=1)
+    assert (method.shift != 0).all()
+
+
+class PartlyIdle(Probe):
+    """One parameter has no path to the loss."""
+
+    def __init__(self, backbone, options=None):
+        super().__init__(backbone, options)
+        self.unused = nn.Parameter(torch.ones(2))
+
+
+class Cut(Probe):
+    """No parameter has a path to the loss."""
+
+    def _logits(self, query):
+        return super()._logits(query).detach()
+
+
+class SometimesUsed(Probe):
+    """A parameter has a gradient in one step of the first epoch, and a zero one at that."""
+
+    steps = 0
+
+    def __init__(self, backbone, options=None):
+        super().__init__(backbone, options)
+        self.rare = nn.Parameter(torch.ones(2))
+
+    def loss(self, query, labels, masks):
+        self.steps += 1
+        terms = super().loss(query, labels, masks)
+        extra = 0 * self.rare.sum() if self.steps == 2 else 0
+        return {**terms, "total": terms["total"] + extra}
+
+
+@pytest.mark.parametrize(("cls", "named"), [(PartlyIdle, "'unused'"), (Cut, "'head.weight'")])
+def test_a_parameter_without_a_gradient_in_the_first_epoch_is_named(
+    backbone, squares, store, tmp_path, cls, named
+):
+    path = tmp_path / "probe"
+    with pytest.raises(ContractError, match=f"method 'probe': .*no gradient to {named}"):
+        train_method(cls(backbone), squares, path, store=store)
+    assert not path.exists() and not path.with_name("probe.state").exists()
+
+
+def test_a_parameter_that_had_a_gradient_once_or_needs_none_is_accepted(backbone, arrays):
+    fit(SometimesUsed(backbone), *arrays, "square", epochs=2, batch_size=5)
+    method = PartlyIdle(backbone)
+    method.unused.requires_grad_(False)
+    fit(method, *arrays, "square")
 
 
 def test_a_loss_without_a_total_or_with_a_vector_is_refused(backbone, arrays):
@@ -578,6 +645,47 @@ def test_the_checkpoint_holds_the_learned_weights_and_how_they_came_about(
     fresh = Probe(backbone)
     fresh.load_learned(read_payload(path))
     assert_same_weights(learned(fresh), learned(training.method))
+
+
+class Keeping(Probe):
+    """A constant parameter, a running mean that is learned without a gradient, a fixed table."""
+
+    def __init__(self, backbone, options=None):
+        super().__init__(backbone, options)
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("table", torch.ones(3), persistent=False)
+
+    def loss(self, query, labels, masks):
+        self.mean += query.features.class_token.mean()
+        return super().loss(query, labels, masks)
+
+
+def test_what_is_not_learned_is_neither_saved_nor_demanded_and_what_is_kept_is_both(
+    backbone, squares, store, tmp_path
+):
+    path = tmp_path / "probe.safetensors"
+    learned_there = train_method(Keeping(backbone), squares, path, store=store).method
+    assert set(read_payload(path)) == {"head.weight", "head.bias", "mean"}
+    fresh = Keeping(backbone)
+    report = fresh.load_learned(read_payload(path))
+    assert report.loaded == ("head.weight", "head.bias", "mean")
+    assert fresh.mean != 0 and torch.equal(fresh.mean, learned_there.mean)
+    assert fresh.parameter_counts()[1] == backbone.width + 1
+
+    without = {name: t for name, t in read_payload(path).items() if name != "mean"}
+    with pytest.raises(WeightsError, match="lacks the tensor 'mean'"):
+        Keeping(backbone).load_learned(without)
+
+
+def test_a_released_file_may_hold_the_constants_too(backbone):
+    source, method = Keeping(backbone), Keeping(backbone)
+    with torch.no_grad():
+        source.fixed.fill_(7)
+    released = {**source.learned_state(), "fixed": source.fixed.detach()}
+    assert method.load_learned(released).unused == ()
+    assert torch.equal(method.fixed, torch.full((2,), 7.0))
+    with pytest.raises(WeightsError, match=r"'fixed' of 'probe' is \(3,\) in the checkpoint"):
+        method.load_learned({**released, "fixed": torch.ones(3)})
 
 
 def test_a_finished_training_is_loaded_and_another_one_is_not_overwritten(
