@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,6 +33,10 @@ PRECISIONS: Mapping[str, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+BUILT_IN = "tiny"
+RANDOM = "random"
+TINY = Path(__file__).parent / "tiny"
+BUILT_IN_WEIGHTS = TINY / "tiny.safetensors"
 NARROW = 128  # width of both towers up to which a step waits for calls, not for products
 WINDOW_TOKENS_AT_ONCE = 1 << 16  # bounds the memory of `encode_windows`
 

@@ -174,6 +174,9 @@ def run(
     ] = False,
     gallery: Annotated[int, typer.Option(help="Best and worst cases to keep; 0 is none.")] = 2,
     retry: Annotated[str, typer.Option(help="failed, never or always.")] = "failed",
+    keep_old: Annotated[
+        bool, typer.Option("--keep-old", help="Keep finished cells made by other code.")
+    ] = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -406,6 +409,7 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         "save_prompt_scores",
         "gallery",
         "retry",
+        "keep_old",
     ]
     for name in passed:
         if name in given and given[name] is not None:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,11 +29,10 @@ from .locks import held
 from .method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from .metrics import METRIC_VERSION
 from .plan import PUBLISHED, Plan
-from .records import Auxiliary, Cell, file_name
+from .records import Auxiliary, Cell, file_name, supersede
 from .sample import Dataset, Sample
 from .store import FeatureStore
 from .training import Training, auxiliary_samples, train_method
-from .weights import load_backbone
 
 LOG = logging.getLogger(__name__)
 
@@ -123,6 +122,8 @@ def cached_backbone(
     name: str, pretrained: str | None, config: str | None, device: str, precision: Precision
 ) -> Backbone:
     """A backbone, loaded once per process."""
+    from .weights import load_backbone  # imports open_clip, which takes seconds
+
     return load_backbone(name, pretrained, config, device, precision)
 
 
@@ -386,6 +387,7 @@ def _learn_one(
                 split=split_of(plan, contestant.cell),
                 target=target,
                 workers=plan.workers,
+                supersede=partial(supersede, Path(plan.out)),
                 bar=progress.bar,
                 check=progress.check,
             )
@@ -434,7 +436,6 @@ def _protocol(plan: Plan, dataset: Dataset, contestant: Contestant) -> dict[str,
         "mask_threshold": rule.threshold,
         "mask_resize": rule.resize,
         "dataset_options": dict(dataset.options),
-        "dataset_fingerprint": dataset.fingerprint("test"),
         "limit": plan.limit,
         "metric_version": METRIC_VERSION,
         "seed": contestant.cell.seed,

@@ -30,6 +30,7 @@ from .completeness import Completeness
 from .contestant import Contestant, Stoppable, isolated
 from .errors import ContractError, Stopped
 from .gallery import Gallery
+from .identity import IMAGES
 from .loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from .method import Method, Prediction, Query
 from .metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
@@ -42,6 +43,7 @@ from .records import (
     Cell,
     ImageScores,
     Record,
+    RecordError,
     auxiliary_from_json,
     category_from_json,
     environment,
@@ -69,6 +71,7 @@ class Part:
     effective_parameters: int | None
     auxiliary: Auxiliary | None = None
     warnings: Sequence[str] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, to be written."""
@@ -89,7 +92,13 @@ class Part:
     def combine(
         cell: Cell, dataset: Dataset, parts: Sequence[Part], held: Completeness | None = None
     ) -> Record:
-        """The record of a cell from all its categories, and what the copy held of its dataset."""
+        """The record of a cell from all its categories, and what the copy held of its dataset.
+
+        Raises:
+            RecordError: the parts were not made under equal conditions; names what differs.
+            DataError: a file of the dataset cannot be read.
+        """
+        _refuse_mixture(cell, parts)
         timing: dict[str, float] = {}
         for part in parts:
             for name, value in part.timing.items():
@@ -104,7 +113,12 @@ class Part:
             status="ok",
             title=registry.method_class(cell.method).title,
             categories=[part.result for part in parts],
-            protocol={**last.protocol, "dataset_title": dataset.title, "domain": dataset.domain},
+            protocol={
+                **last.protocol,
+                "dataset_title": dataset.title,
+                "domain": dataset.domain,
+                "dataset_fingerprint": dataset.fingerprint("test"),
+            },
             provenance={**last.provenance, "started": parts[0].provenance.get("started")},
             timing=timing,
             published_parameters=last.published_parameters,
@@ -112,6 +126,7 @@ class Part:
             completeness=held,
             auxiliary=last.auxiliary,
             warnings=_bounded([*dataset.faults(), *(w for part in parts for w in part.warnings)]),
+            identity={name: value for part in parts for name, value in part.identity.items()},
         )
 
 
@@ -121,6 +136,22 @@ def _bounded(warnings: Sequence[str]) -> list[str]:
     if len(told) <= MAX_WARNINGS:
         return told
     return [*told[:MAX_WARNINGS], f"{len(told) - MAX_WARNINGS} more: see zsad data check"]
+
+
+def _refuse_mixture(cell: Cell, parts: Sequence[Part]) -> None:
+    """Raise `RecordError` if parts differ in anything but their images."""
+    first, *others = ({**part.identity} for part in parts)
+    for other in others:
+        differing = [
+            name
+            for name in first.keys() | other.keys()
+            if not name.startswith(IMAGES) and first.get(name) != other.get(name)
+        ]
+        if differing:
+            raise RecordError(
+                f"categories of {cell.key} differ in {', '.join(sorted(differing))}: they cannot "
+                "stand in one record; start the same command again"
+            )
 
 
 # -- scoring ------------------------------------------------------------------------------------

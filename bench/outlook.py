@@ -11,6 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from . import registry
+from .backbone import BUILT_IN, RANDOM
 from .completeness import Completeness, completeness
 from .errors import ZsadError
 from .method import AuxiliarySplit
@@ -151,7 +152,7 @@ def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str
 
 def _weights(plan: Plan) -> list[str]:
     """Backbones whose weights are not on this machine (they may still be downloadable)."""
-    from .weights import BUILT_IN, RANDOM, find_weights
+    from .weights import find_weights  # imports open_clip, which takes seconds
 
     wanted = {(plan.backbone, plan.pretrained)}
     if plan.backbone == PUBLISHED:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import joblib
 from tqdm import tqdm
 
+from .backbone import BUILT_IN
 from .contestant import checkpoint_path, needs_learning
 from .errors import Stopped, UsageError, unknown_name
 from .locks import held
@@ -36,7 +37,6 @@ from .runner import (
     units,
 )
 from .runner import run as run_alone
-from .weights import BUILT_IN
 
 Backend = Literal["loky", "threads", "dask"]
 BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
@@ -92,7 +92,7 @@ def run(
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if jobs == 1 and backend != "dask":
         return run_alone(plan, progress, shard)
-    start_run(plan)
+    start_run(plan, progress)
     index, count = shard
     mine = units(plan, SPLIT_ABOVE)[index::count]
     stop_file = Path(plan.out) / STOP_FILE

@@ -65,6 +65,7 @@ class Plan:
         save_prompt_scores: keep what each abnormal prompt alone says of each patch, for t-SNE.
         limit: at most so many images per category and label, to try things out; None is all.
         retry: which finished cells are done again.
+        keep_old: keep finished cells that were made by other code, which are done again otherwise.
     """
 
     methods: tuple[MethodPlan, ...]
@@ -87,6 +88,7 @@ class Plan:
     save_prompt_scores: bool = False
     gallery: int = 2
     retry: Retry = "failed"
+    keep_old: bool = False
 
     def cells(self) -> list[Cell]:
         """The grid, dataset by dataset; variants are resolved, so this imports the methods."""
@@ -336,7 +338,7 @@ def _check_settings(plan: Plan) -> None:
         text = getattr(plan, name)
         if text is not None and not isinstance(text, str):
             raise UsageError(f"'{name}' is text, not {text!r}")
-    for name in ("save_maps", "save_prompt_scores"):
+    for name in ("save_maps", "save_prompt_scores", "keep_old"):
         if not isinstance(getattr(plan, name), bool):
             raise UsageError(f"'{name}' is true or false, not {getattr(plan, name)!r}")
     if plan.auxiliary is not None:

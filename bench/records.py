@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 CELLS = "cells"
+SUPERSEDED = "superseded"
+CODE_FOLDERS = ("bench", "methods", "datasets")
 LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some
 METRICS = (
     "image_auroc",
@@ -186,6 +188,8 @@ class Record:
         completeness: what the copy held of its dataset, and what was chosen of it; None is unknown.
         auxiliary: what the run learned the method from; None where it did not.
         warnings: what is odd about the copy of the dataset, a sentence each.
+        identity: field -> value or digest of all that decides the numbers, see `identity`; empty in
+            records of earlier versions and of failed cells.
     """
 
     cell: Cell
@@ -202,6 +206,7 @@ class Record:
     auxiliary: Auxiliary | None = None
     warnings: list[str] = field(default_factory=list)
     schema: int = SCHEMA_VERSION
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -254,6 +259,21 @@ def write_record(run: Path, record: Record) -> Path:
     path = run / CELLS / f"{record.cell.key}.json"
     write_json(path, dataclasses.asdict(record))
     return path
+
+
+def supersede(run: Path, path: Path, why: str) -> None:
+    """Move a file of a run below its folder `superseded`, under a name that is free, and say why.
+
+    A file that another process has moved already is left to it.
+    """
+    place = run / SUPERSEDED / path.relative_to(run)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (target := place.with_name(f"{place.stem}.{number}{place.suffix}")).exists():
+        number += 1
+    with suppress(FileNotFoundError):
+        path.replace(target)
+        LOG.warning("%s is done again: %s; the old one is %s", path.stem, why, target)
 
 
 def read_record(path: Path) -> Record:
@@ -341,6 +361,7 @@ def _record(raw: Any) -> Record:
         auxiliary=_optional(auxiliary_from_json),
         warnings=_list_of(_text),
         schema=_schema,
+        identity=_mapping_of(_text),
     )
     if (record.status == "error") != (record.error is not None):
         raise ValueError(f"status '{record.status}' does not fit the field 'error'")
@@ -563,13 +584,30 @@ def environment() -> Mapping[str, str]:
     return found
 
 
+@lru_cache(maxsize=64)
+def plug_in(kind: str, name: str) -> Mapping[str, str]:
+    """The distribution that brought a method or dataset, and its version; empty for zsad's own."""
+    from .code_hash import distribution_of
+
+    found = distribution_of(kind, name)
+    if found is None:
+        return {}
+    return {"distribution": f"{found.metadata['Name']} {found.version}"}
+
+
 def _git_commit() -> str:
-    """The commit of the checkout this file belongs to, "+changes" if dirty, "" outside of one."""
+    """The commit of the checkout this file belongs to, "+changes" if dirty, "" outside of one.
+
+    Dirty is also one with files in the folders of code that git does not know.
+    """
     own = Path(__file__).resolve()
     try:
         _git(own.parent, "ls-files", "--error-unmatch", own.name)  # not a checkout around the venv
         commit = _git(own.parent, "rev-parse", "HEAD")
-        state = _git(own.parent, "status", "--porcelain", "-uno")
+        top = Path(_git(own.parent, "rev-parse", "--show-toplevel"))
+        state = _git(own.parent, "status", "--porcelain", "-uno") or _git(
+            top, "status", "--porcelain", "--", *CODE_FOLDERS
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return commit + ("+changes" if state else "")

@@ -7,6 +7,7 @@
     locks/                        held by living processes only
     gallery/, maps/               pictures and raw maps, where asked for
     prompt_scores/                what each abnormal prompt says of each patch, where asked for
+    superseded/                   records, parts and weights that were made under other conditions
 
 Several processes may fill one run: a unit of work is locked by whoever does it, and the operating
 system drops the lock when the process dies.
@@ -19,8 +20,9 @@ import logging
 import shutil
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +32,11 @@ from tqdm import tqdm
 
 from . import registry
 from .completeness import Completeness, completeness
-from .contestant import Contestant, Stoppable, prepare
-from .errors import Stopped, UsageError, ZsadError, message_of
+from .content import content_hashes, stamp_of
+from .contestant import Contestant, Stoppable, isolated, prepare
+from .errors import DataError, Stopped, UsageError, ZsadError, message_of
 from .evaluation import Part, score_category
+from .identity import CODE_FIELDS, IMAGES, Identities, difference, known
 from .locks import held
 from .plan import Plan, make_plan, read_plan, read_plan_settings
 from .records import (
@@ -43,14 +47,17 @@ from .records import (
     RecordError,
     environment,
     file_name,
+    plug_in,
     read_record,
+    supersede,
     write_json,
     write_record,
 )
-from .sample import Dataset, Sample
+from .sample import Dataset, Sample, files_of
 
 LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
+STALE_SECONDS = 3600.0  # no file takes so long to be written
 SAME_IN_A_RUN = (
     "backbone",
     "backbone_config",
@@ -112,7 +119,7 @@ def run(
     """
     plan = resolve_plan(plan)
     progress = progress or Progress()
-    start_run(plan)
+    start_run(plan, progress)
     index, count = shard
     mine = units(plan, SPLIT_ABOVE if count > 1 else None)[index::count]
     with _interrupts_seen(progress):
@@ -153,32 +160,85 @@ def resolve_plan(plan: Plan | Path | str | Mapping[str, Any]) -> Plan:
     return read_plan(Path(plan))
 
 
-def start_run(plan: Plan) -> None:
+def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
     """Make the run directory, store the plan, and drop the records that are to be done again.
 
-    Afterwards a cell is done if its record exists: broken records are dropped too.
+    Afterwards a cell is done if its record exists: broken records are dropped too, and those that
+    were made under other conditions than the plan's are moved to `superseded/`.
 
     Raises:
         UsageError: the directory cannot be made, or holds a run with other settings.
+        Stopped: a stop was asked for.
     """
     folder = Path(plan.out)
-    _refuse_other_settings(plan, folder / "plan.json")
     try:
         for name in (CELLS, "locks"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        write_json(folder / "plan.json", dataclasses.asdict(plan))
+        with held(folder, "plan"):
+            _refuse_other_settings(plan, folder / "plan.json")
+            write_json(folder / "plan.json", dataclasses.asdict(plan))
     except OSError as error:
         raise UsageError(
             f"run directory {folder} is not writable ({error}): choose --out"
         ) from error
-    kept = ("ok", "error") if plan.retry == "never" else ("ok",)
+    _sweep(folder)
+    finished: list[Record] = []
     for cell in plan.cells():
         path = record_path(folder, cell)
         if plan.retry == "always":
             path.unlink(missing_ok=True)
             shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
-        elif path.exists() and _status(path) not in kept:
-            path.unlink(missing_ok=True)
+        elif path.exists():
+            record = _readable(path)
+            if record is not None and record.status == "ok":
+                finished.append(record)
+            elif record is None or plan.retry != "never":
+                path.unlink(missing_ok=True)
+    for cell, why in changed_cells(plan, finished, progress or Progress()).items():
+        supersede(folder, record_path(folder, cell), why)
+
+
+def changed_cells(plan: Plan, finished: Iterable[Record], progress: Stoppable) -> dict[Cell, str]:
+    """The cells whose records were made under other conditions than the plan's, and which.
+
+    Those of a dataset that cannot be opened or read now are left out, as nobody can know.
+
+    Args:
+        plan: the whole plan.
+        finished: records of cells of the plan, without errors.
+        progress: how to show that files are hashed, and how to stop.
+
+    Raises:
+        Stopped: a stop was asked for.
+    """
+    identities = Identities(plan, progress.bar, progress.check)
+    ignored = CODE_FIELDS if plan.keep_old else frozenset()
+    by_dataset: dict[str, list[Record]] = {}
+    for record in finished:
+        by_dataset.setdefault(record.cell.dataset, []).append(record)
+    changed: dict[Cell, str] = {}
+    for name, records in by_dataset.items():
+        try:
+            dataset = open_dataset(plan, name)
+            images = identities.of_images(dataset, samples_by_category(plan, dataset))
+            for record in records:
+                expected = {**identities.of_cell(record.cell, dataset), **images}
+                if why := difference(record.identity, expected, ignored):
+                    changed[record.cell] = why
+        except Stopped:
+            raise
+        except Exception as error:
+            LOG.warning("finished cells of %s are left as they are: %s", name, message_of(error))
+    return changed
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files that killed runs left behind; a living one writes to its own."""
+    for pattern in (".*.tmp", ".*.tmp.*", "*.tmp.npz"):
+        for path in folder.rglob(pattern):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
 
 
 def _refuse_other_settings(plan: Plan, path: Path) -> None:
@@ -249,24 +309,38 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
         for cell in cells:
             write_failure(folder, cell, error)
         return
+    own = {category: by_category[category] for category in unit.categories}
+    identities = Identities(plan)
     contestants: list[Contestant] = []
-    for category in unit.categories:
-        lock = file_name(f"{unit.dataset}--{category}")
-        with held(folder, lock, patient) as mine:
-            if not mine:
-                continue
-            waiting = [c for c in cells if not _is_scored(folder, c, category)]
-            if not waiting:
-                continue
-            if not contestants:
-                contestants = prepare(plan, dataset, cells, progress)
-            chosen = [c for c in contestants if c.cell in waiting and c.error is None]
-            samples = by_category[category]
-            with _bar(progress, chosen, samples, f"{dataset.title} {category}") as bar:
-                parts = score_category(plan, dataset, samples, chosen, progress, bar.update)
-            for cell, part in parts.items():
-                write_json(part_path(folder, cell, category), part.to_json())
-        _record_failures(folder, contestants)
+    with _hashing(dataset, own, progress) as hashed:
+        for category, samples in own.items():
+            lock = file_name(f"{unit.dataset}--{category}")
+            with held(folder, lock, patient) as mine:
+                if not mine:
+                    continue
+                waiting = [
+                    cell
+                    for cell in cells
+                    if not _is_done(folder, cell)
+                    and not _is_scored(folder, cell, dataset, category, samples, identities)
+                ]
+                if not waiting:
+                    continue
+                if not contestants:
+                    contestants = prepare(plan, dataset, cells, progress)
+                chosen = [c for c in contestants if c.cell in waiting and c.error is None]
+                before = _stamps(samples)
+                with _bar(progress, chosen, samples, f"{dataset.title} {category}") as bar:
+                    parts = score_category(plan, dataset, samples, chosen, progress, bar.update)
+                hashed.wait()
+                for cell, part in parts.items():
+                    contestant = next(c for c in chosen if c.cell == cell)
+                    with isolated(contestant, progress):
+                        stated = _stated(part, cell, dataset, samples, identities)
+                        _refuse_changed_files(dataset, category, samples, before)
+                    if contestant.error is None:
+                        write_json(part_path(folder, cell, category), stated.to_json())
+            _record_failures(folder, contestants)
     for cell in cells:
         finish_cell(plan, dataset, cell, list(by_category), found)
 
@@ -292,6 +366,81 @@ def samples_by_category(plan: Plan, dataset: Dataset) -> dict[str, list[Sample]]
         if plan.limit is None or seen[key] <= plan.limit:
             grouped.setdefault(sample.category, []).append(sample)
     return grouped
+
+
+def _stated(
+    part: Part,
+    cell: Cell,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    identities: Identities,
+) -> Part:
+    """A part with its identity, and with its code in its provenance."""
+    images = {IMAGES + part.result.category: identities.of_category(dataset, samples)}
+    identity = known({**identities.of_cell(cell, dataset), **images})
+    origin = {"code": identity["code"], **plug_in("method", cell.method)}
+    return dataclasses.replace(part, identity=identity, provenance={**part.provenance, **origin})
+
+
+def _stamps(samples: Sequence[Sample]) -> list[str]:
+    """What tells files from those that lay at their paths before; "" for one that is missing."""
+    found = []
+    for path in files_of(samples):
+        try:
+            found.append(stamp_of(path))
+        except DataError:  # reading it will say so
+            found.append("")
+    return found
+
+
+def _refuse_changed_files(
+    dataset: Dataset, category: str, samples: Sequence[Sample], before: Sequence[str]
+) -> None:
+    """Raise `DataError` if files changed while they were scored: nobody knows which were read."""
+    for path, earlier, now in zip(files_of(samples), before, _stamps(samples), strict=True):
+        if earlier != now:
+            raise DataError(
+                f"{path} changed while {dataset.title} {category} was scored: start the same "
+                "command again"
+            )
+
+
+class _Hashing(threading.Thread):
+    """Hashes files beside the scoring of their images, so that the disk is read once."""
+
+    def __init__(self, paths: Sequence[Path], title: str, progress: Stoppable) -> None:
+        super().__init__(daemon=True)
+        self.paths, self.title, self.progress = paths, title, progress
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Hash; whoever needs a file that could not be hashed will say so."""
+        with suppress(ZsadError):
+            content_hashes(self.paths, self.progress.bar, f"hashing {self.title}", self._check)
+
+    def wait(self) -> None:
+        """Wait until all files are hashed, unless a stop is asked for before."""
+        while self.is_alive():
+            self.progress.check()
+            self.join(0.2)
+
+    def _check(self) -> None:
+        if self.ended.is_set():
+            raise Stopped("nobody waits for these hashes")
+
+
+@contextmanager
+def _hashing(
+    dataset: Dataset, by_category: Mapping[str, Sequence[Sample]], progress: Stoppable
+) -> Iterator[_Hashing]:
+    samples = [sample for category in by_category.values() for sample in category]
+    thread = _Hashing(files_of(samples), dataset.title, progress)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.ended.set()
+        thread.join()
 
 
 def finish_cell(
@@ -322,7 +471,15 @@ def finish_cell(
         shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
         write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
         return
-    write_record(folder, Part.combine(cell, dataset, parts, found))
+    try:
+        record = Part.combine(cell, dataset, parts, found)
+    except RecordError as error:  # whoever does the other categories will make the record
+        LOG.info("%s", error)
+        return
+    except ZsadError as error:
+        write_failure(folder, cell, error)
+        return
+    write_record(folder, record)
     shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
 
 
@@ -355,21 +512,42 @@ def _record_failures(folder: Path, contestants: Sequence[Contestant]) -> None:
             write_failure(folder, contestant.cell, contestant.error)
 
 
-def _status(path: Path) -> str:
-    """What a record says: ok, error, or nothing where it is not readable."""
+def _readable(path: Path) -> Record | None:
+    """A record, or None where it is not readable."""
     try:
-        return read_record(path).status
+        return read_record(path)
     except RecordError as error:
         LOG.warning("%s", error)
-        return ""
+        return None
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:
     return record_path(folder, cell).exists()
 
 
-def _is_scored(folder: Path, cell: Cell, category: str) -> bool:
-    return part_path(folder, cell, category).exists() or _is_done(folder, cell)
+def _is_scored(
+    folder: Path,
+    cell: Cell,
+    dataset: Dataset,
+    category: str,
+    samples: Sequence[Sample],
+    identities: Identities,
+) -> bool:
+    """Whether a category of a cell is finished; a part made under other conditions is moved."""
+    path = part_path(folder, cell, category)
+    if not path.exists():
+        return False
+    try:
+        part = Part.read(path)
+        images = {IMAGES + category: identities.of_category(dataset, samples)}
+        why = difference(part.identity, {**identities.of_cell(cell, dataset), **images})
+    except FileNotFoundError:  # another process has made the record and cleared the parts
+        return _is_done(folder, cell)
+    except (OSError, ValueError, KeyError, TypeError, ZsadError) as error:
+        why = f"it is not readable ({message_of(error)})"
+    if why:
+        supersede(folder, path, why)
+    return not why
 
 
 @contextmanager

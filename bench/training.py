@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from .backbone import Backbone
 from .checkpoint import read_header, read_payload, write_tensors
+from .code_hash import training_code
 from .errors import ContractError, UsageError
 from .lessons import Lesson, Source, dataset_source, memory_source
 from .method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
@@ -191,6 +192,7 @@ def train_method(
     store: FeatureStore | None = None,
     workers: int = 0,
     overwrite: bool = False,
+    supersede: Callable[[Path, str], None] | None = None,
     bar: bool | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Training:
@@ -212,6 +214,8 @@ def train_method(
         store: where frozen features are kept; None is the default folder.
         workers: processes that read images.
         overwrite: train although the checkpoint is there.
+        supersede: moves a checkpoint of another training out of the way, told how it differs; None
+            refuses it.
         bar: show progress; None does so on a terminal.
         check: called after each step; may raise to stop.
 
@@ -242,7 +246,9 @@ def train_method(
     training = _description(method, dataset, split, chosen, recipe, store)
     identity = digest(training)
     if path.exists() and not overwrite:
-        return _finished(method, path, identity)
+        finished = _finished(method, path, training, supersede)
+        if finished is not None:
+            return finished
     source = dataset_source(method, dataset, chosen, store, workers, recipe.bar, check)
     state = StateFile(path.with_name(path.name + ".state"), identity)
     course = run_course(method, source, recipe, state)
@@ -598,6 +604,7 @@ def _description(
     backbone = method.backbone
     return {
         "method": method.name,
+        "code": training_code(type(method)),
         "variant": method.variant,
         "options": _plain(dataclasses.asdict(method.options)),
         "protocol": _plain(method.protocol()),
@@ -633,18 +640,28 @@ def _parameters_sha256(method: TrainableMethod) -> str:
     return found.hexdigest()
 
 
-def _finished(method: TrainableMethod, path: Path, identity: str) -> Training:
-    """Take the weights of a training that was finished before.
+def _finished(
+    method: TrainableMethod,
+    path: Path,
+    training: Mapping[str, Any],
+    supersede: Callable[[Path, str], None] | None,
+) -> Training | None:
+    """Take the weights of a training that was finished before; None where it is to be repeated.
 
     Raises:
-        UsageError: the checkpoint is another training's.
+        UsageError: the checkpoint is another training's, and nobody moves it away.
     """
     header = read_header(path)
-    if header.get("identity") != identity:
+    if header.get("identity") != digest(training):
+        differing = [name for name in training if header.get(name) != training[name]]
+        what = "other " + ", ".join(differing) if header else "it states no training"
+        if supersede is not None:
+            supersede(path, what)
+            return None
         raise UsageError(
-            f"{path} is the checkpoint of another training ({header.get('method', 'unknown')}, "
-            f"variant {header.get('variant', 'unknown')}, seed {header.get('seed', 'unknown')}): "
-            "name another file, or delete this one"
+            f"{path} is the checkpoint of another training ({what}; its method is "
+            f"{header.get('method', 'unknown')}, variant {header.get('variant', 'unknown')}, seed "
+            f"{header.get('seed', 'unknown')}): name another file, or delete this one"
         )
     method.load_learned(read_payload(path))
     method.eval()

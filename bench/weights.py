@@ -23,14 +23,19 @@ from open_clip.pretrained import (
 )
 from torch import Tensor
 
-from .backbone import PRECISIONS, Backbone, Precision
+from .backbone import (
+    BUILT_IN,
+    BUILT_IN_WEIGHTS,
+    PRECISIONS,
+    RANDOM,
+    TINY,
+    Backbone,
+    Precision,
+)
 from .checkpoint import JIT_SHA256, file_sha256, read_tensors
 from .errors import UsageError, WeightsError, unknown_name
 
-BUILT_IN = "tiny"
-RANDOM = "random"
 RANDOM_SEED = 0
-TINY = Path(__file__).parent / "tiny"
 OPENAI_EXTRA = ("input_resolution", "context_length", "vocab_size")  # not weights
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -71,11 +76,11 @@ def load_backbone(
         name = BUILT_IN if config is None else None
     if name == BUILT_IN:
         config = TINY / "config.json"
-        pretrained = TINY / "tiny.safetensors" if pretrained is None else pretrained
+        pretrained = BUILT_IN_WEIGHTS if pretrained is None else pretrained
     where = _device(device)
     settings = _read_config(Path(config)) if config is not None else _named_config(str(name))
     label = name or Path(str(config)).stem
-    tag = _default_tag(label) if pretrained is None and config is None else pretrained
+    tag = default_tag(label) if pretrained is None and config is None else pretrained
     if tag is None:
         raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
     path = None
@@ -191,7 +196,8 @@ def _named_config(name: str) -> dict[str, Any]:
     return dict(settings)
 
 
-def _default_tag(name: str) -> str | None:
+def default_tag(name: str) -> str | None:
+    """The tag that a name without one means: OpenAI's, else open_clip's first."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     return "openai" if "openai" in tags else (tags[0] if tags else None)
 
