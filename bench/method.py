@@ -329,13 +329,27 @@ class TrainableMethod(Method):
         kept = self.state_dict().items()
         return {name: t for name, t in kept if isinstance(t, Tensor) and name not in frozen}
 
+    def other_prompts(self, state: Mapping[str, Any]) -> str:
+        """How the prompts that a released state dict was learned with differ from this method's.
+
+        Args:
+            state: without `official_key` and `official_prefix`; beside the learned tensors it may
+                hold the tokens of the fixed words.
+
+        Returns:
+            A clause for an error message ("its 'token_suffix' ..."), or "" where they are the same
+            or the state dict does not say.
+        """
+        return ""
+
     def load_learned(self, state: Mapping[str, Any]) -> LoadReport:
         """Take learned tensors from our own or a released state dict.
 
         All that `learned_state` gives must be there; a constant is taken where the file has it.
 
         Raises:
-            WeightsError: a tensor is missing or has another shape; the message names it.
+            WeightsError: a tensor is missing or has another shape, or was learned with other
+                prompts; the message names it.
         """
         if self.official_key and self.official_key in state:
             state = state[self.official_key]
@@ -362,6 +376,18 @@ class TrainableMethod(Method):
         if foreign:
             raise WeightsError(
                 f"the checkpoint of '{self.name}' has unknown tensors: {', '.join(foreign[:5])}"
+            )
+        if difference := self.other_prompts(state):
+            twins = {v: build(type(self), self.backbone, v) for v in self.variants}
+            fitting = [
+                f"{self.name}@{variant}"
+                for variant, twin in twins.items()
+                if isinstance(twin, TrainableMethod) and not twin.other_prompts(state)
+            ]
+            fix = f"ask for {' or '.join(fitting)}" if fitting else "no variant has these prompts"
+            raise WeightsError(
+                f"the checkpoint was learned with other prompts than variant '{self.variant}' of "
+                f"'{self.name}' has: {difference}; {fix}"
             )
         with torch.no_grad():
             for name, tensor in taken.items():

@@ -6,9 +6,9 @@ tokens, W width of the text tower, D joint embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from ..bench.errors import UsageError
 INIT_STD = 0.02  # of learned tokens, in all released prompt learners
 META_REDUCTION = 16  # of the hidden layer of a meta-net (CoCoOp, FAPrompt)
 LEAST_HIDDEN = 8
+STORED_RTOL, STORED_ATOL = 1e-2, 1e-4  # of stored embeddings, which may be in half precision
 PLACEHOLDER = "X"  # one token; its embedding is replaced, it only fixes where the prompt ends
 
 
@@ -97,6 +98,49 @@ def placeholder_ids(backbone: Backbone, n_context: int, endings: Sequence[str]) 
             f"exceeds the text tower's {ids.shape[1]} positions: use fewer learned tokens"
         )
     return ids
+
+
+def other_stored_prompts(
+    backbone: Backbone, state: Mapping[str, Any], fixed: Iterable[tuple[str, int, str]]
+) -> str:
+    """Which frozen tensor of a released state dict belongs to other prompts, as a clause, or "".
+
+    AnomalyCLIP's library stores, beside the learned tokens, "tokenized_prompts_<kind>" [..., 77],
+    "token_prefix_<kind>" [..., 1, W] and "token_suffix_<kind>" [..., 76 - n, W]. What it has in the
+    places of learned tokens ("X", "N", "A") is left out of account.
+
+    Args:
+        backbone: its token embeddings are compared.
+        state: what was released; what it does not hold is not compared.
+        fixed: kind ("pos", "neg"), learned tokens n and ending of the prompts here.
+    """
+    for kind, count, ending in fixed:
+        (ids,) = placeholder_ids(backbone, count, [ending])
+        embedded = backbone.embed_tokens(ids[None])[0].detach()
+        own = {
+            f"tokenized_prompts_{kind}": torch.cat([ids[:1], ids[1 + count :]]),
+            f"token_prefix_{kind}": embedded[:1],
+            f"token_suffix_{kind}": embedded[1 + count :],
+        }
+        for name, mine in own.items():
+            theirs = state.get(name)
+            if not isinstance(theirs, Tensor):
+                continue
+            if not mine.is_floating_point():
+                theirs = torch.cat([theirs[..., :1], theirs[..., 1 + count :]], dim=-1)
+            if not _same_prompts(theirs, mine):
+                return f"its '{name}' is not of prompts that end in '{ending}'"
+    return ""
+
+
+def _same_prompts(theirs: Tensor, mine: Tensor) -> bool:
+    """Whether [..., *shape of mine] holds `mine` alone; embeddings up to half precision."""
+    if theirs.shape[-mine.dim() :] != mine.shape:
+        return False
+    theirs = theirs.to(mine.device, mine.dtype)
+    if not mine.is_floating_point():
+        return bool((theirs == mine).all())
+    return bool(torch.isclose(theirs, mine, rtol=STORED_RTOL, atol=STORED_ATOL).all())
 
 
 def encode_prompts(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from ._prompt_learner import (
     encode_prompts,
     learned_tokens,
     make_frame,
+    other_stored_prompts,
 )
 from ._value_path import value_specs
 
@@ -96,6 +97,12 @@ class AnomalyClip(TrainableMethod):
         self._abnormal = make_frame(self.backbone, chosen.n_context, [ABNORMAL_ENDING])
         self._frozen = FrozenText(self)
         self._specs = value_specs(self.backbone, chosen.layers)
+
+    def other_prompts(self, state: Mapping[str, Any]) -> str:
+        """See `TrainableMethod`; by the tokens and embeddings that the released code stores."""
+        count = self.options.n_context
+        fixed = (("pos", count, NORMAL_ENDING), ("neg", count, ABNORMAL_ENDING))
+        return other_stored_prompts(self.backbone, state, fixed)
 
     @property
     def token_specs(self) -> frozenset[TokenSpec]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ from ._prompt_learner import (
     encode_prompts,
     learned_tokens,
     make_frame,
+    other_stored_prompts,
 )
 from ._value_path import value_specs
 
@@ -191,12 +192,16 @@ class FaPrompt(TrainableMethod):
             self.backbone, chosen.deep_length, chosen.deep_depth, chosen.half_deep_tokens
         )
         ending = DAMAGED_ENDING if chosen.damaged or not chosen.cap else NORMAL_ENDING
+        n_all = n_normal + n_own if chosen.cap else n_own
+        self._fixed = (("pos", n_normal, NORMAL_ENDING), ("neg", n_all, ending))
         self._normal = make_frame(self.backbone, n_normal, [NORMAL_ENDING])
-        self._abnormal = make_frame(
-            self.backbone, n_normal + n_own if chosen.cap else n_own, [ending]
-        )
+        self._abnormal = make_frame(self.backbone, n_all, [ending])
         self._frozen = FrozenText(self)
         (self._spec,) = value_specs(self.backbone)
+
+    def other_prompts(self, state: Mapping[str, Any]) -> str:
+        """See `TrainableMethod`; by the tokens and embeddings that the released code stores."""
+        return other_stored_prompts(self.backbone, state, self._fixed)
 
     @property
     def token_specs(self) -> frozenset[TokenSpec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from zsad.bench.errors import UsageError, WeightsError
@@ -115,11 +116,14 @@ def test_parameter_counts_are_the_ledgers(golden_24l):
 def test_a_released_checkpoint_loads_and_its_dead_tensors_are_reported(tiny, tmp_path):
     source = create("anomalyclip", tiny, seed=3)
     width = tiny.text_width
+    prompts = ["X " * 12 + "object.", "X " * 12 + "damaged object."]
+    ids = open_clip.SimpleTokenizer()(prompts)
+    embedded = tiny.embed_tokens(ids)
     released = {
         **source.learned_state(),
-        "token_prefix_pos": torch.zeros(1, 1, 1, width),
-        "token_suffix_neg": torch.zeros(1, 1, 64, width),
-        "tokenized_prompts_pos": torch.zeros(1, 1, 77, dtype=torch.int32),
+        "token_prefix_pos": embedded[None, :1, :1],
+        "token_suffix_neg": embedded[None, 1:, 13:],
+        "tokenized_prompts_pos": ids[None, :1].int(),
         "compound_prompt_projections.0.weight": torch.zeros(896, width),
         "compound_prompt_projections.0.bias": torch.zeros(896),
     }
@@ -129,6 +133,9 @@ def test_a_released_checkpoint_loads_and_its_dead_tensors_are_reported(tiny, tmp
     for name, tensor in source.learned_state().items():
         assert torch.equal(method.learned_state()[name], tensor)
     assert len(method.load_learned({"prompt_learner": released}).unused) == 5
+    other = {**released, "tokenized_prompts_pos": ids[None, 1:]}
+    with pytest.raises(WeightsError, match="other prompts .*'tokenized_prompts_pos'"):
+        method.load_learned({"prompt_learner": other})
     torch.save({"prompt_learner": {**released, "ctx": torch.zeros(1)}}, path)
     with pytest.raises(WeightsError, match="unknown tensors: ctx"):
         create("anomalyclip", tiny, checkpoint=path)

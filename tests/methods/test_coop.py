@@ -10,6 +10,7 @@ from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.method import Query
 from zsad.bench.registry import create
+from zsad.methods._prompt_learner import make_frame
 
 BOTTLES = ["bottle"] * 3
 LABELS = torch.tensor([1, 0, 1])
@@ -142,16 +143,45 @@ def test_an_unknown_recipe_is_refused(tiny):
 
 @pytest.mark.parametrize("prefix", ["", "prompt_learner."])
 def test_a_released_checkpoint_loads(tiny, tmp_path, prefix):
-    source, width = create("coop", tiny, seed=4), tiny.text_width
+    source = create("coop", tiny, seed=4)
+    frame = source.frame(["metal_nut", "bottle"])
     state = {
         **source.learned_state(),
-        "token_prefix": torch.zeros(2, 1, width),
-        "token_suffix": torch.zeros(2, 64, width),
+        "token_prefix": frame.prefix.half(),
+        "token_suffix": frame.suffix.half(),
     }
     path = tmp_path / "model.pth.tar-50"
     torch.save({"state_dict": {prefix + k: v for k, v in state.items()}, "epoch": 50}, path)
     method = create("coop", tiny, checkpoint=path)
     assert torch.equal(method.ctx, source.ctx)
+
+
+@pytest.mark.parametrize(
+    ("name", "endings"),
+    [
+        ("coop", ("{}.",)),
+        ("coop", ("normal {}.",)),
+        ("coop", ("normal {}.", "damaged {}.")),
+        ("cocoop", ("normal {}", "anomalous {}")),
+        ("tcp", ("{}.",)),
+    ],
+)
+def test_a_checkpoint_learned_with_other_words_is_refused(tiny, name, endings):
+    method = create(name, tiny)
+    count = method.options.n_context
+    fitting = make_frame(tiny, count, [e.replace("{}", "wooden box") for e in method.endings])
+    method.load_learned({**method.learned_state(), "token_suffix": fitting.suffix})
+    frame = make_frame(tiny, count, [e.replace("{}", "wooden box") for e in endings])
+    state = {**method.learned_state(), "token_suffix": frame.suffix}
+    with pytest.raises(WeightsError, match=f"not prompts that end in '{method.endings[0]}'"):
+        method.load_learned(state)
+
+
+def test_a_checkpoint_learned_on_other_token_embeddings_is_refused(tiny):
+    method = create("coop", tiny)
+    suffix = method.frame(["bottle"]).suffix
+    with pytest.raises(WeightsError, match="not token embeddings of this backbone"):
+        method.load_learned({**method.learned_state(), "token_suffix": suffix.flip(-1)})
 
 
 def test_an_unknown_tensor_behind_the_prefix_is_refused(tiny):

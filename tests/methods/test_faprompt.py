@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from zsad.bench.errors import UsageError
+from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.method import Query
 from zsad.bench.registry import create, method_class
 
@@ -100,7 +100,9 @@ def test_parameter_counts_are_the_ledgers(golden_24l):
     assert method.published_parameters == 9_612_256
 
 
-def test_a_released_checkpoint_loads_by_its_own_names(golden_24l, fill_by_name, tmp_path):
+@pytest.fixture
+def released_state(golden_24l, recorded, fill_by_name):
+    """What the released code saves: names and shapes of all tensors, and its own prompts."""
     released = {"ctx_pos": (1, 1, 5, 768), "ctx_neg": (1, 10, 2, 768)}
     released |= {f"compound_prompts_text.{i}": (4, 768) for i in range(8)}
     released |= {
@@ -122,13 +124,41 @@ def test_a_released_checkpoint_loads_by_its_own_names(golden_24l, fill_by_name, 
         dead[f"compound_prompt_projections.{i}.bias"] = (896,)
     state = {name: torch.zeros(shape) for name, shape in (released | dead).items()}
     fill_by_name(state)
+    for kind, count, prompts in (("pos", 5, 1), ("neg", 7, 10)):
+        ids = torch.from_numpy(recorded("faprompt")[f"tok_{kind}"])[:1].expand(prompts, -1)
+        embedded = golden_24l.embed_tokens(ids)[None].half()
+        state[f"tokenized_prompts_{kind}"] = ids[None]
+        state[f"token_prefix_{kind}"] = embedded[:, :, :1]
+        state[f"token_suffix_{kind}"] = embedded[:, :, 1 + count :]
+    assert {name: tuple(t.shape) for name, t in state.items()} == released | dead
+    return state, set(released), set(dead)
+
+
+def test_a_released_checkpoint_loads_by_its_own_names(golden_24l, released_state, tmp_path):
+    state, released, dead = released_state
     path = tmp_path / "epoch_7.pth"
     torch.save({"prompt_learner": state}, path)
     method = create("faprompt", golden_24l, variant="official", checkpoint=path)
     own = method.learned_state()
-    assert own.keys() == released.keys()
+    assert own.keys() == released
     assert all(torch.equal(own[name], state[name]) for name in own)
-    assert set(method.load_learned({"prompt_learner": state}).unused) == set(dead)
+    assert set(method.load_learned({"prompt_learner": state}).unused) == dead
+
+
+def test_a_released_checkpoint_is_refused_by_variants_with_other_prompts(
+    golden_24l, released_state
+):
+    state, _, _ = released_state
+    create("faprompt", golden_24l, "fixed").load_learned({"prompt_learner": state})
+    method = create("faprompt", golden_24l, "paper")
+    with pytest.raises(
+        WeightsError,
+        match=r"variant 'paper'.*'tokenized_prompts_neg'.*faprompt@official or faprompt@fixed",
+    ):
+        method.load_learned({"prompt_learner": state})
+    elsewhere = {**state, "token_suffix_pos": state["token_suffix_pos"] + 0.01}
+    with pytest.raises(WeightsError, match=r"'token_suffix_pos'.*no variant"):
+        create("faprompt", golden_24l, "official").load_learned({"prompt_learner": elsewhere})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
