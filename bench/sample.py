@@ -222,11 +222,14 @@ class Dataset(ABC):
     def open(cls, root: Path | str | None = None, **options: Any) -> Self:
         """The dataset below a root: a folder of many datasets, or the dataset's own.
 
+        Here a folder that has one of the usual names (`folders`, name, title) is taken, if there
+        is one; a subclass may know its folder better.
+
         Raises:
             UsageError: an option does not exist.
             DataError: the folder is missing; the message says what tree is expected.
         """
-        return cls(root, **options)
+        return cls(None if root is None else _named_folder(cls, Path(root)), **options)
 
     @classmethod
     def expected(cls) -> Counts:
@@ -389,6 +392,15 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
         f"{dataset.title} is not below {root}: put it there in a folder named like one of "
         f"{names}{tree}"
     )
+
+
+def _named_folder(dataset: type[Dataset], root: Path) -> Path:
+    """The folder of a usual name at or below a root, down to three levels; else the root itself."""
+    root = root.expanduser()
+    wanted = _usual_names(dataset)
+    if not dataset.folders or _plain(root.resolve().name) in wanted or dataset.match(root):
+        return root
+    return next((f for f in _folders_below(root, depth=3) if _plain(f.name) in wanted), root)
 
 
 def _surest(dataset: type[Dataset], folder: Path, wanted: Set[str]) -> Path | None:

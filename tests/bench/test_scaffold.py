@@ -54,6 +54,26 @@ def test_a_new_method_in_the_folder_passes(tmp_path, monkeypatch):
     check_method(space["MyIdea"], load_backbone("tiny"))
 
 
+def test_a_new_dataset_is_found_under_a_shared_data_root(tmp_path, trees):
+    (source, *_) = (
+        path
+        for path in scaffold.write("dataset", "my-parts", tmp_path / "package")
+        if path.name == "zsad_my_parts.py"
+    )
+    space: dict[str, object] = {"__name__": "zsad_my_parts"}
+    exec(compile(source.read_text(), str(source), "exec"), space)
+    dataset = space["MyParts"]
+    own = tmp_path / "data" / "archive" / "My-Parts"
+    for folder in ("good", "bad"):
+        trees.paint(own / folder / "0.png")
+    trees.mask(own / "masks" / "0.png")
+    trees.mvtec(tmp_path / "data" / "mvtec")
+    for root in (tmp_path / "data", own):
+        opened = dataset.open(root)
+        assert opened.root == own
+        assert len(opened.samples()) == 2
+
+
 @pytest.mark.parametrize("name", ["clip", "CLIP-AC", "_hidden", "a b/c", "class", "../x", ""])
 def test_a_name_that_is_taken_or_no_name_is_refused(name, tmp_path):
     with pytest.raises(UsageError):
