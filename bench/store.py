@@ -7,6 +7,7 @@
 
 An array is cut into shards, and a shard is written to a temporary name and renamed. A writer that
 is killed loses the shard it was at and nothing else, and two writers of one shard write the same.
+A shard ends with a checksum, which is compared when the shard is opened.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import shutil
 import socket
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .backbone import Backbone, TokenSpec, VisualFeatures
+from .code_hash import READING, bench_code
+from .content import content_hashes
 from .images import MaskRule
 from .records import write_json
 from .sample import Dataset, Sample
@@ -41,6 +45,7 @@ SHARD = 32
 DEFAULT_BUDGET = 64 * 2**30
 """Bytes; the four layers of APRIL-GAN for MVTec AD's test split are 39 GB in fp32."""
 
+CHECKSUM_BYTES = 4  # behind the array, where np.load does not look
 STALE_SECONDS = 24 * 3600.0
 LABEL_ONLY_OPTIONS = frozenset({"class_names", "class_name", "mask_threshold", "mask_resize"})
 
@@ -56,6 +61,17 @@ def digest(value: Any) -> str:
     """sha256 of a value's JSON text; equal values have equal digests in every process."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checksum(array: NDArray[Any]) -> bytes:
+    """CRC-32 of an array's values: it notices damage, as a flipped bit, and no intent."""
+    return zlib.crc32(np.ascontiguousarray(array).data).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-CHECKSUM_BYTES, os.SEEK_END)
+        return file.read()
 
 
 @dataclass
@@ -88,6 +104,8 @@ class ShardedArray:
         rows = min(SHARD, self.count - shard * SHARD)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if _last_bytes(path) != _checksum(array):
+                array = np.empty(0)
         except (OSError, ValueError, EOFError):
             array = np.empty(0)
         if array.shape != (rows, *self.row) or array.dtype != self.dtype:
@@ -104,7 +122,9 @@ class ShardedArray:
         temporary = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:
-                np.save(file, np.ascontiguousarray(rows, dtype=self.dtype), allow_pickle=False)
+                array = np.ascontiguousarray(rows, dtype=self.dtype)
+                np.save(file, array, allow_pickle=False)
+                file.write(_checksum(array))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -227,7 +247,8 @@ class FeatureStore:
             "stored": self.precision,
             "dataset": dataset.name,
             "reading": _reading_options(dataset),
-            "files": digest([_image_identity(dataset, sample) for sample in samples]),
+            "files": digest(_image_identities(dataset, samples)),
+            "code": bench_code(READING),
         }
         folder = self.root / digest(described)[:32]
         side = image_size // backbone.patch_size
@@ -260,7 +281,8 @@ class FeatureStore:
                 "reading": _reading_options(dataset),
                 "rule": [rule.threshold, rule.resize],
                 "size": map_size,
-                "files": [_mask_identity(dataset, sample) for sample in samples],
+                "files": _mask_identities(dataset, samples),
+                "code": bench_code(READING),
             }
         )
         folder = self.root / f"masks-{key[:32]}"
@@ -320,20 +342,21 @@ def _reading_options(dataset: Dataset) -> dict[str, str]:
     return {name: str(value) for name, value in options if name not in LABEL_ONLY_OPTIONS}
 
 
-def _image_identity(dataset: Dataset, sample: Sample) -> list[Any]:
-    """What tells an image from any other, without reading it: name, piece, size, time of change."""
-    return [sample.name(dataset.root), *_stamp(sample.image_path)]
+def _image_identities(dataset: Dataset, samples: Sequence[Sample]) -> list[list[Any]]:
+    """What tells each image from any other: name, piece and content."""
+    content = _contents([sample.image_path for sample in samples])
+    return [[sample.name(dataset.root), content[sample.image_path]] for sample in samples]
 
 
-def _mask_identity(dataset: Dataset, sample: Sample) -> list[Any]:
-    masks = [[path.name, *_stamp(path)] for path in sample.mask_paths]
-    return [*_image_identity(dataset, sample), sample.label, masks]
+def _mask_identities(dataset: Dataset, samples: Sequence[Sample]) -> list[list[Any]]:
+    content = _contents([path for sample in samples for path in sample.mask_paths])
+    return [
+        [*image, sample.label, [content[path] for path in sample.mask_paths]]
+        for image, sample in zip(_image_identities(dataset, samples), samples, strict=True)
+    ]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Bytes and time of change of a file; zeros where it is missing, which reading will report."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return (0, 0)
-    return (stat.st_size, stat.st_mtime_ns)
+def _contents(paths: Sequence[Path]) -> dict[Path, str]:
+    """The content of files; "" for one that is missing, which reading will report."""
+    there = content_hashes([path for path in paths if path.is_file()])
+    return {path: there.get(path, "") for path in paths}
