@@ -191,13 +191,17 @@ class Method(nn.Module, ABC):
 
     @property
     def prompts(self) -> list[str]:
-        """The fixed prompts with {} for the class name; empty where prompts are learned."""
+        """The prompts with {} for the class name and, by custom, X for each learned token."""
         return []
+
+    def prompt_facts(self) -> list[str]:
+        """What decides the text features beside the weights; the protocol states its hash."""
+        return list(self.prompts)
 
     def protocol(self) -> dict[str, Any]:
         """What a record must state for two numbers to be comparable."""
         return {
-            "prompts_sha256": hashlib.sha256("\n".join(self.prompts).encode()).hexdigest(),
+            "prompts_sha256": hashlib.sha256("\n".join(self.prompt_facts()).encode()).hexdigest(),
             "image_size": self.image_size,
             "map_size": self.map_size,
             "interpolation": self.interpolation,
@@ -308,6 +312,15 @@ class TrainableMethod(Method):
         """
         split: AuxiliarySplit = getattr(options, "split", "test")
         return split
+
+    def prompt_facts(self) -> list[str]:
+        """The prompts, and the name and shape of every learned tensor.
+
+        The shapes tell the number of learned tokens and of deep sets. A method adds what neither
+        tells, as the block that its deep tokens enter.
+        """
+        shapes = [f"{name} {tuple(p.shape)}" for name, p in self.named_parameters()]
+        return [*super().prompt_facts(), *shapes]
 
     @abstractmethod
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:

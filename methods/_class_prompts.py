@@ -25,6 +25,7 @@ from ._prompt_learner import (
     Frame,
     FrozenText,
     frame_of,
+    learned_prompt,
     learned_tokens,
     placeholder_ids,
 )
@@ -126,6 +127,11 @@ class ClassPromptLearner(TrainableMethod):
     def protocol(self) -> dict[str, Any]:
         """With the temperature that the backbone gives."""
         return {**super().protocol(), "temperature": self.temperature}
+
+    @property
+    def prompts(self) -> list[str]:
+        """Of both states."""
+        return [learned_prompt(self.options.n_context, ending) for ending in self.endings]
 
     # -- prompts ------------------------------------------------------------------------------
 

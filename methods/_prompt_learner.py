@@ -83,14 +83,22 @@ def frame_of(backbone: Backbone, n_context: int, ids: Tensor) -> Frame:
     return Frame(embeddings[:, :1], embeddings[:, 1 + n_context :], ends)
 
 
+def learned_prompt(n_context: int, ending: str) -> str:
+    """A prompt's text with placeholders where learned tokens will stand.
+
+    >>> learned_prompt(2, "damaged object.")
+    'X X damaged object.'
+    """
+    return " ".join([*[PLACEHOLDER] * n_context, ending])
+
+
 def placeholder_ids(backbone: Backbone, n_context: int, endings: Sequence[str]) -> Tensor:
     """Token ids [N, 77] of prompts with placeholders where learned tokens will stand.
 
     Raises:
         UsageError: as `make_frame`.
     """
-    learned = " ".join([PLACEHOLDER] * n_context)
-    ids = backbone.tokenize([f"{learned} {ending}" for ending in endings])
+    ids = backbone.tokenize([learned_prompt(n_context, ending) for ending in endings])
     full = ids[:, -1] != 0  # the tokeniser cuts what is too long, and ends at the last position
     if bool(full.any()):
         raise UsageError(

@@ -23,6 +23,7 @@ from ._prompt_learner import (
     DeepTokens,
     FrozenText,
     encode_prompts,
+    learned_prompt,
     learned_tokens,
     make_frame,
     other_stored_prompts,
@@ -103,6 +104,12 @@ class AnomalyClip(TrainableMethod):
         count = self.options.n_context
         fixed = (("pos", count, NORMAL_ENDING), ("neg", count, ABNORMAL_ENDING))
         return other_stored_prompts(self.backbone, state, fixed)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The normal and the abnormal one."""
+        endings = (NORMAL_ENDING, ABNORMAL_ENDING)
+        return [learned_prompt(self.options.n_context, ending) for ending in endings]
 
     @property
     def token_specs(self) -> frozenset[TokenSpec]:

@@ -65,6 +65,11 @@ class AnomalyClipEnsemble(TrainableMethod):
         return [member for member in self.members if isinstance(member, AnomalyClip)]
 
     @property
+    def prompts(self) -> list[str]:
+        """AnomalyCLIP's."""
+        return self.models[0].prompts
+
+    @property
     def token_specs(self) -> frozenset[TokenSpec]:
         """AnomalyCLIP's."""
         return self.models[0].token_specs

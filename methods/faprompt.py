@@ -38,6 +38,7 @@ from ._prompt_learner import (
     MetaNet,
     Prompts,
     encode_prompts,
+    learned_prompt,
     learned_tokens,
     make_frame,
     other_stored_prompts,
@@ -202,6 +203,11 @@ class FaPrompt(TrainableMethod):
     def other_prompts(self, state: Mapping[str, Any]) -> str:
         """See `TrainableMethod`; by the tokens and embeddings that the released code stores."""
         return other_stored_prompts(self.backbone, state, self._fixed)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The normal one and, once for all K, the abnormal one."""
+        return [learned_prompt(count, ending) for _, count, ending in self._fixed]
 
     @property
     def token_specs(self) -> frozenset[TokenSpec]:

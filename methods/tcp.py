@@ -113,8 +113,12 @@ class Tcp(ClassPromptLearner):
 
     @property
     def prompts(self) -> list[str]:
-        """Those of the frozen text features."""
-        return self._teacher.prompts()
+        """The learned ones, and those of the frozen text features."""
+        return [*super().prompts, *self._teacher.prompts()]
+
+    def prompt_facts(self) -> list[str]:
+        """With the text block that the deep tokens enter."""
+        return [*super().prompt_facts(), f"deep tokens enter block {self._block}"]
 
     def frozen_features(self, class_names: Sequence[str]) -> Tensor:
         """[N, 2, D] CLIP's own normalised text features of both states."""
