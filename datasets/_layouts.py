@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -240,6 +241,8 @@ class LaidOutDataset(Dataset):
             return max((layout.match(folder, cls) for layout in cls.layouts), default=0)
         except LayoutError:  # told when it is opened, if no other folder fits better
             return 1
+        except OSError:  # a table that cannot be read: `_layout` says so
+            return 1
 
     @classmethod
     def lacks(cls, folder: Path) -> str:
@@ -326,11 +329,14 @@ class LaidOutDataset(Dataset):
         if self._fault is not None:
             raise self._fault
         wanted = self.options["layout"]
-        fitting = [
-            (-layout.match(self.root, type(self)), rank, layout)
-            for rank, layout in enumerate(self.layouts)
-            if wanted in (None, layout.key)
-        ]
+        try:
+            fitting = [
+                (-layout.match(self.root, type(self)), rank, layout)
+                for rank, layout in enumerate(self.layouts)
+                if wanted in (None, layout.key)
+            ]
+        except OSError as error:
+            raise self._unlisted(error) from error
         sureness, _, layout = min(fitting, key=lambda entry: entry[:2])
         if sureness == 0:
             known = wanted or ", ".join(layout.key for layout in self.layouts)
@@ -344,7 +350,10 @@ class LaidOutDataset(Dataset):
 
     def _list(self) -> Listing:
         layout = self._layout()
-        found = layout.index(self.root, self)
+        try:
+            found = layout.index(self.root, self)
+        except OSError as error:
+            raise self._unlisted(error) from error
         _drop_irregular(found)
         if found.gaps and self.options["missing"] == "refuse":
             raise DataError(
@@ -368,8 +377,11 @@ class LaidOutDataset(Dataset):
         for note in found.notes:
             logger.info("%s: %s", self.title, note)
         for fault in found.faults:
-            logger.warning("%s: %s", self.title, fault)
+            _warn_once(f"{self.title}: {fault}")
         return found
+
+    def _unlisted(self, error: OSError) -> DataError:
+        return DataError(f"{self.title} in {self.root} cannot be listed ({error})")
 
     def doubts(self, found: Listing) -> list[str]:
         """What is odd about a listing as a whole; further faults."""
@@ -418,6 +430,12 @@ class LaidOutDataset(Dataset):
             else:
                 raise unknown_name(f"category of {self.title}", name, there.values())
         return [sample for sample in samples if sample.category in keep]
+
+
+@lru_cache(maxsize=10_000)
+def _warn_once(text: str) -> None:
+    """Log a warning; a run opens a dataset several times."""
+    logger.warning("%s", text)
 
 
 def _drop_irregular(found: Listing) -> None:

@@ -1,6 +1,7 @@
 """The same trees with one thing broken: each gives its message."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from zsad.bench.datacheck import check
@@ -298,3 +299,30 @@ def test_an_image_beside_one_of_the_release_is_named_and_not_taken(tmp_path, tre
     dataset = load_dataset("sdd", tmp_path)
     assert {s.image_path.suffix for s in dataset.samples()} == {".jpg"}
     assert any("Part0.png is not of the release" in fault for fault in dataset.faults())
+
+
+@pytest.mark.parametrize("name", ["headct", "elpv"])
+def test_a_table_that_cannot_be_opened_is_an_error_of_its_dataset(
+    tmp_path, trees, monkeypatch, name
+):
+    getattr(trees, name)(tmp_path / name)
+    plain = Path.open
+
+    def refusing(path, *arguments, **options):
+        if path.name == "labels.csv":
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    result = check(dataset_class(name), tmp_path)
+    assert result.status == "broken"
+    assert "Permission denied" in result.problems[0]
+    assert "labels.csv" in result.problems[0]
+
+
+def test_a_fault_is_logged_once_however_often_a_dataset_is_opened(tmp_path, trees, caplog):
+    trees.kvasir(tmp_path / "Kvasir")
+    (tmp_path / "Kvasir" / "images" / "cju0qk.jpg").unlink()
+    for _ in range(3):
+        load_dataset("kvasir", tmp_path).samples()
+    assert caplog.text.count("masks have no image") == 1
