@@ -20,7 +20,7 @@ from . import registry
 from .backbone import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
 from .code_hash import SCORING, bench_code, class_code, training_code
 from .content import content_hashes, content_sha256
-from .contestant import auxiliary_of, checkpoint_of, needs_learning, split_of
+from .contestant import auxiliary_of, checkpoint_of, needs_learning, open_auxiliary, split_of
 from .errors import Stopped, ZsadError
 from .learned import Checkpoint
 from .method import AuxiliarySplit, make_options
@@ -83,7 +83,7 @@ class Identities:
             identity["checkpoint"] = None if checkpoint is None else _about(checkpoint)
         if learns_from is not None:
             identity["training code"] = training_code(cls)
-            identity["auxiliary"] = self._auxiliary(learns_from, split_of(plan, cell))
+            identity["auxiliary"] = self._auxiliary(cell)
         return identity
 
     def of_category(self, dataset: Dataset, samples: Sequence[Sample]) -> str:
@@ -115,15 +115,16 @@ class Identities:
             for category, samples in by_category.items()
         }
 
-    def _auxiliary(self, name: str, split: AuxiliarySplit) -> str | None:
-        """What methods learn from; None where it is not here."""
-        if (name, split) not in self._auxiliaries:
-            self._auxiliaries[name, split] = self._learned_from(name, split)
-        return self._auxiliaries[name, split]
+    def _auxiliary(self, cell: Cell) -> str | None:
+        """What the method of a cell learns from; None where it is not here."""
+        key = (auxiliary_of(self.plan, cell.dataset), split_of(self.plan, cell))
+        if key not in self._auxiliaries:
+            self._auxiliaries[key] = self._learned_from(cell.dataset, key[1])
+        return self._auxiliaries[key]
 
-    def _learned_from(self, name: str, split: AuxiliarySplit) -> str | None:
+    def _learned_from(self, target: str, split: AuxiliarySplit) -> str | None:
         try:
-            auxiliary = registry.load_dataset(name, self.plan.data_root)
+            auxiliary = open_auxiliary(self.plan, target)
             samples = auxiliary_samples(auxiliary, split)
             title = f"hashing {auxiliary.title}"
             content_hashes(files_of(samples), self.bar, title, self.check)

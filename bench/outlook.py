@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from .method import AuxiliarySplit
 from .overlap import refuse_overlap
 from .plan import PUBLISHED, Plan
 from .records import CELLS, Cell, Record, RecordError, read_record
-from .runner import open_dataset, record_path, samples_by_category
+from .runner import Progress, changed_cells, open_dataset, record_path, samples_by_category
 from .sample import Dataset
+
+TO_DO = ("to do", "failed", "changed")
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,18 @@ class CellOutlook:
     """One cell of a plan.
 
     Attributes:
-        state: "done", "failed" (will be tried again), "to do" or "blocked".
+        state: "done", "failed" (will be tried again), "changed" (finished under other conditions,
+            will be done again), "to do" or "blocked".
         images: test images, None where the dataset cannot be opened.
         seconds: estimate from past records of the same method and device, None without any.
+        why: what has changed since a finished cell was made; "" if nothing has.
     """
 
     cell: Cell
     state: str
     images: int | None
     seconds: float | None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Outlook:
     @property
     def seconds_left(self) -> float | None:
         """Estimate for what is to do; None if any part of it is unknown."""
-        waiting = [c.seconds for c in self.cells if c.state in ("to do", "failed")]
+        waiting = [c.seconds for c in self.cells if c.state in TO_DO]
         known = [s for s in waiting if s is not None]
         return sum(known) if len(known) == len(waiting) else None
 
@@ -90,10 +96,11 @@ class Outlook:
         ]
         header = ["method", "variant", "options", "dataset", "seed", "state", "images", "estimate"]
         table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
-        todo = sum(c.state in ("to do", "failed") for c in self.cells)
+        todo = sum(c.state in TO_DO for c in self.cells)
         lines = [table, "", f"{todo} of {len(self.cells)} cells to do"]
         if todo:
             lines[-1] += f", about {_duration(self.seconds_left)}"
+        lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += [f"missing: {line}" for line in self.missing]
         for name, held in self.data.items():
             lines += [f"data of {name.replace('_', '-')}: {held.words()}"] * bool(held.words())
@@ -123,13 +130,16 @@ def outlook(plan: Plan) -> Outlook:
     auxiliaries, absent = _learned(plan, cells)
     missing += _weights(plan) + absent
     past = list(_past_records(Path(plan.out)))
+    changed = changed_cells(plan, _finished(plan, cells), Progress())
     views = []
     for cell in cells:
         state = _state(plan, cell)
         images = counts.get(cell.dataset)
+        why = changed.get(cell, "") if state == "done" else ""
+        state = "changed" if why else state
         if state != "done" and images is None:
             state = "blocked"
-        views.append(CellOutlook(cell, state, images, _estimate(plan, cell, images, past)))
+        views.append(CellOutlook(cell, state, images, _estimate(plan, cell, images, past), why))
     return Outlook(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
 
 
@@ -233,6 +243,15 @@ def _state(plan: Plan, cell: Cell) -> str:
     if status == "error":
         return "done" if plan.retry == "never" else "failed"
     return "to do" if plan.retry == "always" else "done"
+
+
+def _finished(plan: Plan, cells: Iterable[Cell]) -> Iterable[Record]:
+    """The readable records of cells that are done."""
+    for cell in cells:
+        with suppress(RecordError):
+            record = read_record(record_path(Path(plan.out), cell))
+            if record.status == "ok":
+                yield record
 
 
 def _past_records(out: Path) -> Iterable[Record]:

@@ -157,7 +157,9 @@ def make_plan(
     for name in ("out", "data_root", "backbone_config", "pretrained"):
         if isinstance(settings.get(name), Path):
             settings[name] = str(settings[name])
-    plan = Plan(tuple(_unique(chosen)), tuple(_unique(targets)), **settings)
+    chosen, targets = _unique(map(_resolved, chosen)), _unique(targets)
+    _refuse_shared_cells(chosen, targets)
+    plan = Plan(tuple(chosen), tuple(targets), **settings)
     _check_settings(plan)
     return plan
 
@@ -193,7 +195,34 @@ def read_plan_settings(path: Path) -> dict[str, Any]:
     return dict(raw)
 
 
-def _unique(items: Sequence[Any]) -> list[Any]:
+def _resolved(method: MethodPlan) -> MethodPlan:
+    """The entry with its variant's name, so that two that mean the same are equal."""
+    if method.variant is not None:
+        return method
+    variant = registry.method_class(method.name).default_variant
+    return dataclasses.replace(method, variant=variant)
+
+
+def _refuse_shared_cells(methods: Sequence[MethodPlan], datasets: Sequence[DatasetPlan]) -> None:
+    """Raise `UsageError` if two entries would write the same records."""
+    cells = [(m.name, m.variant, m.options) for m in methods]
+    names = [d.name for d in datasets]
+    for method in methods:
+        if cells.count((method.name, method.variant, method.options)) > 1:
+            raise UsageError(
+                f"method '{method.name}@{method.variant}' is in the plan twice with different "
+                "checkpoints, whose records would have one name: run them into two run "
+                "directories (--out)"
+            )
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"dataset '{name}' is in the plan twice with different roots or options, whose "
+                "records would have one name: run them into two run directories (--out)"
+            )
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
     """Items in order without repetitions; they need no hash."""
     kept: list[Any] = []
     for item in items:

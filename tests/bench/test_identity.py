@@ -20,6 +20,7 @@ from zsad.bench.code_hash import bench_code, class_code, imported_modules, sourc
 from zsad.bench.errors import Stopped, UsageError
 from zsad.bench.evaluation import Part
 from zsad.bench.identity import difference
+from zsad.bench.outlook import outlook
 from zsad.bench.plan import make_plan
 from zsad.bench.records import RecordError, read_records, supersede
 from zsad.bench.runner import Progress, run
@@ -399,3 +400,15 @@ def test_temporary_files_of_dead_runs_are_swept_and_young_ones_are_not(site, dat
     run(plan_for(tmp_path / "run", data))
     assert not dead.exists()
     assert young.exists()
+
+
+def test_plan_shows_what_will_be_done_again_and_moves_nothing(site, data, tmp_path, again):
+    again()
+    plan = plan_for(tmp_path / "run", data)
+    assert [cell.state for cell in outlook(plan).cells] == ["done"]
+    replace_image(data)
+    view = outlook(plan)
+    assert [(cell.state, cell.why) for cell in view.cells] == [("changed", "other images of beta")]
+    assert "other images of beta" in view.to_text()
+    assert "1 of 1 cells to do" in view.to_text()
+    assert not (tmp_path / "run" / "superseded").exists()

@@ -93,3 +93,23 @@ def test_a_missing_plan_file_is_named(tmp_path):
 
 def test_plan_is_plain_json():
     json.dumps(dataclasses.asdict(make_plan(["clip"])))
+
+
+@pytest.mark.parametrize(
+    ("methods", "datasets", "says"),
+    [
+        (["clip"], [{"name": "elpv", "root": "a"}, {"name": "elpv", "root": "b"}], "'elpv'"),
+        (
+            [{"name": "coop", "checkpoint": "a.pth"}, {"name": "coop", "checkpoint": "b.pth"}],
+            ["synthetic"],
+            "different checkpoints",
+        ),
+    ],
+)
+def test_two_entries_that_would_share_records_are_refused(methods, datasets, says):
+    with pytest.raises(UsageError, match=f"{says}.*--out|.*{says}"):
+        make_plan(methods, datasets)
+
+
+def test_a_method_named_with_and_without_its_default_variant_is_one():
+    assert len(make_plan(["clip", "clip@official"]).cells()) == 1
