@@ -98,7 +98,7 @@ class Finding:
         kind: dropped, rose, missing, failed and protocol fail the check; new and note do not.
         cell: key of the cell.
         category, metric: where it applies, else "".
-        old, new: values as text; "" where there is none.
+        old, new: values as JSON has them, metrics in [0, 1]; None where there is none.
         tolerance: the one that was exceeded.
         message: one sentence.
     """
@@ -108,8 +108,8 @@ class Finding:
     message: str
     category: str = ""
     metric: str = ""
-    old: str = ""
-    new: str = ""
+    old: Any = None
+    new: Any = None
     tolerance: float | None = None
 
     @property
@@ -208,10 +208,14 @@ def _limits(
     return limits
 
 
+def learned_in_run(protocol: Mapping[str, Any]) -> bool:
+    """Whether a protocol is of weights that the run itself learned, not of a given checkpoint."""
+    return AUXILIARY in protocol and GIVEN not in protocol
+
+
 def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> list[Finding]:
     findings = []
-    sides = (expected.protocol, record.protocol)
-    learned = all(AUXILIARY in side and GIVEN not in side for side in sides)
+    learned = learned_in_run(expected.protocol) and learned_in_run(record.protocol)
     for name, old in expected.protocol.items():
         new = record.protocol.get(name)
         if _same(old, new) or (name == CHECKPOINT and learned):
@@ -222,8 +226,8 @@ def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> list
                 key,
                 f"protocol: {name} was {_shown(old)}, is {_shown(new)}",
                 metric=name,
-                old=_shown(old),
-                new=_shown(new),
+                old=old,
+                new=new,
             )
         )
     findings += [
@@ -251,7 +255,7 @@ def _metric_findings(
         if counts != old_counts:
             message = f"normal and anomalous images were {old_counts}, are {counts}"
             findings.append(
-                Finding("protocol", key, message, category, "images", str(old_counts), str(counts))
+                Finding("protocol", key, message, category, "images", old_counts, counts)
             )
         for metric, old in metrics.items():
             compared += 1
@@ -260,7 +264,7 @@ def _metric_findings(
                 why = result.undefined.get(metric, "not recorded")
                 message = f"{metric} was {old:.4f}, is undefined: {why}"
                 findings.append(
-                    Finding("missing", key, message, category, metric, _digits(old), "")
+                    Finding("missing", key, message, category, metric, round(old, DIGITS))
                 )
             elif abs(new - old) > limits[metric] + 0.5 * 10**-DIGITS:
                 findings.append(_moved(key, category, metric, old, new, limits[metric]))
@@ -281,7 +285,8 @@ def _moved(
     message = (
         f"{metric} {kind} by {abs(new - old):.4f}: {old:.4f} -> {new:.4f}, tolerance {tolerance:g}"
     )
-    return Finding(kind, key, message, category, metric, _digits(old), _digits(new), tolerance)
+    shown = round(old, DIGITS), round(new, DIGITS)
+    return Finding(kind, key, message, category, metric, *shown, tolerance)
 
 
 def make_baseline(
@@ -308,6 +313,9 @@ def make_baseline(
     failed = [record.cell.key for record in records if record.status != "ok"]
     if failed:
         raise UsageError(f"cells of the run failed, so it makes no baseline: {', '.join(failed)}")
+    empty = [r.cell.key for r in records if not any(c.metrics for c in r.categories)]
+    if empty:
+        raise UsageError(f"cells of the run have no metric to guard: {', '.join(empty)}")
     kept = dict(before.tolerances) if before else {ANY_METRIC: DEFAULT_TOLERANCE}
     set_now = {name: Tolerance(value, reason) for name, value in (tolerances or {}).items()}
     change = Change(
@@ -390,6 +398,11 @@ def _baseline(raw: Any) -> Baseline:
         )
         for key, item in raw["cells"].items()
     }
+    if not cells:
+        raise ValueError("it guards no cell")
+    for key, cell in cells.items():
+        if not any(cell.categories.values()):
+            raise ValueError(f"cell {key} has no metric")
     history = tuple(
         Change(str(c["date"]), str(c["commit"]), str(c["reason"])) for c in raw["history"]
     )
@@ -491,7 +504,3 @@ def _same(old: Any, new: Any) -> bool:
 def _shown(value: Any) -> str:
     text = "absent" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _digits(value: float) -> str:
-    return f"{value:.{DIGITS}f}"

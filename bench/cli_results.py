@@ -18,7 +18,7 @@ from .terminal import echo, out_option
 if TYPE_CHECKING:
     from .compare import Settings
     from .records import Record
-    from .stats import Ranking
+    from .stats import ImageMetric, Ranking
 
 Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 OutFile = Annotated[
@@ -39,6 +39,21 @@ AllowIncomplete = Annotated[
     ),
 ]
 
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="md, csv, latex, html or json.  [default: by the suffix of --output, else md]",
+        show_default=False,
+    ),
+]
+FORMAT_OF_SUFFIX = {
+    ".md": "md",
+    ".csv": "csv",
+    ".tex": "latex",
+    ".html": "html",
+    ".json": "json",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
@@ -52,7 +67,7 @@ def table(
         str,
         typer.Option(help="image, pixel, breakdown, complexity, ablation or datasets."),
     ] = "image",
-    format: Annotated[str, typer.Option(help="md, csv, latex or html.")] = "md",  # noqa: A002
+    format: Format = None,  # noqa: A002
     published: Annotated[
         bool, typer.Option("--published", help="Show the paper's numbers in brackets.")
     ] = False,
@@ -80,7 +95,7 @@ def table(
         metrics=metric or (),
         allow_incomplete=allow_incomplete,
     )
-    _emit(made.render(format), output)
+    _emit(made.render(format_of(format, output)), output)
 
 
 def compare(
@@ -108,7 +123,7 @@ def compare(
         out_option(help="Write the critical-difference diagram (.png, .pdf, .svg)."),
     ] = None,
     allow_incomplete: AllowIncomplete = False,
-    format: Annotated[str, typer.Option(help="md, csv, latex, html or json.")] = "md",  # noqa: A002
+    format: Format = None,  # noqa: A002
     output: OutFile = None,
 ) -> None:
     """Compare two runs or two methods, with intervals, tests and ranks.
@@ -131,10 +146,13 @@ def compare(
     paired = second is not None or method_a is not None or method_b is not None
     comparisons = compare_runs(first, second, method_a, method_b, settings) if paired else []
     rankings = _rankings(first, settings, diagram) if ranks or diagram is not None else {}
-    if format == "json":
-        from .compare import to_json
+    chosen_format = format_of(format, output)
+    if chosen_format == "json":
+        from .compare import intervals_json, to_json
 
-        _emit(json.dumps(to_json(comparisons, rankings), indent=1), output)
+        chosen = () if paired else _resampled(settings)
+        rows = [row for name in chosen for row in intervals_json(first, name, settings)]
+        _emit(json.dumps(to_json(comparisons, rankings, rows), indent=1) + "\n", output)
         return
     tables = [comparison_table(comparison, level) for comparison in comparisons]
     if not paired:
@@ -143,7 +161,17 @@ def compare(
         from .compare import ranking_table
 
         tables += [ranking_table(found, name) for name, found in rankings.items()]
-    _emit("\n".join(made.render(format) for made in tables), output)
+    _emit("\n".join(made.render(chosen_format) for made in tables), output)
+
+
+def format_of(name: str | None, output: Path | None) -> str:
+    """The format that was asked for, else the one that the output's suffix means, else Markdown.
+
+    >>> format_of(None, Path("t.tex")), format_of("md", Path("t.tex")), format_of(None, None)
+    ('latex', 'md', 'md')
+    """
+    suffix = "" if output is None else output.suffix.lower()
+    return name or FORMAT_OF_SUFFIX.get(suffix, "md")
 
 
 def checked_resampling(name: str) -> Any:
@@ -160,12 +188,23 @@ def checked_resampling(name: str) -> Any:
 
 
 def _interval_tables(records: Sequence[Record], settings: Settings) -> list[Any]:
-    from .compare import RESAMPLED, interval_table
+    from .compare import interval_table
+
+    return [interval_table(records, name, settings) for name in _resampled(settings)]
+
+
+def _resampled(settings: Settings) -> list[ImageMetric]:
+    """The chosen metrics that have intervals.
+
+    Raises:
+        UsageError: none of them has.
+    """
+    from .compare import RESAMPLED
 
     chosen = [name for name in RESAMPLED if name in settings.metrics]
     if not chosen:
         raise UsageError(f"intervals exist for {' and '.join(RESAMPLED)}; name two runs or methods")
-    return [interval_table(records, name, settings) for name in chosen]
+    return chosen
 
 
 def _rankings(

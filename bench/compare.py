@@ -8,6 +8,7 @@ datasets only.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,7 @@ class Difference:
     """One metric on one dataset: a - b in [-1, 1].
 
     Attributes:
+        a, b: in [0, 1]; None where undefined, with the reason in the notes.
         test: the paired bootstrap; None for pixel-level metrics and where images do not match.
         p_holm: its p-value corrected over the datasets of the comparison.
         notes: why there is no test, and what of the protocol differs.
@@ -88,12 +90,17 @@ class Difference:
 
     dataset: str
     metric: str
-    a: float
-    b: float
+    a: float | None
+    b: float | None
     test: PairedTest | None = None
     p_holm: float | None = None
     notes: tuple[str, ...] = ()
     left_out: bool = False
+
+    @property
+    def gap(self) -> float | None:
+        """The difference a - b; None where one is undefined."""
+        return None if self.a is None or self.b is None else self.a - self.b
 
 
 @dataclass(frozen=True)
@@ -264,6 +271,8 @@ def _dataset_differences(
     for metric in settings.metrics:
         a, b = measure(left, metric), measure(right, metric)
         if a.value is None or b.value is None:
+            reasons = [f"{side}: {n}" for side, v in (("a", a), ("b", b)) for n in v.notes]
+            found.append(Difference(title, metric, a.value, b.value, notes=tuple(reasons)))
             continue
         notes, test = [*a.notes, *b.notes, *protocol], None
         if metric in RESAMPLED and not images.why_not:
@@ -328,7 +337,8 @@ def _aligned(reference: ImageScores, other: ImageScores | None) -> list[float] |
 
 
 def _over_datasets(metric: str, differences: Sequence[Difference]) -> OverDatasets | None:
-    gaps = [d.a - d.b for d in differences if d.metric == metric and not d.left_out]
+    known = [d.gap for d in differences if d.metric == metric and not d.left_out]
+    gaps = [gap for gap in known if gap is not None]
     if not gaps:
         return None
     wins, losses = sum(g > 0 for g in gaps), sum(g < 0 for g in gaps)
@@ -435,16 +445,17 @@ def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
                 continue
             test = d.test
             texts = [
-                _percent(d.a),
-                _percent(d.b),
-                _signed(d.a - d.b),
+                DASH if d.a is None else _percent(d.a),
+                DASH if d.b is None else _percent(d.b),
+                DASH if d.gap is None else _signed(d.gap),
                 DASH if test is None else _range(test.difference),
                 DASH if test is None else _p(test.p),
                 _p(d.p_holm),
             ]
             cells = tuple(TableCell(text=text) for text in texts)
             rows.append(Row(d.dataset, cells, metric, d.notes))
-        rows += [_summary_row(summary[metric])] * (metric in summary)
+        if metric in summary:
+            rows.append(_summary_row(summary[metric]))
     remarks = [
         f"Differences are a - b in percentage points with {100 * level:g} % intervals from a "
         "bootstrap over images, paired; p of the same bootstrap, corrected over datasets (Holm). "
@@ -489,8 +500,7 @@ def interval_table(
             text = DASH if at is None else f"{_percent(at.value)} ({_range(at, signed=False)})"
             notes = measure(grid.records(contender, dataset), metric).notes
             cells.append(TableCell(text=text, notes=notes))
-        if any((contender, dataset) in found for contender in grid.contenders):
-            rows.append(Row(grid.title(dataset), tuple(cells)))
+        rows.append(Row(grid.title(dataset), tuple(cells)))
     remark = (
         f"{metric} in percent with {100 * settings.level:g} % percentile intervals from "
         f"{settings.replicates} {settings.resampling} resamples of the images (seed "
@@ -535,9 +545,40 @@ def _p(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def to_json(comparisons: Sequence[Comparison], rankings: Mapping[str, Ranking]) -> dict[str, Any]:
-    """Everything as plain values, in [0, 1]."""
+def intervals_json(
+    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+) -> list[dict[str, Any]]:
+    """What `interval_table` shows as plain values in [0, 1], an object per method and dataset."""
+    grid = arrange(records)
+    found = intervals(records, metric, settings)
+    rows = []
+    for (contender, dataset), cell in grid.cells.items():
+        at = found.get((contender, dataset))
+        value = measure(cell, metric)
+        rows.append(
+            {
+                "method": contender.method,
+                "variant": contender.variant,
+                "options": json.loads(contender.options or "{}"),
+                "dataset": dataset,
+                "metric": metric,
+                "value": value.value if at is None else at.value,
+                "low": None if at is None else at.low,
+                "high": None if at is None else at.high,
+                "notes": list(value.notes),
+            }
+        )
+    return rows
+
+
+def to_json(
+    comparisons: Sequence[Comparison],
+    rankings: Mapping[str, Ranking],
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Everything as plain values, in [0, 1]; `rows` are those of `intervals_json`."""
     return {
+        "intervals": list(rows),
         "comparisons": [comparison.to_json() for comparison in comparisons],
         "rankings": {metric: dataclasses.asdict(r) for metric, r in rankings.items()},
     }

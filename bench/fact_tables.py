@@ -9,7 +9,7 @@ from . import published as paper
 from .grid import Grid, column_notes, labels, measure, notes_of, place, source_notes
 from .published import squash
 from .records import METRICS, CategoryResult, Record
-from .table_format import Column, Number, Row, Table, TableCell
+from .table_format import Column, Number, Row, Table, TableCell, has_printed
 
 ALL = "all"  # the label of a row that counts a dataset's categories together
 
@@ -44,7 +44,7 @@ def complexity_table(grid: Grid, published: bool, delta: bool) -> Table:
         "Parameters as the paper counts them; those that learn receive a gradient. Inference "
         "counts the visual forward in full for each method, although methods share it in a run."
     )
-    if published or delta:
+    if (published or delta) and has_printed(rows):
         remarks.append(
             "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
             "inference per image. In brackets its numbers, in braces the difference to them."
@@ -109,14 +109,15 @@ def datasets_table(grid: Grid, published: bool, delta: bool) -> Table:
         "ELPV the paper counts defect and module types; both are scored as one category. For tile "
         "it prints 83 anomalous images where the dataset has 84."
     ]
+    rows = tuple(row for name in names for row in _dataset_rows(grid, name))
     columns = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
     return Table(
         "datasets",
         "Datasets: the images that were scored",
         ("Dataset", "Category"),
         tuple(Column(name) for name in columns),
-        tuple(row for name in names for row in _dataset_rows(grid, name)),
-        tuple(remarks if published or delta else ()),
+        rows,
+        tuple(remarks if (published or delta) and has_printed(rows) else ()),
         published,
         delta,
     )

@@ -131,7 +131,7 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
 
     with rc_context(_style()):
         figure = KINDS_OF_FIGURE[kind](scene)
-        notices = "\n".join(overview.notices)
+        notices = "\n".join(overview.notices_of(scene.entrants, scene.targets))
         figure.text(0.01, -0.01, notices, fontsize=6.5, color=SOFT, va="top")
         _save(figure, out)
     return out

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .check import CHECKPOINT, learned_in_run
 from .errors import UsageError, ZsadError, unknown_name
 from .prompt_scores import PROMPT_SCORES
 from .records import CELLS, METRICS, Record, file_name, read_records, write_record
@@ -95,11 +96,17 @@ def _settled(old: Kept, new: Kept, prefer: str | None) -> Kept:
 
 
 def differences(a: Record, b: Record) -> list[str]:
-    """What differs between the results of two records, their times and machines left aside."""
+    """What differs between the results of two records, their times and machines left aside.
+
+    So is the hash of weights that the runs themselves learned: it follows the last bits of the
+    processor, and what it does to the results is compared.
+    """
+    learned = learned_in_run(a.protocol) and learned_in_run(b.protocol)
     found = [
         f"protocol {name}: {_shown(a.protocol.get(name))} and {_shown(b.protocol.get(name))}"
         for name in dict.fromkeys([*a.protocol, *b.protocol])
         if _plain(a.protocol.get(name)) != _plain(b.protocol.get(name))
+        and not (name == CHECKPOINT and learned)
     ]
     left = {result.category: result for result in a.categories}
     right = {result.category: result for result in b.categories}

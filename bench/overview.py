@@ -6,7 +6,7 @@ Order, labels and values are those of the tables.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,12 +152,12 @@ class Overview:
         """Whether a record comes from a built-in dataset or from the tiny backbone."""
         return record.cell.dataset in BUILT_IN or record.protocol.get("backbone") == TINY
 
-    @property
-    def gaps(self) -> list[str]:
+    def gaps(self, entrants: Iterable[Entrant], targets: Iterable[Target]) -> list[str]:
         """What the data behind the records lack, or what was chosen of them, a line a dataset."""
         found = []
-        for target in self.targets:
-            records = [r for r in self.grid.of_row(target.name) if r.error is None]
+        columns = [entrant.contender for entrant in entrants]
+        for target in targets:
+            records = [r for c in columns for r in self.grid.records(c, target.name)]
             notes = grid.source_notes(records)
             if notes:
                 found.append(f"{target.title}: {'; '.join(notes)}.")
@@ -166,15 +166,21 @@ class Overview:
     @property
     def notices(self) -> list[str]:
         """What a reader must know before the first number."""
+        return self.notices_of(self.entrants, self.targets)
+
+    def notices_of(self, entrants: Sequence[Entrant], targets: Sequence[Target]) -> list[str]:
+        """What a reader must know before the numbers of some methods on some datasets."""
+        columns = [entrant.contender for entrant in entrants]
+        records = [r for c in columns for t in targets for r in self.grid.records(c, t.name)]
         parts = []
-        if any(record.cell.dataset in BUILT_IN for record in self.everything):
+        if any(record.cell.dataset in BUILT_IN for record in records):
             parts.append("dataset “synthetic”")
-        if any(record.protocol.get("backbone") == TINY for record in self.everything):
+        if any(record.protocol.get("backbone") == TINY for record in records):
             parts.append("backbone “tiny”")
         text = " and ".join(parts)
         found = [f"{text[0].upper()}{text[1:]}: {BUILT_IN_NOTE}."] if parts else []
-        found += self.gaps
-        limits = {record.protocol.get("limit") for record in self.records}
+        found += self.gaps(entrants, targets)
+        limits = {record.protocol.get("limit") for record in records if record.error is None}
         if limits - {None}:
             most = max(limit for limit in limits if limit is not None)
             found.append(

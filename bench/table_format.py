@@ -7,17 +7,19 @@ emphasis and a footnote. Everything that comes from a record is escaped.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import io
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from .errors import unknown_name
 
 DASH = "–"
-FORMATS = ("md", "csv", "latex", "html")
+FORMATS = ("md", "csv", "latex", "html", "json")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,16 @@ class Row:
     summary: bool = False
 
 
+def has_printed(rows: Iterable[Row]) -> bool:
+    """Whether any number has a printed one beside it."""
+    return any(n.printed is not None for row in rows for cell in row.cells for n in cell.numbers)
+
+
+def has_differences(rows: Iterable[Row]) -> bool:
+    """Whether any number can be held against a printed one."""
+    return any(n.delta_text != DASH for row in rows for cell in row.cells for n in cell.numbers)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table that can be written in every format.
@@ -105,6 +117,8 @@ class Table:
         remarks: lines below it that belong to no mark.
         published: the printed numbers are shown in brackets.
         delta: the differences to them are shown in braces.
+        left_out: rows without any value that only CSV and JSON show, their reason as a note; a
+            remark tells of them elsewhere.
     """
 
     layout: str
@@ -115,6 +129,7 @@ class Table:
     remarks: tuple[str, ...] = ()
     published: bool = False
     delta: bool = False
+    left_out: tuple[Row, ...] = ()
 
     @property
     def header(self) -> list[str]:
@@ -139,7 +154,7 @@ class Table:
         """The table as text.
 
         Args:
-            fmt: md, csv, latex or html.
+            fmt: md, csv, latex, html or json.
 
         Raises:
             UsageError: no such format.
@@ -149,6 +164,7 @@ class Table:
             "csv": _csv,
             "latex": _latex,
             "html": _html,
+            "json": _json,
         }
         if fmt not in writers:
             raise unknown_name("format", fmt, FORMATS)
@@ -272,7 +288,7 @@ def _csv(table: Table) -> str:
     writer.writerow(
         [*table.stub, *(n for c in table.columns for n in _csv_names(table, c)), "notes"]
     )
-    for row in table.rows:
+    for row in (*table.rows, *table.left_out):
         stub = [row.group, row.label] if len(table.stub) == 2 else [row.label]
         values = [
             text
@@ -331,6 +347,14 @@ def csv_text(text: str) -> str:
 
 def _has_spread(table: Table) -> bool:
     return any(n.spread is not None for row in table.rows for c in row.cells for n in c.numbers)
+
+
+# -- JSON ---------------------------------------------------------------------------------------
+
+
+def _json(table: Table) -> str:
+    """The fields of `Table`; numbers in the unit that is shown, not rounded."""
+    return json.dumps(dataclasses.asdict(table), indent=1, ensure_ascii=False) + "\n"
 
 
 # -- LaTeX --------------------------------------------------------------------------------------

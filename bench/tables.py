@@ -32,9 +32,10 @@ from .grid import (
 )
 from .published import Level, squash
 from .records import METRICS, Record, read_records
-from .table_format import Column, Number, Row, Table, TableCell
+from .table_format import Column, Number, Row, Table, TableCell, has_differences, has_printed
 
 LAYOUTS = ("image", "pixel", "breakdown", "complexity", "ablation", "datasets")
+FIXED_LAYOUTS = ("complexity", "ablation", "datasets")
 PRO_METRICS: Mapping[str, str] = {"exact": "pixel_pro", "official200": "pixel_pro_official200"}
 METRIC_LABELS: Mapping[str, str] = {
     "image_auroc": "AUROC",
@@ -68,6 +69,20 @@ class Request:
     def left_out(self, value: Value) -> bool:
         """Whether a value stays out of differences and means: its dataset is incomplete."""
         return value.incomplete and not self.allow_incomplete
+
+    def of_level(self, level: Level) -> tuple[str, ...]:
+        """The metrics to show at a level: those that were chosen, else the paper's pair.
+
+        Raises:
+            UsageError: a chosen metric is of another level.
+        """
+        for metric in self.metrics:
+            if not metric.startswith(level):
+                raise UsageError(
+                    f"layout '{level}' shows {level}-level metrics, not {metric}: leave it out, or "
+                    "take layout breakdown"
+                )
+        return self.metrics or self.pair(level)
 
     def pair(self, level: Level) -> tuple[str, str]:
         """The two metrics of the paper's table at a level."""
@@ -105,7 +120,8 @@ def make_table(
         delta: show the difference to them in braces, in percentage points.
         pro: the exact PRO, or the released codes' PRO of 200 thresholds.
         datasets: only these; all if empty.
-        metrics: only these, in layout breakdown; all four of the paper if empty.
+        metrics: only these, in layouts image, pixel and breakdown; the paper's if empty. The other
+            layouts have fixed columns.
         allow_incomplete: let incomplete datasets into domain means, and beside printed numbers.
 
     Raises:
@@ -119,6 +135,11 @@ def make_table(
     for metric in metrics:
         if metric not in METRICS:
             raise unknown_name("metric", metric, METRICS)
+    if metrics and layout in FIXED_LAYOUTS:
+        raise UsageError(
+            f"layout '{layout}' has fixed columns: metrics are chosen in layouts "
+            f"{', '.join(name for name in LAYOUTS if name not in FIXED_LAYOUTS)}"
+        )
     records = read_records(source) if isinstance(source, (str, Path)) else list(source)
     grid = arrange(records, datasets)
     request = Request(published, delta, pro, tuple(datasets), tuple(metrics), allow_incomplete)
@@ -182,16 +203,18 @@ class _Pairs:
 
     Attributes:
         table: the paper's table, for doubts about its values.
+        metrics: in the order of a cell's numbers.
         models: the paper's name of each column, None where it has none.
-        printed: (squashed dataset, model) -> the printed pair.
+        printed: (squashed dataset, model) -> the printed numbers by metric.
     """
 
     grid: Grid
     request: Request
     level: Level
     table: int
+    metrics: tuple[str, ...]
     models: Mapping[Contender, str | None]
-    printed: Mapping[tuple[str, str], tuple[float, float]]
+    printed: Mapping[tuple[str, str], Mapping[str, float]]
 
     @classmethod
     def of(
@@ -201,27 +224,35 @@ class _Pairs:
         level: Level,
         table: int,
         models: Mapping[Contender, str | None],
+        metrics: tuple[str, ...],
     ) -> _Pairs:
         """The pairs beside one of the paper's tables."""
         printed = {
-            (squash(p.dataset), p.model): (p.auroc, p.second)
+            (squash(p.dataset), p.model): p.metrics
             for p in (*paper.main_results(), *paper.ablations())
             if p.table == table
         }
-        return cls(grid, request, level, table, models, printed)
+        return cls(grid, request, level, table, metrics, models, printed)
 
     def values(self, dataset: str) -> _RowValues:
-        """Both metrics of every column."""
-        metrics = self.request.pair(self.level)
+        """The metrics of every column."""
         return {
-            c: tuple(measure(self.grid.records(c, dataset), metric) for metric in metrics)
+            c: tuple(measure(self.grid.records(c, dataset), metric) for metric in self.metrics)
             for c in self.grid.contenders
         }
 
     def beside(self, contender: Contender, dataset: str) -> Sequence[float | None]:
-        """The printed pair of a cell."""
-        key = (squash(dataset), self.models[contender] or "")
-        return self.printed.get(key, (None, None))
+        """The printed numbers of a cell; the released codes' PRO is what is printed as PRO."""
+        found = self.printed.get((squash(dataset), self.models[contender] or ""), {})
+        names = {self.request.pro_metric: "pixel_pro"}
+        return [found.get(names.get(metric, metric)) for metric in self.metrics]
+
+    def hidden(self, dataset: str, why: str) -> Row:
+        """The row of a dataset without any value."""
+        empty = TableCell((Number(),) * len(self.metrics))
+        cells = (empty,) * len(self.grid.contenders)
+        notes = (UNDEFINED + why,)
+        return Row(self.grid.title(dataset), cells, self.grid.domain(dataset), notes)
 
     def row(self, dataset: str, values: _RowValues, group: str, protocol: _CellNotes) -> Row:
         """A dataset's row."""
@@ -232,7 +263,7 @@ class _Pairs:
                 notes += protocol.get((contender, dataset), ())
             printed = self.beside(contender, dataset)
             if any(map(self.request.left_out, pair)):
-                printed = (None, None)
+                printed = [None] * len(pair)
             elif self.request.beside:
                 notes += _doubts(self.table, dataset, self.models[contender])
             numbers = (_number(v, p) for v, p in zip(pair, printed, strict=True))
@@ -265,10 +296,10 @@ class _Pairs:
             if contender not in active:
                 some = any(_complete(v[contender]) for v in present.values())
                 why = "no complete dataset in this domain" if some else "no value in this domain"
-                cells.append(TableCell((Number(),) * 2, notes=(why,)))
+                cells.append(TableCell((Number(),) * len(self.metrics), notes=(why,)))
                 continue
             numbers = []
-            for i in range(2):
+            for i in range(len(self.metrics)):
                 own = [present[n][contender][i].value for n in common]
                 printed = [self.beside(contender, n)[i] for n in common]
                 numbers.append(_number(Value(_mean_or_none(own)), _mean_or_none(printed)))
@@ -285,32 +316,38 @@ def _level_table(grid: Grid, request: Request, level: Level) -> Table:
     """Tables 1 and 2: datasets by methods, then domain means."""
     names = paper.models()
     models = {c: c.printed_as(names) for c in grid.contenders}
-    pairs = _Pairs.of(grid, request, level, paper.MAIN_TABLE[level], models)
+    metrics = request.of_level(level)
+    pairs = _Pairs.of(grid, request, level, paper.MAIN_TABLE[level], models, metrics)
     protocol = protocol_notes(grid)
     rows: list[Row | None] = []
     measured: dict[str, _RowValues] = {}
     left_out: dict[str, list[str]] = {}  # reason -> datasets
+    hidden: list[Row] = []
     for dataset in grid.datasets:
         values = pairs.values(dataset)
         why = _undefined_everywhere(values.values())
         if why and _is_left_out(dataset, level):
             left_out.setdefault(why, []).append(grid.title(dataset))
+            hidden.append(pairs.hidden(dataset, why))
             continue
         measured[dataset] = values
         rows.append(pairs.row(dataset, values, grid.domain(dataset), protocol))
     rows += [pairs.mean(measured, domain, domain) for domain in DOMAINS]
-    labelled = tuple(METRIC_LABELS[metric] for metric in request.pair(level))
-    remarks = _remarks(grid, request, f"Table {paper.MAIN_TABLE[level]}", level == "pixel")
+    labelled = tuple(METRIC_LABELS[metric] for metric in metrics)
+    shown = _by_group([row for row in rows if row is not None])
+    where = f"Table {paper.MAIN_TABLE[level]}"
+    remarks = _remarks(grid, request, where, "pixel_pro" in metrics, shown)
     remarks += [f"Not shown: {', '.join(titles)} ({why})." for why, titles in left_out.items()]
     return Table(
         level,
         f"{level.capitalize()}-level ({', '.join(labelled)}) in percent",
         ("Domain", "Dataset"),
         _columns(grid, labelled),
-        tuple(_by_group([row for row in rows if row is not None])),
+        tuple(shown),
         tuple(remarks),
         request.published,
         request.delta,
+        tuple(hidden),
     )
 
 
@@ -351,7 +388,9 @@ def _mean_or_none(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _remarks(grid: Grid, request: Request, where: str, pixel: bool) -> list[str]:
+def _remarks(
+    grid: Grid, request: Request, where: str, exact_pro: bool, rows: Sequence[Row]
+) -> list[str]:
     """What a reader must know about all numbers, and about the printed ones that are shown."""
     remarks = []
     limits = _entries(grid, "limit")
@@ -359,8 +398,9 @@ def _remarks(grid: Grid, request: Request, where: str, pixel: bool) -> list[str]
         few = ", ".join(limits)
         remarks.append(f"Only the first {few} images of each category and label were scored.")
     shown = ["in brackets the number printed in " + where + " of the FAPrompt paper"]
-    shown = shown * request.published
-    shown += ["in braces the difference to the printed number in percentage points"] * request.delta
+    shown = shown * (request.published and has_printed(rows))
+    braces = request.delta and has_differences(rows)
+    shown += ["in braces the difference to the printed number in percentage points"] * braces
     if not shown:
         return remarks
     text = " and ".join(shown)
@@ -370,7 +410,7 @@ def _remarks(grid: Grid, request: Request, where: str, pixel: bool) -> list[str]
         "The printed numbers were made with CLIP ViT-L/14@336px at 518 pixels (WinCLIP and AnoVL "
         f"with ViT-B/16+ at 240); the backbone here: {own}."
     )
-    if pixel and request.pro == "exact":
+    if exact_pro and request.pro == "exact":
         remarks.append(
             "The printed PRO is the released codes' score over 200 thresholds; "
             "ours is exact unless official200 is asked for."
@@ -396,6 +436,7 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
     if not request.datasets:
         chosen = tuple(d for d in grid.datasets if len(grid.categories(d)) > 1) or chosen
     rows: list[Row] = []
+    hidden: list[Row] = []
     for dataset in chosen:
         for metric in metrics:
             group = [
@@ -404,17 +445,24 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
             ]
             if any(cell.numbers[0].value is not None for row in group for cell in row.cells):
                 rows += group
+            else:
+                hidden.append(group[-1])
     if not rows:
         raise UsageError("no category has a value to show in layout 'breakdown'")
+    remarks = _remarks(grid, request, "Tables 12 to 19", "pixel_pro" in metrics, rows)
+    for row in hidden:
+        why = "; ".join(dict.fromkeys(note for cell in row.cells for note in cell.notes))
+        remarks.append(f"Not shown: {row.group} ({why}).")
     return Table(
         "breakdown",
         "Per category in percent",
         ("Metric", "Category"),
         _columns(grid, ()),
         tuple(rows),
-        tuple(_remarks(grid, request, "Tables 12 to 19", True)),
+        tuple(remarks),
         request.published,
         request.delta,
+        tuple(hidden),
     )
 
 
@@ -469,7 +517,7 @@ def _ablation_table(grid: Grid, request: Request) -> Table:
     protocol = protocol_notes(grid)
     rows: list[Row] = []
     for level, table in ABLATION_TABLES.items():
-        pairs = _Pairs.of(grid, request, level, table, models)
+        pairs = _Pairs.of(grid, request, level, table, models, request.pair(level))
         for domain in dict.fromkeys(grid.domain(dataset) for dataset in grid.datasets):
             group = f"{level}, {domain}"
             inside = [d for d in grid.datasets if grid.domain(d) == domain]
@@ -491,7 +539,7 @@ def _ablation_table(grid: Grid, request: Request) -> Table:
         ("Level", "Dataset"),
         tuple(columns),
         tuple(rows),
-        tuple(_remarks(grid, request, "Tables 20, 21 and 3", True)),
+        tuple(_remarks(grid, request, "Tables 20, 21 and 3", True, rows)),
         request.published,
         request.delta,
     )

@@ -66,7 +66,7 @@ def test_a_move_beyond_the_tolerance_fails_in_both_directions(records, baseline,
     (finding,) = verdict.findings
     assert not verdict.passed
     assert (finding.kind, finding.cell, finding.category) == (kind, KEY, "pcb1")
-    assert (finding.metric, finding.old, finding.tolerance) == ("image_auroc", "0.812346", 0.0005)
+    assert (finding.metric, finding.old, finding.tolerance) == ("image_auroc", 0.812346, 0.0005)
     assert KEY in verdict.render()
     assert f"image_auroc {kind} by 0.0010" in verdict.render()
 
@@ -121,7 +121,7 @@ def test_other_numbers_of_images_fail(records, baseline):
     first, second = records[0].categories
     fewer = dataclasses.replace(first, n_normal=9)
     (finding,) = check_run(changed(records, categories=[fewer, second]), baseline).findings
-    assert (finding.kind, finding.old, finding.new) == ("protocol", "[10, 20]", "[9, 20]")
+    assert (finding.kind, finding.old, finding.new) == ("protocol", [10, 20], [9, 20])
 
 
 @pytest.mark.parametrize(
@@ -308,3 +308,41 @@ def test_a_tolerance_may_be_for_one_method_alone(make_record):
     assert check_run(new, baseline, {f"{method}.*": 0.05}).passed
     assert check_run(new, baseline, {f"{method}.image_auroc": 0.05, "*": 0.0}).passed
     assert not check_run(new, baseline, {"other.*": 0.05}).passed
+
+
+def test_values_in_json_are_numbers(records, baseline):
+    moved = check_run(with_metric(records, "image_auroc", 0.6), baseline)
+    (finding,) = json.loads(moved.render("json"))["findings"]
+    assert (finding["old"], finding["new"]) == (0.812346, 0.6)
+    gone = check_run(with_metric(records, "image_auroc", None), baseline)
+    (finding,) = json.loads(gone.render("json"))["findings"]
+    assert (finding["old"], finding["new"]) == (0.812346, None)
+    changed_map = changed(records, protocol={**records[0].protocol, "map_size": 224})
+    (finding,) = json.loads(check_run(changed_map, baseline).render("json"))["findings"]
+    assert (finding["old"], finding["new"]) == (518, 224)
+
+
+@pytest.mark.parametrize(
+    ("empty", "says"),
+    [
+        (lambda raw: raw["cells"].clear(), "guards no cell"),
+        (lambda raw: raw["cells"][KEY]["categories"].clear(), f"cell {KEY} has no metric"),
+        (
+            lambda raw: [c.clear() for c in raw["cells"][KEY]["categories"].values()],
+            f"cell {KEY} has no metric",
+        ),
+    ],
+)
+def test_an_emptied_baseline_is_refused(tmp_path, baseline, empty, says):
+    path = tmp_path / "b.json"
+    write_baseline(path, baseline)
+    raw = json.loads(path.read_text())
+    empty(raw)
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BaselineError, match=says):
+        read_baseline(path)
+
+
+def test_a_cell_without_any_metric_makes_no_baseline(make_record):
+    with pytest.raises(UsageError, match="no metric to guard"):
+        make_baseline([make_record("CLIP", "visa", {"a": {}})], "first")

@@ -97,7 +97,7 @@ def test_two_methods_are_compared(call, run):
     assert "a = FAPrompt, b = CLIP" in text
     assert "3 up, 0 down" in text
     raw = json.loads(call(*words, "--format", "json").output)
-    assert len(raw["comparisons"][0]["differences"]) == 6
+    assert len(raw["comparisons"][0]["differences"]) == 4 * 3
     other = call(*words, "--format", "json", "--seed", "1", "--resampling", "plain").output
     assert json.loads(other) != raw
 
@@ -134,3 +134,39 @@ def test_what_is_no_run_is_told(call, tmp_path):
     for verb in (["table"], ["compare"], ["rescore"], ["check", "--baseline", "x.json"]):
         with pytest.raises(ZsadError, match="no run directory"):
             call(verb[0], tmp_path, *verb[1:])
+
+
+def test_one_run_as_json_holds_its_intervals(call, run):
+    raw = json.loads(call("compare", run, "--bootstrap", "50", "--format", "json").output)
+    assert len(raw["intervals"]) == 2 * 3 * 3
+    row = raw["intervals"][0]
+    assert row["low"] <= row["value"] <= row["high"]
+    assert {row["metric"] for row in raw["intervals"]} == {"image_auroc", "image_ap"}
+
+
+def test_compare_keeps_the_reason_of_what_is_undefined(call, run, make_record):
+    why = {"image_auroc": "there is no normal image"}
+    for title in ("CLIP", "CoOp"):
+        write_record(run, make_record(title, "isic", {"isic": {"pixel_auroc": 0.5}}, undefined=why))
+    one = call("compare", run, "--bootstrap", "20", "--metric", "image_auroc").output
+    assert "undefined: there is no normal image" in one
+    two = ("compare", run, "--method-a", "clip", "--method-b", "coop", "--bootstrap", "20")
+    assert "a: undefined: there is no normal image" in call(*two).output
+    raw = json.loads(call(*two, "--format", "json").output)["comparisons"][0]["differences"]
+    (isic,) = [d for d in raw if d["dataset"] == "ISIC" and d["metric"] == "image_auroc"]
+    assert (isic["a"], isic["b"]) == (None, None)
+    assert "b: undefined: there is no normal image" in isic["notes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("t.tex", "% needs"), ("t.html", "<figure"), ("t.csv", "Domain,"), ("t.md", "**Image"),
+     ("t.json", "{"), ("t.txt", "**Image")],
+)  # fmt: skip
+def test_the_suffix_of_the_output_is_its_format(call, run, tmp_path, name, start):
+    call("table", run, "-o", tmp_path / name)
+    assert (tmp_path / name).read_text().startswith(start)
+    call("table", run, "-o", tmp_path / name, "--format", "csv")
+    assert (tmp_path / name).read_text().startswith("Domain,")
+    call("compare", run, "--bootstrap", "20", "-o", tmp_path / f"c{name}")
+    assert (tmp_path / f"c{name}").stat().st_size > 0

@@ -369,3 +369,10 @@ def test_command_draws_what_is_chosen(run, tmp_path):
     assert result.exit_code == 0, result.output
     text = out.read_text("utf-8")
     assert "image AP" in text and ">WinCLIP<" in text and ">CLIP<" not in text
+
+
+def test_the_caveat_of_built_in_data_stands_under_figures_of_them_alone(tmp_path):
+    folder = make_run(tmp_path / "run", ["CLIP", "CoOp"], ["visa", "synthetic"], images=4, keep=0)
+    for name, expected in (("visa", False), ("synthetic", True)):
+        out = draw(folder, "scatter", tmp_path / f"{name}.svg", Choice(datasets=(name,)))
+        assert ("says nothing about real data" in out.read_text()) is expected

@@ -162,3 +162,18 @@ def test_the_command_tells_what_it_chose(store, record, tmp_path):
     done = CliRunner().invoke(app, [*command, "--prefer", "newest"])
     assert done.exit_code == 0
     assert f"{KEY}: from {b} (newest)" in done.output
+
+
+def test_equal_results_of_weights_that_two_runs_learned_are_one(tmp_path, scored_record):
+    record = scored_record("CoOp", "visa", 0, 1.0, protocol={"auxiliary": "mvtec_ad"})
+    kept = {}
+    for source in ({}, {"auxiliary_source": "header"}):
+        folder = tmp_path / (source.get("auxiliary_source") or "learned")
+        for sha in ("aa", "bb"):
+            protocol = {**record.protocol, **source, "checkpoint_sha256": sha}
+            write_record(folder / sha, dataclasses.replace(record, protocol=protocol))
+        kept[folder.name] = [folder / "aa", folder / "bb"]
+    (choice,) = merge_runs(kept["learned"], tmp_path / "out")
+    assert choice.why == "identical"
+    with pytest.raises(MergeConflict, match="checkpoint_sha256"):
+        merge_runs(kept["header"], tmp_path / "other")

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import html.parser
 import io
+import json
 import os
 import re
 from pathlib import Path
@@ -117,7 +118,7 @@ def mixed_run(make_record):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", SUFFIX)
 def test_every_layout_in_every_format_is_as_recorded(mixed_run, layout, fmt):
     table = make_table(mixed_run, layout, published=True, delta=True)
     compare_with_golden(f"{layout}.{SUFFIX[fmt]}", table.render(fmt))
@@ -724,3 +725,59 @@ def test_a_checkpoint_of_undeclared_origin_has_a_footnote_in_every_table(make_re
     record = make_record("FAPrompt", "visa", one, protocol={"auxiliary": "undeclared"})
     table = make_table([record], layout)
     assert any("undeclared dataset" in note for note in table.footnotes.values())
+
+
+def test_chosen_metrics_are_the_columns_of_image_and_pixel(mixed_run):
+    records = [
+        dataclasses.replace(
+            r,
+            categories=[
+                dataclasses.replace(c, metrics={**c.metrics, "image_f1max": 0.5})
+                for c in r.categories
+            ],
+        )
+        for r in mixed_run
+    ]
+    table = make_table(records, "image", metrics=["image_f1max", "image_auroc"], published=True)
+    assert table.title == "Image-level (F1-max, AUROC) in percent"
+    numbers = cell_of(table, "VisA", "CLIP").numbers
+    assert [(n.text, n.printed) for n in numbers] == [("50.0", None), ("60.0", 66.4)]
+    (pro,) = cell_of(make_table(records, "pixel", metrics=["pixel_pro"]), "VisA", "CLIP").numbers
+    assert pro.text == "10.0"
+    with pytest.raises(UsageError, match="layout 'image' shows image-level metrics, not pixel_pro"):
+        make_table(records, "image", metrics=["pixel_pro"])
+
+
+@pytest.mark.parametrize("layout", ["complexity", "ablation", "datasets"])
+def test_layouts_with_fixed_columns_refuse_metrics_by_name(mixed_run, layout):
+    with pytest.raises(UsageError, match=f"layout '{layout}' has fixed columns"):
+        make_table(mixed_run, layout, metrics=["image_auroc"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_brackets_and_braces_are_explained_only_where_there_are_any(make_record, layout):
+    own = make_record("Mine", "synthetic", {"a": scores(0.5, 0.5, 0.5, 0.5)})
+    text = make_table([own], layout, published=True, delta=True).render()
+    for word in ("bracket", "brace", "printed"):
+        assert word not in text
+
+
+def test_csv_keeps_the_reason_of_what_is_undefined(mixed_run):
+    rows = list(csv.DictReader(io.StringIO(make_table(mixed_run, "image").render("csv"))))
+    (colon,) = [row for row in rows if row["Dataset"] == "CVC-ColonDB"]
+    assert colon["CLIP AUROC"] == ""
+    assert colon["notes"] == "undefined: there is no normal image"
+    text = make_table(mixed_run, "breakdown", datasets=["brainmri"]).render("csv")
+    assert "undefined: the dataset has no pixel-level masks" in text
+
+
+def test_json_holds_numbers_and_notes(mixed_run):
+    raw = json.loads(make_table(mixed_run, "image", published=True).render("json"))
+    row = next(row for row in raw["rows"] if row["label"] == "VisA")
+    assert row["cells"][0]["numbers"][0]["value"] == pytest.approx(60)
+    assert row["cells"][0]["numbers"][0]["printed"] == 66.4
+
+
+def test_no_reason_of_a_doubt_points_to_what_a_table_does_not_show():
+    for doubt in published.doubts():
+        assert not re.search(r"as above|same remark|source column", doubt.reason), doubt.reason
