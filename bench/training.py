@@ -6,12 +6,12 @@ goes on from its last whole epoch; on a CPU it ends in the same bits as one that
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import logging
 import math
 import os
-import pickle
 import sys
 import tempfile
 import time
@@ -44,6 +44,8 @@ LOG = logging.getLogger(__name__)
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
+POSITION = ("epoch", "step", "lr")  # of a step in the history, beside the loss terms
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # that Adam keeps of each parameter
 SHOWN_IDLE = 3  # parameters without a gradient that a message names
 
 Step = dict[str, float]
@@ -348,7 +350,7 @@ def epoch_means(history: History) -> list[dict[str, float]]:
         {
             term: sum(step[term] for step in steps) / len(steps)
             for term in steps[0]
-            if term not in ("epoch", "step", "lr")
+            if term not in POSITION
         }
         for steps in epochs.values()
     ]
@@ -422,10 +424,28 @@ class _Loop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to where `state_dict` was taken."""
+        """Go back to where `state_dict` was taken.
+
+        Raises:
+            Exception: whatever is wrong with the state; everything is then as it was before.
+        """
+        before = copy.deepcopy(self.state_dict())
+        try:
+            self._load(state)
+        except Exception:
+            self._load(before)
+            raise
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         device = self.method.backbone.device
         self.method.load_state_dict(state["method"])
+        settings = _settings(self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
+        if _settings(self.optimizer) != settings:
+            raise ValueError("the optimiser has other settings")
+        _check_moments(self.optimizer)
+        if _kinds(state["scaler"]) != _kinds(self.scaler.state_dict()):
+            raise ValueError("the gradient scaler's state does not fit")
         self.scaler.load_state_dict(state["scaler"])
         self.shuffling.set_state(state["shuffling"])
         self.augmenting.set_state(state["augmenting"])
@@ -473,17 +493,9 @@ class StateFile:
             if payload["identity"] != self.identity:
                 LOG.warning("%s is of another training: starting anew", self.path)
                 return None
-            course = Course(**payload["course"])
+            course = _course(payload["course"], loop.recipe.epochs)
             loop.load_state_dict(payload["loop"])
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            pickle.PickleError,
-        ) as error:
+        except Exception as error:  # whatever a broken file holds, the training can start again
             LOG.warning("%s is not readable (%s): starting anew", self.path, error)
             return None
         LOG.info("going on from %s after %d epochs", self.path, course.epoch)
@@ -492,6 +504,55 @@ class StateFile:
     def remove(self) -> None:
         """Drop the state of a training that is finished."""
         self.path.unlink(missing_ok=True)
+
+
+def _course(raw: Mapping[str, Any], epochs: int) -> Course:
+    """How far a stored training has come.
+
+    Raises:
+        ValueError, TypeError: a field is missing, of a wrong type or out of range.
+    """
+    course = Course(**raw)
+    counts = (course.epoch, course.step)
+    if not all(isinstance(count, int) for count in counts) or not 1 <= course.epoch <= epochs:
+        raise ValueError(f"epoch {course.epoch!r} and step {course.step!r} do not fit")
+    if not isinstance(course.seconds, float) or len(course.history) != course.step:
+        raise ValueError("its history or its seconds do not fit")
+    values = [value for step in course.history for value in step.values()]
+    if not all({*POSITION, "total"} <= set(step) for step in course.history) or not all(
+        isinstance(value, int | float) for value in values
+    ):
+        raise ValueError("its history holds other things than numbers")
+    return course
+
+
+def _kinds(state: Mapping[str, Any]) -> dict[str, type]:
+    return {name: type(value) for name, value in state.items()}
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What an optimiser was made with, but for the parameters and the rate, which changes."""
+    return [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser's state that its next step would stumble over.
+
+    Raises:
+        ValueError: a parameter's moments are missing, or are no tensors of its shape.
+    """
+    names = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else MOMENTS
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        state = optimizer.state.get(parameter, {})
+        if not state:  # before its first step
+            continue
+        for name in names:
+            moment = state.get(name)
+            if not isinstance(moment, Tensor) or moment.shape not in (parameter.shape, ()):
+                raise ValueError(f"the optimiser's {name} does not fit its parameter")
 
 
 def _optimizer(method: TrainableMethod) -> torch.optim.Optimizer:
@@ -682,6 +743,6 @@ def _log_epoch(method: TrainableMethod, course: Course, recipe: Recipe) -> None:
 
 def _short(entry: Step, epochs: int) -> str:
     """The end of the progress bar: epoch, total, and the first terms."""
-    terms = [t for t in entry if t not in ("epoch", "step", "lr", "total")][:SHOWN_TERMS]
+    terms = [t for t in entry if t not in (*POSITION, "total")][:SHOWN_TERMS]
     shown = " ".join(f"{term} {entry[term]:.3f}" for term in ("total", *terms))
     return f"epoch {int(entry['epoch']) + 1}/{epochs} {shown}"

@@ -860,6 +860,58 @@ def test_a_broken_state_means_starting_anew(backbone, squares, store, tmp_path, 
     assert training.history == clean.history
 
 
+def set_in(payload, path, value):
+    """Replace one thing deep inside a training state; `path` names it with dots."""
+    *way, last = path.split(".")
+    for step in way:
+        payload = payload[int(step) if step.isdigit() else step]
+    payload[int(last) if last.isdigit() else last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("course", []),
+        ("course.epoch", [1]),
+        ("course.epoch", 99),
+        ("course.step", "three"),
+        ("course.seconds", None),
+        ("course.history", 7),
+        ("course.history.0", {"epoch": 0}),
+        ("course.history.0.total", "much"),
+        ("loop", 3),
+        ("loop.method", {}),
+        ("loop.method", None),
+        ("loop.optimizer", []),
+        ("loop.optimizer.state.0", "moments"),
+        ("loop.optimizer.state.0.exp_avg", torch.zeros(3)),
+        ("loop.optimizer.state.0.step", None),
+        ("loop.optimizer.param_groups.0.betas", "fast"),
+        ("loop.scaler", 3),
+        ("loop.shuffling", torch.zeros(3)),
+        ("loop.augmenting", "state"),
+        ("loop.random", [1, 2]),
+    ],
+)
+def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
+    backbone, squares, store, tmp_path, caplog, path, value
+):
+    out, state = tmp_path / "probe", tmp_path / "probe.state"
+    with pytest.raises(Stopped):
+        train_method(Probe(backbone), squares, out, store=store, check=StopAt(7))
+    payload = torch.load(state, weights_only=True)
+    if path.startswith("loop."):  # what is loaded before the wrong part must not stay
+        payload["loop"]["method"]["head.weight"] += 5
+    set_in(payload, path, value)
+    torch.save(payload, state)
+    with caplog.at_level(logging.WARNING):
+        training = train_method(Probe(backbone), squares, out, store=store)
+    assert str(state) in caplog.text
+    clean = train_method(Probe(backbone), squares, tmp_path / "clean", store=store)
+    assert training.history == clean.history
+    assert_same_weights(learned(training.method), learned(clean.method))
+
+
 def test_a_killed_process_goes_on_and_ends_in_the_same_bits(backbone, squares, tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()
