@@ -231,7 +231,10 @@ def dataset_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dic
             )
         name = resolve("dataset", target).name if target else next(iter(options))
         if name not in options:
-            raise UsageError(f"--dataset-option {pair}: {target} is not among the named datasets")
+            raise UsageError(
+                f"--dataset-option {pair}: {target} is not among the named datasets (to learn from "
+                "it with options of its own: zsad train, then --checkpoint)"
+            )
         known = dataset_class(name).option_defaults
         if key not in known:
             raise unknown_name(f"option of dataset {name}", key, known)

@@ -404,10 +404,10 @@ class LaidOutDataset(Dataset):
         if tested and useless and not self.drops_useless:
             raise DataError(f"{next(iter(useless.values()))}: complete it or remove its folder")
         if len(useless) == len({s.category for s in found.samples}):
+            reasons = "".join(f"; {text}" for text in useless.values()) if tested else why
+            what = "no usable category" if tested else "no test image"
             raise DataError(
-                f"{self.title} in {self.root} has no test image that something can be measured "
-                f"on{why}{''.join(f'; {text}' for text in useless.values())}; expected is\n"
-                f"{self.source.tree}"
+                f"{self.title} in {self.root} has {what}{reasons}; expected is\n{self.source.tree}"
             )
         found.faults += [f"left out: {text}" for text in useless.values()]
         found.samples = [s for s in found.samples if s.category not in useless]

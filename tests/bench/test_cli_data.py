@@ -14,8 +14,8 @@ from zsad.bench.registry import load_dataset
 
 @pytest.fixture
 def kvasir(tmp_path):
-    for stem in ("a", "b", "c"):
-        for part, value in (("images", 90), ("masks", 0)):
+    for shade, stem in enumerate(("a", "b", "c"), 90):
+        for part, value in (("images", shade), ("masks", 0)):
             path = tmp_path / "data" / "Kvasir" / part / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = np.full((40, 60, 3), value, dtype=np.uint8)

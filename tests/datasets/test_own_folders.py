@@ -210,3 +210,11 @@ def test_a_folder_that_is_not_a_category_is_named(tmp_path, trees):
     noise(tmp_path / "parts" / "unsorted" / "a.png", 1)
     (fault,) = faults(tmp_path / "parts")
     assert "unsorted has no folders of normal and anomalous images" in fault
+
+
+def test_a_folder_without_any_usable_category_says_why(tmp_path, trees):
+    trees.own_categories(tmp_path / "parts")
+    for category in ("left_door", "right_door"):
+        (tmp_path / "parts" / category / "bad" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"no usable category; category 'left_door' .*'right_door'"):
+        load_dataset("folder", tmp_path / "parts").samples()
