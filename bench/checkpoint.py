@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,7 +23,29 @@ from torch import Tensor
 
 from .errors import WeightsError
 
-JIT_SHA256 = frozenset({"3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"})
+LOG = logging.getLogger(__name__)
+
+MAX_EXPANSION = (
+    4  # times a file's size; torch stores tensors as they are, so unpacking adds nothing
+)
+SAFE_GLOBALS: Mapping[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): torch.Size,
+    ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+}
+
+
+@lru_cache(maxsize=1)
+def archive_hashes() -> frozenset[str]:
+    """sha256 of OpenAI's own archives, as open_clip's table has them in their addresses."""
+    import open_clip
+
+    pairs = [pair for pair in open_clip.list_pretrained() if pair[1] == "openai"]
+    urls = [str(open_clip.get_pretrained_cfg(*pair).get("url", "")) for pair in pairs]
+    parts = {part for url in urls for part in url.split("/")}
+    return frozenset(part for part in parts if re.fullmatch("[0-9a-f]{64}", part))
 
 
 def file_sha256(path: Path) -> str:
@@ -35,27 +63,117 @@ def _sha256(path: Path, _size: int, _changed: int) -> str:
 def read_payload(path: Path) -> dict[str, Any]:
     """A checkpoint as a dictionary: safetensors, or torch with `weights_only`.
 
-    OpenAI's own archives are TorchScript; those are read only when their sha256 is known.
+    OpenAI's own archives are TorchScript; those are read only when their sha256 is known. Objects
+    beside the tensors (Dassl saves its scheduler) are never loaded but left out.
 
     Raises:
-        WeightsError: missing, broken, or holding anything but tensors and plain values.
+        WeightsError: missing, broken, holding no tensors that can be read without running code, or
+            packed so that it would unpack to more than `MAX_EXPANSION` times its size.
     """
     if not path.is_file():
         raise WeightsError(f"checkpoint {path} does not exist")
     if path.suffix == ".safetensors" or _looks_like_safetensors(path):
         return dict(_read_safetensors(path)[0])
+    _refuse_bomb(path)
+    payload: Any
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        if file_sha256(path) in JIT_SHA256:
+    except Exception:
+        if file_sha256(path) in archive_hashes():
             return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
+        payload = _read_without_objects(path)
+    if not isinstance(payload, dict):
+        raise WeightsError(f"checkpoint {path} holds no state dict but {_kind(payload)}")
+    return payload
+
+
+def _kind(payload: Any) -> str:
+    return "an object" if isinstance(payload, _Inert) else f"a {type(payload).__name__}"
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that would unpack to far more than it takes on disk.
+
+    Raises:
+        WeightsError: it would.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # not an archive: read, or refused, as what it is
+    size = path.stat().st_size
+    if unpacked > MAX_EXPANSION * size:
+        raise WeightsError(
+            f"checkpoint {path} of {size} bytes would unpack to {unpacked}, more than "
+            f"{MAX_EXPANSION} times as much, which torch.save never writes: get the file again"
+        )
+
+
+class _Inert:
+    """In the place of an object whose class is not loaded: takes everything, does nothing."""
+
+    def __new__(cls, *_args: Any, **_named: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+    def __call__(self, *_args: Any, **_named: Any) -> _Inert:
+        return self
+
+    def __setstate__(self, _state: Any) -> None: ...
+
+    def __setitem__(self, _key: Any, _value: Any) -> None: ...
+
+    def append(self, _value: Any) -> None:
+        """Of a list's subclass."""
+
+    def extend(self, _values: Any) -> None:
+        """Of a list's subclass."""
+
+    def add(self, _value: Any) -> None:
+        """Of a set's subclass."""
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Calls nothing but what rebuilds tensors; every other name of a pickle becomes `_Inert`."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """See `SAFE_GLOBALS`."""
+        return SAFE_GLOBALS.get((module, name), _Inert)
+
+
+def _read_without_objects(path: Path) -> Any:
+    """The tensors and plain values of a file of torch.save; objects in it are left out.
+
+    Raises:
+        WeightsError: it is broken, or no file of torch.save since version 1.6.
+    """
+    try:
+        records = torch._C.PyTorchFileReader(str(path)).get_all_records()
+        if "constants.pkl" in records:  # torch.load would hand TorchScript on to torch.jit.load
+            raise ValueError("TorchScript")
+        reader = SimpleNamespace(__name__="tensors", Unpickler=_TensorUnpickler)
+        payload = torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
+    except Exception as error:
+        command = (
+            "python -c \"import torch; torch.save(torch.load('"
+            f"{path}', weights_only=False)['state_dict'], 'plain.pth')\""
+        )
         raise WeightsError(
             f"checkpoint {path} cannot be read as plain tensors ({type(error).__name__}): it is "
-            "broken, or holds pickled objects, which are never loaded; convert it to safetensors"
+            "broken, or holds pickled objects, which are never loaded; if you trust who made it, "
+            f"{command} writes its tensors to plain.pth"
         ) from error
-    if not isinstance(payload, dict):
-        raise WeightsError(f"checkpoint {path} holds no state dict but a {type(payload).__name__}")
-    return payload
+    LOG.info("%s: objects beside the tensors were left out", path)
+    return _without_objects(payload)
+
+
+def _without_objects(value: Any) -> Any:
+    """A value without the `_Inert` entries of its dictionaries, at any depth."""
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_objects(v) for k, v in value.items() if not isinstance(v, _Inert)}
 
 
 def read_together(paths: Sequence[Path]) -> dict[str, Any]:

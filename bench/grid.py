@@ -17,12 +17,11 @@ from typing import Any
 from . import published as paper
 from .errors import UsageError, unknown_name
 from .published import squash
-from .records import CategoryResult, Record
+from .records import UNDECLARED, CategoryResult, Record
 
 NOT_RUN = "not run"
 NULL = "null"  # an entry of the protocol that is not there, as JSON
 UNDEFINED = "undefined: "
-UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 
 # Protocol entries that belong to a dataset must agree along its row, the others along a column.
 ROW_PROTOCOL = (

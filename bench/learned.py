@@ -19,10 +19,10 @@ from .checkpoint import file_sha256, read_provenance
 from .errors import UsageError, WeightsError
 from .method import EVALUATION_ONLY, TrainableMethod, build
 from .overlap import marked_images
+from .records import UNDECLARED
 from .registry import canonical, entries
 from .sample import Dataset
 
-UNDECLARED = "undeclared"
 Source = Literal["header", "declared", "undeclared"]
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 CELLS = "cells"
+UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 SUPERSEDED = "superseded"
 CODE_FOLDERS = ("bench", "methods", "datasets")
 LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some

@@ -32,7 +32,7 @@ from .backbone import (
     Backbone,
     Precision,
 )
-from .checkpoint import JIT_SHA256, file_sha256, read_tensors
+from .checkpoint import archive_hashes, file_sha256, read_tensors
 from .errors import UsageError, WeightsError, unknown_name
 
 RANDOM_SEED = 0
@@ -87,7 +87,7 @@ def load_backbone(
     if str(tag) != RANDOM:
         path = Path(tag) if Path(tag).is_file() else _fetch(label, str(tag))
     published = {} if Path(tag).is_file() else get_pretrained_cfg(label, str(tag)) or {}
-    openai = str(tag) == "openai" or (path is not None and file_sha256(path) in JIT_SHA256)
+    openai = str(tag) == "openai" or (path is not None and file_sha256(path) in archive_hashes())
     if openai or published.get("quick_gelu"):  # open_clip itself only warns
         settings = {**settings, "quick_gelu": True}
     model = _build(settings)
@@ -269,18 +269,21 @@ def find_weights(name: str, tag: str) -> Path | None:
     """The file of a tag if it is on this machine, without asking the network.
 
     Raises:
-        WeightsError: the file in the weights folder is another one than it should be.
+        WeightsError: the only file that bears the name is another one than it should be.
     """
     known = origin(name, tag)
+    others = []
     for place in (known.file, Path.home() / ".cache" / "clip" / known.file.name):
         if place.is_file():
-            if known.sha256 and not file_sha256(place).startswith(known.sha256):
-                raise WeightsError(f"{place} is another file: its sha256 is not {known.sha256}")
-            return place
+            if not known.sha256 or file_sha256(place).startswith(known.sha256):
+                return place
+            others.append(place)
     for file_name in HUB_FILES if known.hub else ():
         cached = try_to_load_from_cache(known.hub, file_name)
         if isinstance(cached, str):
             return Path(cached)
+    if others:
+        raise WeightsError(f"{others[0]} is another file: its sha256 is not {known.sha256}")
     return None
 
 

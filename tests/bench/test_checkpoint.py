@@ -1,5 +1,8 @@
 import pickle
+import zipfile
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from zsad.bench.checkpoint import (
@@ -65,15 +68,71 @@ class Trap:
         return (pytest.fail, ("the pickle was executed",))
 
 
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_pickled_objects_are_refused_and_never_run(tmp_path, writer):
+def test_pickled_objects_are_refused_and_never_run(tmp_path):
     path = tmp_path / "trap.pth"
-    if writer == "torch":
-        torch.save({"state_dict": {"w": torch.zeros(1)}, "trap": Trap()}, path)
-    else:
-        path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(WeightsError, match=r"trap\.pth.*never loaded"):
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(WeightsError, match=r"trap\.pth.*never loaded; if you trust .*plain\.pth"):
         read_payload(path)
+    torch.save(Trap(), path)
+    with pytest.raises(WeightsError, match=r"trap\.pth holds no state dict but an object"):
+        read_payload(path)
+
+
+def test_objects_beside_the_tensors_are_left_out_and_never_run(tmp_path):
+    path = tmp_path / "trap.pth"
+    state = OrderedDict(w=torch.ones(2), trap=Trap())
+    torch.save({"state_dict": state, "trap": Trap(), "more": [Trap()]}, path)
+    payload = read_payload(path)
+    assert "trap" not in payload
+    assert payload["state_dict"].keys() == {"w"}
+    assert torch.equal(payload["state_dict"]["w"], torch.ones(2))
+
+
+class WarmUp(torch.optim.lr_scheduler.LRScheduler):
+    """As Dassl's ConstantWarmupScheduler: it keeps the scheduler that takes over."""
+
+    def __init__(self, optimizer, successor):
+        self.successor = successor
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return [1e-5 for _ in self.base_lrs]
+
+
+def test_a_file_that_dassl_saves_is_read_without_its_scheduler(tmp_path):
+    context = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
+    optimizer = torch.optim.SGD([context], lr=0.002, momentum=0.9)
+    context.sum().backward()
+    optimizer.step()
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50.0)
+    scheduler = WarmUp(optimizer, cosine)
+    path = tmp_path / "model.pth.tar-50"
+    content = {
+        "state_dict": OrderedDict(ctx=context.data, token_prefix=torch.zeros(2, 1, 3)),
+        "epoch": 50,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "val_result": np.float64(91.5),
+    }
+    assert any(value is cosine for value in content["scheduler"].values())
+    torch.save(content, path)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    tensors = read_tensors(path)
+    assert tensors.keys() == {"ctx", "token_prefix"}
+    assert torch.equal(tensors["ctx"], context.data)
+    assert read_payload(path)["epoch"] == 50
+
+
+def test_an_archive_that_would_unpack_beyond_the_bound_is_refused(tmp_path, tensors):
+    plain, bomb = tmp_path / "plain.pth", tmp_path / "bomb.pth"
+    torch.save({"state_dict": {"w": torch.zeros(500_000)}}, plain)
+    assert read_payload(plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(bomb, "w") as packed:
+        for name in source.namelist():
+            packed.writestr(name, source.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(WeightsError, match=r"bomb\.pth .*would unpack to \d+, more than 4 times"):
+        read_payload(bomb)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from zsad.bench import load_backbone, weights
+from zsad.bench import checkpoint, load_backbone, weights
 from zsad.bench.backbone import OPENAI_MEAN
 from zsad.bench.checkpoint import file_sha256
 from zsad.bench.errors import UsageError, WeightsError
@@ -149,7 +150,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(config, tmp_path):
 def test_openai_weights_run_quick_gelu_even_from_a_file(config, tensors, write, monkeypatch):
     path = write(tensors)
     assert load_backbone(pretrained=path, config=config).own_activation == "gelu"
-    monkeypatch.setattr(weights, "JIT_SHA256", {file_sha256(path)})
+    monkeypatch.setattr(weights, "archive_hashes", lambda: {file_sha256(path)})
     assert load_backbone(pretrained=path, config=config).own_activation == "quick_gelu"
 
 
@@ -199,6 +200,59 @@ def test_a_placed_file_with_another_sum_is_refused(offline):
     (offline / "ViT-L-14-336px.pt").write_bytes(b"something else")
     with pytest.raises(WeightsError, match=f"another file.*{OPENAI_336}"):
         load_backbone("ViT-L-14-336-quickgelu", "openai")
+
+
+@pytest.fixture
+def archive(tmp_path, config, monkeypatch):
+    """OpenAI's ViT-B-16.pt in small: traced, with sizes beside the weights, where CLIP keeps it."""
+    model = load_backbone(pretrained="random", config=config).model.eval()
+    for name, value in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
+        vars(model).pop(name, None)
+        model.register_buffer(name, torch.tensor(value))
+    model.attn_mask = model._buffers.pop("attn_mask")  # a constant of the archive
+    example = (torch.zeros(1, 3, 32, 32), torch.zeros(1, 77, dtype=torch.long))
+    path = tmp_path / "home" / ".cache" / "clip" / "ViT-B-16.pt"
+    path.parent.mkdir(parents=True)
+    torch.jit.trace(model, example, check_trace=False).save(path)
+    monkeypatch.setattr(checkpoint, "archive_hashes", lambda: {file_sha256(path)})
+    monkeypatch.setattr(weights, "archive_hashes", lambda: {file_sha256(path)})
+    return path, model.state_dict()
+
+
+def test_an_archive_of_openai_in_the_cache_of_clip_is_read(offline, archive, monkeypatch):
+    path, state = archive
+    known = dataclasses.replace(weights.origin("ViT-B-16", "openai"), sha256=file_sha256(path))
+    monkeypatch.setattr(weights, "origin", lambda *_: known)
+    monkeypatch.setattr(weights.open_clip, "get_model_config", lambda _: SMALL)
+    backbone = load_backbone("ViT-B-16", "openai")
+    assert backbone.own_activation == "quick_gelu"
+    own = backbone.model.state_dict()
+    assert all(torch.equal(own[name], state[name]) for name in own)
+
+
+def test_an_archive_that_nobody_knows_is_not_read(archive, config, monkeypatch):
+    monkeypatch.setattr(checkpoint, "archive_hashes", lambda: frozenset())
+    with pytest.raises(WeightsError, match="cannot be read as plain tensors"):
+        load_backbone(pretrained=archive[0], config=config)
+
+
+def test_the_archives_of_all_models_of_openai_are_known():
+    known = checkpoint.archive_hashes()
+    assert OPENAI_336 in known
+    for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14"):
+        assert weights.origin(name, "openai").sha256 in known
+
+
+def test_another_file_in_the_cache_of_clip_does_not_hide_the_hub_s_copy(
+    offline, tmp_path, monkeypatch
+):
+    path = tmp_path / "home" / ".cache" / "clip" / "ViT-B-16.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a download")
+    with pytest.raises(WeightsError, match=r"ViT-B-16\.pt is another file"):
+        weights.find_weights("ViT-B-16", "openai")
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_: "/hub/model.bin")
+    assert str(weights.find_weights("ViT-B-16", "openai")) == "/hub/model.bin"
 
 
 def test_a_hub_repository_of_another_tag_is_not_trusted():
