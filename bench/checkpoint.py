@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,9 @@ def read_payload(path: Path) -> dict[str, Any]:
     _refuse_bomb(path)
     payload: Any
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # that a TorchScript archive is one, before it is refused
+            warnings.filterwarnings("ignore", message=".*TorchScript archive")
+            payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         if file_sha256(path) in archive_hashes():
             return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]

@@ -196,12 +196,14 @@ def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness]
     for cell in cells:
         if _state(plan, cell) == "done":
             continue
-        try:
-            target = open_dataset(plan, cell.dataset)
-            target.samples("test")
-        except ZsadError:
-            continue  # named as missing data
+        target: Dataset | None = None
+        with suppress(ZsadError):  # named as missing data
+            opened = open_dataset(plan, cell.dataset)
+            opened.samples("test")
+            target = opened
         if not needs_learning(plan, cell):
+            if target is None:
+                continue
             try:
                 checkpoint_of(plan, cell, target)
             except ZsadError as error:
@@ -210,23 +212,28 @@ def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness]
             name, split = auxiliary_of(plan, cell.dataset), split_of(plan, cell)
             key = (name, split, cell.dataset)
             if key not in asked:
-                asked[key] = _auxiliary_fault(plan, target, split, found)
+                asked[key] = _auxiliary_fault(plan, cell.dataset, target, split, found)
             if asked[key]:
                 missing.append(f"auxiliary data {name} for {cell.method}: {asked[key]}")
     return found, missing
 
 
 def _auxiliary_fault(
-    plan: Plan, target: Dataset, split: AuxiliarySplit, found: dict[str, Completeness]
+    plan: Plan,
+    name: str,
+    target: Dataset | None,
+    split: AuxiliarySplit,
+    found: dict[str, Completeness],
 ) -> str:
-    """Why nothing can be learned before a target is tested on, or ""; adds what is `found`."""
+    """Why nothing can be learned before `name` is tested on, or ""; adds what is `found`."""
     from .contestant import auxiliary_of, open_auxiliary
     from .training import auxiliary_samples
 
     try:
-        auxiliary = open_auxiliary(plan, target.name)
-        found[auxiliary_of(plan, target.name)] = completeness(auxiliary, split)
-        refuse_overlap(auxiliary, target, auxiliary_samples(auxiliary, split))
+        auxiliary = open_auxiliary(plan, name)
+        found[auxiliary_of(plan, name)] = completeness(auxiliary, split)
+        if target is not None:
+            refuse_overlap(auxiliary, target, auxiliary_samples(auxiliary, split))
     except ZsadError as error:
         return str(error)
     return ""

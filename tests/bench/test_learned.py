@@ -355,6 +355,14 @@ def test_plan_names_an_auxiliary_dataset_that_the_run_will_refuse(tmp_path):
     assert outlook(make_plan(["coop"], out=tmp_path / "run")).ready
 
 
+def test_plan_names_an_auxiliary_dataset_that_is_missing_beside_its_target(tmp_path):
+    view = outlook(make_plan(["coop"], ["visa"], data_root=tmp_path, out=tmp_path / "run"))
+    assert [line.partition(":")[0] for line in view.missing] == [
+        "data of visa",
+        "auxiliary data mvtec_ad for coop",
+    ]
+
+
 def test_an_auxiliary_dataset_that_is_not_there_can_be_replaced_in_the_same_run(tmp_path, tree):
     settings = {"datasets": [{"name": "folder", "root": str(tree)}], "gallery": 0}
     out = tmp_path / "run"

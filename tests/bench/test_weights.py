@@ -219,6 +219,7 @@ def archive(tmp_path, config, monkeypatch):
     return path, model.state_dict()
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:FutureWarning")
 def test_an_archive_of_openai_in_the_cache_of_clip_is_read(offline, archive, monkeypatch):
     path, state = archive
     known = dataclasses.replace(weights.origin("ViT-B-16", "openai"), sha256=file_sha256(path))
@@ -230,6 +231,7 @@ def test_an_archive_of_openai_in_the_cache_of_clip_is_read(offline, archive, mon
     assert all(torch.equal(own[name], state[name]) for name in own)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit:FutureWarning")
 def test_an_archive_that_nobody_knows_is_not_read(archive, config, monkeypatch):
     monkeypatch.setattr(checkpoint, "archive_hashes", lambda: frozenset())
     with pytest.raises(WeightsError, match="cannot be read as plain tensors"):
