@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import hashlib
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0
 AuxiliarySplit = Literal["test", "all"]
 EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # options that learned weights do not depend on
 PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
+
+
+_BUILDING = threading.RLock()
+"""Held while initial values are drawn: all threads draw from torch's one global generator."""
 
 
 class Supervision(enum.StrEnum):
@@ -478,7 +483,7 @@ def build(
         UsageError: unknown variant or option.
     """
     chosen = make_options(cls, variant, options, auxiliary)
-    with torch.random.fork_rng(devices=[]):
+    with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method = cls(backbone, chosen)
     method.variant = variant or cls.default_variant

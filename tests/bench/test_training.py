@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -30,7 +32,7 @@ from zsad.bench.lessons import (
     memory_source,
 )
 from zsad.bench.loading import load_batches
-from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod, build
 from zsad.bench.metrics import auroc
 from zsad.bench.overlap import refuse_overlap
 from zsad.bench.sample import Dataset, Sample
@@ -1038,6 +1040,34 @@ def test_a_method_without_parameters_is_refused(backbone, arrays):
     method = Probe(backbone).requires_grad_(False)
     with pytest.raises(UsageError, match="no parameters"):
         fit(method, *arrays, "square")
+
+
+def test_initial_values_do_not_depend_on_what_other_threads_build(backbone):
+    begun, disturbed, drawn = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Probe):
+        def __init__(self, backbone, options=None):
+            super().__init__(backbone, options)
+            begun.set()
+            disturbed.wait(0.3)  # until the other has drawn, if it can
+            self.drawn = nn.Parameter(torch.randn(3))
+            drawn.set()
+
+    class Disturbing(Probe):
+        def __init__(self, backbone, options=None):
+            super().__init__(backbone, options)
+            torch.randn(5)
+            disturbed.set()
+            drawn.wait(0.3)
+
+    alone = build(Slow, backbone).drawn
+    for event in (begun, drawn):
+        event.clear()
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(build, Slow, backbone)
+        assert begun.wait(30)
+        pool.submit(build, Disturbing, backbone)
+        assert torch.equal(slow.result().drawn, alone)
 
 
 def test_progress_shows_the_terms(backbone, arrays, capsys):
