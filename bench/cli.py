@@ -259,6 +259,7 @@ def train(
 ) -> None:
     """Fit a trainable method on an auxiliary dataset; the same command again goes on."""
     from .contestant import train_one
+    from .learned import learned_from
     from .plan import make_plan
     from .training import refuse_unwritable
 
@@ -280,6 +281,9 @@ def train(
     with _progress(quiet) as progress:
         done = train_one(plan, out, progress)
     echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
+    source = learned_from(done.provenance)
+    if source is not None and source.completeness is not None and source.completeness.gap:
+        echo(f"warning: {on} is {source.completeness.gap}", err=True)
 
 
 @app.command()

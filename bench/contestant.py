@@ -20,9 +20,8 @@ from typing import Any, Protocol
 from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
-from .completeness import completeness
 from .errors import ContractError, DataError, Stopped, UsageError, message_of
-from .learned import Checkpoint, choose, open_checkpoint, refuse_leak
+from .learned import Checkpoint, choose, learned_from, open_checkpoint, refuse_leak
 from .lessons import cache_features
 from .loading import is_death_of_reader
 from .locks import held
@@ -53,7 +52,7 @@ class Contestant:
     Attributes:
         protocol: what a record must state for numbers to be comparable.
         training: seconds and epochs spent on fitting it in this process.
-        auxiliary: what it was learned from, if the run learned it.
+        auxiliary: what it was learned from, where that is known.
         answers: whether it gives scores and whether it gives maps, once it has answered.
         examined: its answers were seen not to depend on how images are batched.
     """
@@ -176,6 +175,7 @@ def _created(plan: Plan, cell: Cell, target: Dataset, progress: Stoppable) -> Co
         contestant.group_key()
         if checkpoint is not None:
             contestant.protocol |= checkpoint.protocol()
+            contestant.auxiliary = checkpoint.learned_from
     return contestant
 
 
@@ -396,14 +396,8 @@ def _learn_one(
                 "auxiliary": auxiliary.name,
                 "checkpoint_sha256": file_sha256(path),
             }
-            contestant.auxiliary = _learned_from(auxiliary, training)
+            contestant.auxiliary = learned_from(training.provenance)
     return True
-
-
-def _learned_from(auxiliary: Dataset, training: Training) -> Auxiliary:
-    told = training.provenance["auxiliary"]
-    held = completeness(auxiliary, told["split"])
-    return Auxiliary(auxiliary.name, told["split"], told["images"], told["fingerprint"], held)
 
 
 def _take(plan: Plan, contestant: Contestant, training: Training) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import UsageError, unknown_name
 from .gallery import KINDS, GalleryError, read_gallery, strip_path
-from .grid import options_words
+from .grid import is_incomplete, options_words
 from .overview import SHORT, Entrant, Overview, Target, result_of
 from .prompt_scores import (
     PROMPT_SCORES,
@@ -474,7 +474,8 @@ def sweep(scene: Scene) -> Figure:
 
 def _sweep_panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
     own = [t for t in scene.targets if t.domain == domain]
-    targets = [t for t in own if squash(t.name) != squash(LEFT_OUT_OF_MEANS)] or own
+    whole = [t for t in own if not is_incomplete(scene.overview.grid.of_row(t.name))] or own
+    targets = [t for t in whole if squash(t.name) != squash(LEFT_OUT_OF_MEANS)] or whole
     positions = found.numeric or list(range(len(found.values)))
     drawn = False
     for i, metric in enumerate(scene.metrics(SWEEP_METRICS)):

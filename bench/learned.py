@@ -19,7 +19,7 @@ from .checkpoint import file_sha256, read_provenance
 from .errors import UsageError, WeightsError
 from .method import EVALUATION_ONLY, TrainableMethod, build
 from .overlap import marked_images
-from .records import UNDECLARED
+from .records import UNDECLARED, Auxiliary, auxiliary_from_json
 from .registry import canonical, entries
 from .sample import Dataset
 
@@ -54,6 +54,12 @@ class Checkpoint:
     def trained_on(self) -> str | None:
         """The auxiliary dataset, where it is one that the registry has."""
         return self.auxiliary if self.auxiliary in entries("dataset") else None
+
+    @property
+    def learned_from(self) -> Auxiliary | None:
+        """The images that it was learned from, as a header says; None where none does."""
+        found = map(learned_from, self.headers.values())
+        return next((auxiliary for auxiliary in found if auxiliary is not None), None)
 
     def protocol(self) -> dict[str, Any]:
         """What a record states of it."""
@@ -103,6 +109,18 @@ def open_checkpoint(files: Sequence[str | Path], declared: str = "") -> Checkpoi
     if declared:
         return Checkpoint(paths, declared, "declared", headers)
     return Checkpoint(paths, headers=headers)
+
+
+def learned_from(header: Mapping[str, Any]) -> Auxiliary | None:
+    """The images that a header says that weights were learned from; None if it does not say."""
+    told = _table(header, "auxiliary")
+    raw = {name: told.get(name) for name in ("split", "images", "fingerprint")}
+    try:
+        return auxiliary_from_json(
+            {"name": told.get("dataset"), **raw, "completeness": header.get("completeness")}
+        )
+    except (TypeError, ValueError):
+        return None
 
 
 def _auxiliary_in(header: Mapping[str, Any]) -> str:

@@ -148,7 +148,7 @@ class CategoryResult:
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """The dataset that a run learned a method from.
+    """The images that a method was learned from, by the run or as its checkpoint's header says.
 
     Attributes:
         name: registry name.
@@ -187,7 +187,7 @@ class Record:
             methods that were fitted here what the fitting took.
         published_parameters, effective_parameters: of the method.
         completeness: what the copy held of its dataset, and what was chosen of it; None is unknown.
-        auxiliary: what the run learned the method from; None where it did not.
+        auxiliary: what the method was learned from; None where it is not learned, or nobody knows.
         warnings: what is odd about the copy of the dataset, a sentence each.
         identity: field -> value or digest of all that decides the numbers, see `identity`; empty in
             records of earlier versions and of failed cells.

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from .backbone import Backbone
 from .checkpoint import read_header, read_payload, write_tensors
 from .code_hash import training_code
+from .completeness import completeness
 from .errors import ContractError, UsageError
 from .lessons import Lesson, Source, dataset_source, memory_source
 from .method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
@@ -263,6 +264,7 @@ def train_method(
         "environment": dict(environment()),
         "device": str(method.backbone.device),
         "images": content_marks(chosen),
+        "completeness": completeness(dataset, split).to_json() if samples is None else None,
     }
     write_tensors(path, method.learned_state(), provenance)
     state.remove()

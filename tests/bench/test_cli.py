@@ -537,6 +537,23 @@ def test_a_record_states_what_its_method_was_learned_from(zsad, tmp_path, pictur
     assert record.auxiliary.images == record.auxiliary.completeness.found == 10
     assert record.auxiliary.completeness.expected == 1725
     assert len(record.auxiliary.fingerprint) == 64
+    (checkpoint,) = (run / "checkpoints").glob("*.safetensors")
+    other = tmp_path / "other"
+    plan.write_text(plan.read_text().replace(str(run), str(other)))
+    plan.write_text(plan.read_text() + f'checkpoint = "{checkpoint}"\n')
+    code, _, err = zsad("run", plan, "--quiet")
+    assert code == 0, err
+    assert "warning: mvtec-ad is incomplete: 13 of 15 categories missing" in err
+    (given,) = read_records(other)
+    assert given.auxiliary == record.auxiliary
+
+
+def test_train_says_what_its_dataset_lacks(zsad, tmp_path, two_of_fifteen):
+    code, _, err = zsad(
+        "train", "coop", "--on", "mvtec-ad", "--data-root", two_of_fifteen, "--option",
+        "coop.epochs=1", "--out", tmp_path / "coop.safetensors", "--quiet",
+    )  # fmt: skip
+    assert (code, err) == (0, "warning: mvtec-ad is incomplete: 13 of 15 categories missing\n")
 
 
 def test_what_is_odd_about_own_images_is_told_and_kept_in_the_record(zsad, tmp_path, pictures):
