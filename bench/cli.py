@@ -420,8 +420,8 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
             settings[name] = given[name]
     settings["device"] = _device(str(settings.get("device", "auto")))
     plan = make_plan(**settings)
-    if plan.backbone != PUBLISHED:
-        from .weights import check_backbone
+    if plan.backbone != PUBLISHED and (plan.backbone, plan.backbone_config) != ("tiny", None):
+        from .weights import check_backbone  # imports open_clip, which takes seconds
 
         check_backbone(plan.backbone, plan.pretrained, plan.backbone_config)
     return plan
