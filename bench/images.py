@@ -8,6 +8,7 @@ released codes ignore it, so a stored photograph that lies on its side is scored
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -144,6 +145,7 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: as `read_image`.
     """
     try:
+        _require_regular(path)
         with Image.open(path) as image:
             return image.size
     except Exception as error:
@@ -210,6 +212,7 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _decode(path: Path, what: str) -> tuple[Image.Image, int]:
     """The decoded file in its stored mode, and its EXIF orientation."""
     try:
+        _require_regular(path)
         # By file object: given a name, Pillow maps plain TIFFs and then turns them wrongly.
         with Path(path).open("rb") as file, Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -222,6 +225,12 @@ def _decode(path: Path, what: str) -> tuple[Image.Image, int]:
         raise
     except Exception as error:  # a broken file makes decoders raise anything
         raise _unreadable(path, what, error) from error
+
+
+def _require_regular(path: Path) -> None:
+    """Raise `OSError` for a pipe, a socket or a device: opening one may wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is not a regular file")
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:

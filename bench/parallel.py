@@ -7,6 +7,7 @@ run beside a second engine on the same run directory.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import signal
@@ -19,11 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import joblib
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
 
 from .backbone import BUILT_IN
 from .contestant import checkpoint_path, needs_learning
-from .errors import Stopped, UsageError, unknown_name
+from .errors import Stopped, UsageError, ZsadError, unknown_name
 from .locks import held
 from .plan import Plan
 from .runner import (
@@ -34,14 +37,21 @@ from .runner import (
     record_path,
     run_unit,
     start_run,
+    unfinished,
     units,
+    write_failure,
 )
 from .runner import run as run_alone
 
+LOG = logging.getLogger(__name__)
 Backend = Literal["loky", "threads", "dask"]
 BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
 MOST_JOBS = 4  # by default; the built-in plan has six units
 STOP_FILE = "stop"  # its presence asks the workers of a run to stop
+
+
+class WorkerLost(ZsadError):
+    """A worker process was killed while it did a unit."""
 
 
 @dataclass
@@ -101,7 +111,17 @@ def run(
         _watched(plan, mine, progress, stop_file, f"{jobs} processes"),
         _engine(backend, scheduler, jobs),
     ):
-        joblib.Parallel(n_jobs=jobs)(joblib.delayed(work)(plan, unit, jobs) for unit in mine)
+        try:
+            joblib.Parallel(n_jobs=jobs)(joblib.delayed(work)(plan, unit, jobs) for unit in mine)
+        except Exception as error:
+            if not _is_loss_of_worker(error):
+                raise
+            LOG.warning(
+                "a worker process was killed, perhaps for want of memory: what is left is done "
+                "again, one unit at a time"
+            )
+            for unit in mine:
+                _work_alone(plan, unit)
     progress.check()
     for unit in mine:  # what a lost worker left, and records whose parts several workers made
         run_unit(plan, unit, progress)
@@ -133,6 +153,29 @@ def work(plan: Plan, unit: Unit, jobs: int) -> None:
             )
         except Stopped:
             return
+
+
+def _is_loss_of_worker(error: Exception) -> bool:
+    """Whether an engine reports that a process of its own has died (loky's error, or Dask's)."""
+    return isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker"
+
+
+def _work_alone(plan: Plan, unit: Unit) -> None:
+    """Do a unit in a process of its own; if that is killed too, leave records of its cells."""
+    if not unfinished(plan, unit):
+        return
+    try:
+        with ProcessPoolExecutor(max_workers=1) as pool:  # a new one: joblib's own is broken
+            pool.submit(work, plan, unit, 1).result()
+    except BrokenProcessPool as error:
+        what = ", ".join(unit.categories) or "its categories"
+        reason = WorkerLost(
+            f"the process that scored {unit.dataset} ({what}) was killed twice, perhaps for want "
+            "of memory: use a smaller --batch-size or fewer methods at once"
+        )
+        reason.__cause__ = error
+        for cell in unfinished(plan, unit):
+            write_failure(Path(plan.out), cell, reason)
 
 
 @contextmanager

@@ -347,6 +347,18 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
         finish_cell(plan, dataset, cell, list(by_category), found)
 
 
+def unfinished(plan: Plan, unit: Unit) -> list[Cell]:
+    """The cells of a unit that lack at least one of its categories."""
+    folder = Path(plan.out)
+    return [
+        cell
+        for cell in plan.cells()
+        if cell.dataset == unit.dataset
+        and not _is_done(folder, cell)
+        and not all(part_path(folder, cell, category).exists() for category in unit.categories)
+    ]
+
+
 def open_dataset(plan: Plan, name: str) -> Dataset:
     """A dataset of the plan.
 
@@ -355,19 +367,50 @@ def open_dataset(plan: Plan, name: str) -> Dataset:
     """
     entry = plan.dataset_of(name)
     root = entry.root if entry.root is not None else plan.data_root
-    return registry.load_dataset(name, root, **entry.options)
+    with _errors_of_data(name):
+        return registry.load_dataset(name, root, **entry.options)
+
+
+@contextmanager
+def _errors_of_data(name: str) -> Iterator[None]:
+    """Whatever goes wrong while a dataset is opened or listed is a `ZsadError` that names it."""
+    try:
+        yield
+    except ZsadError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {message_of(error)}"
+        raise DataError(
+            f"dataset '{name}' cannot be opened ({what}): check its folder and its options"
+        ) from error
 
 
 def samples_by_category(plan: Plan, dataset: Dataset) -> dict[str, list[Sample]]:
-    """The test samples by category; with a limit, the first of each label."""
+    """The test samples by category; with a limit, the first of each label.
+
+    Raises:
+        DataError: the folder cannot be listed, or a file's name is not UTF-8.
+    """
     grouped: dict[str, list[Sample]] = {}
     seen: dict[tuple[str, int], int] = {}
-    for sample in dataset.samples("test"):
+    with _errors_of_data(dataset.name):
+        samples = dataset.samples("test")
+    for sample in samples:
+        _refuse_undecodable(sample.name(dataset.root))
         key = (sample.category, sample.label)
         seen[key] = seen.get(key, 0) + 1
         if plan.limit is None or seen[key] <= plan.limit:
             grouped.setdefault(sample.category, []).append(sample)
     return grouped
+
+
+def _refuse_undecodable(name: str) -> None:
+    """Refuse a file name that cannot be written into a record."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise DataError(f"the name of file {shown} is not UTF-8: rename the file") from error
 
 
 def _stated(

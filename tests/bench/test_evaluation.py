@@ -204,9 +204,8 @@ class Buffered(Plain):
         answer = super().predict(query)
         if not hasattr(self, "kept"):
             self.kept = torch.empty_like(answer.scores), torch.empty_like(answer.maps)
-        for buffer, values in zip(self.kept, (answer.scores, answer.maps), strict=True):
-            buffer.copy_(values)
-        return Prediction(*self.kept)
+        scores, maps = (buffer[: len(query)] for buffer in self.kept)
+        return Prediction(scores.copy_(answer.scores), maps.copy_(answer.maps))
 
 
 def test_a_returned_buffer_may_be_overwritten_by_the_next_batch(score, alone):
@@ -256,6 +255,60 @@ def test_an_answer_that_is_none_is_refused_by_name(score, alone, cls, says):
     assert results[Plain].result == alone
     with pytest.raises(ContractError, match=f"method '{cls.__name__.lower()}' .*{says}"):
         raise errors[cls]
+
+
+# -- answers that depend on the batch ------------------------------------------------------------
+
+
+class MinMax(Plain):
+    """Scores between the least and the greatest of the batch."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        low, high = answer.scores.min(), answer.scores.max()
+        return Prediction((answer.scores - low) / (high - low + 1e-6), answer.maps)
+
+
+class Centred(Plain):
+    """Maps without the batch's mean, computed from the images."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        return Prediction(answer.scores, answer.maps - query.images.mean())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize(("cls", "part"), [(MinMax, "scores"), (Centred, "maps")])
+def test_a_transductive_method_fails_by_name_and_says_how_far_it_differs(
+    score, cls, part, batch_size
+):
+    results, errors = score(cls, Plain, batch_size=batch_size)
+    assert results[cls] is None
+    assert results[Plain] is not None
+    name = cls.__name__.lower()
+    said = rf"'{name}' .*other images of the batch.*{part} differ by up to [\d.e-]+"
+    with pytest.raises(ContractError, match=said):
+        raise errors[cls]
+
+
+class Counting(Plain):
+    def predict(self, query):
+        self.batches = [*getattr(self, "batches", []), len(query)]
+        return super().predict(query)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "batches"), [(2, [2, 1, 1, 2]), (1, [1, 1, 2, 1, 1]), (3, [3, 1, 2, 1])]
+)
+def test_the_first_batch_alone_is_scored_again(backbone, dataset, tmp_path, batch_size, batches):
+    plan = make_plan(["clip"], out=tmp_path, batch_size=batch_size, gallery=0, map_size=48)
+    method = build(Counting, backbone)
+    entrant = Contestant(Cell("counting", "official", "folder", 111), method, map_size=48)
+    samples = dataset.samples("test")
+    score_category(plan, dataset, samples, [entrant], Progress())
+    assert method.batches == batches
+    score_category(plan, dataset, samples, [entrant], Progress())
+    assert sum(method.batches) == sum(batches) + len(samples)
 
 
 # -- exits and interrupts ------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import random
+import re
+import shutil
 import signal
 import textwrap
 import time
@@ -15,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from zsad.bench import load_run, records, registry
 from zsad.bench.errors import Stopped, UsageError
+from zsad.bench.outlook import outlook
 from zsad.bench.parallel import run as run_parallel
 from zsad.bench.plan import Plan, make_plan
 from zsad.bench.records import RecordError, read_records
@@ -27,6 +31,9 @@ CATEGORIES = ("alpha", "beta", "gamma", "delta")
 KILLS = 30
 
 PLUGIN = """
+import os
+import pathlib
+import signal
 import time
 import torch
 from zsad.bench.backbone import TokenSpec
@@ -60,6 +67,18 @@ class Raising(Plain):
 
     def predict(self, query):
         raise RuntimeError("the moon was full")
+
+
+class Killed(Plain):
+    title = "Killed"
+
+    def predict(self, query):
+        marker = pathlib.Path(os.environ["ZSAD_TEST_MARKER"])
+        assert os.getpid() != int(os.environ["ZSAD_TEST_PARENT"])
+        if "always" in marker.name or not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict(query)
 
 
 class OutOfMemory(Plain):
@@ -102,7 +121,8 @@ def site(tmp_path_factory) -> Path:
     info = folder / "zsad_faulty-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zsad-faulty\nVersion: 1.0\n")
-    points = "\n".join(f"{name} = zsad_faulty:{cls}" for name, cls in METHODS.items())
+    registered = {**METHODS, "killed": "Killed"}
+    points = "\n".join(f"{name} = zsad_faulty:{cls}" for name, cls in registered.items())
     (info / "entry_points.txt").write_text(f"[zsad.methods]\n{points}\n")
     return folder
 
@@ -206,6 +226,53 @@ def test_a_truncated_image_is_named_and_the_next_dataset_is_unharmed(data, tmp_p
     run(plan_for(broken, tmp_path / "run", "plain"))
     run(plan_for(data, tmp_path / "whole", "plain"))
     pd.testing.assert_frame_equal(values(tmp_path / "run"), values(tmp_path / "whole"))
+
+
+def _dangling_link(root: Path) -> None:
+    (root / "part" / "normal" / "9.png").symlink_to(root / "nowhere.png")
+
+
+def _name_that_is_not_utf8(root: Path) -> None:
+    image = (root / "part" / "normal" / "0.png").read_bytes()
+    Path(os.fsdecode(os.fsencode(root) + b"/part/normal/\xff.png")).write_bytes(image)
+
+
+def _pipe(root: Path) -> None:
+    os.mkfifo(root / "part" / "normal" / "9.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "says"),
+    [
+        (_dangling_link, {}, "9.png"),
+        (_name_that_is_not_utf8, {}, "is not UTF-8"),
+        (_pipe, {}, "9.png"),
+        (None, {"mask_threshold": "high"}, "mask threshold"),
+        (None, {"categories": 3}, "categories|options"),
+    ],
+    ids=["dangling link", "name", "pipe", "threshold", "categories"],
+)
+def test_a_bad_dataset_is_an_error_record_and_the_others_finish(tmp_path, spoil, options, says):
+    root = tmp_path / "data"
+    for folder in ("normal", "anomalous"):
+        (root / "part" / folder).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (48, 48), (40 * number, 9, 9)).save(
+                root / "part" / folder / f"{number}.png"
+            )
+    good = tmp_path / "good"
+    shutil.copytree(root / "part" / "normal", good / "no")
+    shutil.copytree(root / "part" / "anomalous", good / "yes")
+    if spoil is not None:
+        spoil(root)
+    bad = {"name": "folder", "root": str(root), "options": options}
+    datasets = [bad, {"name": "br35h", "root": str(good)}]
+    plan = make_plan(["plain"], datasets, out=tmp_path / "run", gallery=0, map_size=32)
+    run(plan)
+    records_of = {r.cell.dataset: r for r in read_records(tmp_path / "run")}
+    assert records_of["br35h"].status == "ok"
+    assert re.search(says, records_of["folder"].error.message)
+    assert outlook(plan).to_text()
 
 
 def test_a_missing_data_root_is_an_error_record_that_names_it(tmp_path):
@@ -379,6 +446,24 @@ def test_two_workers_give_the_sequential_table(data, tmp_path, monkeypatch, back
     run_parallel(plan, Progress(), jobs=2, backend=backend)
     pd.testing.assert_frame_equal(values(tmp_path / "workers"), values(tmp_path / "whole"))
     assert "moon" in error_of(tmp_path / "workers", "raising").message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["once", "always"])
+def test_a_killed_worker_is_told_in_one_line_and_its_unit_is_done_again_or_recorded(
+    data, tmp_path, monkeypatch, caplog, when
+):
+    monkeypatch.setenv("ZSAD_TEST_MARKER", str(tmp_path / when))
+    monkeypatch.setenv("ZSAD_TEST_PARENT", str(os.getpid()))
+    get_reusable_executor().shutdown(wait=True)  # workers of earlier tests lack the variables
+    run_parallel(plan_for(data, tmp_path / "run", "killed"), Progress(), jobs=2)
+    assert len([r for r in caplog.records if "worker process was killed" in r.message]) == 1
+    if when == "always":
+        assert "was killed twice" in error_of(tmp_path / "run", "killed").message
+    else:
+        run(plan_for(data, tmp_path / "whole", "plain"))
+        got, wanted = values(tmp_path / "run"), values(tmp_path / "whole")
+        assert got["value"].tolist() == wanted["value"].tolist()
 
 
 @pytest.mark.slow

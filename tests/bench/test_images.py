@@ -1,3 +1,6 @@
+import os
+import socket
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -231,3 +234,17 @@ def test_rules_that_make_no_sense_are_refused():
     for values in ({"threshold": -1}, {"threshold": 255}, {"resize": "bilinear"}):
         with pytest.raises(UsageError):
             MaskRule(**values)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path, kind, monkeypatch):
+    path = tmp_path / "x.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        monkeypatch.chdir(tmp_path)  # a socket's path must be short
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    for read in (read_image, images.image_size, lambda path: read_mask(path, MaskRule())):
+        with pytest.raises(DataError, match=r"x\.png .*not a regular file"):
+            read(path)
