@@ -13,7 +13,7 @@ from typing import Any, Literal
 from .completeness import SPLITS, CategoryCount, Completeness, completeness, count_categories
 from .errors import DataError
 from .images import resize_mask
-from .registry import dataset_class, names, resolve
+from .registry import dataset_class, resolve, sound_names
 from .sample import Counts, Dataset, LayoutError, Sample, Split, locate
 
 Status = Literal["ok", "incomplete", "broken", "missing"]
@@ -70,7 +70,7 @@ class DatasetCheck:
 
 def benchmark_names() -> list[str]:
     """The datasets of the paper, the order of the registry."""
-    return [name for name in names("dataset") if dataset_class(name).in_benchmark]
+    return [name for name in sound_names("dataset") if dataset_class(name).in_benchmark]
 
 
 def check_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -12,16 +13,21 @@ from tabulate import tabulate
 
 from . import registry
 from .backbone import Backbone, BackboneSpec
+from .errors import message_of
 from .method import Method, TrainableMethod, build
 from .weights import known_backbones, random_backbone
 
+LOG = logging.getLogger(__name__)
 SHALLOW = 4  # visual blocks; enough for the four layers that APRIL-GAN reads
 
 
 def describe_methods() -> str:
     """A table of all methods: supervision, parameters, backbone, variants, options."""
     rows = []
+    broken = registry.faults("method")
     for name in registry.names("method"):
+        if name in broken:
+            continue
         cls = registry.method_class(name)
         variants = [f"{v}*" if v == cls.default_variant else v for v in cls.variants]
         rows.append(
@@ -30,7 +36,7 @@ def describe_methods() -> str:
                 cls.title,
                 _supervision(cls),
                 f"{cls.published_parameters:,}",
-                f"{_effective(cls):,}",
+                _effective(cls),
                 f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
                 "yes" if cls.class_aware else "no",
                 ", ".join(variants),
@@ -51,13 +57,17 @@ def describe_methods() -> str:
     header[3:5] = ["published parameters", "effective parameters"]
     widths = [None, None, 24, None, None, 22, None, 24, 44]
     table = _table(rows, header, widths)
-    return f"{table}\n\n* default variant; options show the default variant's values"
+    notes = ["* default variant; options show the default variant's values", *broken.values()]
+    return "\n".join([table, "", *notes])
 
 
 def describe_datasets() -> str:
     """A table of all datasets: domain, size, levels, auxiliary set, licence."""
     rows = []
+    broken = registry.faults("dataset")
     for name in registry.names("dataset"):
+        if name in broken:
+            continue
         cls = registry.dataset_class(name)
         counts = [info.counts for info in cls.categories.values()]
         rows.append(
@@ -86,7 +96,8 @@ def describe_datasets() -> str:
         "auxiliary",
         "licence",
     ]
-    return _table(rows, header, [None] * 9 + [30])
+    table = _table(rows, header, [None] * 9 + [30])
+    return "\n".join([table, *([""] if broken else []), *broken.values()])
 
 
 def describe_backbones() -> str:
@@ -102,11 +113,15 @@ def _supervision(cls: type[Method]) -> str:
     return "; ".join([str(usual), *others])
 
 
-def _effective(cls: type[Method]) -> int:
+def _effective(cls: type[Method]) -> str:
     """Parameters that learn, with the widths of the backbone the method was published with."""
     if not issubclass(cls, TrainableMethod):
-        return 0
-    return build(cls, _published_shape(cls.backbone_spec)).parameter_counts()[1]
+        return "0"
+    try:
+        return f"{build(cls, _published_shape(cls.backbone_spec)).parameter_counts()[1]:,}"
+    except Exception as error:  # somebody's plug-in, and not what was asked for
+        LOG.warning("%s cannot be built (%s)", cls.title, message_of(error))
+        return "unknown"
 
 
 @lru_cache(maxsize=2)

@@ -154,6 +154,17 @@ class Method(nn.Module, ABC):
     published_parameters: ClassVar[int] = 0
     in_benchmark: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a class that could not run; one that is still abstract may lack what is missing.
+
+        Raises:
+            ContractError: no title, options that are not a dataclass, or a default variant that
+                does not exist; names the class and the fix.
+        """
+        super().__init_subclass__(**kwargs)
+        if not _is_abstract(cls):
+            _refuse_incomplete(cls)
+
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__()
         spec = self.backbone_spec
@@ -241,6 +252,38 @@ class Method(nn.Module, ABC):
     def forward(self, query: Query) -> Prediction:
         """Alias of `predict`, so that a method can be called as a module."""
         return self.predict(query)
+
+
+def _is_abstract(cls: type[Method]) -> bool:
+    """Whether a class lacks a method; ABC itself knows only after the class was made."""
+    names = {name for base in cls.__mro__ for name in vars(base)}
+    return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in names)
+
+
+def _refuse_incomplete(cls: type[Method]) -> None:
+    where = f"method class {cls.__module__}.{cls.__qualname__}"
+    title = getattr(cls, "title", None)
+    if not isinstance(title, str) or not title.strip():
+        raise ContractError(f'{where} has no title: add title = "...", which the tables print')
+    for name, options in cls.variants.items():
+        kind = type(options)
+        bare = [
+            base
+            for base in kind.__mro__
+            if vars(base).get("__annotations__") and "__dataclass_fields__" not in vars(base)
+        ]
+        if not isinstance(options, Options) or bare:
+            shown = options.__name__ if isinstance(options, type) else kind.__name__
+            raise ContractError(
+                f"{where} has options {shown} of variant '{name}' that are not a dataclass: derive "
+                "them from Options, put @dataclass(frozen=True) above, and give an instance"
+            )
+    if cls.default_variant not in cls.variants:
+        known = ", ".join(cls.variants) or "none"
+        raise ContractError(
+            f"{where} has no variant '{cls.default_variant}' (it has {known}): set default_variant "
+            "to one of them"
+        )
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def _unique(items: Iterable[Any]) -> list[Any]:
 
 def all_methods() -> list[str]:
     """The methods that "all" means."""
-    names = registry.names("method")
+    names = registry.sound_names("method")
     return [name for name in names if registry.method_class(name).in_benchmark]
 
 
@@ -315,6 +315,7 @@ def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
         item = {"name": item}
     table = _table("dataset", item, {"name", "root", "options"})
     name = registry.resolve("dataset", table["name"]).name
+    registry.dataset_class(name)  # a broken one is refused before anything starts
     if not isinstance(table.get("root"), str | None):
         raise UsageError(f"root of dataset '{name}' is a folder's name, not {table['root']!r}")
     return [DatasetPlan(name, table.get("root"), _options(table, "options"))]

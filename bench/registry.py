@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ContractError, UsageError, unknown_name
+from .errors import ContractError, UsageError, message_of, unknown_name
 
 if TYPE_CHECKING:
     from .backbone import Backbone
@@ -45,12 +45,15 @@ def canonical(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+class BrokenEntry(ContractError, UsageError):
+    """The file or the plug-in of a name cannot be used; who does not ask for it is unharmed."""
+
+
 @cache
 def entries(kind: str) -> Mapping[str, Entry]:
     """All names of a kind ("method" or "dataset"): the folder's files, then entry points.
 
-    Raises:
-        ContractError: an entry point takes a name that exists already.
+    An entry point that takes a name that exists already is left out, with a warning.
     """
     folder = FOLDER_OF[kind]
     package = importlib.import_module(f"{NAMESPACE}.{folder}")
@@ -62,10 +65,12 @@ def entries(kind: str) -> Mapping[str, Entry]:
     for point in entry_points(group=f"{NAMESPACE}.{folder}"):
         name = canonical(point.name)
         if name in found:
-            raise ContractError(
-                f"the {kind} '{name}' of entry point '{point.value}' exists already "
-                f"in {found[name].module}: rename one of them"
+            LOG.warning(
+                "the %s '%s' of entry point '%s' exists already in %s: the former is left out, "
+                "rename it",
+                *(kind, name, point.value, found[name].module),
             )
+            continue
         module, _, attribute = point.value.partition(":")
         found[name] = Entry(name, module, attribute)
     return dict(sorted(found.items()))
@@ -74,6 +79,26 @@ def entries(kind: str) -> Mapping[str, Entry]:
 def names(kind: str) -> list[str]:
     """Sorted names of all methods or datasets."""
     return list(entries(kind))
+
+
+def faults(kind: str) -> dict[str, str]:
+    """The names whose classes cannot be loaded, and why; imports all others."""
+    load = method_class if kind == "method" else dataset_class
+    found: dict[str, str] = {}
+    for name in names(kind):
+        try:
+            load(name)
+        except BrokenEntry as error:
+            found[name] = str(error)
+    return found
+
+
+def sound_names(kind: str) -> list[str]:
+    """The names whose classes can be loaded; the others are left out, with a warning."""
+    broken = faults(kind)
+    for reason in broken.values():
+        LOG.warning("%s; it is left out", reason)
+    return [name for name in names(kind) if name not in broken]
 
 
 def _joined(name: str) -> str:
@@ -97,7 +122,11 @@ def resolve(kind: str, name: str) -> Entry:
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method. Imports torch."""
+    """The class of a method. Imports torch.
+
+    Raises:
+        BrokenEntry: its module cannot be imported, or does not define one method.
+    """
     from .method import Method
 
     cls: type[Method] = _load(resolve("method", name), Method)
@@ -105,7 +134,11 @@ def method_class(name: str) -> type[Method]:
 
 
 def dataset_class(name: str) -> type[Dataset]:
-    """The class of a dataset. Imports no torch."""
+    """The class of a dataset. Imports no torch.
+
+    Raises:
+        BrokenEntry: its module cannot be imported, or does not define one dataset.
+    """
     from .sample import Dataset
 
     cls: type[Dataset] = _load(resolve("dataset", name), Dataset)
@@ -114,11 +147,21 @@ def dataset_class(name: str) -> type[Dataset]:
 
 def _load(entry: Entry, base: type[Any]) -> Any:
     """The class the entry names: by attribute, else by its `name`, else the only one."""
-    module = importlib.import_module(entry.module)
+    try:
+        module = importlib.import_module(entry.module)
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {message_of(error)}"
+        raise BrokenEntry(
+            f"{base.__name__.lower()} '{entry.name}' is broken, {entry.module} cannot be imported "
+            f"({what}): correct it or remove it"
+        ) from error
     if entry.attribute:
         found = getattr(module, entry.attribute, None)
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise ContractError(f"{entry.module}:{entry.attribute} is no {base.__name__} class")
+            raise BrokenEntry(
+                f"{base.__name__.lower()} '{entry.name}' is broken, {entry.module}:"
+                f"{entry.attribute} is not a {base.__name__} class: correct the entry point"
+            )
         return found
     own = [
         value
@@ -131,8 +174,9 @@ def _load(entry: Entry, base: type[Any]) -> Any:
     named = [value for value in own if canonical(getattr(value, "name", "")) == entry.name]
     candidates = named or own
     if len(candidates) != 1:
-        raise ContractError(
-            f"{entry.module} must define one public {base.__name__} class, it has {len(own)}"
+        raise BrokenEntry(
+            f"{base.__name__.lower()} '{entry.name}' is broken, {entry.module} must define one "
+            f"public {base.__name__} class and has {len(own)}"
         )
     return candidates[0]
 

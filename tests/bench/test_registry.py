@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from zsad.bench import registry
-from zsad.bench.errors import UsageError
+from zsad.bench.errors import ContractError, UsageError
+from zsad.bench.listing import describe_datasets, describe_methods
+from zsad.bench.method import Method, Options, Prediction
+from zsad.bench.outlook import outlook
+from zsad.bench.plan import make_plan
 
 BASELINES = "clip clip_ac winclip april_gan anovl coop cocoop anomalyclip faprompt"
 
@@ -54,3 +59,94 @@ def test_help_and_list_import_no_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# -- broken files and plug-ins -------------------------------------------------------------------
+
+BROKEN = {
+    "cut_off": "def predict(",
+    "exits": "import sys; sys.exit(0)",
+    "lacks": "import a_module_that_nobody_has",
+    "empty": "",
+}
+
+
+@pytest.fixture(params=BROKEN)
+def broken(request, tmp_path, monkeypatch):
+    """A plug-in of this name, as method and as dataset, that cannot be used."""
+    name = request.param
+    module = f"zsad_broken_{name}"
+    (tmp_path / f"{module}.py").write_text(BROKEN[name])
+    info = tmp_path / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    points = "".join(f"[zsad.{kind}]\n{name} = {module}:X\n" for kind in ("methods", "datasets"))
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.entries.cache_clear()
+    yield name
+    registry.entries.cache_clear()
+
+
+def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
+    broken, caplog, monkeypatch
+):
+    monkeypatch.setattr("zsad.bench.listing._effective", lambda cls: "0")
+    plan = make_plan(["all"], ["synthetic"], limit=1)
+    assert broken not in {method.name for method in plan.methods}
+    assert "left out" in caplog.text
+    assert outlook(make_plan(["clip"], ["synthetic"], limit=1)).ready
+    for describe, kind in ((describe_methods, "method"), (describe_datasets, "dataset")):
+        assert f"{kind} '{broken}' is broken, zsad_broken_{broken}" in describe()
+    with pytest.raises(UsageError, match=f"method '{broken}' is broken"):
+        make_plan(["clip", broken], ["synthetic"])
+    with pytest.raises(UsageError, match=f"dataset '{broken}' is broken"):
+        make_plan(["clip"], [broken])
+
+
+# -- classes that are refused when they are defined ----------------------------------------------
+
+
+def define(**attributes):
+    return type(
+        "Mine", (Method,), {"predict": lambda self, query: Prediction(None, None)} | attributes
+    )
+
+
+@dataclass(frozen=True)
+class Good(Options):
+    strength: float = 1.0
+
+
+class NoDataclass(Options):
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Foreign:
+    strength: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({}, "Mine has no title: add title"),
+        ({"title": " "}, "has no title"),
+        ({"title": "Mine", "default_variant": "paper"}, "no variant 'paper'.*set default_variant"),
+        ({"title": "Mine", "variants": {}}, "no variant 'official'"),
+        ({"title": "Mine", "variants": {"official": NoDataclass()}}, "NoDataclass.*@dataclass"),
+        (
+            {"title": "Mine", "variants": {"official": Foreign()}},
+            "Foreign.*derive them from Options",
+        ),
+        ({"title": "Mine", "variants": {"official": Good}}, "Good.*give an instance"),
+    ],
+)
+def test_a_class_that_could_not_run_is_refused_when_it_is_defined(attributes, says):
+    with pytest.raises(ContractError, match=says):
+        define(**attributes)
+
+
+def test_a_whole_class_and_an_abstract_one_without_a_title_may_be_defined():
+    assert define(title="Mine", variants={"official": Good()}).title == "Mine"
+    type("Abstract", (Method,), {})
