@@ -128,7 +128,7 @@ def outlook(plan: Plan) -> Outlook:
     cells = plan.cells()
     counts, held, missing = _data(plan)
     auxiliaries, absent = _learned(plan, cells)
-    missing += _weights(plan) + absent
+    missing += _device(plan) + _weights(plan) + absent
     past = list(_past_records(Path(plan.out)))
     changed = changed_cells(plan, _finished(plan, cells), Progress())
     views = []
@@ -158,6 +158,17 @@ def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str
         except ZsadError as error:
             missing.append(f"data of {name}: {error}")
     return counts, found, missing
+
+
+def _device(plan: Plan) -> list[str]:
+    """The plan's device, where this machine does not have it."""
+    from .weights import check_device
+
+    try:
+        check_device(plan.device)
+    except ZsadError as error:
+        return [str(error)]
+    return []
 
 
 def _weights(plan: Plan) -> list[str]:

@@ -42,6 +42,7 @@ from .runner import (
     write_failure,
 )
 from .runner import run as run_alone
+from .weights import BUILT_IN, check_device
 
 LOG = logging.getLogger(__name__)
 Backend = Literal["loky", "threads", "dask"]
@@ -102,6 +103,8 @@ def run(
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if jobs == 1 and backend != "dask":
         return run_alone(plan, progress, shard)
+    if scheduler is None:  # the machines of a cluster have devices of their own
+        check_device(plan.device)
     start_run(plan, progress)
     index, count = shard
     mine = units(plan, SPLIT_ABOVE)[index::count]

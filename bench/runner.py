@@ -54,6 +54,7 @@ from .records import (
     write_record,
 )
 from .sample import Dataset, Sample, files_of
+from .weights import check_device
 
 LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
@@ -119,6 +120,7 @@ def run(
     """
     plan = resolve_plan(plan)
     progress = progress or Progress()
+    check_device(plan.device)
     start_run(plan, progress)
     if all(_is_done(Path(plan.out), cell) for cell in plan.cells()):
         return Path(plan.out)  # without listing the data again

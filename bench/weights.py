@@ -45,6 +45,26 @@ def weights_folder() -> Path:
     return Path(os.environ.get("ZSAD_WEIGHTS", Path.home() / ".cache" / "zsad" / "weights"))
 
 
+def check_device(device: str | torch.device) -> None:
+    """Refuse a CUDA device that this machine does not have.
+
+    Raises:
+        UsageError: names the device and what there is.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"device '{device}' is unknown: take cpu, cuda or cuda:1") from error
+    if wanted.type != "cuda":
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (wanted.index or 0) >= count:
+        raise UsageError(
+            f"device '{device}' is not there, this machine has {count or 'no'} CUDA devices that "
+            "torch can use: take --device cpu or auto"
+        )
+
+
 def load_backbone(
     name: str | None = None,
     pretrained: str | Path | None = None,
@@ -163,6 +183,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _device(device: str | torch.device) -> torch.device:
+    check_device(device)
     try:
         where = torch.device(device)
         torch.empty(0, device=where)

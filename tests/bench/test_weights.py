@@ -8,10 +8,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from zsad.bench import checkpoint, load_backbone, weights
+from zsad.bench import checkpoint, load_backbone, parallel, weights
 from zsad.bench.backbone import OPENAI_MEAN
 from zsad.bench.checkpoint import file_sha256
 from zsad.bench.errors import UsageError, WeightsError
+from zsad.bench.outlook import outlook
+from zsad.bench.plan import make_plan
+from zsad.bench.runner import Progress, run
 
 SMALL = {
     "embed_dim": 16,
@@ -307,3 +310,24 @@ def test_a_tower_without_class_token_is_refused(tmp_path):
     path.write_text(json.dumps({**SMALL, "vision_cfg": vision}))
     with pytest.raises(UsageError, match="class token"):
         load_backbone(pretrained="random", config=path)
+
+
+def test_a_cuda_device_that_is_not_there_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    weights.check_device("cpu")
+    weights.check_device("cuda")
+    with pytest.raises(UsageError, match="'cuda:1' is not there.*1 CUDA device"):
+        weights.check_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    plan = make_plan(["clip"], device="cuda", out=tmp_path / "run", limit=1)
+    starts = [
+        lambda: run(plan),
+        lambda: parallel.run(plan, Progress(), jobs=2),
+        lambda: load_backbone("tiny", device="cuda"),
+    ]
+    for start in starts:
+        with pytest.raises(UsageError, match="'cuda' is not there.*--device cpu"):
+            start()
+    assert not (tmp_path / "run").exists()
+    assert any("'cuda' is not there" in line for line in outlook(plan).missing)
