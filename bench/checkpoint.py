@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import pickle
 import re
 import warnings
@@ -23,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import WeightsError
+from .records import whole_file
 
 LOG = logging.getLogger(__name__)
 
@@ -248,16 +248,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping
     """Write safetensors with provenance in the header; the file appears whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"zsad": json.dumps(provenance, sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(save(contiguous, metadata=header))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(save(contiguous, metadata=header))
 
 
 def _looks_like_safetensors(path: Path) -> bool:

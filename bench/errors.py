@@ -7,6 +7,13 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 NAMES_SHOWN = 32
+OUT_OF_MEMORY = (  # how torch's CPU allocator and CUDA's libraries say it
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class ZsadError(Exception):
@@ -47,13 +54,24 @@ class Stopped(ZsadError):
 def message_of(error: BaseException) -> str:
     """What an error says, whatever it is made of: one that cannot be printed is named by its type.
 
-    Bytes of file names that are not UTF-8 are written as escapes.
+    Bytes of file names that are not UTF-8 are written as escapes. Where memory ran out, that and
+    the fix are said first.
     """
     try:
         text = str(error)
     except BaseException:  # the text of somebody's exception is somebody's code
         return f"{type(error).__name__}, whose message cannot be printed"
-    return text.encode("utf-8", "backslashreplace").decode()
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if is_out_of_memory(error, text):
+        return f"out of memory, use a smaller --batch-size ({text or type(error).__name__})"
+    return text
+
+
+def is_out_of_memory(error: BaseException, text: str) -> bool:
+    """Whether an error with this text says that memory ran out: Python's, torch's or CUDA's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -50,6 +50,7 @@ from .records import (
     environment,
     file_name,
     read_json,
+    whole_file,
 )
 from .sample import Dataset, Sample
 
@@ -581,12 +582,9 @@ def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str,
 def _save_maps(plan: Plan, cell: Cell, category: str, tally: Tally, truth: Truth) -> None:
     """Keep raw maps and masks, so that metrics can be recomputed without a model."""
     path = Path(plan.out) / "maps" / cell.key / f"{file_name(category)}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        temporary, maps=torch.cat(tally.maps).numpy(), masks=np.asarray(truth.masks, dtype=bool)
-    )
-    temporary.replace(path)
+    maps, masks = torch.cat(tally.maps).numpy(), np.asarray(truth.masks, dtype=bool)
+    with whole_file(path) as file:
+        np.savez_compressed(file, maps=maps, masks=masks)
 
 
 @dataclass

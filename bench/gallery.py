@@ -11,7 +11,6 @@ does not grow with the number of images.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import ZsadError
-from .records import file_name, read_json, write_json
+from .records import file_name, read_json, whole_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,7 +207,6 @@ class Gallery:
                 self._write_shelf(self.folder / cell_key, category, shelf)
 
     def _write_shelf(self, folder: Path, category: str, shelf: _Shelf) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         best, worst = _chosen(shelf, self.keep)
         cases = []
         for kind, candidates in zip(KINDS, (best, worst), strict=True):
@@ -369,12 +367,8 @@ def _heat_panel(candidate: _Candidate, low: float, high: float) -> NDArray[np.ui
 
 def _save(image: Image.Image, path: Path) -> None:
     """Write a PNG that is whole or absent."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        image.save(temporary, format="PNG", optimize=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        image.save(file, format="PNG", optimize=True)
 
 
 def categories_of(cases: Iterable[Case]) -> list[str]:

@@ -42,7 +42,7 @@ from .runner import (
     write_failure,
 )
 from .runner import run as run_alone
-from .weights import BUILT_IN, check_device
+from .weights import check_device
 
 LOG = logging.getLogger(__name__)
 Backend = Literal["loky", "threads", "dask"]

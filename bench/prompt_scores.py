@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ZsadError
-from .records import Cell, file_name
+from .records import Cell, file_name, whole_file
 
 PROMPT_SCORES = "prompt_scores"
 
@@ -40,12 +40,9 @@ def prompt_scores_path(run: Path, cell: Cell, category: str) -> Path:
 def write_prompt_scores(run: Path, cell: Cell, category: str, found: PromptScores) -> Path:
     """Keep prompt-wise scores, for the figure `tsne`."""
     path = prompt_scores_path(run, cell, category)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        temporary, scores=found.scores.astype(np.float32), labels=found.labels.astype(np.int64)
-    )
-    temporary.replace(path)
+    scores, labels = found.scores.astype(np.float32), found.labels.astype(np.int64)
+    with whole_file(path) as file:
+        np.savez_compressed(file, scores=scores, labels=labels)
     return path
 
 

@@ -13,15 +13,16 @@ import logging
 import math
 import os
 import platform
+import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from .completeness import Completeness
 from .errors import ZsadError
@@ -210,17 +211,19 @@ class Record:
     identity: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary name, then rename: the file is whole or absent.
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `path` at the end: it is whole or absent.
 
     Raises:
         RecordError: the disk is full or not writable; names the file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    owner = f"{socket.gethostname()}.{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{owner}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, allow_nan=False)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -231,6 +234,16 @@ def write_json(path: Path, value: Any) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; the file is whole or absent.
+
+    Raises:
+        RecordError: as `whole_file`.
+    """
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, allow_nan=False).encode())
 
 
 def read_json(path: Path) -> Any:

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +33,7 @@ from .backbone import Backbone, TokenSpec, VisualFeatures
 from .code_hash import READING, bench_code
 from .content import content_hashes
 from .images import MaskRule
-from .records import write_json
+from .records import whole_file, write_json
 from .sample import Dataset, Sample
 
 LOG = logging.getLogger(__name__)
@@ -117,19 +116,10 @@ class ShardedArray:
 
     def write(self, shard: int, rows: NDArray[Any]) -> None:
         """Store a shard; it appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(shard)
-        temporary = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                array = np.ascontiguousarray(rows, dtype=self.dtype)
-                np.save(file, array, allow_pickle=False)
-                file.write(_checksum(array))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        array = np.ascontiguousarray(rows, dtype=self.dtype)
+        with whole_file(self._path(shard)) as file:
+            np.save(file, array, allow_pickle=False)
+            file.write(_checksum(array))
 
     def rows(self, indices: Sequence[int]) -> NDArray[Any]:
         """Rows in the order of `indices`, [len(indices), *row], as a copy in memory.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import io
 import logging
 import math
-import os
 import sys
 import tempfile
 import time
@@ -35,7 +35,7 @@ from .errors import ContractError, UsageError
 from .lessons import Lesson, Source, dataset_source, memory_source
 from .method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
 from .overlap import content_marks, refuse_overlap
-from .records import environment
+from .records import environment, whole_file
 from .registry import create, names
 from .sample import Dataset, Sample
 from .store import FeatureStore, digest
@@ -470,21 +470,15 @@ class StateFile:
 
     def keep(self, loop: _Loop, course: Course) -> None:
         """Store the training; the file is whole or the one before."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         payload = {
             "identity": self.identity,
             "course": dataclasses.asdict(course),
             "loop": loop.state_dict(),
         }
-        try:
-            with temporary.open("wb") as file:
-                torch.save(payload, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        buffer = io.BytesIO()  # torch would turn an error of the disk into one of its own
+        torch.save(payload, buffer)
+        with whole_file(self.path) as file:
+            file.write(buffer.getbuffer())
 
     def restore(self, loop: _Loop) -> Course | None:
         """Bring a loop to where it was kept; None where there is nothing to go on from."""

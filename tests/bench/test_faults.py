@@ -13,19 +13,28 @@ import signal
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
-from zsad.bench import load_run, records, registry
+from zsad.bench import evaluation, gallery, load_run, records, registry
+from zsad.bench.checkpoint import write_tensors
+from zsad.bench.contestant import Contestant
 from zsad.bench.errors import Stopped, UsageError
+from zsad.bench.evaluation import Tally, Truth
+from zsad.bench.metrics import PixelAccumulator
 from zsad.bench.outlook import outlook
 from zsad.bench.parallel import run as run_parallel
 from zsad.bench.plan import Plan, make_plan
-from zsad.bench.records import RecordError, read_records
+from zsad.bench.prompt_scores import PromptScores, write_prompt_scores
+from zsad.bench.records import Cell, RecordError, read_records
 from zsad.bench.runner import Progress, run
+from zsad.bench.store import ShardedArray
+from zsad.bench.training import Course, StateFile
 
 CATEGORIES = ("alpha", "beta", "gamma", "delta")
 KILLS = 30
@@ -183,7 +192,7 @@ def error_of(out: Path, method: str):
     ("method", "says"),
     [
         ("raising", "the moon was full"),
-        ("out_of_memory", "out of memory"),
+        ("out_of_memory", "out of memory, use a smaller --batch-size"),
         ("not_a_number", "NaN"),
         ("wrong_shape", "shape"),
     ],
@@ -367,6 +376,41 @@ def test_a_full_disk_is_said_plainly_and_the_run_goes_on_once_there_is_room(
     run(plan)
     run(plan_for(data, tmp_path / "whole", "plain"))
     pd.testing.assert_frame_equal(values(tmp_path / "run"), values(tmp_path / "whole"))
+
+
+def _written_by_a_run(folder: Path) -> list:
+    """(file, function that writes it) of everything that a run writes beside JSON."""
+    cell = Cell("plain", "official", "folder", 111)
+    scores = PromptScores(np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int64))
+    array = ShardedArray(folder / "class_token", 2, (3,), np.dtype(np.float32))
+    tally = Tally(Contestant(cell), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)])
+    plan = make_plan(["clip"], out=folder)
+    strip = Image.new("RGBA", (8, 8))
+    state = StateFile(folder / "a.state", "me")
+    return [
+        ("plain", lambda: write_prompt_scores(folder, cell, "part", scores)),
+        ("part.npz", lambda: evaluation._save_maps(plan, cell, "part", tally, Truth())),
+        ("0.png", lambda: gallery._save(strip, folder / "0.png")),
+        ("00000.npy", lambda: array.write(0, np.zeros((2, 3)))),
+        (
+            "a.safetensors",
+            lambda: write_tensors(folder / "a.safetensors", {"x": torch.ones(1)}, {}),
+        ),
+        ("a.state", lambda: state.keep(SimpleNamespace(state_dict=dict), Course())),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_full_disk_names_the_file_whatever_is_written(tmp_path, monkeypatch, number):
+    name, write = _written_by_a_run(tmp_path)[number]
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(RecordError, match=f"{name}.* cannot be written .*No space left"):
+        write()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 # -- kill -9 and company ------------------------------------------------------------------------
