@@ -23,6 +23,7 @@ from .records import UNDECLARED, Auxiliary, auxiliary_from_json
 from .registry import canonical, entries
 from .sample import Dataset
 
+TRAINING_ONLY = frozenset({"epochs", "batch_size", "lr", "split"})  # options, taken from a header
 Source = Literal["header", "declared", "undeclared"]
 
 
@@ -60,6 +61,18 @@ class Checkpoint:
         """The images that it was learned from, as a header says; None where none does."""
         found = map(learned_from, self.headers.values())
         return next((auxiliary for auxiliary in found if auxiliary is not None), None)
+
+    def training_options(self, method: str) -> dict[str, Any]:
+        """How long and from which split `method` was trained, by its header: options nobody asks.
+
+        They change nothing about what the weights are for, but a record states them.
+        """
+        found: dict[str, Any] = {}
+        for header in self.headers.values():
+            if canonical(str(header.get("method"))) == method:
+                options = _table(header, "options")
+                found |= {k: _value(v) for k, v in options.items() if k in TRAINING_ONLY}
+        return found
 
     def protocol(self) -> dict[str, Any]:
         """What a record states of it."""

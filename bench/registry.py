@@ -220,6 +220,7 @@ def create(
     known = open_checkpoint(given)
     if trained_on is None:
         trained_on = known.trained_on
+    options = {**known.training_options(entry.name), **options}
     method = build(method_class(name), backbone, variant, seed, trained_on, **options)
     method.name = entry.name
     if given:

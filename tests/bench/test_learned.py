@@ -246,6 +246,9 @@ def test_an_option_that_differs_is_named_with_the_file_s_value(tiny, trained_fil
     path = trained_file("coop")
     with pytest.raises(WeightsError, match=r"epochs 50, not 3: add --option coop\.epochs=50"):
         create("coop", tiny, checkpoint=path, epochs=3)
+    brief = trained_file("coop", options={"epochs": "2", "lr": "0.5", "n_context": "12"})
+    options = create("coop", tiny, checkpoint=brief).options
+    assert (options.epochs, options.lr) == (2, 0.5)
     path = trained_file("anomalyclip")
     with pytest.raises(WeightsError, match=r"add --option anomalyclip\.layers=\[24\]"):
         create("anomalyclip", tiny, checkpoint=path, layers=(12,))
