@@ -32,6 +32,16 @@ from .contestant import Contestant, Stoppable, isolated
 from .errors import ContractError, Stopped
 from .gallery import Gallery
 from .identity import IMAGES
+from .json_fields import (
+    as_amount,
+    as_count,
+    as_mapping,
+    as_text,
+    build,
+    list_of,
+    mapping_of,
+    optional,
+)
 from .loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from .method import Method, Prediction, Query
 from .metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
@@ -88,14 +98,29 @@ class Part:
 
     @classmethod
     def read(cls, path: Path) -> Part:
-        """Read what `to_json` gave."""
-        raw = read_json(path)
-        auxiliary = raw.pop("auxiliary", None)
-        return cls(
-            category_from_json(raw.pop("result")),
-            auxiliary=None if auxiliary is None else auxiliary_from_json(auxiliary),
-            **raw,
-        )
+        """Read what `to_json` gave.
+
+        Raises:
+            RecordError: missing, no JSON, lacking a field or with one of a wrong kind; names the
+                file.
+        """
+        try:
+            part: Part = build(
+                cls,
+                read_json(path),
+                result=category_from_json,
+                protocol=as_mapping,
+                provenance=as_mapping,
+                timing=mapping_of(as_amount),
+                published_parameters=optional(as_count),
+                effective_parameters=optional(as_count),
+                auxiliary=optional(auxiliary_from_json),
+                warnings=list_of(as_text),
+                identity=mapping_of(as_text),
+            )
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise RecordError(f"{path} is no readable part of a record ({error})") from error
+        return part
 
     @staticmethod
     def combine(

@@ -141,9 +141,8 @@ def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
     whole = printed.get("")
     if len(printed) > 1:
         whole = _total(list(printed.values()))
-        results = sorted(
-            record.categories, key=lambda r: grid.categories(dataset).index(r.category)
-        )
+        order = {name: i for i, name in enumerate(grid.categories(dataset))}
+        results = sorted(record.categories, key=lambda r: order[r.category])
         rows = [
             Row(
                 r.category, _counts(domain, r.category, [r], printed.get(squash(r.category))), title

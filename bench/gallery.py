@@ -21,6 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import ZsadError
+from .json_fields import (
+    as_class,
+    as_count,
+    as_fraction,
+    as_label,
+    as_mapping,
+    as_number,
+    as_text,
+    build,
+    list_of,
+    optional,
+    shown,
+)
 from .records import file_name, read_json, whole_file, write_json
 
 if TYPE_CHECKING:
@@ -243,13 +256,12 @@ def read_gallery(run: Path, cell_key: str) -> list[Case]:
     cases = []
     for path in sorted((run / GALLERY / file_name(cell_key)).glob("*.json")):
         try:
-            found = [Case(**item) for item in read_json(path)["cases"]]
-            sound = all(_is_sound(case) for case in found)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise GalleryError(f"{path} is no readable index of pictures ({error})") from error
-        if not sound:
-            raise GalleryError(f"{path} names a picture that is none of its own")
-        cases += found
+            cases += list_of(_case)(as_mapping(read_json(path))["cases"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise GalleryError(
+                f"{path} is no readable index of pictures ({error}): delete its folder, or run "
+                "with --gallery and --retry always"
+            ) from error
     return sorted(cases, key=lambda c: (c.category, KINDS.index(c.kind), c.rank))
 
 
@@ -258,9 +270,34 @@ def strip_path(run: Path, cell_key: str, case: Case) -> Path:
     return run / GALLERY / file_name(cell_key) / case.file
 
 
-def _is_sound(case: Case) -> bool:
-    plain = case.file == Path(case.file).name and case.file.endswith(".png")
-    return plain and "\\" not in case.file and case.kind in KINDS and case.label in (0, 1)
+def _case(raw: Any) -> Case:
+    case: Case = build(
+        Case,
+        raw,
+        category=as_label,
+        kind=_kind,
+        rank=as_count,
+        name=as_text,
+        label=as_class,
+        score=optional(as_number),
+        quality=optional(as_fraction),
+        file=_own_png,
+    )
+    return case
+
+
+def _kind(value: Any) -> str:
+    if value not in KINDS:
+        raise ValueError(f"neither of {' and '.join(KINDS)}: {shown(value)}")
+    return str(value)
+
+
+def _own_png(value: Any) -> str:
+    """The name of a PNG in the index's own folder."""
+    name = as_text(value)
+    if name != Path(name).name or not name.endswith(".png") or "\\" in name or "\0" in name:
+        raise ValueError(f"names a picture that is none of its own: {shown(value)}")
+    return name
 
 
 # -- choosing -----------------------------------------------------------------------------------

@@ -270,7 +270,9 @@ def notes_of(values: Iterable[Value]) -> tuple[str, ...]:
 def _measure_one(record: Record, metric: str, category: str | None) -> Value:
     if record.error is not None:
         return Value(notes=(f"failed: {record.error.type}: {_first_line(record.error.message)}",))
-    results = [r for r in record.categories if category is None or r.category == category]
+    results = record.categories
+    if category is not None:
+        results = [r for r in (record.by_category.get(category),) if r is not None]
     if not results:
         return Value(notes=(NOT_RUN if category else "the record has no categories",))
     defined = [r.metrics[metric] for r in results if metric in r.metrics]

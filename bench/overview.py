@@ -192,7 +192,7 @@ class Overview:
 
 def result_of(record: Record, category: str) -> CategoryResult | None:
     """A record's result for one category."""
-    return next((r for r in record.categories if r.category == category), None)
+    return record.by_category.get(category)
 
 
 def _chosen(kind: str, names: Iterable[str], own: Mapping[str, tuple[str, str]]) -> set[str]:

@@ -10,7 +10,7 @@ import csv
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -188,6 +188,7 @@ def folder() -> Path:
     raise PublishedError(f"the printed numbers ({PACKAGE}) are not installed: reinstall zsad")
 
 
+@lru_cache(maxsize=1 << 16)
 def squash(name: str) -> str:
     """A name without what spellings differ in; the star tells two printed models apart.
 
@@ -249,6 +250,16 @@ def breakdown() -> tuple[PrintedCategory, ...]:
         )
         for row in _rows("breakdown.csv")
     )
+
+
+@cache
+def breakdown_by_row() -> Mapping[tuple[str, str, str], Mapping[str, PrintedCategory]]:
+    """Tables 12-19: (squashed dataset, squashed category, metric) -> model -> its number."""
+    found: dict[tuple[str, str, str], dict[str, PrintedCategory]] = {}
+    for printed in breakdown():
+        row = (squash(printed.dataset), squash(printed.category), printed.metric)
+        found.setdefault(row, {})[printed.model] = printed
+    return found
 
 
 @cache

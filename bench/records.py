@@ -13,19 +13,34 @@ import logging
 import math
 import os
 import platform
+import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from .completeness import Completeness
 from .errors import ZsadError
+from .json_fields import as_amount
+from .json_fields import as_anything as _anything
+from .json_fields import as_class as _class
+from .json_fields import as_count as _count
+from .json_fields import as_fraction as _fraction
+from .json_fields import as_label as _label
+from .json_fields import as_number as _number
+from .json_fields import as_text as _text
+from .json_fields import as_whole as _whole
+from .json_fields import build as _build
+from .json_fields import list_of as _list_of
+from .json_fields import mapping_of as _mapping_of
+from .json_fields import optional as _optional
+from .json_fields import shown as _shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,6 +225,11 @@ class Record:
     schema: int = SCHEMA_VERSION
     identity: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def by_category(self) -> Mapping[str, CategoryResult]:
+        """The results by their category's name."""
+        return {result.category: result for result in self.categories}
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
@@ -247,14 +267,23 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read strict JSON: NaN, Infinity and numbers too large for a float are refused.
+    """Read strict JSON: NaN, Infinity and numbers too large to reckon with are refused.
+
+    Half a surrogate pair, which no file and no terminal takes, is read as "?".
 
     Raises:
         OSError, ValueError, RecursionError: the file is missing, no JSON, or nested too deeply.
     """
-    return json.loads(
-        path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite_float
+    text = path.read_text(encoding="utf-8")
+    value = json.loads(
+        text, parse_constant=_refuse, parse_float=_finite_float, parse_int=_moderate_int
     )
+    if _SURROGATE.search(text):
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _refuse(constant: str) -> None:
@@ -266,6 +295,12 @@ def _finite_float(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is too large")
     return value
+
+
+def _moderate_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{_shown(text)} is too large")
+    return int(text)
 
 
 def write_record(run: Path, record: Record) -> Path:
@@ -313,10 +348,6 @@ def read_record(path: Path) -> Record:
         ) from error
 
 
-# A converter checks one field's JSON value and gives what the dataclass holds.
-_Converter = Callable[[Any], Any]
-
-
 def category_from_json(raw: Any) -> CategoryResult:
     """A category's result from its plain form.
 
@@ -326,14 +357,14 @@ def category_from_json(raw: Any) -> CategoryResult:
     result: CategoryResult = _build(
         CategoryResult,
         raw,
-        category=_text,
-        class_name=_text,
+        category=_label,
+        class_name=_label,
         n_normal=_count,
         n_anomalous=_count,
         metrics=_mapping_of(_fraction),
         undefined=_mapping_of(_text),
         images=_optional(_images),
-        curves=_mapping_of(_mapping_of(_list_of(_number))),
+        curves=_mapping_of(_curve),
         regions_lost=_count,
     )
     return result
@@ -363,11 +394,11 @@ def _record(raw: Any) -> Record:
         raw,
         cell=_cell,
         status=_status,
-        title=_text,
+        title=_label,
         categories=_list_of(category_from_json),
-        protocol=_mapping_of(_anything),
+        protocol=_protocol,
         provenance=_mapping_of(_anything),
-        timing=_mapping_of(_number),
+        timing=_mapping_of(as_amount),
         published_parameters=_optional(_count),
         effective_parameters=_optional(_count),
         error=_optional(_error),
@@ -389,9 +420,9 @@ def _cell(raw: Any) -> Cell:
     cell: Cell = _build(
         Cell,
         raw,
-        method=_text,
-        variant=_text,
-        dataset=_text,
+        method=_label,
+        variant=_label,
+        dataset=_label,
         seed=_whole,
         options=_mapping_of(_anything),
     )
@@ -403,7 +434,7 @@ def _images(raw: Any) -> ImageScores:
         ImageScores,
         raw,
         names=_list_of(_text),
-        labels=_list_of(_label),
+        labels=_list_of(_class),
         scores=_optional(_list_of(_number)),
     )
     sizes = {len(part) for part in (images.names, images.labels, images.scores) if part is not None}
@@ -415,76 +446,6 @@ def _images(raw: Any) -> ImageScores:
 def _error(raw: Any) -> ErrorInfo:
     info: ErrorInfo = _build(ErrorInfo, raw, type=_text, message=_text, traceback=_text)
     return info
-
-
-def _build(cls: Callable[..., Any], raw: Any, **converters: _Converter) -> Any:
-    """An object from a JSON object: known fields are checked, unknown ones ignored and logged."""
-    if not isinstance(raw, dict):
-        raise TypeError("not a JSON object")
-    values = {}
-    for name, value in raw.items():
-        if name not in converters:
-            LOG.info("field '%s' is unknown and ignored: written by a later version?", name)
-            continue
-        try:
-            values[name] = converters[name](value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
-    try:
-        return cls(**values)
-    except TypeError as error:  # lacks an argument without a default
-        needed = [
-            f.name
-            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-            if f.name not in values
-            and f.default is dataclasses.MISSING
-            and f.default_factory is dataclasses.MISSING
-        ]
-        raise ValueError(f"lacks the field '{needed[0]}'") from error
-
-
-def _anything(value: Any) -> Any:
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"not a text but {_shown(value)}")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"not a whole number but {_shown(value)}")
-    return value
-
-
-def _count(value: Any) -> int:
-    if _whole(value) < 0:
-        raise ValueError(f"negative: {value}")
-    return int(value)
-
-
-def _label(value: Any) -> int:
-    if _whole(value) not in (0, 1):
-        raise ValueError(f"neither 0 nor 1: {_shown(value)}")
-    return int(value)
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"not a number but {_shown(value)}")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise ValueError("too large a number") from error
-
-
-def _fraction(value: Any) -> float:
-    number = _number(value)
-    if not -1e-9 <= number <= 1 + 1e-9:
-        raise ValueError(f"{number} is outside [0, 1]")
-    return number
 
 
 def _status(value: Any) -> str:
@@ -499,32 +460,25 @@ def _schema(value: Any) -> int:
     return int(value)
 
 
-def _optional(convert: _Converter) -> _Converter:
-    return lambda value: None if value is None else convert(value)
+def _curve(value: Any) -> dict[str, list[float]]:
+    """The two coordinates of a curve, equally many."""
+    curve: dict[str, list[float]] = _mapping_of(_list_of(_fraction))(value)
+    if not {"x", "y"} <= curve.keys() or len(curve["x"]) != len(curve["y"]):
+        raise ValueError("not as many x as y")
+    return curve
 
 
-def _list_of(convert: _Converter) -> _Converter:
-    def converted(value: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise TypeError(f"not a list but {_shown(value)}")
-        return [convert(item) for item in value]
-
-    return converted
-
-
-def _mapping_of(convert: _Converter) -> _Converter:
-    def converted(value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise TypeError(f"not a JSON object but {_shown(value)}")
-        return {name: convert(item) for name, item in value.items()}
-
-    return converted
-
-
-def _shown(value: Any) -> str:
-    """A value as a message may show it: short."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _protocol(value: Any) -> dict[str, Any]:
+    """A protocol of which the entries that readers use are of the right kind."""
+    protocol: dict[str, Any] = _mapping_of(_anything)(value)
+    known = {"dataset_title": _label, "domain": _label, "backbone": _label, "limit": _count}
+    for name, convert in known.items():
+        if protocol.get(name) is not None:
+            try:
+                convert(protocol[name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}: {error}") from error
+    return protocol
 
 
 def read_records(run: Path | str) -> list[Record]:

@@ -512,7 +512,7 @@ def finish_cell(
         return
     try:
         parts = [Part.read(path) for path in paths]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except RecordError as error:
         if _is_done(folder, cell):  # another process was faster and has cleared the parts
             return
         shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)

@@ -147,8 +147,11 @@ class Table:
 
     def marks(self, notes: Sequence[str]) -> list[str]:
         """The marks of some footnote texts."""
-        by_text = {text: mark for mark, text in self.footnotes.items()}
-        return [by_text[note] for note in notes]
+        return [self._marks_by_text[note] for note in notes]
+
+    @cached_property
+    def _marks_by_text(self) -> dict[str, str]:
+        return {text: mark for mark, text in self.footnotes.items()}
 
     def render(self, fmt: str = "md") -> str:
         """The table as text.

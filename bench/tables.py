@@ -493,15 +493,11 @@ def _category_row(
 
 def _printed_categories(
     dataset: str, category: str | None, metric: str, request: Request
-) -> dict[str, paper.PrintedCategory]:
+) -> Mapping[str, paper.PrintedCategory]:
     """The printed numbers beside a row of the breakdown, by model."""
     beside = "pixel_pro" if metric == request.pro_metric else metric
     name = squash(category or paper.DATASET_MEAN)
-    return {
-        p.model: p
-        for p in paper.breakdown()
-        if (squash(p.dataset), squash(p.category), p.metric) == (squash(dataset), name, beside)
-    }
+    return paper.breakdown_by_row().get((squash(dataset), name, beside), {})
 
 
 def _metric_words(metric: str) -> str:

@@ -5,6 +5,8 @@ Every family starts from something valid and damages it in seeded ways.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import io
 import json
@@ -19,10 +21,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 from zsad.bench import load_backbone, load_dataset
-from zsad.bench.check import read_baseline
+from zsad.bench.check import check_run, make_baseline, read_baseline
 from zsad.bench.checkpoint import read_payload, read_tensors
+from zsad.bench.compare import Settings, interval_table
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
+from zsad.bench.evaluation import Part
+from zsad.bench.gallery import Case, GalleryError, read_gallery
 from zsad.bench.images import MaskRule, read_image, read_mask
+from zsad.bench.merge import merge_runs
 from zsad.bench.plan import make_plan, read_plan
 from zsad.bench.records import (
     CategoryResult,
@@ -30,9 +36,15 @@ from zsad.bench.records import (
     ImageScores,
     Record,
     RecordError,
+    load_run,
     read_record,
+    read_records,
+    write_json,
     write_record,
 )
+from zsad.bench.report import render_report
+from zsad.bench.rescore import rescore_run
+from zsad.bench.tables import LAYOUTS, make_table
 
 SEEDS = range(12)
 
@@ -374,3 +386,145 @@ def test_wrong_json_of_records_and_baselines_is_refused(tmp_path, content):
         read_record(path)
     with pytest.raises(ZsadError):
         read_baseline(path)
+
+
+WRONG_VALUES = [None, True, -1, 10**30, 1e308, "x", "a\0b", "\ud800", [], {}, [1], ["a"], [{}]]
+CURVE = {"x": [0.0, 1.0], "y": [0.0, 1.0]}
+
+
+def full_record() -> Record:
+    """A record with everything that readers look at."""
+    plain = a_record()
+    result = dataclasses.replace(plain.categories[0], curves={"image_roc": CURVE})
+    return dataclasses.replace(
+        plain,
+        categories=[result],
+        protocol={"limit": 3, "dataset_title": "MVTecAD", "domain": "x", "options": {"k": 1}},
+        provenance={"device": "cpu", "started": "2026-01-01T00:00:00+00:00"},
+        timing={"images": 2.0, "seconds_forward": 1.0, "ms_per_image": 2.0},
+        published_parameters=1,
+        effective_parameters=1,
+    )
+
+
+def paths_of(value, path=()):
+    """The way to every value in a JSON document; of a list, to its first item."""
+    yield path
+    inner = {}
+    if isinstance(value, dict):
+        inner = value
+    elif isinstance(value, list):
+        inner = dict(enumerate(value[:1]))
+    for key, item in inner.items():
+        yield from paths_of(item, (*path, key))
+
+
+def with_value(document, path, value):
+    """A copy of a JSON document in which one value is another."""
+    if not path:
+        return value
+    changed = copy.deepcopy(document)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return changed
+
+
+def as_json(item) -> dict:
+    return json.loads(json.dumps(dataclasses.asdict(item)))
+
+
+RECORD = as_json(full_record())
+RECORD_PATHS = list(paths_of(RECORD))
+
+
+@pytest.mark.parametrize("path", RECORD_PATHS, ids=lambda path: ".".join(map(str, path)))
+def test_records_with_a_wrong_value_are_refused_or_shown_by_every_reader(tmp_path, path):
+    file = write_record(tmp_path, full_record())
+    baseline = make_baseline([full_record()], "test")
+    readers = [
+        lambda: load_run(tmp_path),
+        lambda: [make_table(tmp_path, name, delta=True).render("csv") for name in LAYOUTS],
+        lambda: interval_table(read_records(tmp_path), "image_auroc", Settings(replicates=5)),
+        lambda: check_run(read_records(tmp_path), baseline).render("json"),
+        lambda: render_report(tmp_path).encode(),
+        lambda: rescore_run(tmp_path),
+        lambda: merge_runs([tmp_path], tmp_path / "merged"),
+    ]
+    for value in WRONG_VALUES:
+        file.write_text(json.dumps(with_value(RECORD, path, value)))
+        try:
+            read_record(file)
+        except RecordError as error:
+            assert file.name in str(error)
+            continue
+        for reader in readers:
+            with contextlib.suppress(ZsadError):
+                reader()
+
+
+PART = as_json(Part(full_record().categories[0], {"a": 1}, {"b": "x"}, {"images": 2.0}, 1, 1))
+
+
+@pytest.mark.parametrize("path", list(paths_of(PART)), ids=lambda path: ".".join(map(str, path)))
+def test_parts_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
+    file = tmp_path / "part.json"
+    for value in WRONG_VALUES:
+        file.write_text(json.dumps(with_value(PART, path, value)))
+        try:
+            part = Part.read(file)
+        except RecordError as error:
+            assert file.name in str(error)
+        else:
+            json.dumps(part.to_json(), allow_nan=False)
+
+
+INDEX = {"cases": [as_json(Case("one", "best", 1, "a.png", 1, 0.5, 1.0, "one-best-1.png"))]}
+
+
+@pytest.mark.parametrize("path", list(paths_of(INDEX)), ids=lambda path: ".".join(map(str, path)))
+def test_gallery_indexes_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
+    file = tmp_path / "gallery" / "cell" / "one.json"
+    second = {**INDEX["cases"][0], "rank": 2, "category": "two"}
+    for value in WRONG_VALUES:
+        changed = with_value(INDEX, path, value)
+        if path and path[-1] != "cases" and isinstance(changed["cases"], list):
+            changed["cases"].append(second)
+        write_json(file, changed)
+        try:
+            cases = read_gallery(tmp_path, "cell")
+        except GalleryError as error:
+            assert file.name in str(error)
+        else:
+            assert all(f"{case.rank:d} {case.score or 0:.2f} {case.note}" for case in cases)
+
+
+def test_absurdly_long_titles_are_refused_by_name(tmp_path):
+    path = write_record(tmp_path, dataclasses.replace(a_record(), title="x" * 10_000_000))
+    with pytest.raises(RecordError, match="title: 10000000 characters"):
+        read_record(path)
+
+
+def test_no_category_is_looked_for_among_all_others():
+    """Twice as many categories take twice as many comparisons of names, not four times."""
+
+    class Name(str):
+        compared = 0
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    def comparisons(size):
+        results = [
+            CategoryResult(Name(f"c{i}"), "c", 1, 1, {"image_auroc": 0.5}) for i in range(size)
+        ]
+        record = dataclasses.replace(a_record(), categories=results)
+        Name.compared = 0
+        make_table([record], "breakdown", metrics=["image_auroc"])
+        return Name.compared
+
+    assert comparisons(200) <= 3 * comparisons(100) + 100
