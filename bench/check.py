@@ -170,6 +170,7 @@ def check_run(
             moved, compared = _metric_findings(key, expected, record, limits)
             findings += moved
             numbers += compared
+            findings += _code_findings(key, record)
     for key in found.keys() - baseline.cells.keys():
         findings.append(
             Finding("new", key, "the baseline does not know this cell: --update adds it")
@@ -236,6 +237,24 @@ def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> list
         if name not in expected.protocol
     ]
     return findings
+
+
+def _code_findings(key: str, record: Record) -> list[Finding]:
+    """A note where the run was made by other code than the installed one.
+
+    Baselines store no hash of code: what a run must give again does not depend on how it is
+    written.
+    """
+    if not record.identity:
+        return []
+    from .identity import made_by_other_code  # imports torch, which takes seconds
+
+    if not made_by_other_code(record):
+        return []
+    why = (
+        "the record was made by other code than the one installed now: run again to check this one"
+    )
+    return [Finding("note", key, why)]
 
 
 def _metric_findings(

@@ -267,6 +267,7 @@ def _dataset_differences(
 ) -> list[Difference]:
     images = _pair_images(left, right)
     protocol = protocol_difference(left, right, (*SHARED_PROTOCOL, *ROW_PROTOCOL))
+    protocol += _code_difference(left, right)
     found = []
     for metric in settings.metrics:
         a, b = measure(left, metric), measure(right, metric)
@@ -283,6 +284,20 @@ def _dataset_differences(
         unique = tuple(dict.fromkeys(notes))
         found.append(Difference(title, metric, a.value, b.value, test, None, unique, left_out))
     return found
+
+
+def _code_difference(left: Sequence[Record], right: Sequence[Record]) -> list[str]:
+    """A note where one method's records were made by different code.
+
+    Different methods are different code anyway, and records of earlier versions state none.
+    """
+    if {r.cell.method for r in left} != {r.cell.method for r in right}:
+        return []
+    for name in ("code", "training code"):
+        a, b = ({r.identity[name] for r in side if name in r.identity} for side in (left, right))
+        if a and b and a != b:
+            return ["a and b were made by different code"]
+    return []
 
 
 def _test(images: _Images, metric: ImageMetric, settings: Settings) -> PairedTest:

@@ -26,14 +26,15 @@ from .learned import Checkpoint
 from .method import AuxiliarySplit, make_options
 from .metrics import METRIC_VERSION
 from .plan import PUBLISHED, Plan
-from .records import Cell
+from .records import Cell, Record
 from .sample import Dataset, Sample, files_of
 from .training import auxiliary_samples
 
 Identity = Mapping[str, str | None]
 """Field -> value or digest; None where it cannot be known now, as the files are not here."""
 
-CODE_FIELDS = frozenset({"code", "training code", "zsad"})
+CODE_HASHES = ("code", "training code")
+CODE_FIELDS = frozenset({*CODE_HASHES, "zsad"})
 IMAGES = "images of "
 SHORT = 60  # characters of a value that is shown as it is
 
@@ -61,12 +62,9 @@ class Identities:
         checkpoint = _checkpoint(plan, cell, dataset)
         trained_on = learns_from if checkpoint is None else checkpoint.trained_on
         options = make_options(cls, entry.variant, entry.options, trained_on)
-        own_reading = type(dataset).read is not Dataset.read
-        code = [bench_code(SCORING), class_code(cls)]
-        code += [class_code(type(dataset))] if own_reading else []
         identity: dict[str, str | None] = {
             "zsad": _own_version(),
-            "code": _digest(code),
+            "code": cell_code(cls, type(dataset)),
             "options": _shown(dataclasses.asdict(options)),
             "backbone": _backbone(plan, cell.method),
             "weights": _weights(plan, cell.method),
@@ -134,6 +132,30 @@ class Identities:
         except ZsadError:
             return None
         return _digest([auxiliary.name, dict(auxiliary.options), split, content])
+
+
+def cell_code(method: type, dataset: type[Dataset]) -> str:
+    """The hash of the code that decides a method's numbers on a dataset, but for its training."""
+    code = [bench_code(SCORING), class_code(method)]
+    code += [class_code(dataset)] if dataset.read is not Dataset.read else []
+    return _digest(code)
+
+
+def made_by_other_code(record: Record) -> bool:
+    """Whether a record states other code than what is installed now.
+
+    False where it states none, or its method or dataset is not installed.
+    """
+    stated = {name: record.identity[name] for name in CODE_HASHES if name in record.identity}
+    if not stated:
+        return False
+    try:
+        method = registry.method_class(record.cell.method)
+        dataset = registry.dataset_class(record.cell.dataset)
+    except ZsadError:
+        return False
+    installed = {"code": cell_code(method, dataset), "training code": training_code(method)}
+    return any(installed[name] != value for name, value in stated.items())
 
 
 def difference(

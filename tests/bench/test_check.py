@@ -6,7 +6,7 @@ import json
 import pytest
 import typer
 from typer.testing import CliRunner
-from zsad.bench import cli_results
+from zsad.bench import cli_results, registry
 from zsad.bench.check import (
     ANY_METRIC,
     Baseline,
@@ -18,6 +18,7 @@ from zsad.bench.check import (
     write_baseline,
 )
 from zsad.bench.errors import UsageError
+from zsad.bench.identity import cell_code
 from zsad.bench.records import write_record
 
 KEY = "clip--official--visa--seed111"
@@ -346,3 +347,24 @@ def test_an_emptied_baseline_is_refused(tmp_path, baseline, empty, says):
 def test_a_cell_without_any_metric_makes_no_baseline(make_record):
     with pytest.raises(UsageError, match="no metric to guard"):
         make_baseline([make_record("CLIP", "visa", {"a": {}})], "first")
+
+
+def test_code_that_is_no_longer_installed_is_mentioned_and_never_fails(baseline, records):
+    installed = cell_code(registry.method_class("clip"), registry.dataset_class("visa"))
+    assert check_run(changed(records, identity={"code": installed}), baseline).findings == ()
+    verdict = check_run(changed(records, identity={"code": "0" * 64}), baseline)
+    (finding,) = verdict.findings
+    assert verdict.passed
+    assert (finding.kind, finding.cell) == ("note", KEY)
+    assert "made by other code than the one installed now" in finding.message
+
+
+def test_code_of_a_method_that_is_not_installed_is_not_mentioned(make_record):
+    record = make_record("Absent", "visa", {"x": {"image_auroc": 0.5}})
+    record = dataclasses.replace(record, identity={"code": "0" * 64})
+    assert check_run([record], make_baseline([record], "first")).findings == ()
+
+
+def test_a_baseline_stores_no_hash_of_code(records):
+    first = make_baseline(changed(records, identity={"code": "1" * 64}), "first")
+    assert "1" * 64 not in json.dumps(dataclasses.asdict(first))

@@ -260,3 +260,24 @@ def test_ranks_leave_incomplete_datasets_out(two_methods, scored_record):
     ]
     assert rank(records, "image_auroc").n_datasets == len(DATASETS) - 1
     assert rank(records, "image_auroc", allow_incomplete=True).n_datasets == len(DATASETS)
+
+
+def test_records_of_one_method_made_by_different_code_are_mentioned(scored_record):
+    one, two, three = (
+        dataclasses.replace(scored_record("CLIP", "visa", 0, 1.0), identity={"code": code * 64})
+        for code in "001"
+    )
+    (same,) = compare_runs([one], [two], settings=FAST)
+    (other,) = compare_runs([one], [three], settings=FAST)
+    note = "a and b were made by different code"
+    assert all(note not in d.notes for d in same.differences)
+    assert all(note in d.notes and d.test is not None for d in other.differences)
+
+
+def test_two_methods_are_not_said_to_be_different_code(scored_record):
+    records = [
+        dataclasses.replace(scored_record(title, "visa", 0, 1.0), identity={"code": title})
+        for title in ("CLIP", "FAPrompt")
+    ]
+    (found,) = compare_runs(records, method_a="clip", method_b="faprompt", settings=FAST)
+    assert not any("code" in note for d in found.differences for note in d.notes)
