@@ -169,6 +169,16 @@ def meta(
         Path | None,
         typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
     ] = None,
+    code: Annotated[
+        str, typer.Option(help="Released code whose class keys are written: faprompt, anomalyclip.")
+    ] = "faprompt",
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder in the dataset's for PNG copies of what the released loaders misread: "
+            "TIFFs, JPEG masks, turned photographs."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     dataset_option: Options = None,
     option: EarlierOptions = None,
@@ -184,10 +194,21 @@ def meta(
     path = out or dataset.root / "meta.json"
     if path.exists() and not force:
         raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")
-    content = meta_of(dataset, None if cut is None else dataset.root / cut)
+    folders = [None if folder is None else dataset.root / folder for folder in (cut, png)]
+    content = meta_of(dataset, folders[0], code, folders[1])
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
     echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
+    known = dataset.categories if dataset.in_benchmark else {}
+    own = sorted(
+        {s.category for split in ("train", "test") for s in dataset.samples(split)} - set(known)
+    )
+    if own:
+        echo(f"not in the released dataset.py, add to generate_class_info there: {', '.join(own)}")
+    listed = (row for classes in content.values() for part in classes.values() for row in part)
+    files = (row[key] for row in listed for key in ("img_path", "mask_path"))
+    if any(Path(file).suffix.lower() in (".tif", ".tiff") for file in files):
+        echo("TIFF files are listed, which the released loaders may not open: convert with --png")
 
 
 def _options_of(name: str, *pairs: list[str] | None) -> dict[str, Any]:

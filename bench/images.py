@@ -152,6 +152,23 @@ def image_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, "image", error) from error
 
 
+def header(path: Path) -> tuple[str, str, int]:
+    """Format ("PNG"), mode ("RGB") and EXIF orientation (1..8) of an image, without its pixels.
+
+    The mode of a file with transparency of any kind is RGBA.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    try:
+        _require_regular(path)
+        with Image.open(path) as image:
+            mode = "RGBA" if image.has_transparency_data else image.mode
+            return image.format or "", mode, _orientation(image)
+    except Exception as error:
+        raise _unreadable(path, "image", error) from error
+
+
 def resize_mask(
     mask: NDArray[np.bool_], size: int, rule: MaskRule
 ) -> tuple[NDArray[np.bool_], int]:

@@ -166,6 +166,8 @@ class Dataset(ABC):
         has_image_labels: normal and anomalous test images exist, so image-level metrics do.
         has_masks: pixel-level masks exist, so pixel-level metrics do.
         categories: category -> CategoryInfo, in the paper's order; empty when found on disk only.
+        released_keys: released code -> the class key of the set's only category in that code's
+            loader, where it is not the category's name; None where that loader has no key for it.
         folders: names under which the dataset's folder is looked for below a data root.
         mask_rule: how a mask file becomes booleans; the options mask_threshold and mask_resize
             replace its parts for one instance.
@@ -186,6 +188,7 @@ class Dataset(ABC):
     has_image_labels: bool = True
     has_masks: bool = True
     categories: ClassVar[Mapping[str, CategoryInfo]] = {}
+    released_keys: ClassVar[Mapping[str, str | None]] = {}
     source: ClassVar[Source] = Source()
     folders: ClassVar[Sequence[str]] = ()
     mask_rule: MaskRule = MaskRule()

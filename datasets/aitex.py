@@ -165,6 +165,7 @@ class AITEX(SplitDataset):
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "AITEX": CategoryInfo("fabric", "fabric", Counts(564, 183, 1692, 0))
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
     source = Source(
         page="https://www.aitex.es/afid/",
         download="Defect_images.7z, Mask_images.7z and NODefect_images.7z of the page",

@@ -24,6 +24,7 @@ class Br35H(LaidOutDataset):
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "brain": CategoryInfo("brain", "brain", Counts(1500, 1500, 0, 0))
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "br35", "anomalyclip": None}
     source = Source(
         page="https://www.kaggle.com/datasets/ahmedhamada0/brain-tumor-detection",
         download="kaggle datasets download ahmedhamada0/brain-tumor-detection",

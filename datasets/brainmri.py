@@ -33,6 +33,10 @@ class BrainMRI(LaidOutDataset):
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "brain": CategoryInfo("brain", "brain", Counts(98, 155, 0, 0))
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {
+        "faprompt": "brainmri2",
+        "anomalyclip": None,
+    }
     source = Source(
         page="https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection",
         download="kaggle datasets download navoneel/brain-mri-images-for-brain-tumor-detection",

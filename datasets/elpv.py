@@ -110,6 +110,7 @@ class ELPV(SplitDataset):
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "elpv": CategoryInfo("solar cell", "solar cell", Counts(377, 715, 1131, 0))
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
     source = Source(
         page="https://github.com/zae-bayern/elpv-dataset",
         download="pip install elpv-dataset (91 MB), or clone the page",

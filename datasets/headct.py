@@ -108,6 +108,7 @@ class HeadCT(LaidOutDataset):
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "brain": CategoryInfo("brain", "brain", Counts(100, 100, 0, 0))
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "headct2", "anomalyclip": None}
     source = Source(
         page="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",
         download="kaggle datasets download felipekitamura/head-ct-hemorrhage",

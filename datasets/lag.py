@@ -79,6 +79,7 @@ class LAG(SplitDataset):
     categories: ClassVar[Mapping[str, CategoryInfo]] = {
         "LAG": CategoryInfo("fundus", "retinal fundus", Counts(786, 1711, 2357, 0))
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
     source = Source(
         page="https://github.com/smilell/AG-CNN",
         download="on request from the page's authors (LAG_database_part_1.rar)",

@@ -123,6 +123,7 @@ class SDD(SplitDataset):
             "electrical commutators", "electrical commutator", Counts(286, 54, 857, 0)
         )
     }
+    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": "electrical commutators"}
     source = Source(
         page="https://www.vicos.si/resources/kolektorsdd/",
         download="https://go.vicos.si/kolektorsdd",

@@ -97,6 +97,23 @@ def test_meta_is_written_once_and_replaced_on_demand(kvasir):
     assert len(read.samples()) == 3
 
 
+def test_meta_says_what_the_released_loaders_cannot_take(tmp_path, trees):
+    root = tmp_path / "CVC-ClinicDB"
+    trees.clinicdb(root)
+    write = ("meta", "cvc-clinicdb", "--data-root", tmp_path, "--force")
+    assert "convert with --png" in invoke(*write).stdout
+    assert "--png" not in invoke(*write, "--png", "converted").stdout
+    listed = json.loads((root / "meta.json").read_text())["test"]["colon"]
+    assert all((root / row["img_path"]).suffix == ".png" for row in listed)
+    trees.headct(tmp_path / "HeadCT")
+    with pytest.raises(UsageError, match="anomalyclip has no class key for HeadCT"):
+        invoke("meta", "headct", "--data-root", tmp_path, "--code", "anomalyclip")
+    assert not (tmp_path / "HeadCT" / "meta.json").exists()
+    trees.own_categories(tmp_path / "doors")
+    told = invoke("meta", "folder", "--data-root", tmp_path / "doors").stdout
+    assert "generate_class_info there: left_door, right_door" in told
+
+
 def test_options_are_parsed_as_json_or_text():
     pairs = ["mask_threshold=127", "Kvasir.missing=skip", "class-name=a.b c"]
     assert dataset_options(pairs, ["kvasir"]) == {

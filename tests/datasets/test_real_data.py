@@ -1,12 +1,15 @@
 """Real samples in their official layouts, in the folder that ZSAD_DATA names."""
 
 import os
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 from zsad.bench.completeness import completeness
 from zsad.bench.images import read_image
+from zsad.bench.meta import meta_of
 from zsad.bench.registry import load_dataset
 from zsad.datasets.dagm import labelled_counts, read_labels
 from zsad.datasets.visa import VisA, read_split
@@ -54,6 +57,20 @@ def test_clinicdb_has_its_colours(real_data):
     first = next(s for s in dataset.samples() if s.image_path.name == "1.tif")
     red, green, blue = np.asarray(dataset.read(first).image).reshape(-1, 3).mean(axis=0)
     assert red > green > blue
+
+
+def test_clinicdbs_tiffs_are_converted_for_the_released_loaders(real_data, tmp_path):
+    shutil.copytree(real_data / "CVC-ClinicDB", tmp_path / "CVC-ClinicDB")
+    dataset = load_dataset("cvc_clinicdb", tmp_path)
+    content = meta_of(dataset, code="anomalyclip", png_into=dataset.root / "converted")
+    rows = content["test"]["colon"]
+    assert len(rows) == 26
+    for row, sample in zip(rows, dataset.samples(), strict=True):
+        reading = dataset.read(sample)
+        image, mask = (Image.open(dataset.root / row[key]) for key in ("img_path", "mask_path"))
+        assert (image.format, mask.format) == ("PNG", "PNG")
+        assert np.array_equal(np.asarray(image), np.asarray(reading.image))
+        assert np.array_equal(np.asarray(mask.convert("L")) > 0, reading.mask)
 
 
 def test_clean_threshold_shrinks_jpeg_masks(real_data):
