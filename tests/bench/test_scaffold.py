@@ -97,14 +97,6 @@ def test_the_method_of_the_documentation_is_short_and_passes():
     check_method(space["PatchAdapter"], load_backbone("tiny"))
 
 
-def test_the_method_of_the_readme_passes():
-    text = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(\"\"\"Nearest state.*?)```", text, flags=re.S)
-    space: dict[str, object] = {"__name__": "nearest_state"}
-    exec(compile(code, "nearest_state", "exec"), space)
-    check_method(space["NearestState"], load_backbone("tiny"))
-
-
 def test_a_plug_in_of_a_name_that_is_taken_is_left_out(tmp_path, monkeypatch, caplog):
     info = tmp_path / "other-1.0.dist-info"
     info.mkdir()
