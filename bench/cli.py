@@ -347,13 +347,18 @@ def new(
     kind: Annotated[str, typer.Argument(help="method or dataset")],
     name: Annotated[str, typer.Argument(help="Its registry name.")],
     package: Annotated[Path | None, out_option(help="Write a pip package here.")] = None,
+    out: Annotated[Path | None, out_option(help="Write the file alone into this folder.")] = None,
+    trainable: Annotated[bool, typer.Option(help="A method that learns.")] = False,
 ) -> None:
-    """Start a method or a dataset: one file that passes the conformance checks as it is."""
+    """Start a method or a dataset: one file that passes the conformance checks as it is.
+
+    Outside a checkout of the project, --package or --out says where it goes.
+    """
     from .scaffold import write
 
     if kind not in registry.FOLDER_OF:
         raise UsageError(f"new takes method or dataset, not '{kind}'")
-    for path in write(kind, name, package):  # type: ignore[arg-type]
+    for path in write(kind, name, package, out, trainable):  # type: ignore[arg-type]
         echo(f"wrote {path}")
 
 

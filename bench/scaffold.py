@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import keyword
 import os
+import re
+import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +21,7 @@ METHOD = '''"""{title}: say in a sentence what the idea is, and name the paper."
 from __future__ import annotations
 
 import torch
-from {bench}.backbone import TokenSpec
+{gap}from {bench}.backbone import TokenSpec
 from {bench}.method import Method, Prediction, Query
 from {methods}._maps import smooth, state_probabilities, upsample
 from {methods}._prompts import encode_states
@@ -52,6 +55,85 @@ class {cls}(Method):
         return encode_states(self.backbone, [NORMAL.format(name)], [ABNORMAL.format(name)], True)
 '''
 
+TRAINABLE = '''"""{title}: say in a sentence what the idea is, and name the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+{gap}from {bench}.backbone import Backbone, TokenSpec
+from {bench}.method import Options, Prediction, Query, Schedule, TrainableMethod
+from {methods}._maps import smooth, state_probabilities, upsample
+from {methods}._prompts import encode_states
+
+NORMAL = "a photo of a flawless {{}}."
+ABNORMAL = "a photo of a damaged {{}}."
+
+
+@dataclass(frozen=True)
+class AdapterOptions(Options):
+    """What can be asked of the method.
+
+    Attributes:
+        temperature: of the softmax over the two states.
+        epochs, batch_size, lr: of the training.
+    """
+
+    temperature: float = 0.07
+    epochs: int = 3
+    batch_size: int = 8
+    lr: float = 1e-3
+
+
+class {cls}(TrainableMethod):
+    """A learned residual moves the patch tokens towards the right prompt."""
+
+    title = "{title}"
+    variants: ClassVar[Mapping[str, Options]] = {{"official": AdapterOptions()}}
+
+    def __init__(self, backbone: Backbone, options: AdapterOptions | None = None) -> None:
+        super().__init__(backbone, options)
+        self.adapter = nn.Linear(backbone.embed_dim, backbone.embed_dim)
+        self.text = encode_states(backbone, [self.prompts[0]], [self.prompts[1]], True)  # [2, D]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The normal and the abnormal prompt."""
+        return [NORMAL.format("object"), ABNORMAL.format("object")]
+
+    @property
+    def token_specs(self) -> frozenset[TokenSpec]:
+        """The patch tokens of the last block."""
+        return frozenset({{TokenSpec(self.backbone.depth)}})
+
+    @property
+    def schedule(self) -> Schedule:
+        """How the adapter is fitted."""
+        asked = self.options
+        return Schedule(asked.epochs, asked.batch_size, asked.lr)
+
+    def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Pixel-wise binary cross entropy."""
+        pixel = F.binary_cross_entropy(self._maps(query), masks)
+        return {{"pixel": pixel, "total": pixel}}
+
+    def predict(self, query: Query) -> Prediction:
+        """Score a batch: the greatest value of an image's map is its score."""
+        maps = smooth(self._maps(query), self.smoothing_sigma)
+        return Prediction(maps.amax(dim=(1, 2)), maps)
+
+    def _maps(self, query: Query) -> Tensor:
+        """Abnormal probabilities [B, S, S] at the map size."""
+        patches = self.backbone.project(query.features.tokens[TokenSpec(self.backbone.depth)])
+        moved = patches + self.adapter(patches)
+        probabilities = state_probabilities(moved, self.text, self.options.temperature)
+        return upsample(probabilities[..., 1], query.features.grid, self.map_size)
+'''
+
 DATASET = '''"""{title}: where it comes from, and what is special about its files."""
 
 from __future__ import annotations
@@ -67,8 +149,8 @@ class {cls}(Dataset):
     title = "{title}"
     domain = "custom"
     has_masks = True
-    folders = ("{name}",)
-    source = Source(tree="{name}/good/*.png  {name}/bad/*.png  {name}/masks/<same name>.png")
+    folders = (name,)
+    source = Source(tree=f"{{name}}/good/*.png  {{name}}/bad/*.png  {{name}}/masks/<same name>.png")
 
     def samples(self, split: Split = "test") -> list[Sample]:
         """All images are test images; there is no train split."""
@@ -81,7 +163,7 @@ class {cls}(Dataset):
                 mask = masks.get(path.stem) if label else None
                 if label and mask is None:
                     raise DataError(f"{{path}} has no mask: expected masks/{{path.stem}}.png")
-                found.append(Sample(path, label, "{name}", "object", mask, folder))
+                found.append(Sample(path, label, self.name, "object", mask, folder))
         if not found:
             raise DataError(f"{{self.root}} has no images: expected {{self.source.tree}}")
         return found
@@ -92,7 +174,7 @@ METHOD_TEST = '''"""{title} keeps the contract."""
 import pytest
 from {bench}.conformance import METHOD_CHECKS
 from {bench}.weights import load_backbone
-from {module} import {cls}
+{gap}from {module} import {cls}
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
@@ -106,7 +188,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from {bench}.conformance import DATASET_CHECKS
-from {module} import {cls}
+{gap}from {module} import {cls}
 
 
 @pytest.fixture
@@ -144,27 +226,39 @@ py-modules = ["{module}"]
 """
 
 
-def write(kind: Kind, name: str, package: Path | None = None) -> list[Path]:
+def write(
+    kind: Kind,
+    name: str,
+    package: Path | None = None,
+    out: Path | None = None,
+    trainable: bool = False,
+) -> list[Path]:
     """Write a new method or dataset.
 
     Args:
         kind: "method" or "dataset".
-        name: registry name; hyphens become underscores.
-        package: None writes a file into the checkout's folder, where it is registered by being
-            there; a path writes a pip package that registers by an entry point.
+        name: registry name in lower case; hyphens become underscores.
+        package: writes a pip package here that registers by an entry point. Without it and `out`
+            the file goes into the checkout's folder, where it is registered by being there.
+        out: writes the module alone into this folder, for a package that exists already.
+        trainable: the method learns from an auxiliary dataset.
 
     Returns:
         The files that were written.
 
     Raises:
-        UsageError: the name is taken or no identifier, or a file exists already.
+        UsageError: the name is taken or cannot be used, a file exists already, or neither
+            `package` nor `out` is given outside a checkout.
     """
-    stem = registry.canonical(name)
-    if not stem.isidentifier() or keyword.iskeyword(stem) or stem.startswith("_"):
-        raise UsageError(f"'{name}' is no usable name: take letters, digits and hyphens")
-    if stem in registry.names(kind):
-        raise UsageError(f"there is a {kind} '{stem}' already: choose another name")
+    stem = _stem(kind, name)
+    if package is not None and out is not None:
+        raise UsageError("give --package or --out, not both")
+    if trainable and kind != "method":
+        raise UsageError("--trainable is for methods: a dataset learns nothing")
     folder = registry.FOLDER_OF[kind]
+    source, test = (METHOD, METHOD_TEST) if kind == "method" else (DATASET, DATASET_TEST)
+    if trainable:
+        source = TRAINABLE
     module = f"zsad_{stem}" if package is not None else f"{registry.NAMESPACE}.{folder}.{stem}"
     words = {
         "name": stem,
@@ -176,17 +270,19 @@ def write(kind: Kind, name: str, package: Path | None = None) -> list[Path]:
         "folder": folder,
         "bench": f"{registry.NAMESPACE}.bench",
         "methods": f"{registry.NAMESPACE}.methods",
+        "gap": "",
     }
-    source, test = (METHOD, METHOD_TEST) if kind == "method" else (DATASET, DATASET_TEST)
     if package is not None:
         files = {
             package / "pyproject.toml": PACKAGE.format(**words),
             package / f"{module}.py": source.format(**words),
-            package / "tests" / f"test_{stem}.py": test.format(**words),
+            package / "tests" / f"test_{stem}.py": test.format(**{**words, "gap": "\n"}),
         }
+    elif out is not None:
+        files = {out / f"{stem}.py": source.format(**words)}
     else:
         here = _folder(folder)
-        text = source.format(**{**words, "bench": "..bench", "methods": ""})
+        text = source.format(**{**words, "bench": "..bench", "methods": "", "gap": "\n"})
         files = {here / f"{stem}.py": text}
         tests = here.parent / "tests" / folder
         if tests.is_dir():
@@ -194,14 +290,44 @@ def write(kind: Kind, name: str, package: Path | None = None) -> list[Path]:
     return _write_new(files)
 
 
+def _stem(kind: Kind, name: str) -> str:
+    """The module name of a registry name that is free and spelled as the registry spells it."""
+    stem = registry.canonical(name)
+    if stem in registry.names(kind):
+        raise UsageError(f"there is a {kind} '{stem}' already: choose another name")
+    if re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) and not keyword.iskeyword(name):
+        return stem
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    fit = re.sub(r"[^a-z0-9]+", "-", plain).strip("-").lstrip("0123456789-")
+    if keyword.iskeyword(fit):
+        fit = f"{fit}-{kind}"
+    hint = f"take '{fit}'" if fit else "take lower-case letters, digits and hyphens"
+    raise UsageError(f"'{name}' is not a usable name: {hint}")
+
+
 def _folder(name: str) -> Path:
-    """The folder of the checkout (or of the installation) that holds methods or datasets."""
+    """The folder of the checkout that holds methods or datasets.
+
+    A checkout is where the project's own pyproject.toml lies beside that folder.
+    """
     package = importlib.import_module(f"{registry.NAMESPACE}.{name}")
     places = [Path(place) for place in package.__path__ if Path(place).is_dir()]
     for place in places:
-        if os.access(place, os.W_OK):
+        if _is_checkout(place.parent) and os.access(place, os.W_OK):
             return place
-    raise UsageError(f"cannot write into {places}: use --package DIR for a package of your own")
+    raise UsageError(
+        f"{registry.NAMESPACE} does not run from a checkout that can be written to: give "
+        "--package FOLDER for a package of your own, or --out FOLDER for the file alone"
+    )
+
+
+def _is_checkout(folder: Path) -> bool:
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    named = project.get("project")
+    return isinstance(named, dict) and named.get("name") == registry.NAMESPACE
 
 
 def _write_new(files: dict[Path, str]) -> list[Path]:

@@ -447,6 +447,7 @@ def test_verbs_print_through_what_removes_terminal_escapes():
         ("train", "coop", "--on", "synthetic-aux", "--out", ""),
         ("predict", "clip", "x.png", "--out", ""),
         ("new", "method", "x", "--package", ""),
+        ("new", "method", "x", "--out", ""),
         ("table", "x", "-o", ""),
         ("compare", "x", "--output", ""),
         ("compare", "x", "--diagram", ""),
@@ -464,6 +465,15 @@ def test_an_empty_path_to_write_to_is_refused(zsad, tmp_path, monkeypatch, argum
     assert code == 2
     assert "the path is empty" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_new_hands_on_where_and_what_to_write(zsad, tmp_path):
+    code, _, _ = zsad("new", "method", "my-idea", "--trainable", "--out", tmp_path)
+    assert code == 0
+    assert "TrainableMethod" in (tmp_path / "my_idea.py").read_text()
+    code, _, err = zsad("new", "dataset", "my-parts", "--trainable", "--out", tmp_path)
+    assert code == 2
+    assert "--trainable" in err
 
 
 def test_the_version_is_told(zsad):
