@@ -13,6 +13,7 @@ from zsad.bench.checkpoint import (
     write_tensors,
 )
 from zsad.bench.errors import WeightsError
+from zsad.bench.records import RecordError
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, tensors, mon
     def full_disk(*_args):
         raise OSError("no space left")
 
-    monkeypatch.setattr("zsad.bench.checkpoint.os.fsync", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(RecordError, match=r"weights.safetensors cannot be written \(no space"):
         write_tensors(path, {"ctx": torch.zeros(1)}, {"epoch": 2})
     assert read_header(path) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from zsad.bench.backbone import TokenSpec, VisualFeatures
+from zsad.bench.records import RecordError
 from zsad.bench.sample import Dataset, Sample
 from zsad.bench.store import SHARD, FeatureStore
 from zsad.bench.weights import load_backbone
@@ -163,8 +164,8 @@ def test_a_failed_write_leaves_no_litter(tmp_path, backbone, dots, monkeypatch):
     def full_disk(*_args, **_how):
         raise OSError("no space left")
 
-    monkeypatch.setattr("zsad.bench.store.os.fsync", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(RecordError, match=r"00000.npy cannot be written \(no space"):
         stored.write(0, random_features(SHARD))
     assert not [path for path in (tmp_path / "store").rglob("*") if "0000" in path.name]
 
