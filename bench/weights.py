@@ -36,6 +36,11 @@ from .checkpoint import archive_hashes, file_sha256, read_tensors
 from .errors import UsageError, WeightsError, unknown_name
 
 RANDOM_SEED = 0
+HUB_KEYS = (  # of a model config; open_clip builds from the hub what they name
+    ("vision_cfg", "timm_model_name"),
+    ("text_cfg", "hf_model_name"),
+    ("text_cfg", "hf_tokenizer_name"),
+)
 OPENAI_EXTRA = ("input_resolution", "context_length", "vocab_size")  # not weights
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -172,12 +177,12 @@ def known_backbones() -> list[tuple[str, str]]:
 def _is_plain(name: str) -> bool:
     """A ViT with a class token and open_clip's own text tower and tokenizer."""
     settings = open_clip.get_model_config(name) or {}
-    vision, text = settings.get("vision_cfg", {}), settings.get("text_cfg", {})
+    vision = settings.get("vision_cfg", {})
     return (
         isinstance(vision.get("layers"), int)
-        and not {"timm_model_name", "attentional_pool"} & set(vision)
+        and "attentional_pool" not in vision
+        and not any(key in settings.get(part, {}) for part, key in HUB_KEYS)
         and vision.get("pool_type", "tok") == "tok"
-        and not {"hf_model_name", "hf_tokenizer_name"} & set(text)
         and "multimodal_cfg" not in settings
     )
 
@@ -207,6 +212,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"model config {path} needs embed_dim, vision_cfg and text_cfg")
     if not all(isinstance(settings[part], dict) for part in ("vision_cfg", "text_cfg")):
         raise UsageError(f"vision_cfg and text_cfg of model config {path} must be objects")
+    _refuse_hub_names(settings, f"model config {path}")
     return settings
 
 
@@ -214,7 +220,19 @@ def _named_config(name: str) -> dict[str, Any]:
     settings = open_clip.get_model_config(name)
     if settings is None:
         raise unknown_name("backbone", name, [BUILT_IN, *open_clip.list_models()])
+    _refuse_hub_names(settings, f"backbone '{name}'")
     return dict(settings)
+
+
+def _refuse_hub_names(settings: Mapping[str, Any], what: str) -> None:
+    """Refuse a configuration for which open_clip would ask the hub while it builds the model."""
+    for part, key in HUB_KEYS:
+        if settings.get(part, {}).get(key):
+            raise UsageError(
+                f"{what} has {part}.{key} '{settings[part][key]}', which names a model of another "
+                "library that is looked up on the Hugging Face hub: only open_clip's own ViT, text "
+                "tower and tokenizer can be used, choose a CLIP or remove the key"
+            )
 
 
 def default_tag(name: str) -> str | None:
@@ -225,6 +243,7 @@ def default_tag(name: str) -> str | None:
 
 def _build(settings: Mapping[str, Any]) -> torch.nn.Module:
     """The model with seeded random weights, in fp32."""
+    _refuse_hub_names(settings, "the model config")
     known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
@@ -237,8 +256,6 @@ def _build(settings: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def _tokenizer(settings: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
-    if settings["text_cfg"].get("hf_tokenizer_name"):
-        raise UsageError("backbones with a Hugging Face tokenizer are not supported: choose a CLIP")
     length = int(settings["text_cfg"].get("context_length", 77))
     return partial(open_clip.SimpleTokenizer(context_length=length), context_length=length)
 

@@ -116,6 +116,47 @@ def test_only_backbones_that_can_be_used_are_listed():
     assert not {"RN50", "ViT-B-16-SigLIP", "coca_ViT-B-32", "convnext_base", "EVA02-B-16"} & listed
 
 
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("vision_cfg", "timm_model_name"),
+        ("text_cfg", "hf_model_name"),
+        ("text_cfg", "hf_tokenizer_name"),
+    ],
+)
+def test_a_config_that_names_a_model_of_the_hub_is_refused_before_anything_is_built(
+    tmp_path, monkeypatch, part, key
+):
+    asked: list[str] = []
+    for name in ("CLIP", "CustomTextCLIP"):  # the one door to timm's and transformers' hub calls
+        monkeypatch.setattr(weights.open_clip, name, lambda **_: asked.append("build"))
+    for name in ("download_pretrained_from_hf", "download_pretrained_from_url"):
+        monkeypatch.setattr(weights, name, lambda *_, **__: asked.append("download"))
+    settings = {**SMALL, part: {**SMALL[part], key: "org/model"}}
+    path = tmp_path / "hub.json"
+    path.write_text(json.dumps(settings))
+    refusals = (
+        lambda: weights.check_backbone("tiny", config=path),
+        lambda: load_backbone(pretrained="random", config=path),
+        lambda: weights.random_backbone(settings, "small"),
+    )
+    for refused in refusals:
+        with pytest.raises(UsageError, match=rf"{part}\.{key} 'org/model'.*hub"):
+            refused()
+    assert asked == []
+
+
+def test_a_named_backbone_of_another_library_is_refused_before_its_weights_are_fetched(
+    monkeypatch,
+):
+    asked: list[str] = []
+    monkeypatch.setattr(weights, "_fetch", lambda *names: asked.append(names))
+    for refuse in (weights.check_backbone, load_backbone):
+        with pytest.raises(UsageError, match=r"'ViT-B-16-SigLIP' has .*_name"):
+            refuse("ViT-B-16-SigLIP:webli")
+    assert asked == []
+
+
 def test_random_weights_are_the_same_every_time(config):
     first, second = (load_backbone(pretrained="random", config=config) for _ in range(2))
     assert torch.equal(first.visual.proj, second.visual.proj)
