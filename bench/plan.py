@@ -368,6 +368,8 @@ def _check_settings(plan: Plan) -> None:
         text = getattr(plan, name)
         if text is not None and not isinstance(text, str):
             raise UsageError(f"'{name}' is text, not {text!r}")
+    if not plan.out.strip():
+        raise UsageError("'out' is an empty path: name a folder or leave it out")
     for name in ("save_maps", "save_prompt_scores", "keep_old"):
         if not isinstance(getattr(plan, name), bool):
             raise UsageError(f"'{name}' is true or false, not {getattr(plan, name)!r}")

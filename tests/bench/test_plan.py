@@ -113,3 +113,11 @@ def test_two_entries_that_would_share_records_are_refused(methods, datasets, say
 
 def test_a_method_named_with_and_without_its_default_variant_is_one():
     assert len(make_plan(["clip", "clip@official"]).cells()) == 1
+
+
+@pytest.mark.parametrize("out", ["", " "])
+def test_an_empty_run_directory_in_a_plan_file_is_refused(tmp_path, out):
+    path = tmp_path / "plan.toml"
+    path.write_text(f'methods = ["clip"]\ndatasets = ["synthetic"]\nout = "{out}"\n')
+    with pytest.raises(UsageError, match="'out' is an empty path"):
+        read_plan(path)
