@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -61,7 +63,15 @@ def test_wheel_holds_exactly_the_files_of_the_folders(tmp_path):
         f"zsad/{path.relative_to(source).as_posix()}"
         for folder in FOLDERS
         for path in (source / folder).rglob("*")
-        if path.is_file()
+        if path.is_file() and path.parent.name != "main"
     }
     assert {n for n in inside if n.split("/")[1] in FOLDERS} == expected
     assert any(n.endswith("image_level.csv") for n in inside), "printed numbers are not installed"
+    assert {n for n in inside if n.count("/") == 1} == {"zsad/__main__.py"}  # no __init__.py
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-m", "zsad", "--version"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert re.fullmatch(r"zsad \S+\n", done.stdout), done.stderr
