@@ -564,7 +564,7 @@ def _gaps(records: Iterable[Record]) -> list[str]:
     """Incomplete datasets among those that were scored or learned from, a line each."""
     held: list[tuple[str, Completeness | None]] = []
     for record in records:
-        held.append((record.cell.dataset, record.completeness))
+        held.append((record.cell.target, record.completeness))
         if record.auxiliary is not None:
             held.append((record.auxiliary.name, record.auxiliary.completeness))
     lines = [
@@ -578,14 +578,17 @@ def _gaps(records: Iterable[Record]) -> list[str]:
 
 def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:
     """What is odd about the copies of the datasets, a line each; the first ones of a dataset."""
-    told: dict[str, list[str]] = {}
+    from .records import labelled
+
+    told: dict[tuple[str, str], list[str]] = {}
     for record in records:
-        lines = told.setdefault(record.cell.dataset.replace("_", "-"), [])
+        name = record.cell.dataset.replace("_", "-")
+        lines = told.setdefault((name, labelled(name, record.cell.dataset_label)), [])
         lines += [text for text in record.warnings if text not in lines]
-    for name, lines in told.items():
+    for (name, _), lines in told.items():
         if len(lines) > shown:
             lines[shown:] = [f"{len(lines) - shown} more: see zsad data check {name} --open-files"]
-    return [f"{name}: {text}" for name, lines in told.items() for text in lines]
+    return [f"{target}: {text}" for (_, target), lines in told.items() for text in lines]
 
 
 def _summary(plan: Plan) -> None:

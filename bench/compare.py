@@ -234,8 +234,9 @@ def find_contender(grid: Grid, name: str) -> Contender:
         known = {f"{c.method}@{c.variant}" for c in grid.contenders}
         raise unknown_name("method of this run", name, known)
     plain = [c for c in found if not c.options]
+    plain = [c for c in plain if squash(method) == squash(c.title)] or plain
     if len(found) > 1 and len(plain) != 1:
-        rivals = ", ".join(f"{c.method}@{c.variant} {c.options}".strip() for c in found)
+        rivals = ", ".join(f"{c.method}@{c.variant} {c.options} ({c.title})" for c in found)
         raise UsageError(f"'{name}' means several methods of this run: {rivals}")
     return found[0] if len(found) == 1 else plain[0]
 
@@ -574,6 +575,7 @@ def intervals_json(
             {
                 "method": contender.method,
                 "variant": contender.variant,
+                "title": contender.title,
                 "options": json.loads(contender.options or "{}"),
                 "dataset": dataset,
                 "metric": metric,

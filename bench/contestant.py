@@ -251,11 +251,13 @@ def split_of(plan: Plan, cell: Cell) -> AuxiliarySplit:
 
 
 def checkpoint_path(plan: Plan, cell: Cell) -> Path:
-    """Where a run keeps the learned weights of a cell; cells of one auxiliary dataset share it."""
+    """Where a run keeps the learned weights of a cell; cells of equal training share it."""
     auxiliary = auxiliary_of(plan, cell.dataset)
     options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
     dataset = f"on-{auxiliary}-{split_of(plan, cell)}"
-    learned = dataclasses.replace(cell, dataset=dataset, options=options)
+    learned = dataclasses.replace(
+        cell, dataset=dataset, options=options, label="", dataset_label=""
+    )
     return Path(plan.out) / "checkpoints" / f"{file_name(learned.key)}.safetensors"
 
 
@@ -275,7 +277,7 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
         supervision = registry.method_class(cell.method).supervision
         raise UsageError(f"method '{cell.method}' is {supervision}: it learns nothing")
     learner = _learner(plan, Contestant(cell, _method(plan, cell)))
-    entry = plan.dataset_of(cell.dataset)
+    entry = plan.dataset_of(cell.target)
     root = entry.root if entry.root is not None else plan.data_root
     auxiliary = registry.load_dataset(cell.dataset, root, **entry.options)
     return train_method(

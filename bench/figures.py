@@ -381,15 +381,16 @@ def _sweeps_of(
     overview: Overview, entrants: Sequence[Entrant], names: tuple[str, ...]
 ) -> list[Sweep]:
     """A sweep for each group of entrants that differ in these options and in nothing else."""
-    groups: dict[tuple[str, str, str], list[tuple[tuple[Any, ...], Entrant]]] = {}
+    groups: dict[tuple[str, str, str, str], list[tuple[tuple[Any, ...], Entrant]]] = {}
     for entrant in entrants:
         options = _effective(overview, entrant)
         if all(name in options for name in names):
             rest = {k: v for k, v in options.items() if k not in names}
-            who = entrant.contender.method, entrant.contender.variant, _json(rest)
+            c = entrant.contender
+            who = c.method, c.title, c.variant, _json(rest)
             groups.setdefault(who, []).append((tuple(options[n] for n in names), entrant))
     found = []
-    for (_, variant, _), members in groups.items():
+    for (_, _, variant, _), members in groups.items():
         unique = list({_json(value): (value, e) for value, e in members}.values())
         if len(unique) > 1:
             rest = {k: v for k, v in unique[0][1].options.items() if k not in names}

@@ -17,7 +17,7 @@ from typing import Any
 from . import published as paper
 from .errors import UsageError, unknown_name
 from .published import squash
-from .records import UNDECLARED, CategoryResult, Record
+from .records import UNDECLARED, CategoryResult, Record, labelled
 
 NOT_RUN = "not run"
 NULL = "null"  # an entry of the protocol that is not there, as JSON
@@ -48,7 +48,10 @@ _Entries = Mapping[str, str]  # a protocol, flat, its values as JSON texts
 
 @dataclass(frozen=True)
 class Contender:
-    """What makes a column: a method in one variant with one set of options."""
+    """What makes a column: a method in one variant with one set of options.
+
+    `title` includes the label of its entry in the plan.
+    """
 
     method: str
     variant: str
@@ -92,7 +95,7 @@ class Grid:
 
     Attributes:
         contenders: in the order of columns.
-        datasets: names in the order of rows.
+        datasets: names (`Cell.target`) in the order of rows.
         cells: all seeds of a contender on a dataset; those that failed too.
     """
 
@@ -121,9 +124,11 @@ class Grid:
 
     def title(self, dataset: str) -> str:
         """A dataset as the paper prints it, or as its loader calls itself."""
-        known = [name for name in paper.datasets() if squash(name) == squash(dataset)]
-        own = [str(r.protocol["dataset_title"]) for r in self.of_row(dataset) if _titled(r)]
-        return [*known, *own, dataset][0]
+        rows = self.of_row(dataset)
+        name, label = (rows[0].cell.dataset, rows[0].cell.dataset_label) if rows else (dataset, "")
+        known = [printed for printed in paper.datasets() if squash(printed) == squash(name)]
+        own = [str(r.protocol["dataset_title"]) for r in rows if _titled(r)]
+        return labelled([*known, *own, name][0], label)
 
     def domain(self, dataset: str) -> str:
         """Industrial, medical, or what the dataset's loader says."""
@@ -141,15 +146,15 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
     everything = list(records)
     if not everything:
         raise NoRecordsError("the run has no records yet: 'zsad run' fills it")
-    names = {record.cell.dataset for record in everything}
+    names = {record.cell.target for record in everything}
     for dataset in datasets:
         if squash(dataset) not in map(squash, names):
             raise unknown_name("dataset of this run", dataset, names)
     wanted = set(map(squash, datasets or names))
-    kept = [r for r in everything if squash(r.cell.dataset) in wanted]
+    kept = [r for r in everything if squash(r.cell.target) in wanted]
     cells: dict[tuple[Contender, str], list[Record]] = {}
     for record in kept:
-        cells.setdefault((contender_of(record), record.cell.dataset), []).append(record)
+        cells.setdefault((contender_of(record), record.cell.target), []).append(record)
     printed = paper.models()
     contenders = sorted(
         {contender for contender, _ in cells},
@@ -168,7 +173,8 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
 def contender_of(record: Record) -> Contender:
     """The column of a record."""
     cell = record.cell
-    return Contender(cell.method, cell.variant, cell.options_text, record.title)
+    title = labelled(record.title, cell.label)
+    return Contender(cell.method, cell.variant, cell.options_text, title)
 
 
 def labels(contenders: Sequence[Contender]) -> list[str]:

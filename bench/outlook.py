@@ -18,7 +18,7 @@ from .errors import ZsadError
 from .method import AuxiliarySplit
 from .overlap import refuse_overlap
 from .plan import PUBLISHED, Plan
-from .records import CELLS, Cell, Record, RecordError, read_record
+from .records import CELLS, Cell, Record, RecordError, labelled, read_record
 from .runner import Progress, changed_cells, open_dataset, record_path, samples_by_category
 from .sample import Dataset
 
@@ -83,10 +83,10 @@ class Outlook:
         """For a terminal."""
         rows = [
             [
-                c.cell.method.replace("_", "-"),
+                labelled(c.cell.method.replace("_", "-"), c.cell.label),
                 c.cell.variant,
                 " ".join(f"{k}={v}" for k, v in c.cell.options.items()),
-                c.cell.dataset.replace("_", "-"),
+                labelled(c.cell.dataset.replace("_", "-"), c.cell.dataset_label),
                 c.cell.seed,
                 c.state,
                 "-" if c.images is None else c.images,
@@ -134,7 +134,7 @@ def outlook(plan: Plan) -> Outlook:
     views = []
     for cell in cells:
         state = _state(plan, cell)
-        images = counts.get(cell.dataset)
+        images = counts.get(cell.target)
         why = changed.get(cell, "") if state == "done" else ""
         state = "changed" if why else state
         if state != "done" and images is None:
@@ -149,7 +149,7 @@ def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str
     found: dict[str, Completeness] = {}
     missing = []
     for entry in plan.datasets:
-        name = registry.resolve("dataset", entry.name).name
+        name = entry.target
         try:
             dataset = open_dataset(plan, name)
             grouped = samples_by_category(plan, dataset)
@@ -209,7 +209,7 @@ def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness]
             continue
         target: Dataset | None = None
         with suppress(ZsadError):  # named as missing data
-            opened = open_dataset(plan, cell.dataset)
+            opened = open_dataset(plan, cell.target)
             opened.samples("test")
             target = opened
         if not needs_learning(plan, cell):
@@ -218,10 +218,10 @@ def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness]
             try:
                 checkpoint_of(plan, cell, target)
             except ZsadError as error:
-                missing.append(f"checkpoint of {cell.method} for {cell.dataset}: {error}")
+                missing.append(f"checkpoint of {cell.method} for {cell.target}: {error}")
         elif not is_learned(plan, cell):
             name, split = auxiliary_of(plan, cell.dataset), split_of(plan, cell)
-            key = (name, split, cell.dataset)
+            key = (name, split, cell.target)
             if key not in asked:
                 asked[key] = _auxiliary_fault(plan, cell.dataset, target, split, found)
             if asked[key]:

@@ -173,7 +173,7 @@ def _work_alone(plan: Plan, unit: Unit) -> None:
     except BrokenProcessPool as error:
         what = ", ".join(unit.categories) or "its categories"
         reason = WorkerLost(
-            f"the process that scored {unit.dataset} ({what}) was killed twice, perhaps for want "
+            f"the process that scored {unit.target} ({what}) was killed twice, perhaps for want "
             "of memory: use a smaller --batch-size or fewer methods at once"
         )
         reason.__cause__ = error
@@ -260,7 +260,7 @@ def _steps(plan: Plan, mine: Sequence[Unit]) -> list[tuple[Path, ...]]:
         for unit in mine
         for category in unit.categories
         for cell in cells
-        if cell.dataset == unit.dataset
+        if cell.target == unit.target
     ]
     return [*((path,) for path in sorted(learned)), *scored]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from typing import Any, Literal
 
 from . import registry
 from .errors import UsageError, unknown_name
-from .records import Cell, read_json
+from .published import squash
+from .records import Cell, labelled, read_json
 
 DEFAULT_OUT = Path("results/runs/builtin")
 DEFAULT_SEED = 111  # AnomalyCLIP, FAPrompt and APRIL-GAN train with it
 PUBLISHED = "published"
+LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,38}[A-Za-z0-9._-])?")
 Retry = Literal["failed", "never", "always"]
 
 
@@ -28,21 +31,34 @@ class MethodPlan:
         checkpoint: auxiliary dataset -> the files of the checkpoint learned on it; "" is a
             checkpoint of which nobody has said what it was learned on. Empty: the method is
             trained by the run. Each target takes the one that it may, see `learned.choose`.
+        label: tells it from another entry of the same method, variant and options.
     """
 
     name: str
     variant: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """A dataset of the plan; `root` None looks below the plan's data root."""
+    """A dataset of the plan.
+
+    Attributes:
+        root: its folder; None looks below the plan's data root.
+        label: tells it from another entry of the same dataset.
+    """
 
     name: str
     root: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def target(self) -> str:
+        """The name that its cells have as `Cell.target`."""
+        return labelled(registry.canonical(self.name), self.label)
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,8 @@ class Plan:
                     dataset=registry.resolve("dataset", dataset.name).name,
                     seed=seed,
                     options=dict(method.options),
+                    label=method.label,
+                    dataset_label=dataset.label,
                 )
                 for seed in (self.seeds if trained else self.seeds[:1])
             ]
@@ -112,18 +130,18 @@ class Plan:
         """The plan's entry that a cell came from."""
         for method in self.methods:
             cls = registry.method_class(method.name)
-            same = registry.canonical(method.name) == cell.method
+            same = (registry.canonical(method.name), method.label) == (cell.method, cell.label)
             variant = method.variant or cls.default_variant
             if same and variant == cell.variant and dict(method.options) == dict(cell.options):
                 return method
         raise UsageError(f"the plan has no method for cell '{cell.key}'")
 
-    def dataset_of(self, name: str) -> DatasetPlan:
-        """The plan's entry of a dataset."""
+    def dataset_of(self, target: str) -> DatasetPlan:
+        """The plan's entry of a dataset, by its name or, of a labelled one, by `Cell.target`."""
         for dataset in self.datasets:
-            if registry.canonical(dataset.name) == registry.canonical(name):
+            if dataset.target in (target, registry.canonical(target)):
                 return dataset
-        raise UsageError(f"the plan has no dataset '{name}'")
+        raise UsageError(f"the plan has no dataset '{target}'")
 
 
 def make_plan(
@@ -136,9 +154,9 @@ def make_plan(
     Args:
         methods: names, "name@variant", "all", or tables with name, variant, options, sweep (option
             -> list of values; all combinations), checkpoint (a file, a list of files, or a table
-            of auxiliary dataset -> file or files) and learned_from (the auxiliary dataset of a
-            checkpoint that is no table).
-        datasets: names, "all", or tables with name, root and options.
+            of auxiliary dataset -> file or files), learned_from (the auxiliary dataset of a
+            checkpoint that is no table) and label (tells two entries of one method apart).
+        datasets: names, "all", or tables with name, root, options and label.
         **settings: the other fields of `Plan`.
 
     Raises:
@@ -205,20 +223,21 @@ def _resolved(method: MethodPlan) -> MethodPlan:
 
 def _refuse_shared_cells(methods: Sequence[MethodPlan], datasets: Sequence[DatasetPlan]) -> None:
     """Raise `UsageError` if two entries would write the same records."""
-    cells = [(m.name, m.variant, m.options) for m in methods]
-    names = [d.name for d in datasets]
-    for method in methods:
-        if cells.count((method.name, method.variant, method.options)) > 1:
+    cells = [(m.name, m.variant, m.options, squash(m.label)) for m in methods]
+    names = [(d.name, squash(d.label)) for d in datasets]
+    for method, cell in zip(methods, cells, strict=True):
+        if cells.count(cell) > 1:
             raise UsageError(
                 f"method '{method.name}@{method.variant}' is in the plan twice with different "
-                "checkpoints, whose records would have one name: run them into two run "
-                "directories (--out)"
+                "checkpoints, whose records would have one name: give one of them a label of its "
+                'own in the plan file (label = "mine")'
             )
-    for name in names:
-        if names.count(name) > 1:
+    for name, label in names:
+        if names.count((name, label)) > 1:
             raise UsageError(
                 f"dataset '{name}' is in the plan twice with different roots or options, whose "
-                "records would have one name: run them into two run directories (--out)"
+                "records would have one name: give one of them a label of its own in the plan file "
+                '(label = "copy")'
             )
 
 
@@ -246,12 +265,12 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
             return [MethodPlan(name) for name in all_methods()]
         name, _, variant = item.partition("@")
         item = {"name": name, "variant": variant or None}
-    known = {"name", "variant", "options", "sweep", "checkpoint", "learned_from"}
+    known = {"name", "variant", "options", "sweep", "checkpoint", "learned_from", "label"}
     table = _table("method", item, known)
     options, sweep = _options(table, "options"), _options(table, "sweep")
     if not isinstance(table.get("variant"), str | None):
         raise UsageError(f"variant of method '{table['name']}' is text, not {table['variant']!r}")
-    checkpoint = _checkpoint(table)
+    checkpoint, label = _checkpoint(table), _label(table)
     for option, values in sweep.items():
         if not isinstance(values, list):
             raise UsageError(f"sweep of option '{option}' must be a list of values")
@@ -261,7 +280,7 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
         combined = {k: tuple(v) if isinstance(v, list) else v for k, v in combined.items()}
         _check_options(table["name"], table.get("variant"), combined)
         resolved = registry.resolve("method", table["name"]).name
-        plans.append(MethodPlan(resolved, table.get("variant"), combined, checkpoint))
+        plans.append(MethodPlan(resolved, table.get("variant"), combined, checkpoint, label))
     return plans
 
 
@@ -313,12 +332,27 @@ def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
 
             return [DatasetPlan(name) for name in benchmark_names()]
         item = {"name": item}
-    table = _table("dataset", item, {"name", "root", "options"})
+    table = _table("dataset", item, {"name", "root", "options", "label"})
     name = registry.resolve("dataset", table["name"]).name
     registry.dataset_class(name)  # a broken one is refused before anything starts
     if not isinstance(table.get("root"), str | None):
         raise UsageError(f"root of dataset '{name}' is a folder's name, not {table['root']!r}")
-    return [DatasetPlan(name, table.get("root"), _options(table, "options"))]
+    return [DatasetPlan(name, table.get("root"), _options(table, "options"), _label(table))]
+
+
+def _label(table: Mapping[str, Any]) -> str:
+    """The label of a method's or dataset's table, "" without one.
+
+    Raises:
+        UsageError: it is not a text that can stand in tables and file names.
+    """
+    label = table.get("label", "")
+    if not isinstance(label, str) or (label and not LABEL.fullmatch(label)):
+        raise UsageError(
+            f"label of '{table['name']}' is at most 40 letters, digits, spaces, '-', '_' and '.', "
+            f"the first and the last no space, not {label!r}"
+        )
+    return label
 
 
 def _options(table: Mapping[str, Any], key: str) -> dict[str, Any]:

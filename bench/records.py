@@ -73,6 +73,8 @@ FRAME_COLUMNS = (
     "metric",
     "value",
     "reason",
+    "label",
+    "dataset_label",
 )
 PACKAGES = ("zsad", "torch", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pillow")
 
@@ -85,6 +87,8 @@ class RecordError(ZsadError):
 class Cell:
     """What one record is about. `options` holds only what differs from the variant's defaults.
 
+    `label` and `dataset_label` are those of the plan's entries of the method and of the dataset,
+    which tell two entries apart that are otherwise equal here; "" without one.
     Cells are equal when their JSON forms are: an option written as a tuple is read as a list.
     """
 
@@ -93,6 +97,13 @@ class Cell:
     dataset: str
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    dataset_label: str = ""
+
+    @property
+    def target(self) -> str:
+        """The dataset with its label: what tells rows of a table and a plan's datasets apart."""
+        return labelled(self.dataset, self.dataset_label)
 
     @property
     def options_text(self) -> str:
@@ -102,19 +113,30 @@ class Cell:
     @property
     def key(self) -> str:
         """A file name that is the cell's identity; never leaves the run directory."""
-        parts = [self.method, self.variant, self.dataset, f"seed{self.seed}"]
+        method = labelled(self.method, self.label)
+        parts = [method, self.variant, self.target, f"seed{self.seed}"]
         if self.options:
             parts.append(hashlib.sha256(self.options_text.encode()).hexdigest()[:8])
         return file_name("--".join(parts))
 
-    def _identity(self) -> tuple[str, str, str, int, str]:
-        return (self.method, self.variant, self.dataset, self.seed, self.options_text)
+    def _identity(self) -> tuple[str | int, ...]:
+        labels = (self.label, self.dataset_label)
+        return (self.method, self.variant, self.dataset, self.seed, self.options_text, *labels)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())
+
+
+def labelled(name: str, label: str) -> str:
+    """A name with the label of its entry in a plan.
+
+    >>> labelled("MVTecAD", "copy"), labelled("MVTecAD", "")
+    ('MVTecAD (copy)', 'MVTecAD')
+    """
+    return f"{name} ({label})" if label else name
 
 
 def file_name(text: str) -> str:
@@ -425,6 +447,8 @@ def _cell(raw: Any) -> Cell:
         dataset=_label,
         seed=_whole,
         options=_mapping_of(_anything),
+        label=_label,
+        dataset_label=_label,
     )
     return cell
 
@@ -506,7 +530,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a tidy frame: one row per cell, category and metric.
 
     Columns: method, title, variant, options (JSON text), dataset, category, seed, metric,
-    value (in [0, 1], NaN where undefined), reason (why undefined, else "").
+    value (in [0, 1], NaN where undefined), reason (why undefined, else ""), label and
+    dataset_label (of the plan's entries, "" without one).
     """
     import pandas as pd
 
@@ -522,6 +547,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
             metric,
             result.metrics.get(metric, float("nan")),
             result.undefined.get(metric, ""),
+            record.cell.label,
+            record.cell.dataset_label,
         )
         for record in records
         for result in record.categories

@@ -93,10 +93,11 @@ class Progress:
 class Unit:
     """What one process does in one go: some categories of one dataset, for all its cells.
 
-    The methods of a unit share its visual forwards; no category is cut.
+    The methods of a unit share its visual forwards; no category is cut. `target` is that of the
+    dataset's cells.
     """
 
-    dataset: str
+    target: str
     categories: tuple[str, ...]
 
 
@@ -219,7 +220,7 @@ def changed_cells(plan: Plan, finished: Iterable[Record], progress: Stoppable) -
     ignored = CODE_FIELDS if plan.keep_old else frozenset()
     by_dataset: dict[str, list[Record]] = {}
     for record in finished:
-        by_dataset.setdefault(record.cell.dataset, []).append(record)
+        by_dataset.setdefault(record.cell.target, []).append(record)
     changed: dict[Cell, str] = {}
     for name, records in by_dataset.items():
         try:
@@ -282,13 +283,12 @@ def units(plan: Plan, split_above: int | None = None) -> list[Unit]:
     """
     found: list[Unit] = []
     for entry in plan.datasets:
-        name = registry.resolve("dataset", entry.name).name
         grouped: dict[str, list[Sample]] = {}
         with suppress(ZsadError):
-            grouped = samples_by_category(plan, open_dataset(plan, name))
+            grouped = samples_by_category(plan, open_dataset(plan, entry.target))
         large = split_above is not None and sum(map(len, grouped.values())) > split_above
         groups = [(category,) for category in grouped] if large else [tuple(grouped)]
-        found.extend(Unit(name, group) for group in groups)
+        found.extend(Unit(entry.target, group) for group in groups)
     return found
 
 
@@ -302,11 +302,11 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
         patient: wait for categories that another process holds, instead of leaving them.
     """
     folder = Path(plan.out)
-    cells = [c for c in plan.cells() if c.dataset == unit.dataset and not _is_done(folder, c)]
+    cells = [c for c in plan.cells() if c.target == unit.target and not _is_done(folder, c)]
     if not cells:
         return
     try:
-        dataset = open_dataset(plan, unit.dataset)
+        dataset = open_dataset(plan, unit.target)
         by_category = samples_by_category(plan, dataset)
         found = completeness(dataset, "test", plan.limit)
     except Exception as error:
@@ -318,7 +318,7 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
     contestants: list[Contestant] = []
     with _hashing(dataset, own, progress) as hashed:
         for category, samples in own.items():
-            lock = file_name(f"{unit.dataset}--{category}")
+            lock = file_name(f"{unit.target}--{category}")
             with held(folder, lock, patient) as mine:
                 if not mine:
                     continue
@@ -355,22 +355,22 @@ def unfinished(plan: Plan, unit: Unit) -> list[Cell]:
     return [
         cell
         for cell in plan.cells()
-        if cell.dataset == unit.dataset
+        if cell.target == unit.target
         and not _is_done(folder, cell)
         and not all(part_path(folder, cell, category).exists() for category in unit.categories)
     ]
 
 
-def open_dataset(plan: Plan, name: str) -> Dataset:
-    """A dataset of the plan.
+def open_dataset(plan: Plan, target: str) -> Dataset:
+    """A dataset of the plan, by the name or the `target` of its cells.
 
     Raises:
         DataError: its folder is missing.
     """
-    entry = plan.dataset_of(name)
+    entry = plan.dataset_of(target)
     root = entry.root if entry.root is not None else plan.data_root
-    with _errors_of_data(name):
-        return registry.load_dataset(name, root, **entry.options)
+    with _errors_of_data(target):
+        return registry.load_dataset(entry.name, root, **entry.options)
 
 
 @contextmanager

@@ -14,16 +14,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from zsad.bench import identity, registry, runner
+from zsad.bench import identity, load_backbone, load_run, registry, runner
+from zsad.bench.checkpoint import write_tensors
 from zsad.bench.code_hash import bench_code, class_code, imported_modules, source_hash
+from zsad.bench.compare import Settings, compare_runs
 from zsad.bench.errors import Stopped, UsageError
 from zsad.bench.evaluation import Part
+from zsad.bench.grid import arrange, labels
 from zsad.bench.identity import difference
 from zsad.bench.outlook import outlook
 from zsad.bench.plan import make_plan
 from zsad.bench.records import RecordError, read_records, supersede
 from zsad.bench.runner import Progress, run
+from zsad.bench.tables import make_table
 
 PLUGIN = '''
 """Methods of a test."""
@@ -412,3 +417,57 @@ def test_plan_shows_what_will_be_done_again_and_moves_nothing(site, data, tmp_pa
     assert "other images of beta" in view.to_text()
     assert "1 of 1 cells to do" in view.to_text()
     assert not (tmp_path / "run" / "superseded").exists()
+
+
+# -- labels -------------------------------------------------------------------------------------
+
+
+def test_two_roots_of_one_dataset_are_two_rows(site, data, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    replace_image(other)
+    datasets = [
+        {"name": "folder", "root": str(data)},
+        {"name": "folder", "root": str(other), "label": "copy"},
+    ]
+    out = tmp_path / "run"
+    plan = make_plan(["kept"], datasets, out=out, gallery=2, batch_size=2, save_maps=True)
+    run(plan)
+    found = read_records(out)
+    assert [(r.status, r.cell.target) for r in found] == [("ok", "folder"), ("ok", "folder (copy)")]
+    one, two = ([c.images.scores for c in r.categories] for r in found)
+    assert one[0] == two[0] and one[1] != two[1]
+    table = make_table(found, "image")
+    title = found[0].protocol["dataset_title"]
+    assert [row.label for row in table.rows] == [title, f"{title} (copy)"]
+    before = sorted((path, path.stat().st_mtime_ns) for path in (out / "cells").iterdir())
+    run(plan)
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in (out / "cells").iterdir())
+    (same,) = compare_runs(found, found, settings=Settings(metrics=("image_auroc",), replicates=20))
+    assert len(same.differences) == 2
+    assert {view.state for view in outlook(plan).cells} == {"done"}
+    assert "folder (copy)" in outlook(plan).to_text()
+    assert set(load_run(out)["dataset_label"]) == {"", "copy"}
+
+
+def test_one_method_with_two_checkpoints_is_two_columns(site, data, tmp_path):
+    files = [tmp_path / "zeros.safetensors", tmp_path / "ones.safetensors"]
+    for file, value in zip(files, (0.0, 1.0), strict=True):
+        write_tensors(file, {"weight": torch.full((load_backbone().embed_dim,), value)}, {})
+    methods = [
+        {"name": "learner", "checkpoint": str(files[0])},
+        {"name": "learner", "checkpoint": str(files[1]), "label": "mine"},
+    ]
+    out = tmp_path / "run"
+    run(plan_for(out, data, *methods))
+    found = read_records(out)
+    assert [(r.status, r.cell.label) for r in found] == [("ok", ""), ("ok", "mine")]
+    zeros, ones = ([c.images.scores for c in r.categories] for r in found)
+    assert zeros == [[0.0, 0.0], [0.0, 0.0]] and ones != zeros
+    grid = arrange(found)
+    assert labels(grid.contenders) == ["Learner", "Learner (mine)"]
+    assert all(len(records) == 1 for records in grid.cells.values())
+    (pair,) = compare_runs(
+        found, None, "learner", "learner (mine)", Settings(("image_auroc",), replicates=20)
+    )
+    assert (pair.a, pair.b) == ("Learner", "Learner (mine)")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+from zsad.bench.contestant import checkpoint_path
 from zsad.bench.errors import UsageError
 from zsad.bench.plan import make_plan, read_plan
 from zsad.bench.records import write_json
@@ -107,8 +108,61 @@ def test_plan_is_plain_json():
     ],
 )
 def test_two_entries_that_would_share_records_are_refused(methods, datasets, says):
-    with pytest.raises(UsageError, match=f"{says}.*--out|.*{says}"):
+    with pytest.raises(UsageError, match=f"{says}.*label"):
         make_plan(methods, datasets)
+
+
+def test_labels_tell_entries_apart_that_would_share_records(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        """
+        [[method]]
+        name = "coop"
+        checkpoint = "a.pth"
+        [[method]]
+        name = "coop"
+        checkpoint = "b.pth"
+        label = "mine"
+        [[dataset]]
+        name = "elpv"
+        root = "a"
+        [[dataset]]
+        name = "elpv"
+        root = "b"
+        label = "copy 2"
+        """
+    )
+    plan = read_plan(path)
+    cells = plan.cells()
+    assert len({c.key for c in cells}) == len(set(cells)) == 4
+    given = [(plan.dataset_of(c.target).root, *plan.method_of(c).checkpoint[""]) for c in cells]
+    assert given == [("a", "a.pth"), ("a", "b.pth"), ("b", "a.pth"), ("b", "b.pth")]
+    write_json(tmp_path / "plan.json", dataclasses.asdict(plan))
+    assert read_plan(tmp_path / "plan.json") == plan
+
+
+def test_cells_of_equal_training_share_learned_weights_whatever_their_labels():
+    methods = ["coop", {"name": "coop", "label": "again"}]
+    targets = [{"name": "elpv", "root": root, "label": root} for root in "ab"]
+    plan = make_plan(methods, targets)
+    assert len({checkpoint_path(plan, cell) for cell in plan.cells()}) == 1
+
+
+@pytest.mark.parametrize("label", ["a/b", "../x", "x" * 41, " x", "x ", "-", "a\n", 3, "é", "(x)"])
+def test_a_label_that_cannot_stand_in_a_name_is_refused(label):
+    with pytest.raises(UsageError, match="label of 'clip'"):
+        make_plan([{"name": "clip", "label": label}])
+
+
+def test_labels_that_differ_in_spelling_only_are_refused():
+    with pytest.raises(UsageError, match="twice"):
+        make_plan(
+            ["clip"],
+            [
+                {"name": "elpv", "label": "my copy"},
+                {"name": "elpv", "root": "b", "label": "My-copy"},
+            ],
+        )
 
 
 def test_a_method_named_with_and_without_its_default_variant_is_one():
