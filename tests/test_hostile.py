@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
-from zsad.bench import load_backbone, load_dataset
+from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.check import check_run, make_baseline, read_baseline
 from zsad.bench.checkpoint import read_payload, read_tensors
 from zsad.bench.compare import Settings, interval_table
@@ -84,11 +85,18 @@ def picture(suffix: str) -> bytes:
 def test_damaged_images_are_read_or_refused_by_name(tmp_path, suffix, seed):
     path = tmp_path / f"broken.{suffix}"
     path.write_bytes(damaged(picture(suffix), seed))
-    for read in (read_image, lambda p: read_mask(p, MaskRule())):
-        try:
-            read(path)
-        except DataError as error:
-            assert "broken" in str(error)
+    try:
+        image = read_image(path)
+        assert image.mode == "RGB"
+        assert min(image.size) > 0
+    except DataError as error:
+        assert path.name in str(error)
+    try:
+        mask = read_mask(path, MaskRule())
+        assert mask.dtype == np.bool_
+        assert mask.ndim == 2
+    except DataError as error:
+        assert path.name in str(error)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +144,11 @@ def inside(samples, root: Path) -> bool:
 def test_damaged_csv_lists_are_read_or_refused(tmp_path, seed):
     visa_tree(tmp_path, damaged(VISA_CSV, seed))
     try:
-        assert inside(load_dataset("visa", tmp_path).samples("test"), tmp_path)
+        samples = load_dataset("visa", tmp_path).samples("test")
+        assert inside(samples, tmp_path)
+        assert {sample.label for sample in samples} <= {0, 1}
     except ZsadError as error:
-        assert str(error)
+        assert re.search(r"1cls\.csv|candle|visa", str(error), flags=re.I)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +190,11 @@ def meta_tree(root: Path, meta: bytes) -> Path:
 def test_damaged_meta_json_is_read_or_refused(tmp_path, seed):
     folder = meta_tree(tmp_path, damaged(json.dumps(META).encode(), seed))
     try:
-        assert inside(load_dataset("mvtec_ad", folder).samples("test"), folder)
+        samples = load_dataset("mvtec_ad", folder).samples("test")
+        assert inside(samples, folder)
+        assert {sample.label for sample in samples} <= {0, 1}
     except ZsadError as error:
-        assert str(error)
+        assert re.search(r"meta\.json|bottle|mvtec", str(error), flags=re.I)
 
 
 @pytest.mark.parametrize(
@@ -289,9 +301,10 @@ def test_damaged_plan_files_are_read_or_refused(tmp_path, seed):
     path = tmp_path / "plan.toml"
     path.write_bytes(damaged(PLAN, seed))
     try:
-        read_plan(path)
+        plan = read_plan(path)
+        assert {method.name for method in plan.methods} <= set(registry.names("method"))
     except UsageError as error:
-        assert str(error)
+        assert len(str(error)) > 10
 
 
 @pytest.mark.parametrize(
