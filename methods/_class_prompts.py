@@ -125,8 +125,11 @@ class ClassPromptLearner(TrainableMethod):
         return 1 / float(self.backbone.model.logit_scale.exp()) if asked is None else asked
 
     def protocol(self) -> dict[str, Any]:
-        """With the temperature that the backbone gives."""
-        return {**super().protocol(), "temperature": self.temperature}
+        """With the temperature that the backbone gives, in six digits.
+
+        The last bit of a single-precision exponential depends on the processor.
+        """
+        return {**super().protocol(), "temperature": float(f"{self.temperature:.6g}")}
 
     @property
     def prompts(self) -> list[str]:

@@ -130,6 +130,15 @@ def test_underscores_of_a_class_name_become_spaces(tiny):
     assert torch.equal(method.frame(["metal_nut"]).suffix, method.frame(["metal nut"]).suffix)
 
 
+def test_the_protocol_states_a_temperature_that_every_processor_gives(tiny, monkeypatch):
+    method = create("coop", tiny)
+    own = method.temperature
+    monkeypatch.setattr(type(method), "temperature", own * (1 + 2**-23))  # the next single
+    neighbour = method.protocol()["temperature"]
+    monkeypatch.setattr(type(method), "temperature", own)
+    assert method.protocol()["temperature"] == neighbour
+
+
 def test_the_temperature_is_the_backbones_unless_given(tiny):
     own = 1 / tiny.model.logit_scale.exp().item()
     assert create("coop", tiny).protocol()["temperature"] == pytest.approx(own)
