@@ -2,7 +2,7 @@
 
 Blocks are fenced and state a language, which is the rule that they are tested by: `python` blocks
 of a page are run in order, `sh` and `bash` commands are given to the command line, `toml` blocks
-are compared with what the project writes, and `text` blocks are drawings. A `zsad` command that
+are plan files or what a new package has, and `text` blocks are drawings. A `zsad` command that
 needs data, weights or a GPU that are not here stops where its work would begin: its options are
 parsed and its names resolved.
 """
@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from zsad.bench import cli, registry
 from zsad.bench.conformance import check_method
 from zsad.bench.method import Method, TrainableMethod
+from zsad.bench.plan import read_plan
 from zsad.bench.sample import Dataset
 
 ROOT = Path(__file__).parents[1]
@@ -332,6 +333,8 @@ def test_a_script_of_a_page_is_a_script(block):
 
 PYTHON = [page for page in PAGES if any(b.page == page and b.language == "python" for b in BLOCKS)]
 TOML = [block for block in BLOCKS if block.language == "toml"]
+PACKAGES = [block for block in TOML if "project" in tomllib.loads(block.text)]
+PLANS = [block for block in TOML if block not in PACKAGES]
 
 
 @pytest.fixture
@@ -389,7 +392,14 @@ def _use_dataset(made, stem, place, monkeypatch) -> None:
     assert call([*words.split(), "--out", str(place / "run")], monkeypatch) == 0
 
 
-@pytest.mark.parametrize("block", TOML, ids=[f"{b.page.name}:{b.line}" for b in TOML])
+@pytest.mark.parametrize("block", PLANS, ids=[f"{b.page.name}:{b.line}" for b in PLANS])
+def test_the_plan_files_of_a_page_are_plans(block, tmp_path):
+    (tmp_path / "plan.toml").write_text(block.text)
+    cells = read_plan(tmp_path / "plan.toml").cells()
+    assert len({cell.key for cell in cells}) == len(cells) > 1
+
+
+@pytest.mark.parametrize("block", PACKAGES, ids=[f"{b.page.name}:{b.line}" for b in PACKAGES])
 def test_the_entry_points_of_a_page_are_those_that_a_new_package_has(block, tmp_path):
     from zsad.bench.scaffold import write
 
