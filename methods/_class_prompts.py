@@ -37,7 +37,11 @@ Recipe = Literal["sgd", "adam"]
 
 @dataclass(frozen=True)
 class ClassPromptOptions(Options):
-    """What can be asked of a method with learned class prompts; the defaults are CoOp's.
+    """What can be asked of a method with learned class prompts.
+
+    CoOp's are the defaults of path, temperature, loss, optimiser, rate and its schedule, and the
+    number of epochs for one shot. Not CoOp's are twelve tokens (16 in its code), a batch of 8 (32)
+    and training without augmentation; see docs/fidelity.md.
 
     Attributes:
         n_context: learned tokens, shared by both states and all classes.

@@ -3,6 +3,8 @@
 Zhou et al., "AnomalyCLIP: Object-agnostic Prompt Learning for Zero-shot Anomaly Detection", ICLR
 2024, and the released code (zqhang/AnomalyCLIP), which differs from the text: deep tokens overwrite
 the prompt's instead of lengthening it, and all published numbers come from the last layer alone.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Both are baselines of the FAPrompt paper (section 4.2), whose code is not releas
 how the paper joins them is not said, here scores and maps are averaged. `prompts` ("Ensemble*"):
 one model with as many abnormal prompts, each with all tokens of its own, kept apart by FAPrompt's
 orthogonality loss; unlike FAPrompt's they do not continue the normal prompt.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ default does not, so that an image's answer depends on it alone. "official_visa"
 with which the authors tested on VisA: two square tiles of an image that keeps its aspect, in the
 place of the views, and a plain linear adapter whose loss is taken on the joined tiles. Its maps are
 squashed to a square here, as all are; the script keeps the aspect to the end.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

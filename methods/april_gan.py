@@ -10,6 +10,8 @@ without on VisA, whose configuration any other auxiliary dataset takes here; var
 `official_mvtec` takes MVTec AD's on all of them.
 
 Axes: B images, L patches, W visual width, D joint embedding.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 used for anomaly detection as in AnomalyCLIP's comparison (Zhou et al., ICLR 2024): two prompts, no
 change on the vision side. CLIP's own patch tokens are inverted, so pixel-level AUROC below 0.5 is
 what has to come out. The authors left smoothing, layers and ln_post open; each is an option.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

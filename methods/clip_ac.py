@@ -3,6 +3,8 @@
 The FAPrompt paper (section 2.2) says "text prompts designed for the ImageNet dataset as in Radford
 et al."; the words for the two states are not printed. Features are normalised, averaged over the
 templates, and normalised again, as in CLIP's own notebook.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

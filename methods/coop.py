@@ -5,6 +5,8 @@ Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, and its
 tokens and not CoOp's own sixteen: FAPrompt's parameter count says so. CLIP's own patch tokens give
 a pixel-level AUROC below 0.5; FAPrompt's rows for SDD and AITEX are far above, which points to the
 V-V path and pixel-level losses, the variant `vv`.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

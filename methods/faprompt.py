@@ -8,6 +8,8 @@ most abnormal patches give one vector that is added to the abnormal tokens, so t
 encoded anew for every image. Paper and code differ in a dozen places: variants `paper`, `official`.
 
 Axes: B images, L patches, D joint embedding, W text width, K abnormal prompts, M selected patches.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

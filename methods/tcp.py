@@ -6,6 +6,8 @@ object in the place of classes, as the FAPrompt paper (appendix C.2) compares it
 network's input from one sentence a state, `v2` from WinCLIP's ensemble. The visual path is not
 stated; the printed pixel-level numbers point to the V-V path, with AnomalyCLIP's pixel-level losses
 beside TCP's own. `literal` learns from TCP's losses alone.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Jeong et al., "WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation", CVPR 2023. No code
 was released; "official" follows zqhang/Accurate-WinCLIP-pytorch, whose author made the comparison
 tables, "paper" differs from it in the 22nd template.
+
+Differences from the released code: docs/fidelity.md.
 """
 
 from __future__ import annotations
