@@ -410,6 +410,10 @@ def _remarks(
         "The printed numbers were made with CLIP ViT-L/14@336px at 518 pixels (WinCLIP and AnoVL "
         f"with ViT-B/16+ at 240); the backbone here: {own}."
     )
+    if braces:
+        remarks.append(
+            "What our variants do otherwise than papers and released codes: docs/fidelity.md."
+        )
     if exact_pro and request.pro == "exact":
         remarks.append(
             "The printed PRO is the released codes' score over 200 thresholds; "

@@ -409,6 +409,15 @@ def test_printed_numbers_stand_beside_the_backbone_that_was_used(mixed_run):
     assert any("the backbone here: ViT-L-14-336, ViT-B-16-plus-240" in r for r in remarks)
 
 
+@pytest.mark.parametrize("layout", ["image", "pixel", "breakdown", "ablation"])
+def test_differences_to_printed_numbers_name_the_page_on_fidelity(mixed_run, layout):
+    told = [
+        "docs/fidelity.md" in " ".join(make_table(mixed_run, layout, delta=d).remarks)
+        for d in (False, True)
+    ]
+    assert told == [False, True]
+
+
 def test_doubtful_printed_values_carry_a_footnote(make_record):
     records = [make_record("CoOp", "brainmri", {"x": scores(0.613, 0.6)})]
     plain = make_table(records, "image")
