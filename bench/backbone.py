@@ -116,6 +116,26 @@ class ForwardCounter:
     prompts: int = 0
 
 
+def check_device(device: str | torch.device) -> None:
+    """Refuse a CUDA device that this machine does not have.
+
+    Raises:
+        UsageError: names the device and what there is.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"device '{device}' is unknown: take cpu, cuda or cuda:1") from error
+    if wanted.type != "cuda":
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (wanted.index or 0) >= count:
+        raise UsageError(
+            f"device '{device}' is not there, this machine has {count or 'no'} CUDA devices that "
+            "torch can use: take --device cpu or auto"
+        )
+
+
 @dataclass
 class Backbone:
     """A frozen CLIP: images and text in, features in one joint space out.

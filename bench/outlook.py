@@ -162,7 +162,7 @@ def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str
 
 def _device(plan: Plan) -> list[str]:
     """The plan's device, where this machine does not have it."""
-    from .weights import check_device
+    from .backbone import check_device
 
     try:
         check_device(plan.device)

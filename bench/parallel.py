@@ -24,7 +24,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
 
-from .backbone import BUILT_IN
+from .backbone import BUILT_IN, check_device
 from .contestant import checkpoint_path, needs_learning
 from .errors import Stopped, UsageError, ZsadError, unknown_name
 from .locks import held
@@ -42,7 +42,6 @@ from .runner import (
     write_failure,
 )
 from .runner import run as run_alone
-from .weights import check_device
 
 LOG = logging.getLogger(__name__)
 Backend = Literal["loky", "threads", "dask"]

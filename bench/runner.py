@@ -31,6 +31,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import registry
+from .backbone import check_device
 from .completeness import Completeness, completeness
 from .content import content_hashes, stamp_of
 from .contestant import Contestant, Stoppable, isolated, prepare
@@ -54,7 +55,6 @@ from .records import (
     write_record,
 )
 from .sample import Dataset, Sample, files_of
-from .weights import check_device
 
 LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category

@@ -31,6 +31,7 @@ from .backbone import (
     TINY,
     Backbone,
     Precision,
+    check_device,
 )
 from .checkpoint import archive_hashes, file_sha256, read_tensors
 from .errors import UsageError, WeightsError, unknown_name
@@ -48,26 +49,6 @@ HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 def weights_folder() -> Path:
     """Where weights are looked for by file name: $ZSAD_WEIGHTS or ~/.cache/zsad/weights."""
     return Path(os.environ.get("ZSAD_WEIGHTS", Path.home() / ".cache" / "zsad" / "weights"))
-
-
-def check_device(device: str | torch.device) -> None:
-    """Refuse a CUDA device that this machine does not have.
-
-    Raises:
-        UsageError: names the device and what there is.
-    """
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"device '{device}' is unknown: take cpu, cuda or cuda:1") from error
-    if wanted.type != "cuda":
-        return
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (wanted.index or 0) >= count:
-        raise UsageError(
-            f"device '{device}' is not there, this machine has {count or 'no'} CUDA devices that "
-            "torch can use: take --device cpu or auto"
-        )
 
 
 def load_backbone(

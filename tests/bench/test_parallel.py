@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import joblib
 import pytest
@@ -54,3 +56,8 @@ def test_the_bar_counts_learned_methods_and_scored_categories(tmp_path):
     assert parallel._done(steps) == 0
     run(plan)
     assert parallel._done(steps) == len(steps)
+
+
+def test_what_finds_a_run_finished_imports_no_open_clip():
+    code = "import sys, zsad.bench.parallel; sys.exit('open_clip' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
