@@ -27,20 +27,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from .completeness import Completeness
 from .errors import ZsadError
-from .json_fields import as_amount
-from .json_fields import as_anything as _anything
-from .json_fields import as_class as _class
-from .json_fields import as_count as _count
-from .json_fields import as_fraction as _fraction
-from .json_fields import as_label as _label
-from .json_fields import as_number as _number
-from .json_fields import as_text as _text
-from .json_fields import as_whole as _whole
-from .json_fields import build as _build
-from .json_fields import list_of as _list_of
-from .json_fields import mapping_of as _mapping_of
-from .json_fields import optional as _optional
-from .json_fields import shown as _shown
+from .json_fields import (
+    as_amount,
+    as_anything,
+    as_class,
+    as_count,
+    as_fraction,
+    as_label,
+    as_number,
+    as_text,
+    as_whole,
+    build,
+    list_of,
+    mapping_of,
+    optional,
+    shown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -321,7 +323,7 @@ def _finite_float(text: str) -> float:
 
 def _moderate_int(text: str) -> int:
     if len(text) > 20:
-        raise ValueError(f"{_shown(text)} is too large")
+        raise ValueError(f"{shown(text)} is too large")
     return int(text)
 
 
@@ -359,7 +361,7 @@ def read_record(path: Path) -> Record:
     """
     try:
         raw = read_json(path)
-        if isinstance(raw, dict) and _whole(raw.get("schema", 1)) > SCHEMA_VERSION:
+        if isinstance(raw, dict) and as_whole(raw.get("schema", 1)) > SCHEMA_VERSION:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
         return _record(raw)
     except RecordError:
@@ -376,18 +378,18 @@ def category_from_json(raw: Any) -> CategoryResult:
     Raises:
         TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
     """
-    result: CategoryResult = _build(
+    result: CategoryResult = build(
         CategoryResult,
         raw,
-        category=_label,
-        class_name=_label,
-        n_normal=_count,
-        n_anomalous=_count,
-        metrics=_mapping_of(_fraction),
-        undefined=_mapping_of(_text),
-        images=_optional(_images),
-        curves=_mapping_of(_curve),
-        regions_lost=_count,
+        category=as_label,
+        class_name=as_label,
+        n_normal=as_count,
+        n_anomalous=as_count,
+        metrics=mapping_of(as_fraction),
+        undefined=mapping_of(as_text),
+        images=optional(_images),
+        curves=mapping_of(_curve),
+        regions_lost=as_count,
     )
     return result
 
@@ -398,37 +400,37 @@ def auxiliary_from_json(raw: Any) -> Auxiliary:
     Raises:
         TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
     """
-    auxiliary: Auxiliary = _build(
+    auxiliary: Auxiliary = build(
         Auxiliary,
         raw,
-        name=_text,
-        split=_text,
-        images=_count,
-        fingerprint=_text,
-        completeness=_optional(Completeness.from_json),
+        name=as_text,
+        split=as_text,
+        images=as_count,
+        fingerprint=as_text,
+        completeness=optional(Completeness.from_json),
     )
     return auxiliary
 
 
 def _record(raw: Any) -> Record:
-    record: Record = _build(
+    record: Record = build(
         Record,
         raw,
         cell=_cell,
         status=_status,
-        title=_label,
-        categories=_list_of(category_from_json),
+        title=as_label,
+        categories=list_of(category_from_json),
         protocol=_protocol,
-        provenance=_mapping_of(_anything),
-        timing=_mapping_of(as_amount),
-        published_parameters=_optional(_count),
-        effective_parameters=_optional(_count),
-        error=_optional(_error),
-        completeness=_optional(Completeness.from_json),
-        auxiliary=_optional(auxiliary_from_json),
-        warnings=_list_of(_text),
+        provenance=mapping_of(as_anything),
+        timing=mapping_of(as_amount),
+        published_parameters=optional(as_count),
+        effective_parameters=optional(as_count),
+        error=optional(_error),
+        completeness=optional(Completeness.from_json),
+        auxiliary=optional(auxiliary_from_json),
+        warnings=list_of(as_text),
         schema=_schema,
-        identity=_mapping_of(_text),
+        identity=mapping_of(as_text),
     )
     if (record.status == "error") != (record.error is not None):
         raise ValueError(f"status '{record.status}' does not fit the field 'error'")
@@ -439,27 +441,27 @@ def _record(raw: Any) -> Record:
 
 
 def _cell(raw: Any) -> Cell:
-    cell: Cell = _build(
+    cell: Cell = build(
         Cell,
         raw,
-        method=_label,
-        variant=_label,
-        dataset=_label,
-        seed=_whole,
-        options=_mapping_of(_anything),
-        label=_label,
-        dataset_label=_label,
+        method=as_label,
+        variant=as_label,
+        dataset=as_label,
+        seed=as_whole,
+        options=mapping_of(as_anything),
+        label=as_label,
+        dataset_label=as_label,
     )
     return cell
 
 
 def _images(raw: Any) -> ImageScores:
-    images: ImageScores = _build(
+    images: ImageScores = build(
         ImageScores,
         raw,
-        names=_list_of(_text),
-        labels=_list_of(_class),
-        scores=_optional(_list_of(_number)),
+        names=list_of(as_text),
+        labels=list_of(as_class),
+        scores=optional(list_of(as_number)),
     )
     sizes = {len(part) for part in (images.names, images.labels, images.scores) if part is not None}
     if len(sizes) > 1:
@@ -468,25 +470,25 @@ def _images(raw: Any) -> ImageScores:
 
 
 def _error(raw: Any) -> ErrorInfo:
-    info: ErrorInfo = _build(ErrorInfo, raw, type=_text, message=_text, traceback=_text)
+    info: ErrorInfo = build(ErrorInfo, raw, type=as_text, message=as_text, traceback=as_text)
     return info
 
 
 def _status(value: Any) -> str:
     if value not in ("ok", "error"):
-        raise ValueError(f"neither 'ok' nor 'error': {_shown(value)}")
+        raise ValueError(f"neither 'ok' nor 'error': {shown(value)}")
     return str(value)
 
 
 def _schema(value: Any) -> int:
-    if not 1 <= _whole(value) <= SCHEMA_VERSION:
+    if not 1 <= as_whole(value) <= SCHEMA_VERSION:
         raise ValueError(f"no schema {value} exists")
     return int(value)
 
 
 def _curve(value: Any) -> dict[str, list[float]]:
     """The two coordinates of a curve, equally many."""
-    curve: dict[str, list[float]] = _mapping_of(_list_of(_fraction))(value)
+    curve: dict[str, list[float]] = mapping_of(list_of(as_fraction))(value)
     if not {"x", "y"} <= curve.keys() or len(curve["x"]) != len(curve["y"]):
         raise ValueError("not as many x as y")
     return curve
@@ -494,8 +496,8 @@ def _curve(value: Any) -> dict[str, list[float]]:
 
 def _protocol(value: Any) -> dict[str, Any]:
     """A protocol of which the entries that readers use are of the right kind."""
-    protocol: dict[str, Any] = _mapping_of(_anything)(value)
-    known = {"dataset_title": _label, "domain": _label, "backbone": _label, "limit": _count}
+    protocol: dict[str, Any] = mapping_of(as_anything)(value)
+    known = {"dataset_title": as_label, "domain": as_label, "backbone": as_label, "limit": as_count}
     for name, convert in known.items():
         if protocol.get(name) is not None:
             try:
