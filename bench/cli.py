@@ -5,6 +5,7 @@ Nothing heavy is imported here; a verb imports what it needs when it is called.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import sys
@@ -265,7 +266,7 @@ def train(
 
     plan = make_plan(
         [_method_table(method, option or [])],
-        _dataset_tables([on], dataset_option or []),
+        [on],
         data_root=data_root,
         backbone=backbone,
         backbone_config=backbone_config,
@@ -277,6 +278,7 @@ def train(
         seeds=(seed,),
         workers=workers,
     )
+    plan = _with_dataset_options(plan, dataset_option or [])
     refuse_unwritable(out)
     with _progress(quiet) as progress:
         done = train_one(plan, out, progress)
@@ -394,10 +396,6 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         raise UsageError("--learned-from says what a --checkpoint was learned on: give one")
     if "datasets" in given:
         settings["datasets"] = _split(given["datasets"])
-    if given.get("dataset_option"):
-        settings["datasets"] = _dataset_tables(
-            settings.get("datasets", ["synthetic"]), given["dataset_option"]
-        )
     if "seeds" in given:
         settings["seeds"] = [_whole(s) for s in _split(given["seeds"])]
     passed = [
@@ -424,7 +422,7 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         if name in given and given[name] is not None:
             settings[name] = given[name]
     settings["device"] = _device(str(settings.get("device", "auto")))
-    plan = make_plan(**settings)
+    plan = _with_dataset_options(make_plan(**settings), given.get("dataset_option") or [])
     if plan.backbone != PUBLISHED and (plan.backbone, plan.backbone_config) != ("tiny", None):
         from .weights import check_backbone  # imports open_clip, which takes seconds
 
@@ -452,19 +450,25 @@ def _method_table(method: str, options: list[str]) -> dict[str, Any]:
     return {"name": name, "variant": variant or None, "options": own}
 
 
-def _dataset_tables(datasets: list[Any], options: list[str]) -> list[dict[str, Any]]:
-    """Datasets as a plan's tables, with the options that concern them over those they have."""
-    from .datacheck import benchmark_names
-
-    tables: list[dict[str, Any]] = []
-    for item in datasets:
-        names = benchmark_names() if item == "all" else [item]
-        tables += [dict(n) if isinstance(n, Mapping) else {"name": n} for n in names]
-    given = cli_data.dataset_options(options, [str(table.get("name")) for table in tables])
-    for table in tables:
-        own = given[registry.resolve("dataset", table["name"]).name]
-        table["options"] = {**(table.get("options") or {}), **own}
-    return tables
+def _with_dataset_options(plan: Plan, options: list[str]) -> Plan:
+    """A plan with options laid over those of its datasets, of targets and auxiliary ones alike."""
+    auxiliaries = plan.auxiliaries()
+    given = cli_data.dataset_options(options, [entry.name for entry in plan.datasets], auxiliaries)
+    return dataclasses.replace(
+        plan,
+        datasets=tuple(
+            dataclasses.replace(entry, options={**entry.options, **given[entry.name]})
+            for entry in plan.datasets
+        ),
+        auxiliary_options={
+            **plan.auxiliary_options,
+            **{
+                name: {**plan.options_of_auxiliary(name), **given[name]}
+                for name in auxiliaries
+                if given[name]
+            },
+        },
+    )
 
 
 def _give_checkpoints(

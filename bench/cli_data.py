@@ -217,7 +217,9 @@ def _options_of(name: str, *pairs: list[str] | None) -> dict[str, Any]:
     return next(iter(given.values()))
 
 
-def dataset_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def dataset_options(
+    pairs: Sequence[str], names: Sequence[str], auxiliaries: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Options of datasets from "NAME=VALUE" or "DATASET.NAME=VALUE".
 
     Values are read as JSON where they are such, else as text.
@@ -228,6 +230,7 @@ def dataset_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dic
     Args:
         pairs: as they were given.
         names: the datasets that the command names; the prefix may be left out where it is one.
+        auxiliaries: further datasets, by registry name, that methods are trained on.
 
     Returns:
         The options of each of the datasets, by registry name.
@@ -238,14 +241,15 @@ def dataset_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dic
     """
     from .registry import dataset_class, resolve
 
-    options: dict[str, dict[str, Any]] = {resolve("dataset", name).name: {} for name in names}
+    named = dict.fromkeys(resolve("dataset", name).name for name in names)
+    options: dict[str, dict[str, Any]] = {name: {} for name in (*named, *auxiliaries)}
     for pair in pairs:
         left, equals, text = pair.partition("=")
         target, _, key = left.rpartition(".")
         key = key.strip().replace("-", "_")
         if not equals or not key:
             raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
-        if not target and len(options) != 1:
+        if not target and len(named) != 1:
             raise UsageError(
                 f"--dataset-option {pair}: several datasets are named, so say which is meant: "
                 f"DATASET.{pair}"
@@ -253,8 +257,8 @@ def dataset_options(pairs: Sequence[str], names: Sequence[str]) -> dict[str, dic
         name = resolve("dataset", target).name if target else next(iter(options))
         if name not in options:
             raise UsageError(
-                f"--dataset-option {pair}: {target} is not among the named datasets (to learn from "
-                "it with options of its own: zsad train, then --checkpoint)"
+                f"--dataset-option {pair}: {target} is not among the named datasets, and no method "
+                "is trained on it: leave the option out"
             )
         known = dataset_class(name).option_defaults
         if key not in known:

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,13 +21,20 @@ from . import registry
 from .backbone import Backbone, Precision
 from .checkpoint import file_sha256
 from .errors import ContractError, DataError, Stopped, UsageError, message_of
-from .learned import Checkpoint, choose, learned_from, open_checkpoint, refuse_leak
+from .learned import (
+    Checkpoint,
+    auxiliary_options,
+    choose,
+    learned_from,
+    open_checkpoint,
+    refuse_leak,
+)
 from .lessons import cache_features
 from .loading import is_death_of_reader
 from .locks import held
 from .method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from .metrics import METRIC_VERSION
-from .plan import PUBLISHED, Plan
+from .plan import PUBLISHED, Plan, auxiliary_of
 from .records import Auxiliary, Cell, file_name, supersede
 from .sample import Dataset, Sample
 from .store import FeatureStore
@@ -212,17 +219,6 @@ def needs_learning(plan: Plan, cell: Cell) -> bool:
     return trained and not plan.method_of(cell).checkpoint
 
 
-def auxiliary_of(plan: Plan, target: str) -> str:
-    """The registry name of the dataset that methods learn from before they are tested on `target`.
-
-    A name that the registry does not know comes back as it is; loading that dataset says so.
-    """
-    name = plan.auxiliary or registry.dataset_class(target).auxiliary
-    with suppress(UsageError):
-        return registry.resolve("dataset", name).name
-    return registry.canonical(name)
-
-
 def open_auxiliary(plan: Plan, target: str) -> Dataset:
     """The dataset that methods learn from before they are tested on `target`.
 
@@ -231,7 +227,8 @@ def open_auxiliary(plan: Plan, target: str) -> Dataset:
     """
     name = auxiliary_of(plan, target)
     try:
-        auxiliary = registry.load_dataset(name, plan.data_root)
+        options = plan.options_of_auxiliary(name)
+        auxiliary = registry.load_dataset(name, plan.data_root, **options)
         auxiliary.samples("test")
     except DataError as error:
         raise DataError(
@@ -397,6 +394,7 @@ def _learn_one(
             contestant.protocol |= {
                 "auxiliary": auxiliary.name,
                 "checkpoint_sha256": file_sha256(path),
+                **auxiliary_options(training.provenance),
             }
             contestant.auxiliary = learned_from(training.provenance)
     return True

@@ -20,12 +20,12 @@ from . import registry
 from .backbone import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
 from .code_hash import SCORING, bench_code, class_code, training_code
 from .content import content_hashes, content_sha256
-from .contestant import auxiliary_of, checkpoint_of, needs_learning, open_auxiliary, split_of
+from .contestant import checkpoint_of, needs_learning, open_auxiliary, split_of
 from .errors import Stopped, ZsadError
 from .learned import Checkpoint
 from .method import AuxiliarySplit, make_options
 from .metrics import METRIC_VERSION
-from .plan import PUBLISHED, Plan
+from .plan import PUBLISHED, Plan, auxiliary_of
 from .records import Cell, Record
 from .sample import Dataset, Sample, files_of
 from .training import auxiliary_samples

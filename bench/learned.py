@@ -20,7 +20,7 @@ from .errors import UsageError, WeightsError
 from .method import EVALUATION_ONLY, TrainableMethod, build
 from .overlap import marked_images
 from .records import UNDECLARED, Auxiliary, auxiliary_from_json
-from .registry import canonical, entries
+from .registry import canonical, dataset_class, entries
 from .sample import Dataset
 
 TRAINING_ONLY = frozenset({"epochs", "batch_size", "lr", "split"})  # options, taken from a header
@@ -83,6 +83,7 @@ class Checkpoint:
         }
         for header in self.headers.values():
             if header:
+                stated |= auxiliary_options(header)
                 stated |= {
                     "auxiliary_split": _table(header, "auxiliary").get("split"),
                     "epochs": header.get("epochs"),
@@ -134,6 +135,17 @@ def learned_from(header: Mapping[str, Any]) -> Auxiliary | None:
         )
     except (TypeError, ValueError):
         return None
+
+
+def auxiliary_options(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol's entry of how the auxiliary dataset was opened; none where by its defaults."""
+    name = _auxiliary_in(header)
+    if name not in entries("dataset"):
+        return {}
+    defaults = dataset_class(name).option_defaults
+    told = _table(_table(header, "auxiliary"), "options")
+    options = {k: _value(v) for k, v in told.items() if k in defaults and v != str(defaults[k])}
+    return {"auxiliary_options": options} if options else {}
 
 
 def _auxiliary_in(header: Mapping[str, Any]) -> str:

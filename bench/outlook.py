@@ -17,7 +17,7 @@ from .completeness import Completeness, completeness
 from .errors import ZsadError
 from .method import AuxiliarySplit
 from .overlap import refuse_overlap
-from .plan import PUBLISHED, Plan
+from .plan import PUBLISHED, Plan, auxiliary_of
 from .records import CELLS, Cell, Record, RecordError, labelled, read_record
 from .runner import Progress, changed_cells, open_dataset, record_path, samples_by_category
 from .sample import Dataset
@@ -199,7 +199,7 @@ def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness]
     That is an auxiliary dataset, or a checkpoint that they may use; both are held to the guard that
     the run itself asks before it trains or tests.
     """
-    from .contestant import auxiliary_of, checkpoint_of, is_learned, needs_learning, split_of
+    from .contestant import checkpoint_of, is_learned, needs_learning, split_of
 
     found: dict[str, Completeness] = {}
     missing = []
@@ -237,7 +237,7 @@ def _auxiliary_fault(
     found: dict[str, Completeness],
 ) -> str:
     """Why nothing can be learned before `name` is tested on, or ""; adds what is `found`."""
-    from .contestant import auxiliary_of, open_auxiliary
+    from .contestant import open_auxiliary
     from .training import auxiliary_samples
 
     try:

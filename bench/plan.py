@@ -7,6 +7,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +79,8 @@ class Plan:
             for MVTec AD, synthetic-aux for the built-in set).
         auxiliary_split: "test", or "all" for the train and the test split; None follows each
             method: the test split in all released codes.
+        auxiliary_options: options of datasets to learn from, by registry name, see
+            `options_of_auxiliary`.
         save_prompt_scores: keep what each abnormal prompt alone says of each patch, for t-SNE.
         limit: at most so many images per category and label, to try things out; None is all.
         retry: which finished cells are done again.
@@ -99,6 +102,7 @@ class Plan:
     map_size: int | None = None
     auxiliary: str | None = None
     auxiliary_split: Literal["test", "all"] | None = None
+    auxiliary_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limit: int | None = None
     save_maps: bool = False
     save_prompt_scores: bool = False
@@ -111,7 +115,6 @@ class Plan:
         found: list[Cell] = []
         for dataset, method in itertools.product(self.datasets, self.methods):
             cls = registry.method_class(method.name)
-            trained = str(cls.supervision) == "auxiliary-trained" and not method.checkpoint
             found += [
                 Cell(
                     method=registry.resolve("method", method.name).name,
@@ -122,9 +125,29 @@ class Plan:
                     label=method.label,
                     dataset_label=dataset.label,
                 )
-                for seed in (self.seeds if trained else self.seeds[:1])
+                for seed in (self.seeds if _is_trained(method) else self.seeds[:1])
             ]
         return found
+
+    def auxiliaries(self) -> list[str]:
+        """The datasets that methods of the plan are trained on by the run, by registry name."""
+        if not any(map(_is_trained, self.methods)):
+            return []
+        return list(dict.fromkeys(auxiliary_of(self, dataset.name) for dataset in self.datasets))
+
+    def options_of_auxiliary(self, name: str) -> Mapping[str, Any]:
+        """The options that a dataset to learn from is opened with.
+
+        Those that `auxiliary_options` has for it; else, as it is then one dataset that is learned
+        from and tested on, those of its own entry in the plan. Entries with a root or a label of
+        their own are other copies, or other uses, and do not count.
+        """
+        if name in self.auxiliary_options:
+            return self.auxiliary_options[name]
+        for entry in self.datasets:
+            if entry.target == name and entry.root is None:
+                return entry.options
+        return {}
 
     def method_of(self, cell: Cell) -> MethodPlan:
         """The plan's entry that a cell came from."""
@@ -142,6 +165,23 @@ class Plan:
             if dataset.target in (target, registry.canonical(target)):
                 return dataset
         raise UsageError(f"the plan has no dataset '{target}'")
+
+
+def auxiliary_of(plan: Plan, target: str) -> str:
+    """The registry name of the dataset that methods learn from before they are tested on `target`.
+
+    A name that the registry does not know comes back as it is; loading that dataset says so.
+    """
+    name = plan.auxiliary or registry.dataset_class(target).auxiliary
+    with suppress(UsageError):
+        return registry.resolve("dataset", name).name
+    return registry.canonical(name)
+
+
+def _is_trained(method: MethodPlan) -> bool:
+    """Whether the run trains the method."""
+    cls = registry.method_class(method.name)
+    return str(cls.supervision) == "auxiliary-trained" and not method.checkpoint
 
 
 def make_plan(
@@ -175,6 +215,8 @@ def make_plan(
     for name in ("out", "data_root", "backbone_config", "pretrained"):
         if isinstance(settings.get(name), Path):
             settings[name] = str(settings[name])
+    if "auxiliary_options" in settings:
+        settings["auxiliary_options"] = _auxiliary_options(settings["auxiliary_options"])
     chosen, targets = _unique(map(_resolved, chosen)), _unique(targets)
     _refuse_shared_cells(chosen, targets)
     plan = Plan(tuple(chosen), tuple(targets), **settings)
@@ -371,6 +413,27 @@ def _table(kind: str, item: Any, known: set[str]) -> Mapping[str, Any]:
     return item
 
 
+def _auxiliary_options(value: Any) -> dict[str, dict[str, Any]]:
+    """Options by registry name of the dataset.
+
+    Raises:
+        UsageError: no table of tables, or an unknown dataset or option.
+    """
+    if not isinstance(value, Mapping):
+        raise UsageError(f"'auxiliary_options' is a table of datasets, not {value!r}")
+    found: dict[str, dict[str, Any]] = {}
+    for dataset in value:
+        name, options = registry.resolve("dataset", dataset).name, value[dataset]
+        if not isinstance(options, Mapping):
+            raise UsageError(f"'auxiliary_options' of '{dataset}' is a table, not {options!r}")
+        found[name] = dict(options)
+        known = registry.dataset_class(name).option_defaults
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of dataset {name}", option, known)
+    return found
+
+
 def _seeds(value: Any) -> tuple[int, ...]:
     seeds = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not seeds or not all(isinstance(s, int) and not isinstance(s, bool) for s in seeds):
@@ -409,3 +472,9 @@ def _check_settings(plan: Plan) -> None:
             raise UsageError(f"'{name}' is true or false, not {getattr(plan, name)!r}")
     if plan.auxiliary is not None:
         registry.resolve("dataset", plan.auxiliary)
+    for dataset in plan.auxiliary_options:
+        if dataset not in plan.auxiliaries():
+            raise UsageError(
+                f"'auxiliary_options' has options of dataset '{dataset}', which no method of the "
+                "plan is trained on: remove them"
+            )

@@ -16,6 +16,7 @@ from zsad.bench import cli, load_run
 from zsad.bench.check import BaselineError
 from zsad.bench.cli import main
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
+from zsad.bench.learned import open_checkpoint
 from zsad.bench.merge import MergeConflict
 from zsad.bench.records import RecordError, read_records
 from zsad.bench.terminal import PrintableFormatter
@@ -412,6 +413,43 @@ def test_dataset_options_are_laid_over_those_of_a_plan_file(zsad, tmp_path, pict
     (cell,) = (tmp_path / "run" / "cells").glob("*.json")
     options = json.loads(cell.read_text())["protocol"]["dataset_options"]
     assert (code, options["class_name"], options["mask_threshold"]) == (0, "cup", 9)
+
+
+def test_dataset_options_reach_a_dataset_that_is_only_learned_from(zsad, tmp_path, pictures, trees):
+    data, run = tmp_path / "data", tmp_path / "run"
+    trees.mvtec(data / "mvtec_ad")
+    (data / "mvtec_ad/bottle/ground_truth/broken_large/001_mask.png").unlink()
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        f'out = "{run}"\ndata_root = "{data}"\ngallery = 0\n'
+        f'datasets = [{{name = "folder", root = "{pictures}"}}]\n'
+        'methods = [{name = "coop", options = {epochs = 1}}]\n'
+    )
+    code, out, _ = zsad("plan", file)
+    (advised,) = re.findall(r"--dataset-option (\S+)", out)
+    assert (code, advised) == (1, "mvtec-ad.missing=skip")
+    options = ("--dataset-option", advised, "--dataset-option", "folder.class_name=cup")
+    code, out, _ = zsad("plan", file, *options)
+    assert code == 0, out
+    code, _, err = zsad("run", file, *options, "--quiet")
+    assert code == 0, err
+    (record,) = read_records(run)
+    assert record.protocol["auxiliary_options"] == {"missing": "skip"}
+    assert record.protocol["dataset_options"]["class_name"] == "cup"
+    assert record.auxiliary.images == 9
+    chosen = ("--dataset-option", "mvtec-ad.categories=metal_nut")
+    assert "other auxiliary" in zsad("plan", file, *options, *chosen)[1]
+    (checkpoint,) = (run / "checkpoints").glob("*.safetensors")
+    assert open_checkpoint([checkpoint]).protocol()["auxiliary_options"] == {"missing": "skip"}
+
+
+@pytest.mark.parametrize("methods", ["coop", "clip"])
+def test_dataset_options_of_what_is_neither_scored_nor_learned_from_are_refused(zsad, methods):
+    name = "visa" if methods == "coop" else "mvtec-ad"  # clip is trained on nothing
+    arguments = ("--methods", methods, "--datasets", "elpv")
+    code, _, err = zsad("plan", *arguments, "--dataset-option", f"{name}.missing=skip")
+    assert code == 2
+    assert f"{name} is not among the named datasets, and no method is trained on it" in err
 
 
 def test_what_is_printed_holds_no_terminal_escapes(zsad, tmp_path, pictures):

@@ -131,6 +131,14 @@ def test_of_several_datasets_the_prefix_says_which():
         dataset_options(["missing=skip"], several)
 
 
+def test_a_dataset_that_is_only_learned_from_takes_options_with_its_prefix():
+    pairs = ["missing=skip", "mvtec-ad.categories=bottle"]
+    assert dataset_options(pairs, ["sdd"], ["mvtec_ad"]) == {
+        "sdd": {"missing": "skip"},
+        "mvtec_ad": {"categories": "bottle"},
+    }
+
+
 @pytest.mark.parametrize(
     ("pair", "message"),
     [

@@ -175,3 +175,42 @@ def test_an_empty_run_directory_in_a_plan_file_is_refused(tmp_path, out):
     path.write_text(f'methods = ["clip"]\ndatasets = ["synthetic"]\nout = "{out}"\n')
     with pytest.raises(UsageError, match="'out' is an empty path"):
         read_plan(path)
+
+
+SKIP, NEAREST = {"missing": "skip"}, {"mask_resize": "nearest"}
+TARGET = {"name": "mvtec-ad", "options": SKIP}
+
+
+@pytest.mark.parametrize(
+    ("datasets", "given", "options"),
+    [
+        (["visa"], None, {}),
+        (["visa"], {"mvtec-ad": SKIP}, SKIP),
+        (["visa", TARGET], None, SKIP),
+        (["visa", TARGET], {"mvtec-ad": NEAREST}, NEAREST),
+        (["visa", TARGET], {"mvtec-ad": {}}, {}),
+        (["visa", {**TARGET, "label": "mine"}], None, {}),
+        (["visa", {**TARGET, "root": "copy"}], None, {}),
+        (["visa", {**TARGET, "label": "mine"}, {**TARGET, "options": NEAREST}], None, NEAREST),
+    ],
+)
+def test_an_auxiliary_dataset_takes_its_own_options_or_those_of_the_same_target(
+    datasets, given, options
+):
+    plan = make_plan(["coop"], datasets, auxiliary_options=given or {})
+    assert plan.options_of_auxiliary("mvtec_ad") == options
+
+
+@pytest.mark.parametrize(
+    ("methods", "given", "says"),
+    [
+        (["coop"], {"elpv": SKIP}, "'elpv', which no method of the plan is trained on"),
+        (["clip"], {"mvtec-ad": SKIP}, "'mvtec_ad', which no method of the plan is trained on"),
+        (["coop"], {"mvtec-ad": {"mising": "skip"}}, "did you mean missing"),
+        (["coop"], {"mvtec-ad": "skip"}, "'auxiliary_options' of 'mvtec-ad' is a table"),
+        (["coop"], ["mvtec-ad"], "'auxiliary_options' is a table of datasets"),
+    ],
+)
+def test_options_of_what_nothing_is_trained_on_are_refused(methods, given, says):
+    with pytest.raises(UsageError, match=says):
+        make_plan(methods, ["visa"], auxiliary_options=given)
