@@ -169,7 +169,8 @@ def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
     """Make the run directory, store the plan, and drop the records that are to be done again.
 
     Afterwards a cell is done if its record exists: broken records are dropped too, and those that
-    were made under other conditions than the plan's are moved to `superseded/`.
+    were made under other conditions than the plan's, or that `--retry always` does again, are moved
+    to `superseded/`.
 
     Raises:
         UsageError: the directory cannot be made, or holds a run with other settings.
@@ -191,8 +192,9 @@ def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
     for cell in plan.cells():
         path = record_path(folder, cell)
         if plan.retry == "always":
-            path.unlink(missing_ok=True)
-            shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
+            for old in [path, *(folder / "parts" / cell.key).glob("*.json")]:
+                if old.exists():
+                    supersede(folder, old, "--retry always")
         elif path.exists():
             record = _readable(path)
             if record is not None and record.status == "ok":

@@ -316,6 +316,21 @@ def test_retry_decides_which_records_are_done_again(data, tmp_path):
     assert stamps()["plain"] > second["plain"]
 
 
+def test_retry_always_keeps_old_results_besides(data, tmp_path):
+    again = plan_for(data, tmp_path, "plain", retry="always")
+    run(again)
+    assert not (tmp_path / "superseded").exists()
+    (record,) = (tmp_path / "cells").iterdir()
+    old = record.read_bytes()
+    part = tmp_path / "parts" / record.stem / "beta.json"
+    part.parent.mkdir(parents=True)
+    part.write_text("{}")
+    run(again)
+    assert (tmp_path / "superseded" / "cells" / f"{record.stem}.1.json").read_bytes() == old
+    assert (tmp_path / "superseded" / "parts" / record.stem / "beta.1.json").read_text() == "{}"
+    assert read_records(tmp_path)[0].status == "ok"
+
+
 def test_a_stop_keeps_what_is_finished_and_the_rest_follows(data, tmp_path):
     progress = Progress()
     batches = 0
