@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import cli_data, cli_report, cli_results, registry
-from .errors import UsageError, ZsadError
+from .errors import INTERRUPTED, UsageError, ZsadError
 from .terminal import PrintableFormatter, echo, out_option
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 cli_results.register(app)
 cli_report.register(app)
+
+CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of cat or git in the same place
 
 # Options that several verbs share.
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds the datasets' folders.")]
@@ -83,24 +86,60 @@ def main() -> None:
     """Entry point: errors become one line and an exit code.
 
     0: done. 1: the verb did its work and its answer is no (`typer.Exit(1)`, or an error whose
-    `exit_code` says so). 2: it could not do its work, whatever the reason.
+    `exit_code` says so). 2: it could not do its work, whatever the reason. 130: the user
+    interrupted it. 141: nobody reads its output any more.
     """
     lines = logging.StreamHandler()
     lines.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[lines], level=logging.WARNING)
     try:
-        app()
+        _report_errors()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(CLOSED_PIPE)
+
+
+def _report_errors() -> None:
+    """Run the verb; an error becomes one line, a fault of the program its traceback."""
+    try:
+        _run_verb()
     except ZsadError as error:
         echo(f"zsad: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.exit(2)
+        raise
     except OSError as error:  # a full disk, a folder that must not be written
         echo(f"zsad: {error}", err=True)
         sys.exit(2)
     except Exception:  # a fault of the program: Python's own exit code would say "the answer is no"
         echo(traceback.format_exc(), err=True)
         sys.exit(2)
+
+
+def _run_verb() -> None:
+    """Run the verb; what typer turns into an exit code of 1 is raised as it was.
+
+    typer does so with a broken pipe and an end of file, its older versions with an interrupt too.
+    """
+    try:
+        app()
+    except SystemExit as end:
+        hidden: BaseException | None = end
+        while hidden is not None:
+            if isinstance(hidden, (KeyboardInterrupt, BrokenPipeError, EOFError)):
+                raise hidden from None
+            hidden = hidden.__cause__ or hidden.__context__
+        raise
+
+
+def _drop_output() -> None:
+    """Send what the streams still hold nowhere: Python would fail to write it when it ends."""
+    with Path(os.devnull).open("w") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # a stream without a file
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _show_version(asked: bool) -> None:

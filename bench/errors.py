@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 NAMES_SHOWN = 32
+INTERRUPTED = 130  # 128 + SIGINT, what a shell reports of a command that Ctrl-C ended
 OUT_OF_MEMORY = (  # how torch's CPU allocator and CUDA's libraries say it
     "not enough memory",
     "can't allocate memory",
@@ -21,7 +22,7 @@ class ZsadError(Exception):
 
     Attributes:
         exit_code: what the command exits with: 2 where a verb could not do its work, 1 where it
-            did and its answer is no.
+            did and its answer is no, and `INTERRUPTED` where the user stopped it.
     """
 
     exit_code: ClassVar[int] = 2
@@ -48,7 +49,7 @@ class ContractError(ZsadError):
 class Stopped(ZsadError):
     """The user asked the work to stop; what was finished is kept."""
 
-    exit_code = 1
+    exit_code = INTERRUPTED
 
 
 def message_of(error: BaseException) -> str:

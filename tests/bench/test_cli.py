@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -196,7 +199,10 @@ def test_an_empty_share_leaves_a_run_that_says_it_has_no_records_yet(zsad, tmp_p
         (RuntimeError("a fault of the program"), 2),
         (MergeConflict("x"), 1),
         (ContractError("x"), 1),
-        (Stopped("x"), 1),
+        (EOFError("a cut file"), 2),
+        (Stopped("x"), 130),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(32, "Broken pipe"), 141),
     ],
 )
 def test_the_exit_code_tells_no_from_could_not(zsad, monkeypatch, error, code):
@@ -205,6 +211,62 @@ def test_the_exit_code_tells_no_from_could_not(zsad, monkeypatch, error, code):
 
     monkeypatch.setattr("zsad.bench.cli.app", fail)
     assert zsad()[0] == code
+
+
+INTERRUPTED_CHECK = """
+import os, signal, sys, time
+from zsad.bench import cli, records
+
+def read(run):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+records.read_records = read
+sys.argv = ["zsad", "check", "run", "--baseline", "baseline.json"]
+cli.main()
+"""
+
+
+def test_an_interrupted_check_does_not_look_like_a_regression():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_CHECK], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("hidden", [KeyboardInterrupt(), EOFError("cut"), BrokenPipeError(32, "")])
+def test_typer_does_not_turn_other_ends_into_a_regression(zsad, monkeypatch, hidden):
+    def fail(*_):
+        raise hidden
+
+    monkeypatch.setattr("zsad.bench.records.read_records", fail)
+    code, _, err = zsad("check", "run", "--baseline", "baseline.json")
+    expected = {KeyboardInterrupt: 130, EOFError: 2, BrokenPipeError: 141}
+    assert code == expected[type(hidden)]
+    assert ("Traceback" in err) == isinstance(hidden, EOFError)
+
+
+def test_a_stopped_run_exits_as_an_interrupted_command(zsad, monkeypatch, pictures, tmp_path):
+    def start(plan, progress):
+        os.kill(os.getpid(), signal.SIGINT)
+        progress.check()
+
+    monkeypatch.setattr("zsad.bench.runner.start_run", start)
+    code, _, err = zsad("run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures,
+                        "--out", tmp_path / "run")  # fmt: skip
+    assert code == 130
+    assert "the same command goes on from here" in err
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["list", "nothing"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "from zsad.bench.cli import main; main()", *arguments]
+    both = arguments[-1] == "nothing"
+    try:
+        done = subprocess.run(command, stdout=write, stderr=write if both else subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr or b"") == (141, b"")
 
 
 def test_check_exits_with_1_for_a_regression_alone(zsad, tmp_path, pictures):
