@@ -17,6 +17,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ CELLS = "cells"
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 SUPERSEDED = "superseded"
 CODE_FOLDERS = ("bench", "methods", "datasets")
+STALE_SECONDS = 3600.0  # no file takes so long to be written
 LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some
 METRICS = (
     "image_auroc",
@@ -262,8 +264,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         RecordError: the disk is full or not writable; names the file.
     """
-    owner = f"{socket.gethostname()}.{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".{path.name}.{owner}.tmp")
+    owner = f".{socket.gethostname()}.{os.getpid()}-{threading.get_ident()}.tmp"
+    temporary = path.with_name(f".{path.name}{owner}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -278,6 +280,37 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed writers left below a folder.
+
+    The name that `whole_file` gives holds host and process: on this host the process decides. A
+    file of another host, or with a name of earlier versions, is removed by its age.
+    """
+    for pattern in (".*.tmp", ".*.tmp.*", "*.tmp.npz"):
+        for path in folder.rglob(pattern):
+            with suppress(OSError):
+                if _is_abandoned(path):
+                    path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    owner = _WRITER.search(path.name)
+    if owner and path.name[: owner.start()].endswith(f".{socket.gethostname()}"):
+        return not _lives(int(owner["process"]))
+    return time.time() - path.stat().st_mtime > STALE_SECONDS
+
+
+def _lives(process: int) -> bool:
+    """Whether this host has a process of that number, whoever owns it."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -307,6 +340,7 @@ def read_json(path: Path) -> Any:
     return value
 
 
+_WRITER = re.compile(r"\.(?P<process>\d+)-\d+\.tmp$")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

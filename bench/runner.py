@@ -20,7 +20,6 @@ import logging
 import shutil
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -51,6 +50,7 @@ from .records import (
     plug_in,
     read_record,
     supersede,
+    sweep,
     write_json,
     write_record,
 )
@@ -58,7 +58,6 @@ from .sample import Dataset, Sample, files_of
 
 LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
-STALE_SECONDS = 3600.0  # no file takes so long to be written
 SAME_IN_A_RUN = (
     "backbone",
     "backbone_config",
@@ -187,7 +186,7 @@ def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
         raise UsageError(
             f"run directory {folder} is not writable ({error}): choose --out"
         ) from error
-    _sweep(folder)
+    sweep(folder)
     finished: list[Record] = []
     for cell in plan.cells():
         path = record_path(folder, cell)
@@ -237,15 +236,6 @@ def changed_cells(plan: Plan, finished: Iterable[Record], progress: Stoppable) -
         except Exception as error:
             LOG.warning("finished cells of %s are left as they are: %s", name, message_of(error))
     return changed
-
-
-def _sweep(folder: Path) -> None:
-    """Remove temporary files that killed runs left behind; a living one writes to its own."""
-    for pattern in (".*.tmp", ".*.tmp.*", "*.tmp.npz"):
-        for path in folder.rglob(pattern):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
 
 
 def _refuse_other_settings(plan: Plan, path: Path) -> None:

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from .backbone import Backbone, TokenSpec, VisualFeatures
 from .code_hash import READING, bench_code
 from .content import content_hashes
 from .images import MaskRule
-from .records import whole_file, write_json
+from .records import sweep, whole_file, write_json
 from .sample import Dataset, Sample
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +44,6 @@ DEFAULT_BUDGET = 64 * 2**30
 """Bytes; the four layers of APRIL-GAN for MVTec AD's test split are 39 GB in fp32."""
 
 CHECKSUM_BYTES = 4  # behind the array, where np.load does not look
-STALE_SECONDS = 24 * 3600.0
 LABEL_ONLY_OPTIONS = frozenset({"class_names", "class_name", "mask_threshold", "mask_resize"})
 
 StorePrecision = Literal["full", "fp16"]
@@ -289,7 +287,7 @@ class FeatureStore:
         if not needed:
             return True
         self.root.mkdir(parents=True, exist_ok=True)
-        self.sweep()
+        sweep(self.root)
         used, free = self.used(), shutil.disk_usage(self.root).free
         if used + needed <= self.budget and needed < free * 0.9:
             return True
@@ -303,15 +301,6 @@ class FeatureStore:
     def used(self) -> int:
         """Bytes that the folder holds."""
         return sum(_size(path) for path in self.root.rglob("*.npy"))
-
-    def sweep(self) -> None:
-        """Remove temporary files that killed writers left behind."""
-        for path in self.root.rglob(".*.tmp"):
-            try:
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink(missing_ok=True)
-            except FileNotFoundError:
-                continue
 
 
 def _size(path: Path) -> int:

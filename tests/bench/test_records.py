@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -25,6 +28,7 @@ from zsad.bench.records import (
     read_json,
     read_record,
     read_records,
+    sweep,
     write_json,
     write_record,
 )
@@ -314,6 +318,34 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_temporary_files_of_dead_writers_are_swept_and_those_of_living_ones_kept(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = socket.gethostname()
+    dead = tmp_path / "cells" / f".a.json.{host}.{gone.pid}-1.tmp"
+    living = tmp_path / f".a.json.{host}.{os.getpid()}-1.tmp"
+    young = tmp_path / f".a.json.not-{host}.{gone.pid}-1.tmp"
+    old = tmp_path / f".b.json.not-{host}.{os.getpid()}-1.tmp"
+    dead.parent.mkdir()
+    for path in (dead, living, young, old):
+        path.write_text("{")
+    for path in (living, old):
+        os.utime(path, (1, 1))
+    sweep(tmp_path)
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted([living, young])
+
+
+def test_a_writer_killed_in_the_middle_is_known_as_dead(tmp_path):
+    code = (
+        "import os, pathlib, sys; from zsad.bench.records import whole_file\n"
+        "with whole_file(pathlib.Path(sys.argv[1])) as file: os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")])
+    assert len(list(tmp_path.iterdir())) == 1
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_files_of_other_processes_are_no_records(tmp_path):
