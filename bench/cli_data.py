@@ -186,6 +186,7 @@ def meta(
     """Write the released codes' meta.json, so that they read the same samples."""
     from .datacheck import is_below
     from .meta import meta_of
+    from .records import write_text
     from .registry import load_dataset
 
     dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
@@ -196,7 +197,7 @@ def meta(
         raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")
     folders = [None if folder is None else dataset.root / folder for folder in (cut, png)]
     content = meta_of(dataset, folders[0], code, folders[1])
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")
     rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
     echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
     known = dataset.categories if dataset.in_benchmark else {}

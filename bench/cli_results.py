@@ -330,12 +330,10 @@ def merge(
 
 def _emit(text: str, output: Path | None) -> None:
     """Print, or write to a file."""
+    from .records import write_text
+
     if output is None:
         echo(text.rstrip("\n"))
         return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ZsadError(f"cannot write {output} ({error})") from error
+    write_text(output, text)
     echo(f"wrote {output}", err=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from .records import output_file
 from .sample import Dataset, Sample
 
 TILE = 224
@@ -99,6 +100,10 @@ def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, format="PNG")
+    """Write a sheet as PNG.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    with output_file(path) as file:
+        sheet.save(file, format="PNG")

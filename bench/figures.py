@@ -27,7 +27,7 @@ from .prompt_scores import (
     read_prompt_scores,
 )
 from .published import LEFT_OUT_OF_MEANS, squash
-from .records import METRICS
+from .records import METRICS, output_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,11 +176,11 @@ def _style() -> Any:  # matplotlib's type of the keys differs between its versio
 def _save(figure: Figure, out: Path) -> None:
     """Write the figure; equal figures give equal files."""
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=200, bbox_inches="tight", facecolor="white", metadata=metadata)
-    except OSError as error:
-        raise UsageError(f"the figure cannot be written to {out} ({error}): choose -o") from error
+    kind = out.suffix.removeprefix(".")
+    with output_file(out) as file:
+        figure.savefig(
+            file, format=kind, dpi=200, bbox_inches="tight", facecolor="white", metadata=metadata
+        )
 
 
 def _canvas(width: float, height: float) -> Figure:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from .check import CHECKPOINT, learned_in_run
 from .errors import UsageError, ZsadError, unknown_name
 from .prompt_scores import PROMPT_SCORES
-from .records import CELLS, METRICS, Record, file_name, read_records, write_record
+from .records import CELLS, METRICS, Record, file_name, read_records, whole_file, write_record
 
 PREFERENCES = ("newest",)
 BESIDES = ("maps", "gallery", PROMPT_SCORES)  # folders with a folder per cell
@@ -146,7 +146,13 @@ def _copy_besides(choice: Kept, out: Path) -> None:
         target = out / folder / source.name
         if source.is_dir() and not source.is_symlink():
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, ignore=_links)
+            shutil.copytree(source, target, ignore=_links, copy_function=_copy)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file that is whole or absent."""
+    with Path(source).open("rb") as old, whole_file(Path(target)) as new:
+        shutil.copyfileobj(old, new)
 
 
 def _links(folder: str, names: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from .errors import DataError, UsageError, unknown_name
 from .images import header
+from .records import whole_file
 from .sample import Dataset, Sample, Split
 
 CODES = ("faprompt", "anomalyclip")
@@ -139,18 +140,22 @@ def _write(
     if sample.crop is not None:
         stem += "_" + "_".join(str(edge) for edge in sample.crop)
     image = sample.image_path
-    folder.mkdir(parents=True, exist_ok=True)
     name = sample.name(dataset.root)
     if (other := written.setdefault(folder / stem, name)) != name:
         raise DataError(f"{other} and {name} would both be written as {stem}.png: rename one")
     if with_image:
         image = folder / f"{stem}.png"
-        reading.image.save(image)
+        _save(reading.image, image)
     if sample.label == 0 or reading.mask is None:
         return _below(image, dataset.root), ""
     mask_file = folder / f"{stem}_mask.png"
-    Image.fromarray(reading.mask.astype("uint8") * 255).save(mask_file)
+    _save(Image.fromarray(reading.mask.astype("uint8") * 255), mask_file)
     return _below(image, dataset.root), _below(mask_file, dataset.root)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with whole_file(path) as file:
+        image.save(file, format="PNG")
 
 
 def _below(path: Path, root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
@@ -15,7 +16,7 @@ from .errors import DataError, UsageError
 from .images import read_image
 from .method import Method
 from .predict import predict_images
-from .records import write_json
+from .records import whole_file, write_json
 from .table_format import csv_text
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -62,6 +63,7 @@ def predict_files(
     Raises:
         UsageError: a path does not exist, there is no image at all, `out` cannot be made, or a
             result would replace one of the images.
+        RecordError: a result cannot be written; names its file.
     """
     found = image_files(paths, out)
     given_files = list(found)
@@ -93,9 +95,11 @@ def predict_files(
         overlay_name = map_name = None
         if anomaly_map is not None:
             overlay_name, map_name = (stems[path] + suffix for suffix in RESULT_SUFFIXES)
-            (out / overlay_name).parent.mkdir(parents=True, exist_ok=True)
-            overlay(read_image(path), anomaly_map, low, high).save(out / overlay_name)
-            np.save(out / map_name, anomaly_map)
+            picture = overlay(read_image(path), anomaly_map, low, high)
+            with whole_file(out / overlay_name) as file:
+                picture.save(file, format="PNG")
+            with whole_file(out / map_name) as file:
+                np.save(file, anomaly_map)
         rows.append(FileScore(str(path), score, overlay_name, map_name))
     rows += [FileScore(str(path), None, None, None, error) for path, error in broken.items()]
     _write_scores(out, rows)
@@ -202,10 +206,11 @@ def _refuse_replacing(images: Iterable[Path], stems: Mapping[Path, str], out: Pa
 
 def _write_scores(out: Path, rows: Sequence[FileScore]) -> None:
     write_json(out / "scores.json", [asdict(row) for row in rows])
-    path = out / "scores.csv"
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "score", "overlay", "map", "error"])
-        for row in rows:
-            texts = (row.overlay or "", row.map or "", row.error or "")
-            writer.writerow([csv_text(row.path), row.score, *map(csv_text, texts)])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["path", "score", "overlay", "map", "error"])
+    for row in rows:
+        texts = (row.overlay or "", row.map or "", row.error or "")
+        writer.writerow([csv_text(row.path), row.score, *map(csv_text, texts)])
+    with whole_file(out / "scores.csv") as file:
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))

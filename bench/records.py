@@ -7,6 +7,7 @@ every metric, what is undefined and why, the per-image scores, and all that was 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -274,12 +275,44 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise RecordError(
-            f"{path} cannot be written ({error}): make room and start the same command again"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that the user named, to write into: as `whole_file`, so it is whole or absent.
+
+    A link is followed, and a device or a pipe (/dev/stdout) is written to as it stands.
+
+    Raises:
+        RecordError: the disk is full or not writable, or a folder has the name; names the file.
+    """
+    try:
+        as_it_stands = path.exists() and not path.is_file()
+        target = path.resolve() if path.is_symlink() else path
+        with path.open("wb") if as_it_stands else whole_file(target) as file:
+            yield file
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, in UTF-8, to a file that the user named.
+
+    Raises:
+        RecordError: as `output_file`.
+    """
+    with output_file(path) as file:
+        file.write(text.encode())
+
+
+def _unwritable(path: Path, error: OSError) -> RecordError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "make room" if full else "make it writable or choose another place"
+    return RecordError(f"{path} cannot be written ({error}): {fix}, and start the command again")
 
 
 def sweep(folder: Path) -> None:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,12 +23,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from . import published
-from .errors import UsageError
 from .gallery import KINDS, Case, GalleryError, read_gallery, strip_path
 from .grid import is_incomplete
 from .overview import SHORT, Entrant, Overview, Target, result_of
 from .published import LEVELS, Level
-from .records import METRICS, Record, environment, read_json
+from .records import METRICS, Record, environment, read_json, write_text
 from .table_format import Number, Row, Table, TableCell
 from .tables import make_table
 
@@ -65,21 +63,11 @@ def write_report(
         allow_incomplete: let incomplete datasets into means, and beside printed numbers.
 
     Raises:
-        RecordError: the directory is no run, or a record is broken.
+        RecordError: the directory is no run, a record is broken, or the file cannot be written.
         GalleryError: a picture of the run is broken.
-        UsageError: the run has no cells, or the file cannot be written.
+        UsageError: the run has no cells.
     """
-    text = render_report(run, title, picture_megabytes, allow_incomplete)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"the report cannot be written to {out} ({error}): choose -o") from error
+    write_text(out, render_report(run, title, picture_megabytes, allow_incomplete))
     return out
 
 

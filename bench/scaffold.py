@@ -13,6 +13,7 @@ from typing import Literal
 
 from . import registry
 from .errors import UsageError
+from .records import write_text
 
 Kind = Literal["method", "dataset"]
 
@@ -335,6 +336,5 @@ def _write_new(files: dict[Path, str]) -> list[Path]:
         if path.exists():
             raise UsageError(f"{path} exists already: choose another name")
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return list(files)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import UsageError, ZsadError
+from .records import output_file
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -272,7 +273,8 @@ def draw_critical_difference(ranking: Ranking, path: Path, title: str = "") -> N
     """Write the critical-difference diagram (PNG, PDF or SVG, by the suffix).
 
     Raises:
-        StatsError: scikit-posthocs is missing, or the file cannot be written.
+        StatsError: scikit-posthocs is missing, or the file's suffix is not a kind of picture.
+        RecordError: the file cannot be written.
     """
     import pandas as pd
 
@@ -293,9 +295,9 @@ def draw_critical_difference(ranking: Ranking, path: Path, title: str = "") -> N
     distance = f"critical difference {ranking.critical_difference:.2f}"
     axes.set_title(f"{title}: {distance}" if title else distance)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
+        with output_file(path) as file:
+            figure.savefig(file, format=path.suffix.removeprefix("."))
+    except ValueError as error:  # no kind of picture
         raise StatsError(f"cannot write {path} ({error})") from error
 
 

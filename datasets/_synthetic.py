@@ -315,25 +315,29 @@ class Recipe:
         """Draw the set into a folder: whole or not at all, also when two processes do it."""
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self._draw_into(temporary)
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "manifest.json").exists():  # else another process was faster
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _draw_into(self, folder: Path) -> None:
         digest, rows = hashlib.sha256(), []
         for number, (kind, label, defect, picture, mask) in enumerate(self.pictures()):
             digest.update(picture.tobytes() + np.packbits(mask).tobytes())
             place = Path(kind.name.replace(" ", "_")) / defect
             image, mask_file = place / f"{number:04d}.png", None
-            (temporary / place).mkdir(parents=True, exist_ok=True)
-            to_image(picture).save(temporary / image)
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            to_image(picture).save(folder / image)
             if label:
                 mask_file = place / f"{number:04d}_mask.png"
-                to_image(mask).save(temporary / mask_file)
+                to_image(mask).save(folder / mask_file)
             rows.append([image.as_posix(), label, kind.name, defect, mask_file and str(mask_file)])
         manifest = {"pixels_sha256": digest.hexdigest(), "samples": rows}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=0))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "manifest.json").exists():
-                raise
-            shutil.rmtree(temporary, ignore_errors=True)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=0))
 
 
 def cache_folder() -> Path:

@@ -20,11 +20,24 @@ import pandas as pd
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
+from matplotlib.figure import Figure
 from PIL import Image
-from zsad.bench import evaluation, gallery, load_run, records, registry
+from zsad.bench import (
+    cli_results,
+    contact_sheet,
+    evaluation,
+    figures,
+    gallery,
+    load_run,
+    merge,
+    meta,
+    records,
+    registry,
+    scaffold,
+)
 from zsad.bench.checkpoint import write_tensors
 from zsad.bench.contestant import Contestant
-from zsad.bench.errors import Stopped, UsageError
+from zsad.bench.errors import DataError, Stopped, UsageError
 from zsad.bench.evaluation import Tally, Truth
 from zsad.bench.metrics import PixelAccumulator
 from zsad.bench.outlook import outlook
@@ -425,6 +438,49 @@ def test_a_full_disk_names_the_file_whatever_is_written(tmp_path, monkeypatch, n
     monkeypatch.setattr(records.os, "fsync", full)
     with pytest.raises(RecordError, match=f"{name}.* cannot be written .*No space left"):
         write()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def _written_for_a_user(folder: Path, source: Path) -> list:
+    """(file, function that writes it) of what the verbs write where they are told."""
+    grey = Image.new("RGB", (8, 8))
+    return [
+        ("table.md", lambda: cli_results._emit("text", folder / "table.md")),
+        ("sheet.png", lambda: contact_sheet.save(grey, folder / "sheet.png")),
+        ("figure.svg", lambda: figures._save(Figure(), folder / "figure.svg")),
+        ("cut.png", lambda: meta._save(grey, folder / "cut.png")),
+        ("method.py", lambda: scaffold._write_new({folder / "method.py": "text"})),
+        ("maps.npz", lambda: merge._copy(str(source), str(folder / "maps.npz"))),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_full_disk_names_the_file_and_keeps_the_one_before(tmp_path_factory, monkeypatch, number):
+    folder, source = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("in") / "maps.npz"
+    source.write_bytes(b"maps")
+    name, write = _written_for_a_user(folder, source)[number]
+    if name != "method.py":  # which never replaces a file
+        (folder / name).write_bytes(b"before")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(RecordError, match=f"{name} cannot be written .*No space left.*make room"):
+        write()
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"before"] * (name != "method.py")
+
+
+def test_a_full_disk_leaves_no_half_drawn_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZSAD_CACHE", str(tmp_path))
+
+    def full(image, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(DataError, match="No space left"):
+        registry.load_dataset("synthetic")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

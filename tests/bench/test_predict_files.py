@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import PurePath
 
 import numpy as np
 import pytest
 from PIL import Image
+from zsad.bench import records
 from zsad.bench.errors import UsageError
 from zsad.bench.method import Method, Prediction
 from zsad.bench.predict_files import _stems, image_files, predict_files
+from zsad.bench.records import RecordError
 
 
 class Brightness(Method):
@@ -102,3 +105,25 @@ def test_scores_as_csv_are_no_formulas_and_stay_numbers(method, tmp_path, monkey
     assert [float(row["score"]) for row in table] == [row.score for row in rows]
     stored = json.loads((tmp_path / "found" / "scores.json").read_text())
     assert [row["path"] for row in stored] == names
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [(0, "a.overlay.png"), (1, "a.map.npy"), (2, "scores.json"), (3, "scores.csv")],
+)
+def test_a_full_disk_names_the_result_and_leaves_no_half_of_it(
+    method, tmp_path, monkeypatch, written, name
+):
+    picture, out = draw(tmp_path / "a.png", 9), tmp_path / "found"
+    results = ["a.overlay.png", "a.map.npy", "scores.json", "scores.csv"]
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(RecordError, match=f"{name} cannot be written .*No space left.*make room"):
+        predict_files(method, [picture], "object", out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(results[:written])

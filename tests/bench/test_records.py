@@ -31,6 +31,7 @@ from zsad.bench.records import (
     sweep,
     write_json,
     write_record,
+    write_text,
 )
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "record.schema.json"
@@ -318,6 +319,23 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_outputs_follow_links_and_leave_devices_in_place(tmp_path):
+    target, link, pipe = tmp_path / "target.md", tmp_path / "link.md", tmp_path / "pipe"
+    link.symlink_to(target)
+    target.write_text("old")
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "table")
+    assert os.read(reader, 9) == b"table"
+    os.close(reader)
+    with pytest.raises(RecordError, match=r"cannot be written .*another place"):
+        write_text(tmp_path, "text")
+    assert {path.name for path in tmp_path.iterdir()} == {"target.md", "link.md", "pipe"}
 
 
 def test_temporary_files_of_dead_writers_are_swept_and_those_of_living_ones_kept(tmp_path):

@@ -308,7 +308,7 @@ def test_directory_without_cells_is_refused(tmp_path):
 
 def test_report_that_cannot_be_written_leaves_nothing_and_names_the_file(run, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="choose -o"):
+    with pytest.raises(RecordError, match="report.html cannot be written .*choose another place"):
         write_report(run, tmp_path / "file" / "report.html")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
