@@ -7,7 +7,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -39,8 +39,19 @@ MASK_FOLDERS = (*GROUND_TRUTH, "masks", "mask")
 # --- looking at folders ---------------------------------------------------------------------------
 
 
+class UnreadableFolder(DataError):
+    """A folder is there and cannot be listed."""
+
+    def __init__(self, folder: Path, why: object) -> None:
+        super().__init__(f"folder {folder} cannot be listed: {why}")
+
+
 def list_images(folder: Path) -> list[Path]:
-    """Image files of one folder by suffix (any case), sorted by name; nothing is opened."""
+    """Image files of one folder by suffix (any case), sorted by name; nothing is opened.
+
+    Raises:
+        UnreadableFolder: the folder cannot be listed.
+    """
     try:
         with os.scandir(folder) as entries:
             names = [
@@ -51,7 +62,7 @@ def list_images(folder: Path) -> list[Path]:
                 and not is_folder(e)
             ]
     except OSError as error:
-        raise DataError(f"folder {folder} cannot be listed ({error})") from error
+        raise UnreadableFolder(folder, error.strerror or error) from error
     return [folder / name for name in sorted(names)]
 
 
@@ -86,6 +97,16 @@ def unreadable(folder: Path) -> str:
             return ""
     except OSError as error:
         return str(error.strerror or error)
+
+
+def refuse_unreadable(*folders: Path | None) -> None:
+    """Raise `UnreadableFolder` for the first that cannot be listed; None is no folder.
+
+    `subfolders` finds nothing in such a folder, which would pass for an empty one.
+    """
+    for folder in folders:
+        if folder is not None and (why := unreadable(folder)):
+            raise UnreadableFolder(folder, why)
 
 
 def lacking(parts: Mapping[str, Path | None]) -> str:
@@ -137,6 +158,8 @@ class Listing:
         gaps: what makes the set unusable unless the user wants it skipped: an anomalous image
             without a mask, a listed image without a file.
         normal_masks: masks of normal images, which should be empty.
+        unreadable: category -> why it cannot be read, in words; none of its samples are listed.
+        unchosen: categories that are there and that the option `categories` leaves out.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -144,6 +167,40 @@ class Listing:
     faults: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     normal_masks: dict[Path, Path] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unchosen: set[str] = field(default_factory=set)
+
+    def add_category(
+        self,
+        folder: Path,
+        category: str,
+        dataset: LaidOutDataset,
+        index: Callable[[Path, str, LaidOutDataset, Listing], None],
+    ) -> None:
+        """Add a category's part of the listing, all of it or nothing.
+
+        Args:
+            folder: the category's.
+            category: its name; one that was not chosen is not looked at.
+            dataset: whose samples are listed.
+            index: adds the samples of the folder to a listing. If it raises `UnreadableFolder`, the
+                category is left out.
+        """
+        if not dataset.may_choose(category):
+            self.unchosen.add(category)
+            return
+        part = Listing()
+        try:
+            refuse_unreadable(folder)
+            index(folder, category, dataset, part)
+        except UnreadableFolder as error:
+            self.unreadable[category] = f"category {folder} cannot be read ({error})"
+            return
+        self.samples += part.samples
+        self.notes += part.notes
+        self.faults += part.faults
+        self.gaps += part.gaps
+        self.normal_masks |= part.normal_masks
 
 
 def few(items: Iterable[object], limit: int = 3) -> str:
@@ -297,6 +354,15 @@ class LaidOutDataset(Dataset):
         found = by_name.get(_squeeze(text))
         return text if found is None and self.open_categories else found
 
+    def may_choose(self, category: str) -> bool:
+        """Whether the option `categories` may name a category; layouts pass over the others."""
+        wanted = self.options["categories"]
+        if isinstance(wanted, str):  # a name may have a comma in it
+            wanted = [wanted, *wanted.split(",")]
+        if not isinstance(wanted, list | tuple):
+            return True
+        return _squeeze(category) in {_squeeze(name) for name in wanted if isinstance(name, str)}
+
     def only_category(self) -> str:
         """The category of a set that has one."""
         return next(iter(self.categories), self.name)
@@ -371,7 +437,8 @@ class LaidOutDataset(Dataset):
                 s.crop or (),
             )
         )
-        found.samples = self._chosen(found.samples)
+        found.samples = self._chosen(found)
+        found.faults += [f"{text} and was left out" for text in found.unreadable.values()]
         self._refuse_useless(found)
         found.faults += self.doubts(found)
         for note in found.notes:
@@ -405,6 +472,7 @@ class LaidOutDataset(Dataset):
             raise DataError(f"{next(iter(useless.values()))}: complete it or remove its folder")
         if len(useless) == len({s.category for s in found.samples}):
             reasons = "".join(f"; {text}" for text in useless.values()) if tested else why
+            reasons += "".join(f"; {text}" for text in found.unreadable.values())
             what = "no usable category" if tested else "no test image"
             raise DataError(
                 f"{self.title} in {self.root} has {what}{reasons}; expected is\n{self.source.tree}"
@@ -412,12 +480,13 @@ class LaidOutDataset(Dataset):
         found.faults += [f"left out: {text}" for text in useless.values()]
         found.samples = [s for s in found.samples if s.category not in useless]
 
-    def _chosen(self, samples: list[Sample]) -> list[Sample]:
+    def _chosen(self, found: Listing) -> list[Sample]:
         """The samples of the categories that the option `categories` keeps."""
         wanted = self.options["categories"]
         if wanted is None:
-            return samples
-        there = {_squeeze(s.category): s.category for s in samples}
+            return found.samples
+        listed = dict.fromkeys(s.category for s in found.samples)
+        there = {_squeeze(c): c for c in (*listed, *found.unreadable, *sorted(found.unchosen))}
         keep: set[str] = set()
         for name in _names_in(wanted, there):
             if _squeeze(name) in there:
@@ -429,7 +498,7 @@ class LaidOutDataset(Dataset):
                 )
             else:
                 raise unknown_name(f"category of {self.title}", name, there.values())
-        return [sample for sample in samples if sample.category in keep]
+        return [sample for sample in found.samples if sample.category in keep]
 
 
 @lru_cache(maxsize=10_000)
@@ -657,12 +726,17 @@ class CategoryTrees(Layout):
             earlier = taken.setdefault(_squeeze(category), path)
             if earlier != path:
                 raise DataError(f"folders {earlier} and {path} are the same category: rename one")
-            self._list_category(path, category, dataset, found)
-        for name, path in inside.items():
-            if why := unreadable(path):
-                found.faults.append(f"folder {path} cannot be read ({why}) and was left out")
+            found.add_category(path, category, dataset, self._list_category)
+        for path in inside.values():
+            if path.name in trees:
                 continue
-            if path.name not in trees and dataset.category_named(name) in dataset.categories:
+            category, why = dataset.category_named(path.name), unreadable(path)
+            if category is None:
+                if why:
+                    found.faults.append(f"folder {path} cannot be read ({why}) and was left out")
+            elif why:
+                found.add_category(path, category, dataset, self._list_category)
+            elif category in dataset.categories and dataset.may_choose(category):
                 raise DataError(f"category folder {path} has no test folder in it")
         return found
 
@@ -670,6 +744,7 @@ class CategoryTrees(Layout):
         self, folder: Path, category: str, dataset: LaidOutDataset, found: Listing
     ) -> None:
         truth = child(folder, *MASK_FOLDERS)
+        refuse_unreadable(child(folder, "train"), child(folder, "test"), truth)
         splits: tuple[Split, ...] = ("train", "test")
         for split in splits:
             for kind, place in subfolders(child(folder, split)).items():

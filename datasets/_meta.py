@@ -38,6 +38,9 @@ class MetaJson(Layout):
         found = Listing()
         inside = _Inside(folder)
         for split, category, row in _rows(path, dataset):
+            if not dataset.may_choose(category):
+                found.unchosen.add(category)
+                continue
             image, masks = _paths(row, path, inside, needs_mask=dataset.has_masks)
             label = int(row["anomaly"])
             if image is None or (masks and masks[0] is None):

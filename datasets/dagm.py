@@ -95,6 +95,9 @@ class LabelledClasses(Layout):
             if category is None:
                 found.notes.append(f"folder {place} is no class of DAGM and was left out")
                 continue
+            if not dataset.may_choose(category):
+                found.unchosen.add(category)
+                continue
             for split in SPLITS:
                 part = child(place, split)
                 if part is None:

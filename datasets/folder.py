@@ -61,10 +61,10 @@ class OwnFolders(Layout):
             return found
         for path in subfolders(folder).values():
             inside = subfolders(path)
-            if why := unreadable(path):
-                found.faults.append(f"category {path} cannot be read ({why}) and was left out")
-            elif _is_category(inside):
-                self._index_category(path, path.name, dataset, found)
+            if _is_category(inside) or unreadable(path):
+                found.add_category(path, path.name, dataset, self._index_category)
+            elif not dataset.may_choose(path.name):
+                continue
             elif _first(inside, NORMAL) is not None:
                 found.faults.append(
                     f"category {path} has no folder of anomalous images and was left out"
@@ -189,7 +189,8 @@ class Folder(LaidOutDataset):
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)
         try:
-            here = [self.root, *subfolders(self.root).values()]
+            inside = subfolders(self.root).values()
+            here = [self.root, *(place for place in inside if self.may_choose(place.name))]
             drawn = any(_first(subfolders(place), MASKS) for place in here)
         except DataError as fault:  # told when samples are asked for
             self._fault = self._fault or fault

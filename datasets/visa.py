@@ -97,6 +97,9 @@ class SplitTable(Layout):
             if not files.has_category(row.category):
                 absent[category] = None
                 continue
+            if not dataset.may_choose(category):
+                found.unchosen.add(category)
+                continue
             image = files.find(row.image)
             mask = files.find(row.mask) if row.mask else None
             if image is None:

@@ -1,5 +1,6 @@
 """A user's own folders: what is ambiguous is refused, what is odd is named, nothing is dropped."""
 
+import json
 import os
 import shutil
 import socket
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from zsad.bench.datacheck import check
-from zsad.bench.errors import DataError
+from zsad.bench.errors import DataError, UsageError
+from zsad.bench.plan import make_plan
+from zsad.bench.records import read_records
 from zsad.bench.registry import dataset_class, load_dataset
+from zsad.bench.runner import run
 
 
 @pytest.fixture
@@ -22,6 +26,21 @@ def own(tmp_path, trees):
         noise(root / "anomalous" / f"{number}.png", 10 + number)
         trees.mask(root / "masks" / f"{number}.png")
     return root
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """A function that makes the folders whose paths end so unreadable, as root reads any."""
+    scandir = os.scandir
+    endings = []
+
+    def refusing(path):
+        if str(path).endswith(tuple(endings)):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return endings.append
 
 
 def noise(path, seed):
@@ -121,22 +140,118 @@ def test_a_category_without_anomalous_images_is_left_out_and_named(tmp_path, tre
     assert {s.category for s in load_dataset("folder", root).samples()} == {"right_door"}
 
 
-def test_an_unreadable_category_is_left_out_and_named(tmp_path, trees, monkeypatch):
+def test_an_unreadable_category_is_left_out_and_named(tmp_path, trees, locked):
     trees.own_categories(tmp_path / "parts")
     trees.mvtec(tmp_path / "mvtec")
-    scandir = os.scandir
-
-    def refusing(path):
-        if os.fspath(path).endswith(("left_door", "metal_nut")):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refusing)
+    locked("left_door")
+    locked("metal_nut")
     (fault,) = faults(tmp_path / "parts")
-    assert "left_door cannot be read (Permission denied)" in fault
+    assert "left_door cannot be read (" in fault
+    assert "Permission denied" in fault
     dataset = load_dataset("mvtec_ad", tmp_path)
     assert {s.category for s in dataset.samples()} == {"bottle"}
     assert any("metal_nut cannot be read" in fault for fault in dataset.faults())
+
+
+@pytest.mark.parametrize("folder", ["good", "bad", "bad/dent", "masks"])
+def test_a_category_with_an_unreadable_folder_is_left_out_and_named(
+    tmp_path, trees, locked, folder
+):
+    root = tmp_path / "parts"
+    trees.own_categories(root)
+    noise(root / "left_door" / "bad" / "dent" / "2.png", 2)
+    if folder == "masks":
+        for image in ("left_door/masks/1", "left_door/masks/2", "right_door/masks/1"):
+            trees.mask(root / f"{image}.png")
+    locked(f"left_door/{folder}")
+    (fault,) = faults(root)
+    assert f"category {root / 'left_door'} cannot be read" in fault
+    assert f"left_door/{folder} cannot be listed" in fault
+    assert fault.endswith("was left out")
+    assert {s.category for s in load_dataset("folder", root).samples()} == {"right_door"}
+    result = check(dataset_class("folder"), root)
+    assert (result.status, result.problems) == ("incomplete", [fault])
+
+
+@pytest.mark.parametrize(
+    "folder", ["train", "test", "ground_truth", "test/good", "ground_truth/scratch"]
+)
+def test_a_category_of_mvtecs_tree_with_an_unreadable_folder_is_named(
+    tmp_path, trees, locked, folder
+):
+    root = tmp_path / "more"
+    trees.own_tree(root)
+    shutil.copytree(root / "my_part", root / "other")
+    locked(f"other/{folder}")
+    (fault,) = faults(root)
+    assert f"category {root / 'other'} cannot be read" in fault
+    assert {s.category for s in load_dataset("folder", root).samples()} == {"my_part"}
+
+
+def test_only_unreadable_categories_are_an_error_that_names_them(tmp_path, trees, locked):
+    trees.own_categories(tmp_path / "parts")
+    locked("door/bad")
+    with pytest.raises(DataError, match=r"no test image; category .*left_door cannot be read"):
+        load_dataset("folder", tmp_path / "parts").samples()
+    with pytest.raises(DataError, match=r"left_door cannot be read"):
+        load_dataset("folder", tmp_path / "parts", categories="left_door").samples()
+
+
+def test_a_run_scores_the_readable_categories_and_its_record_names_the_other(
+    tmp_path, trees, locked
+):
+    trees.own_categories(tmp_path / "parts")
+    locked("left_door/bad")
+    datasets = [{"name": "folder", "root": str(tmp_path / "parts")}]
+    (record,) = read_records(run(make_plan(["clip"], datasets, out=tmp_path / "run", gallery=0)))
+    assert [result.category for result in record.categories] == ["right_door"]
+    assert any("left_door cannot be read" in warning for warning in record.warnings)
+
+
+def test_what_categories_lack_that_were_not_chosen_is_no_obstacle(tmp_path, trees, locked):
+    root = tmp_path / "parts"
+    trees.own_categories(root)
+    trees.mask(root / "left_door" / "masks" / "other.png")
+    with pytest.raises(DataError, match="no mask for image"):
+        load_dataset("folder", root).samples()
+    assert faults(root, categories="right_door") == []
+    locked("left_door/bad")
+    assert faults(root, categories="right_door") == []
+    with pytest.raises(UsageError, match="did you mean left_door"):
+        load_dataset("folder", root, categories="left_dor").samples()
+
+
+@pytest.mark.parametrize(
+    ("builder", "name", "broken", "chosen"),
+    [
+        ("mvtec", "mvtec_ad", "bottle/ground_truth/broken_large/001_mask.png", "metal_nut"),
+        ("visa", "visa", "pcb1/Data/Masks/Anomaly/001.png", "candle"),
+        ("dagm", "dagm", "Class1/Test/Label/0002_label.PNG", "Class10"),
+    ],
+)
+def test_a_gap_of_a_category_that_was_not_chosen_does_not_refuse_the_dataset(
+    tmp_path, trees, builder, name, broken, chosen
+):
+    root = tmp_path / builder
+    root.mkdir()
+    getattr(trees, builder)(root)
+    (root / broken).unlink()
+    with pytest.raises(DataError, match="no mask for image"):
+        load_dataset(name, root).samples()
+    dataset = load_dataset(name, root, categories=chosen)
+    assert {s.category for s in dataset.samples()} == {chosen}
+
+
+def test_a_gap_of_a_class_of_meta_json_that_was_not_chosen_does_not_refuse_it(tmp_path, trees):
+    trees.with_meta(tmp_path)
+    file = tmp_path / "meta.json"
+    content = json.loads(file.read_text())
+    (name,) = content["Test"]
+    lost = [{**row, "img_path": "pictures/lost.png"} for row in content["Test"][name]]
+    file.write_text(json.dumps({**content, "Test": {**content["Test"], "bolt": lost}}))
+    with pytest.raises(DataError, match="lost.png', which does not exist"):
+        load_dataset("folder", tmp_path).samples()
+    assert load_dataset("folder", tmp_path, categories=name).samples()
 
 
 def test_a_normal_image_that_is_an_anomalous_one_too_is_named(own):
