@@ -24,14 +24,25 @@ from safetensors.torch import save
 from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.check import check_run, make_baseline, read_baseline
 from zsad.bench.checkpoint import read_payload, read_tensors
-from zsad.bench.compare import Settings, interval_table
+from zsad.bench.compare import (
+    Settings,
+    compare_runs,
+    comparison_table,
+    interval_table,
+    intervals_json,
+    to_json,
+)
+from zsad.bench.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
 from zsad.bench.evaluation import Part
+from zsad.bench.figures import KINDS_OF_FIGURE, Choice, Scene
 from zsad.bench.gallery import Case, GalleryError, read_gallery
 from zsad.bench.images import MaskRule, read_image, read_mask
 from zsad.bench.merge import merge_runs
+from zsad.bench.overview import Overview
 from zsad.bench.plan import make_plan, read_plan
 from zsad.bench.records import (
+    Auxiliary,
     CategoryResult,
     Cell,
     ImageScores,
@@ -402,6 +413,7 @@ def test_wrong_json_of_records_and_baselines_is_refused(tmp_path, content):
 
 
 WRONG_VALUES = [None, True, -1, 10**30, 1e308, "x", "a\0b", "\ud800", [], {}, [1], ["a"], [{}]]
+CASE = Case("one", "best", 1, "a.png", 1, 0.5, 1.0, "one-best-1.png")
 CURVE = {"x": [0.0, 1.0], "y": [0.0, 1.0]}
 
 
@@ -477,6 +489,89 @@ def test_records_with_a_wrong_value_are_refused_or_shown_by_every_reader(tmp_pat
                 reader()
 
 
+def comparable_record(dataset: str = "visa", options: int = 1) -> Record:
+    """A record with everything that comparisons and figures look at."""
+    plain = full_record()
+    return dataclasses.replace(
+        plain,
+        cell=Cell("clip", "official", dataset, 111, {"k": options}),
+        protocol={**plain.protocol, "options": {"k": options, "j": 1}, "backbone": "tiny"},
+        completeness=Completeness(2, 3, 1, ("tile",), chosen_categories=("bottle",), limit=3),
+        auxiliary=Auxiliary("mvtec_ad", "test", 2, "ab"),
+        identity={"code": "ab", "training code": "cd"},
+    )
+
+
+COMPARABLE = as_json(comparable_record())
+READ_BY = {  # field of a record or category -> kinds of figures that read it
+    "cell": ("scatter", "radar", "sweep", "curves", "maps"),
+    "options": ("sweep",),
+    "title": ("scatter",),
+    "protocol": ("scatter",),
+    "completeness": ("sweep",),
+    "categories": ("curves", "maps"),
+    "metrics": ("scatter", "radar", "sweep"),
+    "curves": ("curves",),
+    "status": ("scatter",),
+    "error": ("scatter",),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn_run(tmp_path_factory):
+    """A folder with the pictures of one cell, and the records of all."""
+    run = tmp_path_factory.mktemp("drawn")
+    records = [comparable_record(d, k) for d in ("visa", "btad", "sdd") for k in (1, 2)]
+    folder = run / "gallery" / records[0].cell.key
+    case = dataclasses.replace(CASE, category="bottle")
+    write_json(folder / "bottle.json", {"cases": [dataclasses.asdict(case)]})
+    Image.new("RGBA", (8, 4)).save(folder / case.file)
+    return run, records
+
+
+def draw_figure(kind: str, run: Path, records: list[Record]) -> None:
+    """A figure of all records; one of a category, of the first record's dataset."""
+    overview = Overview(records)
+    targets = overview.targets
+    if kind in ("curves", "maps"):
+        targets = [t for t in targets if t.name == records[0].cell.target]
+    KINDS_OF_FIGURE[kind](Scene(run, overview, overview.entrants, targets, Choice()))
+
+
+def test_the_record_that_is_damaged_next_is_compared_and_drawn(drawn_run):
+    run, records = drawn_run
+    (comparison,) = compare_runs(records[:1], records, settings=Settings(replicates=5))
+    assert comparison.differences
+    for kind in READ_BY["cell"]:
+        draw_figure(kind, run, records)
+
+
+@pytest.mark.parametrize(
+    "path", list(paths_of(COMPARABLE)), ids=lambda path: ".".join(map(str, path))
+)
+def test_records_with_a_wrong_value_are_refused_or_compared_and_drawn(tmp_path, drawn_run, path):
+    run, records = drawn_run
+    file = tmp_path / "record.json"
+    kinds = next((READ_BY[str(step)] for step in reversed(path) if step in READ_BY), ())
+    for value in WRONG_VALUES:
+        file.write_text(json.dumps(with_value(COMPARABLE, path, value)))
+        try:
+            record = read_record(file)
+        except RecordError as error:
+            assert file.name in str(error)
+            continue
+        for sides in ([record], records), (records, [record]):
+            with contextlib.suppress(ZsadError):
+                found = compare_runs(*sides, settings=Settings(replicates=5))
+                json.dumps(to_json(found, {}), allow_nan=False)
+                assert all(comparison_table(c).render("csv") for c in found)
+        rows = intervals_json([record], "image_auroc", Settings(replicates=5))
+        json.dumps(rows, allow_nan=False)
+        for kind in kinds:
+            with contextlib.suppress(ZsadError):
+                draw_figure(kind, run, [record, *records[1:]])
+
+
 PART = as_json(Part(full_record().categories[0], {"a": 1}, {"b": "x"}, {"images": 2.0}, 1, 1))
 
 
@@ -493,7 +588,7 @@ def test_parts_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
             json.dumps(part.to_json(), allow_nan=False)
 
 
-INDEX = {"cases": [as_json(Case("one", "best", 1, "a.png", 1, 0.5, 1.0, "one-best-1.png"))]}
+INDEX = {"cases": [as_json(CASE)]}
 
 
 @pytest.mark.parametrize("path", list(paths_of(INDEX)), ids=lambda path: ".".join(map(str, path)))
