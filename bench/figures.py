@@ -5,8 +5,10 @@ Every kind says what it needs, and how to get it where a run lacks it.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
+NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 COLOURS = (
     "#0068a8",
     "#d65a00",
@@ -175,12 +178,17 @@ def _style() -> Any:  # matplotlib's type of the keys differs between its versio
 
 def _save(figure: Figure, out: Path) -> None:
     """Write the figure; equal figures give equal files."""
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
-    kind = out.suffix.removeprefix(".")
+    kind = out.suffix.removeprefix(".").lower()
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    drawn = io.BytesIO()
+    figure.savefig(
+        drawn, format=kind, dpi=200, bbox_inches="tight", facecolor="white", metadata=metadata
+    )
+    content = drawn.getvalue()
+    if kind == "svg":  # a title may hold characters that no XML file may
+        content = NOT_IN_XML.sub("", content.decode()).encode()
     with output_file(out) as file:
-        figure.savefig(
-            file, format=kind, dpi=200, bbox_inches="tight", facecolor="white", metadata=metadata
-        )
+        file.write(content)
 
 
 def _canvas(width: float, height: float) -> Figure:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -335,6 +336,13 @@ def test_titles_are_text_and_no_formulas(tmp_path):
     out = draw(folder, "scatter", tmp_path / "f.svg")
     assert "<script>" not in out.read_text("utf-8")
     assert r"&lt;script&gt;$\frac{1}{0}$ &amp; _x_" in out.read_text("utf-8")
+
+
+def test_titles_with_control_characters_give_svg_files_that_programs_read(tmp_path):
+    folder = make_run(tmp_path, ["a\0b\x1b[31m\uffff"], ["visa"], images=4, keep=0)
+    out = draw(folder, "scatter", tmp_path / "f.svg")
+    texts = "".join(ElementTree.parse(out).getroot().itertext())
+    assert "ab[31m" in texts
 
 
 def test_built_in_set_is_named_on_the_figure(tmp_path, run):
