@@ -269,17 +269,20 @@ def _dataset_differences(
     images = _pair_images(left, right)
     protocol = protocol_difference(left, right, (*SHARED_PROTOCOL, *ROW_PROTOCOL))
     protocol += _code_difference(left, right)
+    pairs = {m: (measure(left, m), measure(right, m)) for m in settings.metrics}
+    tests = _tests(
+        images,
+        [m for m, sides in pairs.items() if all(v.value is not None for v in sides)],
+        settings,
+    )
     found = []
-    for metric in settings.metrics:
-        a, b = measure(left, metric), measure(right, metric)
+    for metric, (a, b) in pairs.items():
         if a.value is None or b.value is None:
             reasons = [f"{side}: {n}" for side, v in (("a", a), ("b", b)) for n in v.notes]
             found.append(Difference(title, metric, a.value, b.value, notes=tuple(reasons)))
             continue
-        notes, test = [*a.notes, *b.notes, *protocol], None
-        if metric in RESAMPLED and not images.why_not:
-            test = _test(images, metric, settings)
-        elif metric in RESAMPLED:
+        notes, test = [*a.notes, *b.notes, *protocol], tests.get(metric)
+        if metric in RESAMPLED and images.why_not:
             notes.append(images.why_not)
         left_out = (a.incomplete or b.incomplete) and not settings.allow_incomplete
         unique = tuple(dict.fromkeys(notes))
@@ -301,16 +304,23 @@ def _code_difference(left: Sequence[Record], right: Sequence[Record]) -> list[st
     return []
 
 
-def _test(images: _Images, metric: ImageMetric, settings: Settings) -> PairedTest:
-    values, replicates = bootstrap(
-        images.categories, metric, settings.replicates, settings.seed, settings.resampling
+def _tests(images: _Images, metrics: Sequence[str], settings: Settings) -> dict[str, PairedTest]:
+    """The paired tests of the metrics that can be resampled; none where images do not match."""
+    chosen = [metric for metric in RESAMPLED if metric in metrics]
+    if images.why_not or not chosen:
+        return {}
+    found = bootstrap(
+        images.categories, chosen, settings.replicates, settings.seed, settings.resampling
     )
     n = images.n_a
-    return paired(
-        float(values[:n].mean() - values[n:].mean()),
-        replicates[:n].mean(axis=0) - replicates[n:].mean(axis=0),
-        settings.level,
-    )
+    return {
+        metric: paired(
+            float(values[:n].mean() - values[n:].mean()),
+            replicates[:n].mean(axis=0) - replicates[n:].mean(axis=0),
+            settings.level,
+        )
+        for metric, (values, replicates) in found.items()
+    }
 
 
 def _pair_images(left: Sequence[Record], right: Sequence[Record]) -> _Images:
@@ -405,8 +415,8 @@ def intervals(
         if images.why_not:
             continue
         values, replicates = bootstrap(
-            images.categories, metric, settings.replicates, settings.seed, settings.resampling
-        )
+            images.categories, [metric], settings.replicates, settings.seed, settings.resampling
+        )[metric]
         found[contender, dataset] = interval(
             float(values.mean()), replicates.mean(axis=0), settings.level
         )

@@ -125,26 +125,27 @@ class Sampled:
 
 def bootstrap(
     categories: Sequence[Sampled],
-    metric: ImageMetric,
+    metrics: Sequence[ImageMetric],
     replicates: int = 2000,
     seed: int = 0,
     resampling: Resampling = "stratified",
-) -> tuple[Floats, Floats]:
-    """A metric's mean over categories, on the images as they are and on resampled ones.
+) -> dict[ImageMetric, tuple[Floats, Floats]]:
+    """Metrics' means over categories, on the images as they are and on resampled ones.
 
-    Images are drawn with replacement within each category, the same ones for all S rows of scores,
-    so that rows can be compared pair by pair. Stratified draws as many normal and as many anomalous
-    images as there are; plain draws from all, and a replicate without one of the two is left out.
+    Images are drawn with replacement within each category, the same ones for all metrics and all S
+    rows of scores, so that rows can be compared pair by pair. Stratified draws as many normal and
+    as many anomalous images as there are; plain draws from all, and a replicate without one of the
+    two is left out.
 
     Args:
         categories: each with both labels and the same number S of rows.
-        metric: image_auroc or image_ap.
+        metrics: image_auroc, image_ap.
         replicates: how many resamples R.
         seed: of the resampling.
         resampling: stratified or plain.
 
     Returns:
-        values [S] and replicates [S, R'], R' <= R.
+        metric -> values [S] and replicates [S, R'], R' <= R.
 
     Raises:
         StatsError: no category, or one without both labels.
@@ -157,17 +158,22 @@ def bootstrap(
     if not categories or not all(category.has_both for category in categories):
         raise StatsError("a bootstrap needs normal and anomalous images in every category")
     generator = np.random.default_rng(seed)
-    values, replicated = [], []
-    for category in categories:
-        ones = np.ones((1, len(category.labels)))
-        values.append([_weighted(metric, category.labels, row, ones)[0] for row in category.scores])
-        parts = [
-            [_weighted(metric, category.labels, row, weights) for row in category.scores]
-            for weights in _resamples(category.labels, replicates, generator, resampling)
-        ]
-        replicated.append(np.concatenate(parts, axis=1))
-    means = np.mean(replicated, axis=0)
-    return np.mean(values, axis=0), means[:, np.isfinite(means).all(axis=0)]
+    rows = len(categories[0].scores)
+    values = {metric: np.empty((len(categories), rows)) for metric in metrics}
+    sums = {metric: np.zeros((rows, replicates)) for metric in metrics}
+    for number, category in enumerate(categories):
+        for part, weights in _resamples(category.labels, replicates, generator, resampling):
+            for row, scores in enumerate(category.scores):
+                weighed = _by_score(category.labels, scores, weights)
+                for metric in metrics:
+                    found = _metric(metric, *weighed)
+                    values[metric][number, row] = found[0]
+                    sums[metric][row, part] += found[1:]
+    means = {metric: total / len(categories) for metric, total in sums.items()}
+    return {
+        metric: (values[metric].mean(axis=0), mean[:, np.isfinite(mean).all(axis=0)])
+        for metric, mean in means.items()
+    }
 
 
 def interval(value: float, replicates: Floats, level: float = 0.95) -> Interval:
@@ -317,39 +323,69 @@ def _resamples(
     replicates: int,
     generator: np.random.Generator,
     resampling: Resampling,
-) -> Iterator[Floats]:
-    """How often each image is drawn [r, N], in chunks of r replicates.
+) -> Iterator[tuple[slice, Floats]]:
+    """Which replicates, and how often each draws each image, in chunks of r replicates.
 
-    Each group draws from a stream of its own, so that the size of the chunks changes nothing.
+    Weights [N, 1 + r] begin with a column of the images as they are, once each. Each group draws
+    from a stream of its own, so that the size of the chunks changes nothing.
     """
     size = max(CHUNK // len(labels), 1)
     groups = [labels, ~labels] if resampling == "stratified" else [np.ones_like(labels)]
     streams = generator.spawn(len(groups))
     for start in range(0, replicates, size):
         count = min(size, replicates - start)
-        weights = np.zeros((count, len(labels)))
+        weights = np.ones((len(labels), 1 + count))
         for group, stream in zip(groups, streams, strict=True):
             members = int(group.sum())
-            weights[:, group] = stream.multinomial(members, np.full(members, 1 / members), count)
-        yield weights
+            drawn = stream.multinomial(members, np.full(members, 1 / members), count)
+            weights[group, 1:] = drawn.T
+        yield slice(start, start + count), weights
 
 
-def _weighted(metric: ImageMetric, labels: NDArray[np.bool_], scores: Floats, w: Floats) -> Floats:
-    """A metric of weighted images for each row of weights [R, N]; NaN without both labels."""
+def _by_score(labels: NDArray[np.bool_], scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Weights [N, R] of the anomalous and of the normal images, added up by rising score.
+
+    Images come first so that every operation runs over whole rows of replicates: with few images
+    in a category, operations along rows of [R, N] take several times as long.
+
+    Returns:
+        Two arrays [distinct scores, R].
+    """
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    weights, flags = w[:, order], labels[order]
-    anomalous = np.add.reduceat(weights * flags, starts, axis=1)  # [R, distinct scores]
-    normal = np.add.reduceat(weights * ~flags, starts, axis=1)
+    ordered, flags = weights[order], labels[order, None]
+    anomalous, normal = ordered * flags, ordered * ~flags
+    if len(starts) == len(order):
+        return anomalous, normal
+    return np.add.reduceat(anomalous, starts, axis=0), np.add.reduceat(normal, starts, axis=0)
+
+
+def _metric(metric: ImageMetric, anomalous: Floats, normal: Floats) -> Floats:
+    """A metric [R] of images whose weights `_by_score` has added up; NaN without both labels."""
     with np.errstate(invalid="ignore", divide="ignore"):
         if metric == "image_auroc":
-            below = np.cumsum(normal, axis=1) - normal
-            wins = (anomalous * (below + normal / 2)).sum(axis=1)
-            return np.asarray(wins / (anomalous.sum(axis=1) * normal.sum(axis=1)))
-        hits = np.cumsum(anomalous[:, ::-1], axis=1)
-        reported = hits + np.cumsum(normal[:, ::-1], axis=1)
-        precision = np.divide(hits, reported, out=np.zeros_like(hits), where=reported > 0)
-        gained = (anomalous[:, ::-1] * precision).sum(axis=1) / anomalous.sum(axis=1)
+            below = _running_sum(normal) - normal
+            wins = (anomalous * (below + normal / 2)).sum(axis=0)
+            return np.asarray(wins / (anomalous.sum(axis=0) * normal.sum(axis=0)))
+        hits = _running_sum(anomalous[::-1])
+        reported = hits + _running_sum(normal[::-1])
+        gains = anomalous[::-1] * (hits / np.maximum(reported, 1))
+        gained = _column_sums(gains) / anomalous.sum(axis=0)
         # AP exists without normal images, but no comparison of methods does.
-        return np.where(normal.sum(axis=1) > 0, gained, np.nan)
+        return np.where(normal.sum(axis=0) > 0, gained, np.nan)
+
+
+def _running_sum(rows: Floats) -> Floats:
+    """Cumulative sums over the first axis of [N, R]; np.cumsum takes ten times as long there."""
+    total = np.array(rows)
+    for i in range(1, len(total)):
+        total[i] += total[i - 1]
+    return total
+
+
+def _column_sums(values: Floats) -> Floats:
+    """Sums over the first axis of [N, R], of each column as numpy sums one array."""
+    if len(values) < 8:  # numpy adds so few one after the other, along either axis
+        return np.asarray(values.sum(axis=0))
+    return np.asarray(np.ascontiguousarray(values.T).sum(axis=1))

@@ -1,6 +1,7 @@
 """Bootstrap, tests over datasets and ranks against direct computation and known values."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from zsad.bench.metrics import auroc, average_precision
 from zsad.bench.stats import (
     Sampled,
     StatsError,
-    bootstrap,
     draw_critical_difference,
     holm,
     interval,
@@ -22,6 +22,11 @@ from zsad.bench.stats import (
     rank_methods,
     signed_rank,
 )
+
+
+def bootstrap(categories, metric="image_auroc", *rest, **settings):
+    """Values and replicates of one metric."""
+    return stats.bootstrap(categories, [metric], *rest, **settings)[metric]
 
 
 def images(seed=0, size=30, separation=1.0, rows=1):
@@ -46,12 +51,11 @@ def test_values_on_all_images_are_the_exact_metrics(pairs):
 @pytest.mark.parametrize("resampling", ["stratified", "plain"])
 def test_each_replicate_is_the_metric_of_a_drawn_set_of_images(resampling):
     sampled = images()
-    weights = np.concatenate(
-        list(stats._resamples(sampled.labels, 50, np.random.default_rng(7), resampling))
-    )
+    ((_, weights),) = stats._resamples(sampled.labels, 50, np.random.default_rng(7), resampling)
+    assert (weights[:, 0] == 1).all()
     _, auroc_replicates = bootstrap([sampled], "image_auroc", 50, 7, resampling)
     _, ap_replicates = bootstrap([sampled], "image_ap", 50, 7, resampling)
-    for i, drawn in enumerate(weights.astype(int)):
+    for i, drawn in enumerate(weights[:, 1:].astype(int).T):
         labels = np.repeat(sampled.labels, drawn)
         scores = np.repeat(sampled.scores[0], drawn)
         assert auroc_replicates[0, i] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
@@ -62,12 +66,12 @@ def test_each_replicate_is_the_metric_of_a_drawn_set_of_images(resampling):
 def test_stratified_keeps_the_numbers_of_both_labels_and_plain_does_not():
     labels = images().labels
     generator = np.random.default_rng(0)
-    (stratified,) = stats._resamples(labels, 100, generator, "stratified")
-    (plain,) = stats._resamples(labels, 100, generator, "plain")
-    assert (stratified[:, labels].sum(axis=1) == labels.sum()).all()
-    assert (stratified[:, ~labels].sum(axis=1) == (~labels).sum()).all()
-    assert (plain.sum(axis=1) == len(labels)).all()
-    assert len(set(plain[:, labels].sum(axis=1))) > 1
+    ((_, stratified),) = stats._resamples(labels, 100, generator, "stratified")
+    ((_, plain),) = stats._resamples(labels, 100, generator, "plain")
+    assert (stratified[labels].sum(axis=0) == labels.sum()).all()
+    assert (stratified[~labels].sum(axis=0) == (~labels).sum()).all()
+    assert (plain.sum(axis=0) == len(labels)).all()
+    assert len(set(plain[labels].sum(axis=0))) > 1
 
 
 def test_a_plain_replicate_without_both_labels_is_left_out():
@@ -83,6 +87,37 @@ def test_replicates_depend_on_the_seed_alone(monkeypatch):
     assert not np.array_equal(first, bootstrap([images()], "image_auroc", 64, seed=4)[1])
     monkeypatch.setattr(stats, "CHUNK", 90)  # three replicates of 30 images at a time
     assert np.array_equal(first, bootstrap([images()], "image_auroc", 64, seed=3)[1])
+
+
+def test_metrics_are_resampled_together_as_they_are_alone():
+    categories = [images(1, rows=2), images(2, size=50, rows=2)]
+    together = stats.bootstrap(categories, ["image_auroc", "image_ap"], 50)
+    for metric, found in together.items():
+        alone = bootstrap(categories, metric, 50)
+        assert all(np.array_equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
+def test_a_seed_draws_what_it_drew_in_earlier_versions():
+    _, auroc_replicates = bootstrap([images(1), images(2, size=50)], "image_auroc", 3)
+    _, ap_replicates = bootstrap([images(1), images(2, size=50)], "image_ap", 3)
+    assert auroc_replicates[0].tolist() == pytest.approx(
+        [0.8096, 0.8214666666666667, 0.7604], abs=1e-12
+    )
+    assert ap_replicates[0].tolist() == pytest.approx(
+        [0.8606453637316884, 0.8538925748164878, 0.7991946125025673], abs=1e-12
+    )
+
+
+def test_many_categories_do_not_hold_all_their_replicates():
+    categories = [images(i, size=4) for i in range(500)]
+    bootstrap(categories[:1], replicates=500)
+    tracemalloc.start()
+    try:
+        bootstrap(categories, replicates=500)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500 * 500 * 8 / 4
 
 
 def test_the_mean_over_categories_is_resampled_by_category():
