@@ -1,5 +1,6 @@
 """Records survive writing and reading, and hostile ones end in one message."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -119,6 +120,86 @@ def test_the_json_schema_and_the_reader_refuse_the_same(tmp_path, change):
         jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
     with pytest.raises(RecordError, match="\\.json"):
         read_record(path)
+
+
+def _at(document, way):
+    """The value inside a JSON document that a way of names and places leads to."""
+    for step in way:
+        document = document[step]
+    return document
+
+
+TOO_MANY_DIGITS = 10**20
+BOUNDS = {  # path to a value -> values at its bounds, values beyond them
+    "title": (["", "x" * 1000], ["x" * 1001, None]),
+    "cell.method": (["x" * 1000], ["x" * 1001]),
+    "cell.variant": (["x" * 1000], ["x" * 1001]),
+    "cell.dataset": (["x" * 1000], ["x" * 1001]),
+    "cell.label": (["x" * 1000], ["x" * 1001]),
+    "cell.dataset_label": (["x" * 1000], ["x" * 1001]),
+    "cell.seed": ([1 - 10**19, 10**20 - 1], [-(10**19), TOO_MANY_DIGITS, 0.5]),
+    "categories.0.category": (["x" * 1000], ["x" * 1001]),
+    "categories.0.class_name": (["x" * 1000], ["x" * 1001]),
+    "categories.0.n_normal": ([0, 10**20 - 1], [-1, TOO_MANY_DIGITS]),
+    "categories.0.n_anomalous": ([0], [-1]),
+    "categories.0.regions_lost": ([0], [-1]),
+    "categories.0.metrics.image_auroc": ([-1e-9, 0, 1, 1 + 1e-9], [-1e-8, 1 + 1e-8]),
+    "categories.0.curves.image_roc.x.1": ([-1e-9, 0, 1, 1 + 1e-9], [-1e-8, 1 + 1e-8]),
+    "categories.0.curves.image_roc": ([{"x": [], "y": []}], [{"x": []}, {"y": []}, {}]),
+    "categories.0.images.labels.0": ([0, 1], [-1, 2, True]),
+    "protocol.dataset_title": ([None, "x" * 1000], ["x" * 1001, 1]),
+    "protocol.domain": ([None, "x" * 1000], ["x" * 1001, 1]),
+    "protocol.backbone": ([None, "x" * 1000], ["x" * 1001, 1]),
+    "protocol.limit": ([None, 0], [-1, "1", 0.5]),
+    "timing.images": ([0, 1e15], [-1e-9, 1.1e15]),
+    "published_parameters": ([None, 0], [-1]),
+    "effective_parameters": ([None, 0], [-1]),
+    "completeness.found": ([0], [-1]),
+    "completeness.expected": ([None, 0], [-1]),
+    "completeness.categories": ([0], [-1]),
+    "completeness.all_categories": ([None, 0], [-1]),
+    "completeness.limit": ([None, 0], [-1]),
+    "auxiliary.images": ([0], [-1]),
+    "status": (["ok"], ["error"]),
+    "error": ([None], [{"type": "E", "message": "", "traceback": ""}]),
+    "schema": ([1], [0, 2]),
+}
+
+
+@pytest.mark.parametrize("place", BOUNDS)
+def test_the_json_schema_and_the_reader_have_the_same_bounds(tmp_path, place):
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    original = json.loads(json.dumps(dataclasses.asdict(full_record())))
+    *way, last = [int(step) if step.isdigit() else step for step in place.split(".")]
+    path = tmp_path / "x.json"
+    within, beyond = BOUNDS[place]
+    for value, allowed in [*((v, True) for v in within), *((v, False) for v in beyond)]:
+        raw = copy.deepcopy(original)
+        _at(raw, way)[last] = value
+        path.write_text(json.dumps(raw))
+        assert validator.is_valid(raw) is allowed, value
+        if allowed:
+            read_record(path)
+        else:
+            with pytest.raises(RecordError, match=r"x\.json"):
+                read_record(path)
+
+
+def test_every_field_of_the_json_schema_that_must_be_there_is_missed_by_the_reader(tmp_path):
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    original = json.loads(json.dumps(dataclasses.asdict(full_record())))
+    path = tmp_path / "x.json"
+    places = [(), ("cell",), ("categories", 0), ("categories", 0, "images"), ("auxiliary",)]
+    for place in [*places, ("completeness",), ("categories", 0, "curves", "image_roc")]:
+        for name in _at(original, place):
+            raw = copy.deepcopy(original)
+            del _at(raw, place)[name]
+            path.write_text(json.dumps(raw))
+            if validator.is_valid(raw):
+                read_record(path)
+            else:
+                with pytest.raises(RecordError, match=r"x\.json"):
+                    read_record(path)
 
 
 def test_the_json_schema_names_every_field_and_metric():
