@@ -659,11 +659,14 @@ def _description(
 ) -> dict[str, Any]:
     """All that the learned weights depend on, as plain JSON values."""
     backbone = method.backbone
+    options = dataclasses.asdict(method.options)
+    if "split" in options:
+        options["split"] = split  # what was trained on, whoever chose it
     return {
         "method": method.name,
         "code": training_code(type(method)),
         "variant": method.variant,
-        "options": _plain(dataclasses.asdict(method.options)),
+        "options": _plain(options),
         "protocol": _plain(method.protocol()),
         "schedule": _plain(dataclasses.asdict(method.schedule)),
         "backbone": backbone.name,

@@ -337,6 +337,29 @@ def test_training_writes_what_it_has_seen(tiny, tmp_path):
     assert create("coop", tiny, checkpoint=path).name == "coop"
 
 
+@pytest.mark.parametrize("split", [None, "test"])
+def test_a_trained_file_runs_without_being_told_the_split_it_was_trained_on(tiny, tmp_path, split):
+    auxiliary = load_dataset("synthetic_aux")
+    seen = [auxiliary.samples("test")[0], auxiliary.samples("test")[-1]]
+    path = tmp_path / "faprompt.safetensors"
+    train("faprompt", auxiliary, tiny, path, samples=seen, epochs=1, split=split)
+    entry = {"name": "faprompt", "checkpoint": str(path)}
+    plan = make_plan([entry], ["synthetic"], out=tmp_path / "run", limit=1, map_size=32)
+    run(plan)
+    (record,) = read_records(tmp_path / "run")
+    assert record.error is None
+    assert record.protocol["auxiliary_split"] == record.auxiliary.split == (split or "all")
+    assert record.protocol["options"]["split"] == (split or "all")
+
+
+def test_a_split_that_differs_from_a_trained_file_s_is_refused_by_name(tiny, trained_file):
+    path = trained_file("faprompt")
+    with pytest.raises(
+        WeightsError, match=r"split all, not test: add --option faprompt\.split=all"
+    ):
+        create("faprompt", tiny, checkpoint=path, split="test")
+
+
 # -- in a plan and in a run folder -----------------------------------------------------------------
 
 
