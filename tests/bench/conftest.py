@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from zsad.bench import published
 from zsad.bench.records import (
     CategoryResult,
@@ -159,3 +160,28 @@ def _scored(
 def scored_record() -> Callable[..., Record]:
     """A function that makes a record with scores: title, dataset, random seed, separation."""
     return _scored
+
+
+def _draw_parts(root: Path, *categories: str, size: tuple[int, int] = (48, 48)) -> Path:
+    numbers = np.random.default_rng(0)
+    for category in categories:
+        for kind in ("normal", "anomalous", "masks"):
+            (root / category / kind).mkdir(parents=True)
+        for kind in ("normal", "anomalous"):
+            for number in range(2):
+                pixels = numbers.integers(0, 256, (*size, 3)).astype(np.uint8)
+                if kind == "anomalous":
+                    mask = np.zeros(size, np.uint8)
+                    pixels[10:20, 10:30], mask[10:20, 10:30] = 255, 255
+                    Image.fromarray(mask).save(root / category / "masks" / f"{number}.png")
+                Image.fromarray(pixels).save(root / category / kind / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def draw_parts() -> Callable[..., Path]:
+    """A function that fills a folder as a user would: root, categories ("." is root itself), size.
+
+    Each category has two normal and two anomalous images with masks.
+    """
+    return _draw_parts

@@ -43,21 +43,9 @@ def zsad(monkeypatch, capsys):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def pictures(tmp_path, draw_parts):
     """Two normal and two anomalous images with masks, in the layout of a user's own folder."""
-    numbers = np.random.default_rng(0)
-    root = tmp_path / "parts"
-    for folder in ("normal", "anomalous", "masks"):
-        (root / folder).mkdir(parents=True)
-    for folder in ("normal", "anomalous"):
-        for n in range(2):
-            pixels = numbers.integers(0, 256, (60, 80, 3)).astype(np.uint8)
-            if folder == "anomalous":
-                mask = np.zeros((60, 80), np.uint8)
-                pixels[10:30, 10:40], mask[10:30, 10:40] = 255, 255
-                Image.fromarray(mask).save(root / "masks" / f"{n}.png")
-            Image.fromarray(pixels).save(root / folder / f"{n}.png")
-    return root
+    return draw_parts(tmp_path / "parts", ".", size=(60, 80))
 
 
 def test_help_names_every_verb(zsad):

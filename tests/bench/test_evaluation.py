@@ -6,10 +6,8 @@ import os
 import signal
 import sys
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.backbone import TokenSpec
 from zsad.bench.contestant import Contestant
@@ -46,21 +44,9 @@ def backbone():
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory, draw_parts):
     """One category of two normal and two anomalous images with masks."""
-    root = tmp_path_factory.mktemp("data")
-    random_numbers = np.random.default_rng(0)
-    for folder in ("normal", "anomalous", "masks"):
-        (root / "part" / folder).mkdir(parents=True)
-    for folder in ("normal", "anomalous"):
-        for number in range(2):
-            pixels = random_numbers.integers(0, 256, (48, 48, 3)).astype(np.uint8)
-            if folder == "anomalous":
-                mask = np.zeros((48, 48), np.uint8)
-                pixels[10:20, 10:30], mask[10:20, 10:30] = 255, 255
-                Image.fromarray(mask).save(root / "part" / "masks" / f"{number}.png")
-            Image.fromarray(pixels).save(root / "part" / folder / f"{number}.png")
-    return load_dataset("folder", root)
+    return load_dataset("folder", draw_parts(tmp_path_factory.mktemp("data"), "part"))
 
 
 @pytest.fixture(scope="module")

@@ -160,22 +160,9 @@ def plugins(site, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory, draw_parts) -> Path:
     """Four categories of two normal and two anomalous images with masks."""
-    root = tmp_path_factory.mktemp("data")
-    random_numbers = np.random.default_rng(0)
-    for category in CATEGORIES:
-        for folder in ("normal", "anomalous", "masks"):
-            (root / category / folder).mkdir(parents=True)
-        for folder in ("normal", "anomalous"):
-            for number in range(2):
-                pixels = random_numbers.integers(0, 256, (48, 48, 3)).astype(np.uint8)
-                mask = np.zeros((48, 48), np.uint8)
-                if folder == "anomalous":
-                    pixels[10:20, 10:30], mask[10:20, 10:30] = 255, 255
-                    Image.fromarray(mask).save(root / category / "masks" / f"{number}.png")
-                Image.fromarray(pixels).save(root / category / folder / f"{number}.png")
-    return root
+    return draw_parts(tmp_path_factory.mktemp("data"), *CATEGORIES)
 
 
 def plan_for(data: Path, out: Path, *methods: str, **settings) -> Plan:
