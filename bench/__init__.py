@@ -10,8 +10,8 @@ PUBLIC = {
     "load_dataset": "registry",
     "load_backbone": "weights",
     "predict_images": "predict",
-    "run": "runner",
-    "load_run": "records",
+    "run": "running.runner",
+    "load_run": "records.record",
 }
 __all__ = ["create", "load_backbone", "load_dataset", "load_run", "predict_images", "run"]
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from .registry import FOLDER_OF, NAMESPACE, canonical
 
-READING = ("backbone", "images", "loading", "preprocess", "sample")
-LEARNING = (*READING, "lessons", "method", "store", "training")
-SCORING = (*READING, "evaluation", "method", "metrics")
+READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
+LEARNING = (*READING, "method", "training.batches", "training.feature_cache", "training.loop")
+SCORING = (*READING, "method", "metrics", "running.evaluation")
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}
 _closures: dict[str, tuple[ModuleSpec | None, list[str]]] = {}

@@ -23,10 +23,10 @@ from PIL import Image
 from torch import Tensor
 
 from .backbone import PRECISIONS, Backbone
+from .dataset import Dataset
 from .errors import ContractError, UsageError
 from .method import Method, Prediction, Query, TrainableMethod, build
-from .sample import Dataset
-from .training import fit
+from .training.loop import fit
 
 IMAGES = 4
 CLASS_NAMES = ("bottle", "metal nut", "bottle", "tile")

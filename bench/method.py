@@ -324,7 +324,7 @@ class LoadReport:
 class TrainableMethod(Method):
     """A method that learns from an auxiliary dataset.
 
-    The optimisation loop, seeds, progress, caching and resumption belong to `bench/training.py`;
+    The optimisation loop, seeds, progress, caching and resumption belong to `bench/training/`;
     a method gives its loss. Learned tensors bear the names of the released checkpoints.
 
     Attributes:

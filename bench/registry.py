@@ -19,8 +19,8 @@ from .errors import ContractError, UsageError, message_of, unknown_name
 
 if TYPE_CHECKING:
     from .backbone import Backbone
+    from .dataset import Dataset
     from .method import Method
-    from .sample import Dataset
 
 LOG = logging.getLogger(__name__)
 NAMESPACE = (__package__ or "zsad.bench").rpartition(".")[0]
@@ -139,7 +139,7 @@ def dataset_class(name: str) -> type[Dataset]:
     Raises:
         BrokenEntry: its module cannot be imported, or does not define one dataset.
     """
-    from .sample import Dataset
+    from .dataset import Dataset
 
     cls: type[Dataset] = _load(resolve("dataset", name), Dataset)
     return cls
@@ -208,8 +208,8 @@ def create(
         WeightsError: the checkpoint is missing, broken or does not fit.
     """
     from .checkpoint import read_together
-    from .learned import open_checkpoint, refuse_misfit
     from .method import TrainableMethod, build
+    from .training.user_checkpoint import open_checkpoint, refuse_misfit
 
     entry = resolve("method", name)
     if not hasattr(backbone, "encode_image"):

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 from zsad.bench import load_run
-from zsad.bench.records import METRICS
+from zsad.bench.records.record import METRICS
 
 SETTINGS = {
     "as it is": ({}, []),
@@ -48,7 +48,7 @@ def main() -> None:
     for number, (name, (variables, options)) in enumerate(SETTINGS.items()):
         out = folder / str(number)
         features = {"ZSAD_FEATURES": str(out / "features")}  # each setting encodes for itself
-        command = [sys.executable, "-m", "zsad.bench.cli", "run", "--quiet", "--gallery", "0"]
+        command = [sys.executable, "-m", "zsad", "run", "--quiet", "--gallery", "0"]
         command += ["--methods", arguments.methods, "--out", str(out), *options]
         environment = {**os.environ, **variables, **features}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -55,7 +55,7 @@ def main() -> None:
             f'[[dataset]]\nname = "folder"\nroot = "{work / "data"}"\n'
         )
         environment = {**os.environ, "ZSAD_HASHES": str(work / "hashes")}
-        zsad = [sys.executable, "-m", "zsad.bench.cli", "run", str(work / "plan.toml"), "--quiet"]
+        zsad = [sys.executable, "-m", "zsad", "run", str(work / "plan.toml"), "--quiet"]
         print(
             f"import torch      {timed([sys.executable, '-c', 'import torch'], environment):6.2f} s"
         )

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from zsad.bench import create
 from zsad.bench.backbone import Backbone
-from zsad.bench.lessons import ImageSource, MemorySource, Source, memory_source
 from zsad.bench.method import Query, TrainableMethod
-from zsad.bench.training import Recipe, run_course
+from zsad.bench.training.batches import ImageSource, MemorySource, Source, memory_source
+from zsad.bench.training.loop import Recipe, run_course
 
 
 class OneByOne(Backbone):

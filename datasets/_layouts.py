@@ -13,9 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ..bench.errors import DataError, UsageError, unknown_name
-from ..bench.images import read_mask
-from ..bench.sample import (
+from ..bench.dataset import (
     Box,
     Dataset,
     LayoutError,
@@ -26,6 +24,8 @@ from ..bench.sample import (
     is_folder,
     locate,
 )
+from ..bench.errors import DataError, UsageError, unknown_name
+from ..bench.images import read_mask
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 AnomalyCLIP, FAPrompt, AdaCLIP, April-GAN and Bayes-PFL share the format: a "train" and a "test"
 object, each mapping a class to rows of img_path, mask_path, cls_name, specie_name and anomaly,
-paths being relative to the dataset's folder. `zsad.bench.meta` writes it.
+paths being relative to the dataset's folder. `zsad.bench.data.meta_json` writes it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..bench.dataset import Split
 from ..bench.errors import DataError
-from ..bench.sample import Split
 from ._layouts import LaidOutDataset, Layout, Listing
 
 FILE_NAME = "meta.json"

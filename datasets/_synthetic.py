@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bench.content import content_hashes
+from ..bench.dataset import CategoryInfo, Counts, Dataset, Sample, Source, Split, files_of
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, read_mask, read_picture
-from ..bench.sample import CategoryInfo, Counts, Dataset, Sample, Source, Split, files_of
 from . import _objects as objects
 from . import _textures as textures
 from ._damage import DEFECTS, SEEN, UNSEEN, VALIDATION

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..bench.dataset import Box, CategoryInfo, Counts, Sample, Source
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, image_size, read_mask
-from ..bench.sample import Box, CategoryInfo, Counts, Sample, Source
 from ._layouts import (
     CategoryTrees,
     LaidOutDataset,

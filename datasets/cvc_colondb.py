@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.sample import CategoryInfo, Counts, Source
+from ..bench.dataset import CategoryInfo, Counts, Source
 from ._layouts import (
     IMAGES_AND_MASKS,
     CategoryTrees,

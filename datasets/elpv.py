@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from ..bench.dataset import CategoryInfo, Counts, LayoutError, Sample, Source
 from ..bench.errors import DataError
-from ..bench.sample import CategoryInfo, Counts, LayoutError, Sample, Source
 from ._layouts import (
     CategoryTrees,
     LaidOutDataset,

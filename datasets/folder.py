@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bench.content import content_hashes
+from ..bench.dataset import Dataset, Source
 from ..bench.errors import DataError
-from ..bench.sample import Dataset, Source
 from ._layouts import (
     CategoryTrees,
     LaidOutDataset,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ..bench.dataset import CategoryInfo, Counts, Source
 from ..bench.errors import DataError
-from ..bench.sample import CategoryInfo, Counts, Source
 from ._layouts import (
     CategoryTrees,
     LaidOutDataset,

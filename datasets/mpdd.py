@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..bench.sample import CategoryInfo, Counts, Source
+from ..bench.dataset import CategoryInfo, Counts, Source
 from ._layouts import CategoryTrees, LaidOutDataset
 from ._meta import MetaJson
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+from ..bench.dataset import Box, CategoryInfo, Counts, Sample, Source
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
-from ..bench.sample import Box, CategoryInfo, Counts, Sample, Source
 from ._layouts import (
     CategoryTrees,
     LaidOutDataset,

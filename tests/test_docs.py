@@ -27,11 +27,12 @@ import pytest
 import torch
 import typer
 from safetensors.torch import save_file
-from zsad.bench import cli, registry
+from zsad.bench import registry
+from zsad.bench.cli import app as cli
 from zsad.bench.conformance import check_method
+from zsad.bench.dataset import Dataset
 from zsad.bench.method import Method, TrainableMethod
-from zsad.bench.plan import read_plan
-from zsad.bench.sample import Dataset
+from zsad.bench.running.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -228,13 +229,13 @@ def at_work(workplace, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     monkeypatch.setattr(cli, "_device", lambda name: "cpu")
-    monkeypatch.setattr("zsad.bench.parallel.run", lambda *_, **__: None)
+    monkeypatch.setattr("zsad.bench.running.parallel.run", lambda *_, **__: None)
     monkeypatch.setattr(cli, "_summary", lambda plan: None)
-    monkeypatch.setattr("zsad.bench.contestant.train_one", _train_nothing)
+    monkeypatch.setattr("zsad.bench.running.prepare.train_one", _train_nothing)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)
     monkeypatch.setattr(registry, "create", _create_nothing)
-    monkeypatch.setattr("zsad.bench.predict_files.predict_files", lambda *_, **__: [])
-    monkeypatch.setattr("zsad.bench.scaffold._folder", lambda name: place / name)
+    monkeypatch.setattr("zsad.bench.running.predict_files.predict_files", lambda *_, **__: [])
+    monkeypatch.setattr("zsad.bench.cli.scaffold._folder", lambda name: place / name)
     return place
 
 
@@ -401,7 +402,7 @@ def test_the_plan_files_of_a_page_are_plans(block, tmp_path):
 
 @pytest.mark.parametrize("block", PACKAGES, ids=[f"{b.page.name}:{b.line}" for b in PACKAGES])
 def test_the_entry_points_of_a_page_are_those_that_a_new_package_has(block, tmp_path):
-    from zsad.bench.scaffold import write
+    from zsad.bench.cli.scaffold import write
 
     points = tomllib.loads(block.text)["project"]["entry-points"]
     for group, named in points.items():

@@ -22,9 +22,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 from zsad.bench import load_backbone, load_dataset, registry
-from zsad.bench.check import check_run, make_baseline, read_baseline
-from zsad.bench.checkpoint import read_payload, read_tensors
-from zsad.bench.compare import (
+from zsad.bench.analysis.baseline import check_run, make_baseline, read_baseline
+from zsad.bench.analysis.compare import (
     Settings,
     compare_runs,
     comparison_table,
@@ -32,16 +31,16 @@ from zsad.bench.compare import (
     intervals_json,
     to_json,
 )
-from zsad.bench.completeness import Completeness
+from zsad.bench.analysis.merge import merge_runs
+from zsad.bench.analysis.overview import Overview
+from zsad.bench.analysis.rescore import rescore_run
+from zsad.bench.analysis.tables import LAYOUTS, make_table
+from zsad.bench.checkpoint import read_payload, read_tensors
+from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
-from zsad.bench.evaluation import Part
-from zsad.bench.figures import KINDS_OF_FIGURE, Choice, Scene
-from zsad.bench.gallery import Case, GalleryError, read_gallery
 from zsad.bench.images import MaskRule, read_image, read_mask
-from zsad.bench.merge import merge_runs
-from zsad.bench.overview import Overview
-from zsad.bench.plan import make_plan, read_plan
-from zsad.bench.records import (
+from zsad.bench.records.gallery import Case, GalleryError, read_gallery
+from zsad.bench.records.record import (
     Auxiliary,
     CategoryResult,
     Cell,
@@ -54,9 +53,10 @@ from zsad.bench.records import (
     write_json,
     write_record,
 )
-from zsad.bench.report import render_report
-from zsad.bench.rescore import rescore_run
-from zsad.bench.tables import LAYOUTS, make_table
+from zsad.bench.report.figures import KINDS_OF_FIGURE, Choice, Scene
+from zsad.bench.report.page import render_report
+from zsad.bench.running.evaluation import Part
+from zsad.bench.running.plan import make_plan, read_plan
 
 SEEDS = range(12)
 

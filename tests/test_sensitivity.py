@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from zsad.bench.analysis.baseline import Finding, check_run, read_baseline
 from zsad.bench.backbone import Backbone, TokenSpec
-from zsad.bench.check import Finding, check_run, read_baseline
 from zsad.bench.method import Method
-from zsad.bench.plan import make_plan
-from zsad.bench.records import read_records
-from zsad.bench.runner import run
+from zsad.bench.records.record import read_records
+from zsad.bench.running.plan import make_plan
+from zsad.bench.running.runner import run
 from zsad.datasets.synthetic import Synthetic
 from zsad.methods import _maps, _prompts, clip, faprompt, winclip
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench import published
-from zsad.bench.records import (
+from zsad.bench.analysis import published
+from zsad.bench.records.record import (
     CategoryResult,
     Cell,
     ErrorInfo,

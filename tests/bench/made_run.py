@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from zsad.bench.gallery import Gallery
 from zsad.bench.metrics import PixelAccumulator, image_metrics, roc_curve_points
-from zsad.bench.records import (
+from zsad.bench.records.gallery import Gallery
+from zsad.bench.records.record import (
     CategoryResult,
     Cell,
     ErrorInfo,

@@ -13,7 +13,7 @@ from zsad.bench.checkpoint import (
     write_tensors,
 )
 from zsad.bench.errors import WeightsError
-from zsad.bench.records import RecordError
+from zsad.bench.records.record import RecordError
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 from zsad.bench import registry
+from zsad.bench.cli.listing import describe_datasets, describe_methods
 from zsad.bench.errors import ContractError, UsageError
-from zsad.bench.listing import describe_datasets, describe_methods
 from zsad.bench.method import Method, Options, Prediction
-from zsad.bench.outlook import outlook
-from zsad.bench.plan import make_plan
+from zsad.bench.running.dry_run import outlook
+from zsad.bench.running.plan import make_plan
 
 BASELINES = "clip clip_ac winclip april_gan anovl coop cocoop anomalyclip faprompt"
 
@@ -91,7 +91,7 @@ def broken(request, tmp_path, monkeypatch):
 def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
     broken, caplog, monkeypatch
 ):
-    monkeypatch.setattr("zsad.bench.listing._effective", lambda cls: "0")
+    monkeypatch.setattr("zsad.bench.cli.listing._effective", lambda cls: "0")
     plan = make_plan(["all"], ["synthetic"], limit=1)
     assert broken not in {method.name for method in plan.methods}
     assert "left out" in caplog.text

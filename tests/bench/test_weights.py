@@ -8,13 +8,14 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from zsad.bench import checkpoint, load_backbone, parallel, weights
+from zsad.bench import checkpoint, load_backbone, weights
 from zsad.bench.backbone import OPENAI_MEAN
 from zsad.bench.checkpoint import file_sha256
 from zsad.bench.errors import UsageError, WeightsError
-from zsad.bench.outlook import outlook
-from zsad.bench.plan import make_plan
-from zsad.bench.runner import Progress, run
+from zsad.bench.running import parallel
+from zsad.bench.running.dry_run import outlook
+from zsad.bench.running.plan import make_plan
+from zsad.bench.running.runner import Progress, run
 
 SMALL = {
     "embed_dim": 16,

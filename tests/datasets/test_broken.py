@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from zsad.bench.datacheck import check
+from zsad.bench.data.check import check
 from zsad.bench.errors import DataError
 from zsad.bench.registry import dataset_class, load_dataset
 

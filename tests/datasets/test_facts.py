@@ -2,7 +2,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from zsad.bench.datacheck import benchmark_names
+from zsad.bench.data.check import benchmark_names
 from zsad.bench.registry import canonical, dataset_class
 
 # FAPrompt, Table 5 and the totals of Table 4 (with 84 anomalous tiles, as released)

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench.datacheck import benchmark_names
+from zsad.bench.data.check import benchmark_names
+from zsad.bench.data.meta_json import CODES, class_key, meta_of
 from zsad.bench.errors import DataError, UsageError
-from zsad.bench.meta import CODES, class_key, meta_of
 from zsad.bench.registry import dataset_class, load_dataset
 
 SHARED_KEYS = """

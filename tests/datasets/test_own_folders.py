@@ -8,12 +8,12 @@ import socket
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench.datacheck import check
+from zsad.bench.data.check import check
 from zsad.bench.errors import DataError, UsageError
-from zsad.bench.plan import make_plan
-from zsad.bench.records import read_records
+from zsad.bench.records.record import read_records
 from zsad.bench.registry import dataset_class, load_dataset
-from zsad.bench.runner import run
+from zsad.bench.running.plan import make_plan
+from zsad.bench.running.runner import run
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench.completeness import completeness
+from zsad.bench.data.completeness import completeness
+from zsad.bench.data.meta_json import meta_of
 from zsad.bench.images import read_image
-from zsad.bench.meta import meta_of
 from zsad.bench.registry import load_dataset
 from zsad.datasets.dagm import labelled_counts, read_labels
 from zsad.datasets.visa import VisA, read_split

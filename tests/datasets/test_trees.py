@@ -64,7 +64,7 @@ def test_folder_under_another_name_is_known_by_its_content(tree_case, build):
 
 
 def test_every_dataset_of_the_paper_has_a_tree_here(trees):
-    from zsad.bench.datacheck import benchmark_names
+    from zsad.bench.data.check import benchmark_names
 
     names = benchmark_names()
     assert len(names) == 19

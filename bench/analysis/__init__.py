@@ -1,0 +1,1 @@
+"""Readers of records: tables, statistics, comparisons. Nothing here needs torch."""

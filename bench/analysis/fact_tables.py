@@ -1,0 +1,192 @@
+"""What methods cost and what was scored: Tables 4, 5 and 6 of the FAPrompt paper."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from ..records.record import METRICS, CategoryResult, Record
+from . import published as paper
+from .formats import Column, Number, Row, Table, TableCell, has_printed
+from .matrix import Grid, column_notes, labels, measure, notes_of, place, source_notes
+from .published import squash
+
+ALL = "all"  # the label of a row that counts a dataset's categories together
+
+# -- complexity (Table 6) -----------------------------------------------------------------------
+
+
+def complexity_table(grid: Grid, published: bool, delta: bool) -> Table:
+    """Table 6: parameters, training time per batch and inference time per image, and ours."""
+    printed = {cost.model: cost for cost in paper.costs()}
+    rows = []
+    devices = set()
+    for contender, label in zip(grid.contenders, labels(grid.contenders), strict=True):
+        every = grid.of_column(contender)
+        records = [record for record in every if record.status == "ok"]
+        devices |= {str(r.provenance["device"]) for r in records if r.provenance.get("device")}
+        failed = () if records else notes_of([measure(every, METRICS[0])])
+        failed += tuple(source_notes(records))
+        numbers = _costs(records, printed.get(contender.printed_as(printed) or ""))
+        cells = tuple(TableCell((number,)) for number in numbers)
+        rows.append(Row(label, cells, notes=failed + column_notes(grid, contender)))
+    names = (
+        "Parameters",
+        "of them learning",
+        "Training ms/batch",
+        "Training s",
+        "Inference ms/image",
+        "Images/s",
+        "Peak memory MB",
+    )
+    remarks = [f"Measured on: {', '.join(sorted(devices))}."] if devices else []
+    remarks.append(
+        "Parameters as the paper counts them; those that learn receive a gradient. Inference "
+        "counts the visual forward in full for each method, although methods share it in a run."
+    )
+    if (published or delta) and has_printed(rows):
+        remarks.append(
+            "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
+            "inference per image. In brackets its numbers, in braces the difference to them."
+        )
+    return Table(
+        "complexity",
+        "Complexity",
+        ("Method",),
+        tuple(Column(name) for name in names),
+        tuple(rows),
+        tuple(remarks),
+        published,
+        delta,
+    )
+
+
+def _costs(records: Sequence[Record], cost: paper.PrintedCost | None) -> list[Number]:
+    """What a method takes, in the order of the columns, beside its row of Table 6."""
+
+    def most(name: str) -> float | None:
+        return _largest(record.timing.get(name) for record in records)
+
+    images = sum(record.timing.get("images", 0.0) for record in records)
+    seconds = sum(map(_seconds, records))
+    per_image = 1000 * seconds / images if images and seconds else None
+    published = _largest(record.published_parameters for record in records)
+    effective = _largest(record.effective_parameters for record in records)
+    return [
+        _whole(published, cost.parameters if cost else None),
+        _whole(effective),
+        Number(most("train_ms_per_batch"), printed=cost.train_ms if cost else None),
+        Number(most("seconds_train")),
+        Number(per_image, printed=cost.infer_ms if cost else None),
+        Number(1000 / per_image if per_image else None),
+        _whole(most("peak_memory_mb")),
+    ]
+
+
+def _seconds(record: Record) -> float:
+    timing = record.timing
+    own = timing.get("seconds_forward", 0.0) + timing.get("seconds_predict", 0.0)
+    return own or timing.get("ms_per_image", 0.0) * timing.get("images", 0.0) / 1000
+
+
+def _whole(value: float | None, printed: float | None = None) -> Number:
+    return Number(value, printed=printed, decimals=0)
+
+
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+# -- datasets (Tables 4 and 5) ------------------------------------------------------------------
+
+
+def datasets_table(grid: Grid, published: bool, delta: bool) -> Table:
+    """Tables 4 and 5: how many test images were scored, beside the printed counts."""
+    order = list(dict.fromkeys(squash(count.dataset) for count in paper.counts()))
+    names = sorted(grid.datasets, key=lambda name: place(squash(name), order))
+    remarks = [
+        "In brackets the counts of Tables 4 and 5, in braces the difference to them. For AITEX and "
+        "ELPV the paper counts defect and module types; both are scored as one category. For tile "
+        "it prints 83 anomalous images where the dataset has 84."
+    ]
+    rows = tuple(row for name in names for row in _dataset_rows(grid, name))
+    columns = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
+    return Table(
+        "datasets",
+        "Datasets: the images that were scored",
+        ("Dataset", "Category"),
+        tuple(Column(name) for name in columns),
+        rows,
+        tuple(remarks if (published or delta) and has_printed(rows) else ()),
+        published,
+        delta,
+    )
+
+
+def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
+    """A row per category where the paper has one, then a row for the whole dataset."""
+    title, domain = grid.title(dataset), grid.domain(dataset)
+    scored = [record for record in grid.of_row(dataset) if record.status == "ok"]
+    if not scored:
+        notes = notes_of([measure(grid.of_row(dataset), METRICS[0])])
+        return [Row(ALL, (TableCell(text=domain), *(TableCell(),) * 5), title, notes)]
+    printed = {
+        squash(c.category): c for c in paper.counts() if squash(c.dataset) == squash(dataset)
+    }
+    record = max(scored, key=lambda r: len(r.categories))
+    notes = () if _same_counts(scored) else ("records of this dataset differ in their images",)
+    held = dict.fromkeys(r.completeness.words() for r in scored if r.completeness is not None)
+    notes += tuple(words for words in held if words)
+    rows = []
+    whole = printed.get("")
+    if len(printed) > 1:
+        whole = _total(list(printed.values()))
+        order = {name: i for i, name in enumerate(grid.categories(dataset))}
+        results = sorted(record.categories, key=lambda r: order[r.category])
+        rows = [
+            Row(
+                r.category, _counts(domain, r.category, [r], printed.get(squash(r.category))), title
+            )
+            for r in results
+        ]
+    cells = _counts(domain, ALL, record.categories, whole)
+    return [*rows, Row(ALL, cells, title, notes, summary=bool(rows))]
+
+
+def _counts(
+    domain: str,
+    label: str,
+    results: Sequence[CategoryResult],
+    printed: paper.PrintedCounts | None,
+) -> tuple[TableCell, ...]:
+    """The cells of a row in the order of the columns; only a whole dataset counts categories."""
+    normal = sum(result.n_normal for result in results)
+    anomalous = sum(result.n_anomalous for result in results)
+    categories = _whole(len(results), printed.n_categories if printed else None)
+    return (
+        TableCell(text=domain),
+        TableCell(text=printed.modality if printed else ""),
+        TableCell(text=printed.kind if printed else ""),
+        TableCell((categories,)) if label == ALL else TableCell(),
+        TableCell((_whole(normal, printed.test_normal if printed else None),)),
+        TableCell((_whole(anomalous, printed.test_anomalous if printed else None),)),
+    )
+
+
+def _total(parts: Sequence[paper.PrintedCounts]) -> paper.PrintedCounts:
+    return dataclasses.replace(
+        parts[0],
+        category="",
+        kind="",
+        n_categories=len(parts),
+        test_normal=sum(part.test_normal for part in parts),
+        test_anomalous=sum(part.test_anomalous for part in parts),
+    )
+
+
+def _same_counts(records: Sequence[Record]) -> bool:
+    seen = {
+        tuple(sorted((r.category, r.n_normal, r.n_anomalous) for r in record.categories))
+        for record in records
+    }
+    return len(seen) == 1

@@ -1,0 +1,175 @@
+"""Metrics again, from what a run has kept: no model, no images.
+
+Image-level metrics come from the per-image scores in every record, pixel-level ones from the raw
+maps of a run made with `--save-maps` (RUN/maps/<cell>/<category>.npz: `maps` float32 [N, H, W] and
+`masks` bool [N, H, W]).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ZsadError
+from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
+from ..records.record import METRICS, CategoryResult, Record, RecordError, file_name, read_records
+
+MAPS = "maps"
+IMAGE_LEVEL = tuple(metric for metric in METRICS if metric.startswith("image_"))
+PIXEL_LEVEL = tuple(metric for metric in METRICS if metric.startswith("pixel_"))
+NOT_KEPT: Mapping[str, str] = {
+    "image": "not recomputed: the record has no per-image scores",
+    "pixel": "not recomputed: this run has no maps (--save-maps keeps them)",
+}
+IMAGES_AT_ONCE = 32
+# What numpy raises on files that are no archive, are cut, or claim an absurd size.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A metric that came out differently; None is undefined."""
+
+    cell: str
+    category: str
+    metric: str
+    old: float | None
+    new: float | None
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A record with recomputed metrics, and what changed.
+
+    Attributes:
+        record: same cell, new metrics, this version's metric definition.
+        moves: metrics that differ by more than the tolerance of `rescore_run`.
+        pixel_level: the maps of all categories were there.
+    """
+
+    record: Record
+    moves: tuple[Move, ...]
+    pixel_level: bool
+
+
+def rescore_run(run: Path, tolerance: float = 1e-9) -> list[Rescored]:
+    """Recompute all metrics of a run that can be; nothing is written.
+
+    Args:
+        run: the run directory.
+        tolerance: moves up to this are no moves.
+
+    Raises:
+        RecordError: the run, a record or a file of maps is broken.
+    """
+    return [
+        _rescore(run, record, tolerance) for record in read_records(run) if record.error is None
+    ]
+
+
+def maps_path(run: Path, cell_key: str, category: str) -> Path:
+    """Where a run keeps the raw maps of a category."""
+    return run / MAPS / file_name(cell_key) / f"{file_name(category)}.npz"
+
+
+def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
+    same_definition = record.protocol.get("metric_version") == METRIC_VERSION
+    results, moves, with_maps = [], [], []
+    for result in record.categories:
+        path = maps_path(run, record.cell.key, result.category)
+        with_maps.append(path.is_file())
+        try:
+            scored = result.images is not None and result.images.scores is not None
+            image, image_reasons = (
+                _image_level(result) if scored else _kept(result, IMAGE_LEVEL, same_definition)
+            )
+            pixel, pixel_reasons = (
+                _pixel_level(path) if with_maps[-1] else _kept(result, PIXEL_LEVEL, same_definition)
+            )
+        except ZsadError as error:
+            raise RecordError(f"{record.cell.key}, {result.category}: {error}") from error
+        new = dataclasses.replace(
+            result,
+            metrics={**image, **pixel},
+            undefined={**image_reasons, **pixel_reasons},
+        )
+        results.append(new)
+        moves += _moves(record.cell.key, result, new, tolerance)
+    protocol = {**record.protocol, "metric_version": METRIC_VERSION}
+    rescored = dataclasses.replace(record, categories=results, protocol=protocol)
+    return Rescored(rescored, tuple(moves), all(with_maps))
+
+
+def _image_level(result: CategoryResult) -> tuple[dict[str, float], Mapping[str, str]]:
+    assert result.images is not None
+    measured = image_metrics(np.asarray(result.images.labels), np.asarray(result.images.scores))
+    return measured.defined(), measured.undefined
+
+
+def _pixel_level(path: Path) -> tuple[dict[str, float], Mapping[str, str]]:
+    masks, maps = _read_maps(path)
+    with PixelAccumulator() as pixels:
+        for start in range(0, len(maps), IMAGES_AT_ONCE):
+            stop = start + IMAGES_AT_ONCE
+            pixels.update(masks[start:stop], maps[start:stop])
+        measured = pixels.result()
+        return measured.defined(), measured.undefined
+
+
+def _kept(
+    result: CategoryResult, names: tuple[str, ...], same_definition: bool
+) -> tuple[dict[str, float], Mapping[str, str]]:
+    """Metrics that cannot be recomputed: as they were, unless their definition has changed."""
+    old: dict[str, float] = _only(result.metrics, names)
+    if same_definition or not old:
+        return old, _only(result.undefined, names)
+    return {}, dict.fromkeys(names, NOT_KEPT[names[0].partition("_")[0]])
+
+
+def _only(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _read_maps(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Masks and maps [N, H, W] of a category; nothing is unpickled.
+
+    Raises:
+        RecordError: the file is broken or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            masks, maps = stored["masks"], stored["maps"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RecordError(
+            f"{path} holds no maps and masks ({error}): run the cell again"
+        ) from error
+    if masks.shape != maps.shape or maps.ndim != 3 or masks.dtype != bool:
+        raise RecordError(f"{path}: maps {maps.shape} and masks {masks.shape} do not fit")
+    return masks, maps
+
+
+def _moves(cell: str, old: CategoryResult, new: CategoryResult, tolerance: float) -> list[Move]:
+    found = []
+    for metric in METRICS:
+        a, b = old.metrics.get(metric), new.metrics.get(metric)
+        if (a is None) != (b is None) or (
+            a is not None and b is not None and abs(a - b) > tolerance
+        ):
+            found.append(Move(cell, new.category, metric, a, b))
+    return found

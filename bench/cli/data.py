@@ -1,0 +1,271 @@
+"""`zsad data`: what is on disk, where it comes from, what it looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError, unknown_name
+from .terminal import echo, out_option
+
+app = typer.Typer(
+    help="Check datasets on disk, say where they come from, show them.",
+    no_args_is_help=True,
+)
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the datasets' folders, or one dataset's own.", envvar="ZSAD_DATA"
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset-option",
+        help="NAME=VALUE, or DATASET.NAME=VALUE where several are named; may be repeated.",
+    ),
+]
+EarlierOptions = Annotated[list[str] | None, typer.Option("--option", "-o", hidden=True)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
+    ] = None,
+    data_root: DataRoot = None,
+    open_files: Annotated[
+        bool, typer.Option("--open-files", help="Decode every image and mask.")
+    ] = False,
+    dataset_option: Options = None,
+    option: EarlierOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is usable, missing and wrong; exit code 1 when something is wrong."""
+    from ..data import check as datacheck
+
+    wanted = names or ["all"]
+    every = "all" in [name.lower() for name in wanted]
+    chosen = datacheck.chosen_names(wanted)
+    checks = datacheck.check_all(
+        wanted,
+        data_root,
+        open_files,
+        dataset_options([*(dataset_option or []), *(option or [])], chosen),
+        lambda name: echo(f"opening {name}", err=True) if open_files else None,
+    )
+    if as_json:
+        echo(json.dumps([entry.to_json() for entry in checks], indent=2))
+    else:
+        echo(datacheck.table(checks))
+        for entry in checks:
+            if len(entry.categories) > 1 and (not every or entry.problems):
+                echo(f"\n{datacheck.category_table(entry)}")
+        for entry in checks:
+            _echo_details(entry, every)
+    if every and not datacheck.is_any_found(checks):
+        where = "packages" if data_root is None else f"packages, and nothing below {data_root}"
+        echo(
+            f"zsad: no dataset but those of {where}: point --data-root at the folder that holds "
+            "your datasets",
+            err=True,
+        )
+    if datacheck.is_wrong(checks, every):
+        raise typer.Exit(1)
+
+
+def _echo_details(entry: Any, every: bool) -> None:
+    """Problems, notes and fingerprint of one dataset; of what is missing only if it was named."""
+    if entry.status == "missing" and every:
+        return
+    lines = [f"  wrong: {problem}" for problem in entry.problems[:20]]
+    if len(entry.problems) > 20:
+        lines.append(f"  wrong: {len(entry.problems) - 20} more, see --json")
+    lines += [f"  note: {note}" for note in entry.notes]
+    if entry.opened is not None:
+        lines.append(
+            f"  opened {entry.opened} samples; resizing loses {entry.regions_lost} regions"
+        )
+    if entry.fingerprint:
+        lines.append(f"  test files {entry.fingerprint[:16]}")
+    echo("\n".join([f"\n{entry.title}", *lines]))
+
+
+@app.command()
+def sources(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print where datasets come from, their licence and the folders that are expected."""
+    from dataclasses import asdict
+
+    from ..data.check import benchmark_names
+    from ..registry import dataset_class
+
+    wanted = names or ["all"]
+    chosen = benchmark_names() if "all" in wanted else wanted
+    classes = [dataset_class(name) for name in chosen]
+    if as_json:
+        facts = [{"name": c.name, "title": c.title, **asdict(c.source)} for c in classes]
+        echo(json.dumps(facts, indent=2))
+        return
+    for found in classes:
+        source = found.source
+        lines = [
+            f"{found.title} ({found.name.replace('_', '-')}), {found.domain}, {found.modality}",
+            f"  page      {source.page}",
+            f"  download  {source.download}",
+            f"  licence   {source.licence}",
+            f"  cite      {source.citation}",
+            f"  folders   {', '.join(found.folders)}",
+            *(f"  | {line}" for line in source.tree.splitlines()),
+        ]
+        echo("\n".join(lines) + "\n")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    data_root: DataRoot = None,
+    out: Annotated[Path | None, out_option(help="PNG to write; NAME.png by default.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
+    split: Annotated[str, typer.Option(help="test or train")] = "test",
+    dataset_option: Options = None,
+    option: EarlierOptions = None,
+) -> None:
+    """Write a contact sheet with mask outlines."""
+    from ..data.contact_sheet import choose, contact_sheet, save
+    from ..errors import DataError
+    from ..registry import load_dataset
+
+    if split not in ("test", "train"):
+        raise UsageError(f"a split is 'train' or 'test', not '{split}'")
+    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
+    samples = dataset.samples("test" if split == "test" else "train")
+    if not samples:
+        raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
+    path = out or Path(f"{dataset.name}.png")
+    save(contact_sheet(dataset, choose(samples, count), columns), path)
+    echo(f"{path}: {min(count, len(samples))} of {len(samples)} {split} samples")
+
+
+@app.command()
+def meta(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path | None, out_option(help="File to write; meta.json in the dataset's folder.")
+    ] = None,
+    cut: Annotated[
+        Path | None,
+        typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
+    ] = None,
+    code: Annotated[
+        str, typer.Option(help="Released code whose class keys are written: faprompt, anomalyclip.")
+    ] = "faprompt",
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder in the dataset's for PNG copies of what the released loaders misread: "
+            "TIFFs, JPEG masks, turned photographs."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    dataset_option: Options = None,
+    option: EarlierOptions = None,
+) -> None:
+    """Write the released codes' meta.json, so that they read the same samples."""
+    from ..data.check import is_below
+    from ..data.meta_json import meta_of
+    from ..records.record import write_text
+    from ..registry import load_dataset
+
+    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
+    if out is None and (data_root is None or not is_below(dataset.root, data_root)):
+        raise UsageError(f"{dataset.title} lies in {dataset.root}: say with --out where to write")
+    path = out or dataset.root / "meta.json"
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")
+    folders = [None if folder is None else dataset.root / folder for folder in (cut, png)]
+    content = meta_of(dataset, folders[0], code, folders[1])
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
+    echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
+    known = dataset.categories if dataset.in_benchmark else {}
+    own = sorted(
+        {s.category for split in ("train", "test") for s in dataset.samples(split)} - set(known)
+    )
+    if own:
+        echo(f"not in the released dataset.py, add to generate_class_info there: {', '.join(own)}")
+    listed = (row for classes in content.values() for part in classes.values() for row in part)
+    files = (row[key] for row in listed for key in ("img_path", "mask_path"))
+    if any(Path(file).suffix.lower() in (".tif", ".tiff") for file in files):
+        echo("TIFF files are listed, which the released loaders may not open: convert with --png")
+
+
+def _options_of(name: str, *pairs: list[str] | None) -> dict[str, Any]:
+    """The options of a command's only dataset."""
+    given = dataset_options([pair for part in pairs for pair in part or []], [name])
+    return next(iter(given.values()))
+
+
+def dataset_options(
+    pairs: Sequence[str], names: Sequence[str], auxiliaries: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Options of datasets from "NAME=VALUE" or "DATASET.NAME=VALUE".
+
+    Values are read as JSON where they are such, else as text.
+
+    >>> dataset_options(["mask_threshold=127", "kvasir.missing=skip"], ["kvasir"])
+    {'kvasir': {'mask_threshold': 127, 'missing': 'skip'}}
+
+    Args:
+        pairs: as they were given.
+        names: the datasets that the command names; the prefix may be left out where it is one.
+        auxiliaries: further datasets, by registry name, that methods are trained on.
+
+    Returns:
+        The options of each of the datasets, by registry name.
+
+    Raises:
+        UsageError: a pair has no "=", names another dataset or none where it must, or an option
+            that the dataset does not have.
+    """
+    from ..registry import dataset_class, resolve
+
+    named = dict.fromkeys(resolve("dataset", name).name for name in names)
+    options: dict[str, dict[str, Any]] = {name: {} for name in (*named, *auxiliaries)}
+    for pair in pairs:
+        left, equals, text = pair.partition("=")
+        target, _, key = left.rpartition(".")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
+        if not target and len(named) != 1:
+            raise UsageError(
+                f"--dataset-option {pair}: several datasets are named, so say which is meant: "
+                f"DATASET.{pair}"
+            )
+        name = resolve("dataset", target).name if target else next(iter(options))
+        if name not in options:
+            raise UsageError(
+                f"--dataset-option {pair}: {target} is not among the named datasets, and no method "
+                "is trained on it: leave the option out"
+            )
+        known = dataset_class(name).option_defaults
+        if key not in known:
+            raise unknown_name(f"option of dataset {name}", key, known)
+        try:
+            options[name][key] = json.loads(text)
+        except ValueError:
+            options[name][key] = text
+    return options

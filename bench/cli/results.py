@@ -1,0 +1,345 @@
+"""The verbs of the `zsad` command that read results: table, compare, check, rescore, merge.
+
+None of them needs torch; each imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError, ZsadError
+from .terminal import echo, out_option
+
+if TYPE_CHECKING:
+    from ..analysis.compare import Settings
+    from ..analysis.statistics import ImageMetric, Ranking
+    from ..records.record import Record
+
+Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+OutFile = Annotated[
+    Path | None, out_option("--output", "-o", help="Write to this file, not to the terminal.")
+]
+Datasets = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Only this dataset; may be repeated.")
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", help="Such as image_auroc; may be repeated.")
+]
+
+AllowIncomplete = Annotated[
+    bool,
+    typer.Option(
+        "--allow-incomplete",
+        help="Let incomplete datasets into means and differences, and beside printed numbers.",
+    ),
+]
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="md, csv, latex, html or json.  [default: by the suffix of --output, else md]",
+        show_default=False,
+    ),
+]
+FORMAT_OF_SUFFIX = {
+    ".md": "md",
+    ".csv": "csv",
+    ".tex": "latex",
+    ".html": "html",
+    ".json": "json",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    for verb in (table, compare, check, rescore, merge):
+        app.command()(verb)
+
+
+def table(
+    run: Run,
+    layout: Annotated[
+        str,
+        typer.Option(help="image, pixel, breakdown, complexity, ablation or datasets."),
+    ] = "image",
+    format: Format = None,  # noqa: A002
+    published: Annotated[
+        bool, typer.Option("--published", help="Show the paper's numbers in brackets.")
+    ] = False,
+    delta: Annotated[
+        bool, typer.Option("--delta", help="Show the difference to them in braces.")
+    ] = False,
+    pro: Annotated[
+        str, typer.Option(help="exact, or official200 for the released codes' 200 thresholds.")
+    ] = "exact",
+    dataset: Datasets = None,
+    metric: Metrics = None,
+    allow_incomplete: AllowIncomplete = False,
+    output: OutFile = None,
+) -> None:
+    """Print a run as one of the paper's tables."""
+    from ..analysis.tables import make_table
+
+    made = make_table(
+        run,
+        layout,
+        published=published,
+        delta=delta,
+        pro=pro,
+        datasets=dataset or (),
+        metrics=metric or (),
+        allow_incomplete=allow_incomplete,
+    )
+    _emit(made.render(format_of(format, output)), output)
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="The first run.", show_default=False)],
+    run_b: Annotated[
+        Path | None, typer.Argument(help="The second run; without it one run is looked at.")
+    ] = None,
+    method_a: Annotated[
+        str | None, typer.Option(help="NAME or NAME@VARIANT; default: every method of both runs.")
+    ] = None,
+    method_b: Annotated[str | None, typer.Option(help="The method to compare it with.")] = None,
+    metric: Metrics = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the images.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    resampling: Annotated[
+        str,
+        typer.Option(help="stratified (as many normal images as there are) or plain."),
+    ] = "stratified",
+    ranks: Annotated[
+        bool, typer.Option("--ranks", help="Average ranks of RUN_A's methods (extra: stats).")
+    ] = False,
+    diagram: Annotated[
+        Path | None,
+        out_option(help="Write the critical-difference diagram (.png, .pdf, .svg)."),
+    ] = None,
+    allow_incomplete: AllowIncomplete = False,
+    format: Format = None,  # noqa: A002
+    output: OutFile = None,
+) -> None:
+    """Compare two runs or two methods, with intervals, tests and ranks.
+
+    With one run and no methods: every method's image-level metrics with intervals.
+    """
+    from ..analysis.compare import DEFAULT_METRICS, Settings, compare_runs, comparison_table
+    from ..records.record import read_records
+
+    settings = Settings(
+        tuple(metric or DEFAULT_METRICS),
+        bootstrap,
+        seed,
+        level,
+        checked_resampling(resampling),
+        allow_incomplete,
+    )
+    first = read_records(run_a)
+    second = None if run_b is None else read_records(run_b)
+    paired = second is not None or method_a is not None or method_b is not None
+    comparisons = compare_runs(first, second, method_a, method_b, settings) if paired else []
+    rankings = _rankings(first, settings, diagram) if ranks or diagram is not None else {}
+    chosen_format = format_of(format, output)
+    if chosen_format == "json":
+        from ..analysis.compare import intervals_json, to_json
+
+        chosen = () if paired else _resampled(settings)
+        rows = [row for name in chosen for row in intervals_json(first, name, settings)]
+        _emit(json.dumps(to_json(comparisons, rankings, rows), indent=1) + "\n", output)
+        return
+    tables = [comparison_table(comparison, level) for comparison in comparisons]
+    if not paired:
+        tables += _interval_tables(first, settings)
+    if ranks:
+        from ..analysis.compare import ranking_table
+
+        tables += [ranking_table(found, name) for name, found in rankings.items()]
+    _emit("\n".join(made.render(chosen_format) for made in tables), output)
+
+
+def format_of(name: str | None, output: Path | None) -> str:
+    """The format that was asked for, else the one that the output's suffix means, else Markdown.
+
+    >>> format_of(None, Path("t.tex")), format_of("md", Path("t.tex")), format_of(None, None)
+    ('latex', 'md', 'md')
+    """
+    suffix = "" if output is None else output.suffix.lower()
+    return name or FORMAT_OF_SUFFIX.get(suffix, "md")
+
+
+def checked_resampling(name: str) -> Any:
+    """A way of resampling by name.
+
+    Raises:
+        UsageError: there is no such way.
+    """
+    from ..analysis.statistics import RESAMPLINGS
+
+    if name not in RESAMPLINGS:
+        raise UsageError(f"--resampling is stratified or plain, not '{name}'")
+    return name
+
+
+def _interval_tables(records: Sequence[Record], settings: Settings) -> list[Any]:
+    from ..analysis.compare import interval_table
+
+    return [interval_table(records, name, settings) for name in _resampled(settings)]
+
+
+def _resampled(settings: Settings) -> list[ImageMetric]:
+    """The chosen metrics that have intervals.
+
+    Raises:
+        UsageError: none of them has.
+    """
+    from ..analysis.compare import RESAMPLED
+
+    chosen = [name for name in RESAMPLED if name in settings.metrics]
+    if not chosen:
+        raise UsageError(f"intervals exist for {' and '.join(RESAMPLED)}; name two runs or methods")
+    return chosen
+
+
+def _rankings(
+    records: Sequence[Record], settings: Settings, diagram: Path | None
+) -> dict[str, Ranking]:
+    """Rankings by metric; a metric with too few methods or datasets is told and left out."""
+    from ..analysis.compare import rank
+    from ..analysis.statistics import StatsError, draw_critical_difference
+
+    found: dict[str, Ranking] = {}
+    problems = []
+    for name in settings.metrics:
+        try:
+            found[name] = rank(records, name, 1 - settings.level, settings.allow_incomplete)
+        except StatsError as error:
+            problems.append(f"{name}: {error}")
+    if not found:
+        raise StatsError("; ".join(dict.fromkeys(problems)))
+    for problem in problems:
+        echo(f"no ranks by {problem}", err=True)
+    if diagram is not None:
+        for name, ranking in found.items():
+            several = len(found) > 1
+            path = diagram.with_stem(f"{diagram.stem}-{name}") if several else diagram
+            draw_critical_difference(ranking, path, name)
+            echo(f"wrote {path}", err=True)
+    return found
+
+
+def check(
+    run: Run,
+    baseline: Annotated[Path, typer.Option(help="The baseline file (JSON).", show_default=False)],
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(help="METRIC=X, or X for all metrics, in [0, 1]; may be repeated."),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write a new baseline from the run.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why the numbers may change (with --update).")] = "",
+    format: Annotated[str, typer.Option(help="text, json or github.")] = "text",  # noqa: A002
+) -> None:
+    """Compare a run with a baseline; exit with 1 if a metric moved or the protocol changed."""
+    from ..analysis.baseline import (
+        check_run,
+        make_baseline,
+        parse_tolerances,
+        read_baseline,
+        write_baseline,
+    )
+    from ..records.record import read_records
+
+    records = read_records(run)
+    tolerances = parse_tolerances(tolerance or [])
+    if update:
+        before = read_baseline(baseline) if baseline.exists() else None
+        made = make_baseline(records, reason, before, tolerances)
+        if before is not None:
+            echo(check_run(records, before).render(format))
+            for key in sorted(before.cells.keys() - made.cells.keys()):
+                echo(f"no longer guarded: {key}", err=True)
+        write_baseline(baseline, made)
+        echo(f"wrote {baseline}: {len(made.cells)} cells", err=True)
+        return
+    verdict = check_run(records, read_baseline(baseline), tolerances)
+    echo(verdict.render(format))
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+def rescore(
+    run: Run,
+    out: Annotated[
+        Path | None, out_option(help="Write the rescored records to this run directory.")
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Write the rescored records back into the run.")
+    ] = False,
+) -> None:
+    """Recompute metrics from stored scores and maps, without any model; print what moved."""
+    from ..analysis.rescore import rescore_run
+    from ..records.record import write_record
+
+    if out is not None and in_place:
+        raise UsageError("--out and --in-place exclude one another")
+    rescored = rescore_run(run)
+    if not rescored:
+        raise ZsadError(f"{run} has no successful record to rescore")
+    for item in rescored:
+        for move in item.moves:
+            old, new = (
+                "undefined" if value is None else f"{value:.6f}" for value in (move.old, move.new)
+            )
+            echo(f"{move.cell} {move.category} {move.metric}: {old} -> {new}")
+    pixel = sum(item.pixel_level for item in rescored)
+    moved = sum(len(item.moves) for item in rescored)
+    echo(
+        f"{len(rescored)} cells rescored, {pixel} of them at pixel level too, {moved} metrics moved"
+    )
+    target = run if in_place else out
+    if target is not None:
+        for item in rescored:
+            write_record(target, item.record)
+        echo(f"wrote {target}", err=True)
+
+
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)],
+    out: Annotated[Path, out_option(help="The merged run directory.", show_default=False)],
+    prefer: Annotated[
+        str | None, typer.Option(help="newest: of two different results keep the newer.")
+    ] = None,
+) -> None:
+    """Put several runs together: equal results are one, a success beats a failure.
+
+    Two different results of one cell are refused unless --prefer newest is given.
+    """
+    from ..analysis.merge import merge_runs, summary
+
+    if prefer not in (None, "newest"):
+        raise UsageError(f"--prefer knows 'newest', not '{prefer}'")
+    kept = merge_runs(runs, out, "newest" if prefer else None)
+    for choice in kept:
+        if choice.why in ("ok beats error", "newest"):
+            echo(f"{choice.record.cell.key}: from {choice.run} ({choice.why})")
+    counts = ", ".join(f"{count} {why}" for why, count in summary(kept).items())
+    echo(f"{len(kept)} records in {out}: {counts}")
+
+
+def _emit(text: str, output: Path | None) -> None:
+    """Print, or write to a file."""
+    from ..records.record import write_text
+
+    if output is None:
+        echo(text.rstrip("\n"))
+        return
+    write_text(output, text)
+    echo(f"wrote {output}", err=True)

@@ -1,0 +1,1 @@
+"""Datasets on disk: reading, checking, and showing them."""

@@ -1,0 +1,291 @@
+"""What of the datasets is on disk, what is missing and what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..dataset import Counts, Dataset, LayoutError, Sample, Split, locate
+from ..errors import DataError
+from ..images import resize_mask
+from ..registry import dataset_class, resolve, sound_names
+from .completeness import SPLITS, CategoryCount, Completeness, completeness, count_categories
+
+Status = Literal["ok", "incomplete", "broken", "missing"]
+EVALUATED_SIZE = 518
+"""Masks are evaluated at this size; regions that vanish on the way to it are counted."""
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What was found out about one dataset.
+
+    Attributes:
+        status: "ok"; "incomplete", usable, with other counts than expected or something odd;
+            "broken", samples cannot be listed or read; "missing", no folder of it.
+        folder: where it lies, "" if missing.
+        packaged: it lies outside of the data root: a package brings it.
+        layout: the layout that was found.
+        categories: counts of each category.
+        problems: what is wrong, one sentence each.
+        notes: what is worth knowing and no problem.
+        completeness: expected and found test images, None if they cannot be listed.
+        fingerprint: of the test split: names, labels and content; "" if it cannot be listed.
+        opened: images that were decoded, None if none were asked for.
+        regions_lost: mask regions that vanish at the evaluated size; None as above.
+    """
+
+    name: str
+    title: str
+    status: Status
+    folder: str = ""
+    packaged: bool = False
+    layout: str = ""
+    categories: list[CategoryCount] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    completeness: Completeness | None = None
+    fingerprint: str = ""
+    opened: int | None = None
+    regions_lost: int | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run on it would start."""
+        return self.status in ("ok", "incomplete")
+
+    def total(self, which: Literal["found", "expected"]) -> Counts:
+        """Counts summed over categories."""
+        return Counts.total([getattr(category, which) for category in self.categories])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return {**dataclasses.asdict(self), "usable": self.usable}
+
+
+def benchmark_names() -> list[str]:
+    """The datasets of the paper, the order of the registry."""
+    return [name for name in sound_names("dataset") if dataset_class(name).in_benchmark]
+
+
+def check_all(
+    wanted: Sequence[str],
+    data_root: Path | None,
+    open_files: bool = False,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[DatasetCheck]:
+    """Check several datasets; "all" means those of the paper, found by their folders' names.
+
+    Args:
+        wanted: names, or "all".
+        data_root: a folder of many datasets, one dataset's own, or None for packaged ones.
+        open_files: decode every image and mask.
+        options: of each dataset, by registry name.
+        progress: told each name.
+
+    Raises:
+        UsageError: a name or an option does not exist.
+        DataError: the data root itself does not exist.
+    """
+    if data_root is not None and not data_root.expanduser().is_dir():
+        raise DataError(
+            f"data root {data_root} does not exist: point --data-root at the folder that holds "
+            "your datasets"
+        )
+    every = "all" in [name.lower() for name in wanted]
+    checks: list[DatasetCheck] = []
+    for name in chosen_names(wanted):
+        progress(name)
+        own = (options or {}).get(name, {})
+        checks.append(check(dataset_class(name), data_root, open_files, own, every))
+    return checks
+
+
+def chosen_names(wanted: Sequence[str]) -> list[str]:
+    """Registry names of what was asked for; "all" means the datasets of the paper.
+
+    Raises:
+        UsageError: a name does not exist.
+    """
+    if "all" in [name.lower() for name in wanted]:
+        return benchmark_names()
+    return [resolve("dataset", name).name for name in wanted]
+
+
+def is_wrong(checks: Sequence[DatasetCheck], every: bool) -> bool:
+    """Whether the command fails: something is wrong, or what was named is missing.
+
+    Args:
+        checks: the results.
+        every: "all" was asked for, so that a dataset that is not there is no fault, unless
+            none is found.
+    """
+    present = [check for check in checks if check.status != "missing"]
+    if any(check.status != "ok" for check in present):
+        return True
+    return not is_any_found(checks) if every else len(present) < len(checks)
+
+
+def is_any_found(checks: Sequence[DatasetCheck]) -> bool:
+    """Whether the data root holds any of the datasets; what packages bring does not count."""
+    return any(check.status != "missing" and not check.packaged for check in checks)
+
+
+def is_below(path: Path, root: Path) -> bool:
+    """Whether a path lies at or below a root, links and ~ resolved."""
+    return path.resolve().is_relative_to(root.expanduser().resolve())
+
+
+def check(
+    dataset_type: type[Dataset],
+    data_root: Path | None,
+    open_files: bool = False,
+    options: Mapping[str, Any] | None = None,
+    by_name: bool = False,
+) -> DatasetCheck:
+    """Compare the copy on disk with what the dataset should have.
+
+    Args:
+        dataset_type: the class.
+        data_root: a folder of many datasets, the dataset's own, or None for a packaged one.
+        open_files: decode every image and mask.
+        options: of the dataset.
+        by_name: do not take a folder for the dataset's by its shape alone.
+    """
+    given = dict(options or {})
+    if "missing" in dataset_type.option_defaults:
+        given.setdefault("missing", "skip")  # count what is there and report the gaps
+    start = DatasetCheck(dataset_type.name, dataset_type.title, "missing")
+    try:
+        if by_name and data_root is not None:
+            locate_by_name(dataset_type, data_root)
+        dataset = dataset_type.open(data_root, **given)
+    except DataError as error:
+        status: Status = "broken" if isinstance(error, LayoutError) else "missing"
+        return dataclasses.replace(start, status=status, problems=[str(error)])
+    packaged = data_root is None or not is_below(dataset.root, data_root)
+    start = dataclasses.replace(start, folder=str(dataset.root), packaged=packaged)
+    try:
+        samples = {split: dataset.samples(split) for split in SPLITS}
+        fingerprint = dataset.fingerprint("test")
+        layout = dataset.layout_found()
+    except DataError as error:
+        return dataclasses.replace(start, status="broken", problems=[str(error)])
+    counted = count_categories(dataset, samples)
+    measured = completeness(dataset)
+    problems = [
+        *dataset.faults(),
+        *(f"category {name} is not one of {dataset.title}" for name in measured.extra_categories),
+    ]
+    if not measured.chosen_options:
+        problems += filter(None, (part.test_difference for part in counted))
+    notes = [
+        *dataset.notes(),
+        measured.chosen,
+        *(part.train_difference for part in counted if not part.test_difference),
+    ]
+    result = dataclasses.replace(
+        start,
+        status="incomplete" if problems else "ok",
+        layout=layout,
+        categories=counted,
+        problems=problems,
+        notes=[note for note in notes if note],
+        completeness=measured,
+        fingerprint=fingerprint,
+    )
+    return _opened(dataset, samples, result) if open_files else result
+
+
+def locate_by_name(dataset_type: type[Dataset], data_root: Path) -> None:
+    """Refuse a data root whose own shape happens to fit, for datasets that look for folders.
+
+    Raises:
+        DataError: no folder bears one of the dataset's names, nor does it hold what only that
+            dataset has, nor does a package bring it.
+    """
+    if dataset_type.folders and dataset_type.match(data_root.expanduser()) == 1:
+        locate(dataset_type, data_root, by_name=True)
+
+
+def _opened(
+    dataset: Dataset, samples: Mapping[Split, Sequence[Sample]], result: DatasetCheck
+) -> DatasetCheck:
+    """The result with what decoding every image and mask brought to light."""
+    everything = [sample for split in SPLITS for sample in samples[split]]
+
+    def open_one(sample: Sample) -> tuple[str, Sequence[str], int]:
+        try:
+            reading = dataset.read(sample)
+        except DataError as error:
+            return str(error), (), 0
+        if reading.mask is None or not reading.mask.any():
+            return "", reading.warnings, 0
+        lost = resize_mask(reading.mask, EVALUATED_SIZE, dataset.mask_rule)[1]
+        return "", reading.warnings, lost
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        outcomes = list(pool.map(open_one, everything))
+    broken = list(dict.fromkeys(message for message, _, _ in outcomes if message))
+    odd = list(dict.fromkeys(text for _, warnings, _ in outcomes for text in warnings))
+    return dataclasses.replace(
+        result,
+        status="broken" if broken else "incomplete" if odd else result.status,
+        problems=[*result.problems, *broken, *odd],
+        opened=len(everything),
+        regions_lost=sum(lost for _, _, lost in outcomes),
+    )
+
+
+def table(checks: Iterable[DatasetCheck]) -> str:
+    """One line a dataset: status, counts as found/expected, layout and folder."""
+    from tabulate import tabulate
+
+    rows = [
+        [
+            check.title,
+            check.status,
+            *_against(check.total("found"), check.total("expected"), bool(check.categories)),
+            len(check.problems) if check.status != "missing" else "",
+            check.layout,
+            check.folder,
+        ]
+        for check in checks
+    ]
+    head = ["dataset", "status", "normal", "anomalous", "train", "problems", "layout", "folder"]
+    return str(tabulate(rows, headers=head, disable_numparse=True))
+
+
+def category_table(check: DatasetCheck) -> str:
+    """One line a category, counts as found/expected."""
+    from tabulate import tabulate
+
+    rows = [
+        [part.category, *_against(part.found, part.expected, True)] for part in check.categories
+    ]
+    head = [check.title, "normal", "anomalous", "train"]
+    return str(tabulate(rows, headers=head, disable_numparse=True))
+
+
+def _against(found: Counts, expected: Counts, known: bool) -> list[str]:
+    """Cells "found/expected" for normal and anomalous test images and for train images."""
+    if not known:
+        return ["", "", ""]
+
+    def sum_of(counts: Counts) -> int | None:
+        if counts.train_normal is None or counts.train_anomalous is None:
+            return None
+        return counts.train_normal + counts.train_anomalous
+
+    pairs = [
+        (found.test_normal, expected.test_normal),
+        (found.test_anomalous, expected.test_anomalous),
+        (sum_of(found), sum_of(expected)),
+    ]
+    return [f"{a}" if b is None else f"{a}/{b}" for a, b in pairs]

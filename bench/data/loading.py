@@ -1,0 +1,213 @@
+"""From samples on disk to batches of tensors, in order, read by worker processes if asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from ..dataset import Dataset, Sample
+from ..errors import DataError, ZsadError, message_of
+from ..images import resize_mask
+from ..preprocess import Preprocess
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as tensors, in the order that was asked for.
+
+    Attributes:
+        images: [B, 3, S, S] float32, normalised; [B, T, 3, S, S] where they are tiled.
+        sizes: B sizes (height, width) in pixels of the images as they were read.
+        labels: [B] int64, 0 normal, 1 anomalous.
+        masks: [B, M, M] bool, True = anomalous ([B, H, W] where the dataset's rule resizes
+            nothing); None where the samples have no pixel-level truth.
+        class_names: B words for the prompts.
+        names: B identities of the samples, for records.
+        regions_lost: mask regions of the whole batch that vanished when masks were resized.
+        warnings: what is odd about masks of the batch, a sentence each.
+    """
+
+    images: Tensor
+    sizes: list[tuple[int, int]]
+    labels: Tensor
+    masks: Tensor | None
+    class_names: list[str]
+    names: list[str]
+    regions_lost: int
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; the DataLoader calls this by its name."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return replace(self, images=self.images.pin_memory(), masks=masks)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One sample, read: image [3, S, S] or tiles [T, 3, S, S], mask [M, M] or None."""
+
+    image: Tensor
+    size: tuple[int, int]
+    label: int
+    mask: Tensor | None
+    class_name: str
+    name: str
+    regions_lost: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error on its way out of a worker; raised there, it would come with torch's traceback."""
+
+    message: str
+
+
+class _Reader(TorchDataset[_Item | _Failure]):
+    def __init__(
+        self,
+        dataset: Dataset,
+        samples: Sequence[Sample],
+        preprocess: Preprocess,
+        map_size: int,
+        with_masks: bool,
+    ) -> None:
+        self.dataset, self.samples = dataset, samples
+        self.preprocess, self.map_size, self.with_masks = preprocess, map_size, with_masks
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> _Item | _Failure:
+        sample = self.samples[index]
+        try:
+            reading = self.dataset.read(sample)
+            mask, lost = None, 0
+            if self.with_masks and reading.mask is not None:
+                resized, lost = resize_mask(reading.mask, self.map_size, self.dataset.mask_rule)
+                mask = torch.from_numpy(np.array(resized, dtype=bool))
+            image = self.preprocess(reading.image)
+        except ZsadError as error:
+            return _Failure(str(error))
+        except OSError as error:
+            return _Failure(f"image {sample.image_path} cannot be read ({error})")
+        name = sample.name(self.dataset.root)
+        size = (reading.image.height, reading.image.width)
+        return _Item(
+            image, size, sample.label, mask, sample.class_name, name, lost, reading.warnings
+        )
+
+
+def load_batches(
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    map_size: int,
+    batch_size: int = 8,
+    workers: int = 0,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """Read samples in their order, as batches; the last one may be smaller.
+
+    The batches are the same for every number of workers.
+
+    Args:
+        dataset: reads the samples; its mask rule says how masks are resized.
+        samples: what to read, in the order in which it is wanted.
+        preprocess: from the image to the backbone's input.
+        map_size: side of the masks, which is that of the anomaly maps they are compared with.
+        batch_size: images in a batch.
+        workers: processes that read ahead; 0 reads in this one.
+        pin: put the tensors into page-locked memory, for a GPU to fetch.
+
+    Raises:
+        DataError: an image or a mask is missing or broken (the message names the file), or the
+            mask rule is "none" and the images of a batch differ in size.
+    """
+    with_masks = dataset.has_masks and not _lacks_masks(dataset, samples)
+    loader: DataLoader[Any] = DataLoader(
+        _Reader(dataset, samples, preprocess, map_size, with_masks),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin,
+        # Without one of its own the loader draws from torch's generator, so that reading would
+        # change what a method draws.
+        generator=torch.Generator(),
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, _Failure):
+                raise DataError(batch.message)
+            yield batch
+    except RuntimeError as error:
+        if not is_death_of_reader(error):
+            raise
+        raise death_of_reader(dataset, error) from error
+
+
+def is_death_of_reader(error: BaseException) -> bool:
+    """Whether an error says that a reading process died.
+
+    The loader raises it from a signal handler, so that it may come up in anybody's code.
+    """
+    return isinstance(error, RuntimeError) and "DataLoader worker" in message_of(error)
+
+
+def death_of_reader(dataset: Dataset, error: BaseException) -> DataError:
+    """The same error as one line with the fix."""
+    return DataError(
+        f"a process that reads images of {dataset.name} died ({message_of(error)}): read with "
+        "--workers 0, or give the processes more memory"
+    )
+
+
+def _lacks_masks(dataset: Dataset, samples: Sequence[Sample]) -> bool:
+    """Whether anomalous samples come without masks, so that pixels have no full truth."""
+    anomalous = [sample for sample in samples if sample.label == 1]
+    lacking = [sample for sample in anomalous if not sample.mask_paths]
+    if lacking and len(lacking) < len(anomalous):
+        LOG.warning(
+            "%d of %d anomalous images of %s have no mask (%s is one): masks are left out",
+            len(lacking),
+            len(anomalous),
+            dataset.name,
+            lacking[0].image_path,
+        )
+    return bool(lacking)
+
+
+def _collate(items: Sequence[_Item | _Failure]) -> Batch | _Failure:
+    """A batch, or the first failure among its items."""
+    good = [item for item in items if isinstance(item, _Item)]
+    if len(good) < len(items):
+        return next(item for item in items if isinstance(item, _Failure))
+    masks = [item.mask for item in good if item.mask is not None]
+    if len({mask.shape for mask in masks}) > 1:
+        return _Failure(
+            "masks that are not resized (mask_resize=none) need images of one size in a batch: "
+            "use batch size 1"
+        )
+    return Batch(
+        images=torch.stack([item.image for item in good]),
+        sizes=[item.size for item in good],
+        labels=torch.tensor([item.label for item in good]),
+        masks=torch.stack(masks) if len(masks) == len(good) else None,
+        class_names=[item.class_name for item in good],
+        names=[item.name for item in good],
+        regions_lost=sum(item.regions_lost for item in good),
+        warnings=tuple(text for item in good for text in item.warnings),
+    )

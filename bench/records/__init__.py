@@ -1,0 +1,1 @@
+"""What a run writes: every file whole or not at all."""

@@ -1,0 +1,66 @@
+"""What each abnormal prompt alone says of each patch, kept beside a run's records for t-SNE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ZsadError
+from .record import Cell, file_name, whole_file
+
+PROMPT_SCORES = "prompt_scores"
+
+
+class PromptScoresError(ZsadError):
+    """A file of prompt-wise scores is broken."""
+
+
+@dataclass(frozen=True)
+class PromptScores:
+    """Anomaly scores of every image under every single prompt.
+
+    Attributes:
+        scores: [N, K, L] float32, image by prompt by patch.
+        labels: [N], 0 normal, 1 anomalous.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def prompt_scores_path(run: Path, cell: Cell, category: str) -> Path:
+    """Where the prompt-wise scores of a cell's category lie."""
+    return run / PROMPT_SCORES / cell.key / f"{file_name(category)}.npz"
+
+
+def write_prompt_scores(run: Path, cell: Cell, category: str, found: PromptScores) -> Path:
+    """Keep prompt-wise scores, for the figure `tsne`."""
+    path = prompt_scores_path(run, cell, category)
+    scores, labels = found.scores.astype(np.float32), found.labels.astype(np.int64)
+    with whole_file(path) as file:
+        np.savez_compressed(file, scores=scores, labels=labels)
+    return path
+
+
+def read_prompt_scores(path: Path) -> PromptScores:
+    """Read what `write_prompt_scores` wrote.
+
+    Raises:
+        PromptScoresError: the file is broken, or its arrays do not fit one another.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            scores, labels = np.asarray(file["scores"], np.float32), np.asarray(file["labels"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise PromptScoresError(f"{path} holds no prompt-wise scores ({error})") from error
+    fits = scores.ndim == 3 and labels.shape == scores.shape[:1] and min(scores.shape) > 0
+    if not fits or not np.isfinite(scores).all() or not np.isin(labels, (0, 1)).all():
+        raise PromptScoresError(
+            f"{path} must hold finite scores [images, prompts, patches] and a label 0 or 1 for "
+            f"each image, not {scores.shape} and {labels.shape}"
+        )
+    return PromptScores(scores, labels.astype(np.int64))

@@ -1,0 +1,684 @@
+"""The result of a cell as one JSON file, and a run directory as a DataFrame.
+
+A cell is (method, variant, options, dataset, seed). Its record holds one entry per category with
+every metric, what is undefined and why, the per-image scores, and all that was needed to get them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from ..data.completeness import Completeness
+from ..errors import ZsadError
+from .json_fields import (
+    as_amount,
+    as_anything,
+    as_class,
+    as_count,
+    as_fraction,
+    as_label,
+    as_number,
+    as_text,
+    as_whole,
+    build,
+    list_of,
+    mapping_of,
+    optional,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOG = logging.getLogger(__name__)
+SCHEMA_VERSION = 1
+CELLS = "cells"
+UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
+SUPERSEDED = "superseded"
+CODE_FOLDERS = ("bench", "methods", "datasets")
+STALE_SECONDS = 3600.0  # no file takes so long to be written
+LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some
+METRICS = (
+    "image_auroc",
+    "image_ap",
+    "image_f1max",
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_f1max",
+    "pixel_pro",
+    "pixel_pro_official200",
+)
+FRAME_COLUMNS = (
+    "method",
+    "title",
+    "variant",
+    "options",
+    "dataset",
+    "category",
+    "seed",
+    "metric",
+    "value",
+    "reason",
+    "label",
+    "dataset_label",
+)
+PACKAGES = ("zsad", "torch", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+class RecordError(ZsadError):
+    """A record or a run directory is missing, broken, or of an unknown schema."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """What one record is about. `options` holds only what differs from the variant's defaults.
+
+    `label` and `dataset_label` are those of the plan's entries of the method and of the dataset,
+    which tell two entries apart that are otherwise equal here; "" without one.
+    Cells are equal when their JSON forms are: an option written as a tuple is read as a list.
+    """
+
+    method: str
+    variant: str
+    dataset: str
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    dataset_label: str = ""
+
+    @property
+    def target(self) -> str:
+        """The dataset with its label: what tells rows of a table and a plan's datasets apart."""
+        return labelled(self.dataset, self.dataset_label)
+
+    @property
+    def options_text(self) -> str:
+        """The options as JSON text with sorted names; "" without options."""
+        return json.dumps(dict(self.options), sort_keys=True, default=str) if self.options else ""
+
+    @property
+    def key(self) -> str:
+        """A file name that is the cell's identity; never leaves the run directory."""
+        method = labelled(self.method, self.label)
+        parts = [method, self.variant, self.target, f"seed{self.seed}"]
+        if self.options:
+            parts.append(hashlib.sha256(self.options_text.encode()).hexdigest()[:8])
+        return file_name("--".join(parts))
+
+    def _identity(self) -> tuple[str | int, ...]:
+        labels = (self.label, self.dataset_label)
+        return (self.method, self.variant, self.dataset, self.seed, self.options_text, *labels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+
+def labelled(name: str, label: str) -> str:
+    """A name with the label of its entry in a plan.
+
+    >>> labelled("MVTecAD", "copy"), labelled("MVTecAD", "")
+    ('MVTecAD (copy)', 'MVTecAD')
+    """
+    return f"{name} ({label})" if label else name
+
+
+def file_name(text: str) -> str:
+    """A text as a file name: letters, digits, - and _; different texts keep different names."""
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in text)
+    if name == text and len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Per-image results of a category, in the order of its samples.
+
+    Attributes:
+        names: the images' names below the dataset's root.
+        labels: 0 normal, 1 anomalous.
+        scores: anomaly scores, greater is more anomalous; None from a method without them.
+    """
+
+    names: list[str]
+    labels: list[int]
+    scores: list[float] | None
+
+
+@dataclass(frozen=True)
+class CategoryResult:
+    """The metrics of one category, in [0, 1].
+
+    Attributes:
+        metrics: name -> value, only those that are defined.
+        undefined: name -> why it is absent.
+        curves: name ("image_roc", "pixel_roc", "pixel_pro") -> {"x": [...], "y": [...]}.
+        regions_lost: mask regions that vanished when masks were resized.
+    """
+
+    category: str
+    class_name: str
+    n_normal: int
+    n_anomalous: int
+    metrics: Mapping[str, float]
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    images: ImageScores | None = None
+    curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    regions_lost: int = 0
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """The images that a method was learned from, by the run or as its checkpoint's header says.
+
+    Attributes:
+        name: registry name.
+        split: "test" or "all".
+        images: number of images learned from.
+        fingerprint: of these images.
+        completeness: what the copy held of the dataset; None is unknown.
+    """
+
+    name: str
+    split: str
+    images: int
+    fingerprint: str
+    completeness: Completeness | None = None
+
+
+@dataclass(frozen=True)
+class ErrorInfo:
+    """Why a cell failed."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell's file.
+
+    Attributes:
+        protocol: what must be equal for two numbers to be comparable (backbone and weights
+            sha256, image and map size, resize and mask rule, sigma, temperature, auxiliary set and
+            split, epochs, metric version, dataset fingerprint, ...).
+        provenance: how it came about (package versions, device, commit, start).
+        timing: images, seconds_forward, seconds_predict, ms_per_image, peak_memory_mb, and of
+            methods that were fitted here what the fitting took.
+        published_parameters, effective_parameters: of the method.
+        completeness: what the copy held of its dataset, and what was chosen of it; None is unknown.
+        auxiliary: what the method was learned from; None where it is not learned, or nobody knows.
+        warnings: what is odd about the copy of the dataset, a sentence each.
+        identity: field -> value or digest of all that decides the numbers, see `identity`; empty in
+            records of earlier versions and of failed cells.
+    """
+
+    cell: Cell
+    status: Literal["ok", "error"]
+    title: str
+    categories: list[CategoryResult] = field(default_factory=list)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    published_parameters: int | None = None
+    effective_parameters: int | None = None
+    error: ErrorInfo | None = None
+    completeness: Completeness | None = None
+    auxiliary: Auxiliary | None = None
+    warnings: list[str] = field(default_factory=list)
+    schema: int = SCHEMA_VERSION
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_category(self) -> Mapping[str, CategoryResult]:
+        """The results by their category's name."""
+        return {result.category: result for result in self.categories}
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that becomes `path` at the end: it is whole or absent.
+
+    Raises:
+        RecordError: the disk is full or not writable; names the file.
+    """
+    owner = f".{socket.gethostname()}.{os.getpid()}-{threading.get_ident()}.tmp"
+    temporary = path.with_name(f".{path.name}{owner}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that the user named, to write into: as `whole_file`, so it is whole or absent.
+
+    A link is followed, and a device or a pipe (/dev/stdout) is written to as it stands.
+
+    Raises:
+        RecordError: the disk is full or not writable, or a folder has the name; names the file.
+    """
+    try:
+        as_it_stands = path.exists() and not path.is_file()
+        target = path.resolve() if path.is_symlink() else path
+        with path.open("wb") if as_it_stands else whole_file(target) as file:
+            yield file
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, in UTF-8, to a file that the user named.
+
+    Raises:
+        RecordError: as `output_file`.
+    """
+    with output_file(path) as file:
+        file.write(text.encode())
+
+
+def _unwritable(path: Path, error: OSError) -> RecordError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "make room" if full else "make it writable or choose another place"
+    return RecordError(f"{path} cannot be written ({error}): {fix}, and start the command again")
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed writers left below a folder.
+
+    The name that `whole_file` gives holds host and process: on this host the process decides. A
+    file of another host, or with a name of earlier versions, is removed by its age.
+    """
+    for pattern in (".*.tmp", ".*.tmp.*", "*.tmp.npz"):
+        for path in folder.rglob(pattern):
+            with suppress(OSError):
+                if _is_abandoned(path):
+                    path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    owner = _WRITER.search(path.name)
+    if owner and path.name[: owner.start()].endswith(f".{socket.gethostname()}"):
+        return not _lives(int(owner["process"]))
+    return time.time() - path.stat().st_mtime > STALE_SECONDS
+
+
+def _lives(process: int) -> bool:
+    """Whether this host has a process of that number, whoever owns it."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; the file is whole or absent.
+
+    Raises:
+        RecordError: as `whole_file`.
+    """
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, allow_nan=False).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read strict JSON: NaN, Infinity and numbers too large to reckon with are refused.
+
+    Half a surrogate pair, which no file and no terminal takes, is read as "?".
+
+    Raises:
+        OSError, ValueError, RecursionError: the file is missing, no JSON, or nested too deeply.
+    """
+    text = path.read_text(encoding="utf-8")
+    value = json.loads(
+        text, parse_constant=_refuse, parse_float=_finite_float, parse_int=_moderate_int
+    )
+    if _SURROGATE.search(text):
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
+_WRITER = re.compile(r"\.(?P<process>\d+)-\d+\.tmp$")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _moderate_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{shown(text)} is too large")
+    return int(text)
+
+
+def write_record(run: Path, record: Record) -> Path:
+    """Store a record in a run directory; returns its path."""
+    path = run / CELLS / f"{record.cell.key}.json"
+    write_json(path, dataclasses.asdict(record))
+    return path
+
+
+def supersede(run: Path, path: Path, why: str) -> None:
+    """Move a file of a run below its folder `superseded`, under a name that is free, and say why.
+
+    A file that another process has moved already is left to it.
+    """
+    place = run / SUPERSEDED / path.relative_to(run)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (target := place.with_name(f"{place.stem}.{number}{place.suffix}")).exists():
+        number += 1
+    with suppress(FileNotFoundError):
+        path.replace(target)
+        LOG.warning("%s is done again: %s; the old one is %s", path.stem, why, target)
+
+
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Fields that this version does not know are ignored and logged; optional ones that are missing
+    take their defaults, so that records of a later or an earlier minor version are read.
+
+    Raises:
+        RecordError: missing, no JSON, lacking a field, a field of a wrong kind, or of a newer
+            schema; names the file.
+    """
+    try:
+        raw = read_json(path)
+        if isinstance(raw, dict) and as_whole(raw.get("schema", 1)) > SCHEMA_VERSION:
+            raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
+        return _record(raw)
+    except RecordError:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RecordError(
+            f"{path} is no readable record ({error}): delete it and run again"
+        ) from error
+
+
+def category_from_json(raw: Any) -> CategoryResult:
+    """A category's result from its plain form.
+
+    Raises:
+        TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
+    """
+    result: CategoryResult = build(
+        CategoryResult,
+        raw,
+        category=as_label,
+        class_name=as_label,
+        n_normal=as_count,
+        n_anomalous=as_count,
+        metrics=mapping_of(as_fraction),
+        undefined=mapping_of(as_text),
+        images=optional(_images),
+        curves=mapping_of(_curve),
+        regions_lost=as_count,
+    )
+    return result
+
+
+def auxiliary_from_json(raw: Any) -> Auxiliary:
+    """What a method was learned from, from its plain form.
+
+    Raises:
+        TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
+    """
+    auxiliary: Auxiliary = build(
+        Auxiliary,
+        raw,
+        name=as_text,
+        split=as_text,
+        images=as_count,
+        fingerprint=as_text,
+        completeness=optional(Completeness.from_json),
+    )
+    return auxiliary
+
+
+def _record(raw: Any) -> Record:
+    record: Record = build(
+        Record,
+        raw,
+        cell=_cell,
+        status=_status,
+        title=as_label,
+        categories=list_of(category_from_json),
+        protocol=_protocol,
+        provenance=mapping_of(as_anything),
+        timing=mapping_of(as_amount),
+        published_parameters=optional(as_count),
+        effective_parameters=optional(as_count),
+        error=optional(_error),
+        completeness=optional(Completeness.from_json),
+        auxiliary=optional(auxiliary_from_json),
+        warnings=list_of(as_text),
+        schema=_schema,
+        identity=mapping_of(as_text),
+    )
+    if (record.status == "error") != (record.error is not None):
+        raise ValueError(f"status '{record.status}' does not fit the field 'error'")
+    names = [result.category for result in record.categories]
+    if len(set(names)) != len(names):
+        raise ValueError("categories: a category occurs twice")
+    return record
+
+
+def _cell(raw: Any) -> Cell:
+    cell: Cell = build(
+        Cell,
+        raw,
+        method=as_label,
+        variant=as_label,
+        dataset=as_label,
+        seed=as_whole,
+        options=mapping_of(as_anything),
+        label=as_label,
+        dataset_label=as_label,
+    )
+    return cell
+
+
+def _images(raw: Any) -> ImageScores:
+    images: ImageScores = build(
+        ImageScores,
+        raw,
+        names=list_of(as_text),
+        labels=list_of(as_class),
+        scores=optional(list_of(as_number)),
+    )
+    sizes = {len(part) for part in (images.names, images.labels, images.scores) if part is not None}
+    if len(sizes) > 1:
+        raise ValueError("names, labels and scores differ in length")
+    return images
+
+
+def _error(raw: Any) -> ErrorInfo:
+    info: ErrorInfo = build(ErrorInfo, raw, type=as_text, message=as_text, traceback=as_text)
+    return info
+
+
+def _status(value: Any) -> str:
+    if value not in ("ok", "error"):
+        raise ValueError(f"neither 'ok' nor 'error': {shown(value)}")
+    return str(value)
+
+
+def _schema(value: Any) -> int:
+    if not 1 <= as_whole(value) <= SCHEMA_VERSION:
+        raise ValueError(f"no schema {value} exists")
+    return int(value)
+
+
+def _curve(value: Any) -> dict[str, list[float]]:
+    """The two coordinates of a curve, equally many."""
+    curve: dict[str, list[float]] = mapping_of(list_of(as_fraction))(value)
+    if not {"x", "y"} <= curve.keys() or len(curve["x"]) != len(curve["y"]):
+        raise ValueError("not as many x as y")
+    return curve
+
+
+def _protocol(value: Any) -> dict[str, Any]:
+    """A protocol of which the entries that readers use are of the right kind."""
+    protocol: dict[str, Any] = mapping_of(as_anything)(value)
+    known = {"dataset_title": as_label, "domain": as_label, "backbone": as_label, "limit": as_count}
+    for name, convert in known.items():
+        if protocol.get(name) is not None:
+            try:
+                convert(protocol[name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}: {error}") from error
+    return protocol
+
+
+def read_records(run: Path | str) -> list[Record]:
+    """All records of a run directory, sorted by file name.
+
+    Raises:
+        RecordError: the directory is no run, or one of its files is broken.
+    """
+    folder = Path(run) / CELLS
+    if not folder.is_dir():
+        raise RecordError(f"{run} is no run directory: it has no folder '{CELLS}'")
+    records = []
+    for path in sorted(folder.glob("[!.]*.json")):
+        record = read_record(path)
+        if record.cell.key != path.stem:
+            raise RecordError(
+                f"{path} is named otherwise than its cell ({record.cell.key}.json): "
+                "rename it, or delete it and run again"
+            )
+        records.append(record)
+    return records
+
+
+def to_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Records as a tidy frame: one row per cell, category and metric.
+
+    Columns: method, title, variant, options (JSON text), dataset, category, seed, metric,
+    value (in [0, 1], NaN where undefined), reason (why undefined, else ""), label and
+    dataset_label (of the plan's entries, "" without one).
+    """
+    import pandas as pd
+
+    rows = [
+        (
+            record.cell.method,
+            record.title,
+            record.cell.variant,
+            record.cell.options_text,
+            record.cell.dataset,
+            result.category,
+            record.cell.seed,
+            metric,
+            result.metrics.get(metric, float("nan")),
+            result.undefined.get(metric, ""),
+            record.cell.label,
+            record.cell.dataset_label,
+        )
+        for record in records
+        for result in record.categories
+        for metric in METRICS
+    ]
+    return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
+
+
+def load_run(path: Path | str) -> pd.DataFrame:
+    """A run directory as a tidy DataFrame; see `to_frame`. Cells that failed have no rows.
+
+    Raises:
+        RecordError: the directory is no run, or a record is broken.
+    """
+    return to_frame(record for record in read_records(path) if record.status == "ok")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Mapping[str, str]:
+    """Package versions, Python, platform and the git commit of the source, for provenance."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    found["commit"] = _git_commit()
+    return found
+
+
+@lru_cache(maxsize=64)
+def plug_in(kind: str, name: str) -> Mapping[str, str]:
+    """The distribution that brought a method or dataset, and its version; empty for zsad's own."""
+    from ..code_hash import distribution_of
+
+    found = distribution_of(kind, name)
+    if found is None:
+        return {}
+    return {"distribution": f"{found.metadata['Name']} {found.version}"}
+
+
+def _git_commit() -> str:
+    """The commit of the checkout this file belongs to, "+changes" if dirty, "" outside of one.
+
+    Dirty is also one with files in the folders of code that git does not know.
+    """
+    own = Path(__file__).resolve()
+    try:
+        _git(own.parent, "ls-files", "--error-unmatch", own.name)  # not a checkout around the venv
+        commit = _git(own.parent, "rev-parse", "HEAD")
+        top = Path(_git(own.parent, "rev-parse", "--show-toplevel"))
+        state = _git(own.parent, "status", "--porcelain", "-uno") or _git(
+            top, "status", "--porcelain", "--", *CODE_FOLDERS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit + ("+changes" if state else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=5, check=True
+    ).stdout.strip()

@@ -1,0 +1,313 @@
+"""What a run would do, before it does anything: cells, what is done, time, what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from .. import registry
+from ..backbone import BUILT_IN, RANDOM
+from ..data.completeness import Completeness, completeness
+from ..dataset import Dataset
+from ..errors import ZsadError
+from ..method import AuxiliarySplit
+from ..records.record import CELLS, Cell, Record, RecordError, labelled, read_record
+from ..training.leakage import refuse_overlap
+from .plan import PUBLISHED, Plan, auxiliary_of
+from .runner import Progress, changed_cells, open_dataset, record_path, samples_by_category
+
+TO_DO = ("to do", "failed", "changed")
+
+
+@dataclass(frozen=True)
+class CellOutlook:
+    """One cell of a plan.
+
+    Attributes:
+        state: "done", "failed" (will be tried again), "changed" (finished under other conditions,
+            will be done again), "to do" or "blocked".
+        images: test images, None where the dataset cannot be opened.
+        seconds: estimate from past records of the same method and device, None without any.
+        why: what has changed since a finished cell was made; "" if nothing has.
+    """
+
+    cell: Cell
+    state: str
+    images: int | None
+    seconds: float | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What `zsad plan` shows.
+
+    Attributes:
+        missing: what has to be fetched before the run can finish, one line each.
+        data: what the copies hold of the datasets that the run scores or learns from, by name.
+    """
+
+    cells: Sequence[CellOutlook]
+    missing: Sequence[str]
+    data: Mapping[str, Completeness] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Nothing is missing."""
+        return not self.missing
+
+    @property
+    def verdict(self) -> str:
+        """Whether the run can start, and what its data lack."""
+        if not self.ready:
+            return "not ready"
+        gaps = {name: held.gap for name, held in self.data.items() if held.gap}
+        if len(gaps) == 1:
+            return f"ready, {next(iter(gaps.values()))}"
+        return f"ready, incomplete: {len(gaps)} of {len(self.data)} datasets" if gaps else "ready"
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate for what is to do; None if any part of it is unknown."""
+        waiting = [c.seconds for c in self.cells if c.state in TO_DO]
+        known = [s for s in waiting if s is not None]
+        return sum(known) if len(known) == len(waiting) else None
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        rows = [
+            [
+                labelled(c.cell.method.replace("_", "-"), c.cell.label),
+                c.cell.variant,
+                " ".join(f"{k}={v}" for k, v in c.cell.options.items()),
+                labelled(c.cell.dataset.replace("_", "-"), c.cell.dataset_label),
+                c.cell.seed,
+                c.state,
+                "-" if c.images is None else c.images,
+                _duration(c.seconds),
+            ]
+            for c in self.cells
+        ]
+        header = ["method", "variant", "options", "dataset", "seed", "state", "images", "estimate"]
+        table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
+        todo = sum(c.state in TO_DO for c in self.cells)
+        lines = [table, "", f"{todo} of {len(self.cells)} cells to do"]
+        if todo:
+            lines[-1] += f", about {_duration(self.seconds_left)}"
+        lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
+        lines += [f"missing: {line}" for line in self.missing]
+        for name, held in self.data.items():
+            lines += [f"data of {name.replace('_', '-')}: {held.words()}"] * bool(held.words())
+        lines.append(self.verdict + ": zsad run with the same options" * self.ready)
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """For a program."""
+        content = {
+            "ready": self.ready,
+            "seconds_left": self.seconds_left,
+            "verdict": self.verdict,
+            "missing": list(self.missing),
+            "data": {
+                name: {**held.to_json(), "complete": held.complete, "says": held.words()}
+                for name, held in self.data.items()
+            },
+            "cells": [asdict(c) for c in self.cells],
+        }
+        return json.dumps(content, indent=1, default=str)
+
+
+def outlook(plan: Plan) -> Outlook:
+    """Look at a plan, its data, its weights and past records; nothing is run or written."""
+    cells = plan.cells()
+    counts, held, missing = _data(plan)
+    auxiliaries, absent = _learned(plan, cells)
+    missing += _device(plan) + _weights(plan) + absent
+    past = list(_past_records(Path(plan.out)))
+    changed = changed_cells(plan, _finished(plan, cells), Progress())
+    views = []
+    for cell in cells:
+        state = _state(plan, cell)
+        images = counts.get(cell.target)
+        why = changed.get(cell, "") if state == "done" else ""
+        state = "changed" if why else state
+        if state != "done" and images is None:
+            state = "blocked"
+        views.append(CellOutlook(cell, state, images, _estimate(plan, cell, images, past), why))
+    return Outlook(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
+
+
+def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str]]:
+    """Test images of each dataset that can be opened, what it holds, and why others cannot."""
+    counts: dict[str, int] = {}
+    found: dict[str, Completeness] = {}
+    missing = []
+    for entry in plan.datasets:
+        name = entry.target
+        try:
+            dataset = open_dataset(plan, name)
+            grouped = samples_by_category(plan, dataset)
+            counts[name] = sum(map(len, grouped.values()))
+            found[name] = completeness(dataset, "test", plan.limit)
+        except ZsadError as error:
+            missing.append(f"data of {name}: {error}")
+    return counts, found, missing
+
+
+def _device(plan: Plan) -> list[str]:
+    """The plan's device, where this machine does not have it."""
+    from ..backbone import check_device
+
+    try:
+        check_device(plan.device)
+    except ZsadError as error:
+        return [str(error)]
+    return []
+
+
+def _weights(plan: Plan) -> list[str]:
+    """Backbones whose weights are not on this machine (they may still be downloadable)."""
+    from ..weights import find_weights  # imports open_clip, which takes seconds
+
+    wanted = {(plan.backbone, plan.pretrained)}
+    if plan.backbone == PUBLISHED:
+        specs = [registry.method_class(m.name).backbone_spec for m in plan.methods]
+        wanted = {(spec.name, spec.pretrained) for spec in specs}
+    missing = []
+    for backbone, pretrained in sorted(wanted, key=str):
+        name, _, tag = backbone.partition(":")
+        tag = pretrained or tag
+        if name == BUILT_IN or plan.backbone_config or tag in ("", RANDOM) or Path(tag).is_file():
+            continue
+        try:
+            if find_weights(name, tag) is None:
+                missing.append(f"weights of {name}:{tag}: not here, the run will try to download")
+        except ZsadError as error:
+            missing.append(f"weights of {name}:{tag}: {error}")
+    return missing
+
+
+def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness], list[str]]:
+    """Auxiliary datasets that trained methods will ask for, and what they will miss.
+
+    That is an auxiliary dataset, or a checkpoint that they may use; both are held to the guard that
+    the run itself asks before it trains or tests.
+    """
+    from .prepare import checkpoint_of, is_learned, needs_learning, split_of
+
+    found: dict[str, Completeness] = {}
+    missing = []
+    asked: dict[tuple[str, str, str], str] = {}  # cells of one training ask one question
+    for cell in cells:
+        if _state(plan, cell) == "done":
+            continue
+        target: Dataset | None = None
+        with suppress(ZsadError):  # named as missing data
+            opened = open_dataset(plan, cell.target)
+            opened.samples("test")
+            target = opened
+        if not needs_learning(plan, cell):
+            if target is None:
+                continue
+            try:
+                checkpoint_of(plan, cell, target)
+            except ZsadError as error:
+                missing.append(f"checkpoint of {cell.method} for {cell.target}: {error}")
+        elif not is_learned(plan, cell):
+            name, split = auxiliary_of(plan, cell.dataset), split_of(plan, cell)
+            key = (name, split, cell.target)
+            if key not in asked:
+                asked[key] = _auxiliary_fault(plan, cell.dataset, target, split, found)
+            if asked[key]:
+                missing.append(f"auxiliary data {name} for {cell.method}: {asked[key]}")
+    return found, missing
+
+
+def _auxiliary_fault(
+    plan: Plan,
+    name: str,
+    target: Dataset | None,
+    split: AuxiliarySplit,
+    found: dict[str, Completeness],
+) -> str:
+    """Why nothing can be learned before `name` is tested on, or ""; adds what is `found`."""
+    from ..training.loop import auxiliary_samples
+    from .prepare import open_auxiliary
+
+    try:
+        auxiliary = open_auxiliary(plan, name)
+        found[auxiliary_of(plan, name)] = completeness(auxiliary, split)
+        if target is not None:
+            refuse_overlap(auxiliary, target, auxiliary_samples(auxiliary, split))
+    except ZsadError as error:
+        return str(error)
+    return ""
+
+
+def _state(plan: Plan, cell: Cell) -> str:
+    path = record_path(Path(plan.out), cell)
+    if not path.exists():
+        return "to do"
+    try:
+        status = read_record(path).status
+    except RecordError:
+        return "to do"
+    if status == "error":
+        return "done" if plan.retry == "never" else "failed"
+    return "to do" if plan.retry == "always" else "done"
+
+
+def _finished(plan: Plan, cells: Iterable[Cell]) -> Iterable[Record]:
+    """The readable records of cells that are done."""
+    for cell in cells:
+        with suppress(RecordError):
+            record = read_record(record_path(Path(plan.out), cell))
+            if record.status == "ok":
+                yield record
+
+
+def _past_records(out: Path) -> Iterable[Record]:
+    """Finished records of this run and of the runs beside it."""
+    for path in sorted(out.parent.glob(f"*/{CELLS}/*.json")):
+        try:
+            record = read_record(path)
+        except RecordError:
+            continue
+        if record.status == "ok":
+            yield record
+
+
+def _estimate(plan: Plan, cell: Cell, images: int | None, past: Sequence[Record]) -> float | None:
+    """Median past time per image on the same backbone, times the images."""
+    if images is None:
+        return None
+    same = [
+        r
+        for r in past
+        if r.cell.method == cell.method
+        and r.cell.variant == cell.variant
+        and _backbone_name(r.protocol) == plan.backbone.partition(":")[0]
+    ]
+    rates = sorted(float(r.timing["ms_per_image"]) for r in same if "ms_per_image" in r.timing)
+    if not rates:
+        return None
+    training = sorted(float(r.timing.get("seconds_train", 0)) for r in same)
+    return rates[len(rates) // 2] * images / 1000 + training[len(training) // 2]
+
+
+def _backbone_name(protocol: Mapping[str, Any]) -> str:
+    return str(protocol.get("backbone", "")).partition(":")[0]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -1,0 +1,645 @@
+"""One category, many methods: encode once, predict, measure.
+
+All methods whose `forward_key` is equal read one visual forward per batch; a method that fails
+drops out with its error and the others go on. Each method reads copies of its own, so that what it
+writes into reaches nobody else, and what it returns is copied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import registry
+from ..backbone import Backbone, TokenSpec, VisualFeatures
+from ..conformance import TOLERANCE
+from ..data.completeness import Completeness
+from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
+from ..dataset import Dataset, Sample
+from ..errors import ContractError, Stopped
+from ..method import Method, Prediction, Query
+from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
+from ..records.gallery import Gallery
+from ..records.json_fields import (
+    as_amount,
+    as_count,
+    as_mapping,
+    as_text,
+    build,
+    list_of,
+    mapping_of,
+    optional,
+)
+from ..records.prompt_scores import PromptScores, write_prompt_scores
+from ..records.record import (
+    METRICS,
+    Auxiliary,
+    CategoryResult,
+    Cell,
+    ImageScores,
+    Record,
+    RecordError,
+    auxiliary_from_json,
+    category_from_json,
+    environment,
+    file_name,
+    read_json,
+    whole_file,
+)
+from .identity import IMAGES
+from .plan import Plan
+from .prepare import Contestant, Stoppable, isolated
+
+LOG = logging.getLogger(__name__)
+CURVE_POINTS = 120
+SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
+MAX_WARNINGS = 100  # about the copy of a dataset, in a record
+# What rounding may change of scores and maps, relative to the greatest of them or to 1, when the
+# same images are batched otherwise. Measured for all variants of the built-in methods on the
+# built-in backbone (CPU; batches of 2, 3 and 8 images in halves), the most was 7e-7 in fp32, 1.3e-4
+# in fp16 and 7e-4 in bf16; about 14 times that is allowed. A GPU picks its kernels by the batch's
+# size: there it is at least what the conformance kit allows between CPU and GPU (not measured).
+TOLERANCES: Mapping[str, float] = {"fp64": TOLERANCE, "fp32": TOLERANCE, "fp16": 2e-3, "bf16": 1e-2}
+CUDA_TOLERANCE = 1e-3
+BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished category of a cell, with what its record will say besides."""
+
+    result: CategoryResult
+    protocol: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    timing: Mapping[str, float]
+    published_parameters: int | None
+    effective_parameters: int | None
+    auxiliary: Auxiliary | None = None
+    warnings: Sequence[str] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, to be written."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> Part:
+        """Read what `to_json` gave.
+
+        Raises:
+            RecordError: missing, no JSON, lacking a field or with one of a wrong kind; names the
+                file.
+        """
+        try:
+            part: Part = build(
+                cls,
+                read_json(path),
+                result=category_from_json,
+                protocol=as_mapping,
+                provenance=as_mapping,
+                timing=mapping_of(as_amount),
+                published_parameters=optional(as_count),
+                effective_parameters=optional(as_count),
+                auxiliary=optional(auxiliary_from_json),
+                warnings=list_of(as_text),
+                identity=mapping_of(as_text),
+            )
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise RecordError(f"{path} is no readable part of a record ({error})") from error
+        return part
+
+    @staticmethod
+    def combine(
+        cell: Cell, dataset: Dataset, parts: Sequence[Part], held: Completeness | None = None
+    ) -> Record:
+        """The record of a cell from all its categories, and what the copy held of its dataset.
+
+        Raises:
+            RecordError: the parts were not made under equal conditions; names what differs.
+            DataError: a file of the dataset cannot be read.
+        """
+        _refuse_mixture(cell, parts)
+        timing: dict[str, float] = {}
+        for part in parts:
+            for name, value in part.timing.items():
+                earlier = timing.get(name, 0)
+                timing[name] = earlier + value if name in SUMMED else max(earlier, value)
+        images = max(timing.get("images", 0), 1)
+        seconds = timing.get("seconds_forward", 0) + timing.get("seconds_predict", 0)
+        timing["ms_per_image"] = 1000 * seconds / images
+        last = parts[-1]
+        return Record(
+            cell=cell,
+            status="ok",
+            title=registry.method_class(cell.method).title,
+            categories=[part.result for part in parts],
+            protocol={
+                **last.protocol,
+                "dataset_title": dataset.title,
+                "domain": dataset.domain,
+                "dataset_fingerprint": dataset.fingerprint("test"),
+            },
+            provenance={**last.provenance, "started": parts[0].provenance.get("started")},
+            timing=timing,
+            published_parameters=last.published_parameters,
+            effective_parameters=last.effective_parameters,
+            completeness=held,
+            auxiliary=last.auxiliary,
+            warnings=_bounded([*dataset.faults(), *(w for part in parts for w in part.warnings)]),
+            identity={name: value for part in parts for name, value in part.identity.items()},
+        )
+
+
+def _bounded(warnings: Sequence[str]) -> list[str]:
+    """Each warning once, and of many the first ones and how many there are."""
+    told = list(dict.fromkeys(warnings))
+    if len(told) <= MAX_WARNINGS:
+        return told
+    return [*told[:MAX_WARNINGS], f"{len(told) - MAX_WARNINGS} more: see zsad data check"]
+
+
+def _refuse_mixture(cell: Cell, parts: Sequence[Part]) -> None:
+    """Raise `RecordError` if parts differ in anything but their images."""
+    first, *others = ({**part.identity} for part in parts)
+    for other in others:
+        differing = [
+            name
+            for name in first.keys() | other.keys()
+            if not name.startswith(IMAGES) and first.get(name) != other.get(name)
+        ]
+        if differing:
+            raise RecordError(
+                f"categories of {cell.key} differ in {', '.join(sorted(differing))}: they cannot "
+                "stand in one record; start the same command again"
+            )
+
+
+# -- scoring ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What is gathered about one contestant while its category runs."""
+
+    contestant: Contestant
+    pixels: PixelAccumulator
+    scores: list[Tensor] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
+    prompts: list[Tensor] = field(default_factory=list)
+    single: tuple[Query, Prediction] | None = None  # a first batch of one image, to be examined
+    has_maps: bool = False
+    seconds_forward: float = 0.0
+    seconds_predict: float = 0.0
+
+
+@dataclass
+class Truth:
+    """Labels and names of a category's images, in order."""
+
+    names: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    masks: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    regions_lost: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def score_category(
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    contestants: Sequence[Contestant],
+    progress: Stoppable,
+    advance: Callable[[int], Any] = lambda images: None,
+) -> dict[Cell, Part]:
+    """Score one category for all contestants.
+
+    A contestant that fails keeps its error and is absent from the answer; a broken image or mask
+    is an error of all of them.
+
+    Args:
+        plan: batch size, workers, what to keep.
+        dataset: to read from.
+        samples: of one category.
+        contestants: without errors.
+        progress: asked before each batch whether to stop.
+        advance: told how many images have been encoded.
+    """
+    groups: dict[tuple[Any, ...], list[Contestant]] = {}
+    for contestant in contestants:
+        with isolated(contestant, progress):
+            groups.setdefault(contestant.group_key(), []).append(contestant)
+    parts: dict[Cell, Part] = {}
+    gallery = Gallery(Path(plan.out) / "gallery", plan.gallery) if plan.gallery else None
+    for group in groups.values():
+        budget = max(BYTES_OF_PIXELS // len(contestants), 1 << 20)
+        tallies = [Tally(c, PixelAccumulator(budget)) for c in group]
+        try:
+            try:
+                truth = _run_group(plan, dataset, samples, tallies, progress, advance, gallery)
+            except Stopped:
+                raise
+            except Exception as error:  # of the images or of the visual forward: nobody's own
+                reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
+                for contestant in group:
+                    contestant.error = contestant.error or reason
+                continue
+            for tally in tallies:
+                if tally.contestant.error is None:
+                    with isolated(tally.contestant, progress):
+                        part = _part(dataset, samples, tally, truth)
+                if tally.contestant.error is None:
+                    _keep(plan, samples[0].category, tally, truth)
+                    parts[tally.contestant.cell] = part
+        finally:
+            for tally in tallies:
+                tally.pixels.release()
+    if gallery is not None:
+        gallery.write(samples[0].category)
+    return parts
+
+
+def _run_group(
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    tallies: Sequence[Tally],
+    progress: Stoppable,
+    advance: Callable[[int], Any],
+    gallery: Gallery | None,
+) -> Truth:
+    """Feed the contestants of one group from one visual forward per batch."""
+    first = tallies[0].contestant.ready
+    specs: set[TokenSpec] = set()
+    for tally in tallies:
+        with isolated(tally.contestant, progress):
+            specs |= tally.contestant.ready.token_specs
+    truth = Truth()
+    batches = load_batches(
+        dataset,
+        samples,
+        first.preprocess,
+        tallies[0].contestant.map_size,
+        batch_size=plan.batch_size,
+        workers=plan.workers,
+    )
+    for batch in batches:
+        progress.check()
+        images = batch.images.to(first.backbone.device, non_blocking=True)
+        with _clock(first.backbone.device) as forward:
+            features = first.backbone.encode_image(images, specs)
+        truth.names += batch.names
+        truth.labels += [int(label) for label in batch.labels]
+        truth.regions_lost += batch.regions_lost
+        truth.warnings += batch.warnings
+        if plan.save_maps and batch.masks is not None:
+            truth.masks += list(np.asarray(batch.masks))
+        for tally in tallies:
+            tally.seconds_forward += forward.seconds
+            if tally.contestant.error is None:
+                with isolated(tally.contestant, progress):
+                    query = _query(tally.contestant.ready, features, images, batch)
+                    _predict(plan, tally, query, batch, gallery)
+        advance(len(images))
+    return truth
+
+
+def _query(method: Method, features: VisualFeatures, images: Tensor, batch: Batch) -> Query:
+    """What a method sees of a batch, in tensors of its own."""
+    return Query(
+        features.select(method.token_specs).map(_own_copy),
+        tuple(batch.class_names),
+        _own_copy(images) if method.needs_images else None,
+        tuple(batch.sizes),
+    )
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    """A copy with the same strides: another layout in memory may be rounded otherwise."""
+    copy = torch.empty_strided(
+        tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return copy.copy_(tensor)
+
+
+def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gallery | None) -> None:
+    """Let one contestant answer a batch, and keep what it said."""
+    contestant = tally.contestant
+    method = contestant.ready
+    versions = _versions(query)
+    with _clock(method.backbone.device) as own, torch.no_grad():
+        prediction = method.predict(query).checked(len(query), method.name)
+    tally.seconds_predict += own.seconds
+    if plan.save_prompt_scores:
+        tally.prompts += _prompt_maps(method, query)
+    _refuse_changes(method, versions, _versions(query))
+    _refuse_gaps(contestant, prediction)
+    if not contestant.examined:
+        _examine(tally, query, prediction)
+    if prediction.scores is not None:
+        tally.scores.append(prediction.scores.cpu())
+    if prediction.maps is None:
+        return
+    maps = resized(prediction.maps, contestant.map_size).cpu()
+    if batch.masks is not None:
+        tally.has_maps = True
+        tally.pixels.update(np.asarray(batch.masks), maps.numpy())
+        if plan.save_maps:
+            tally.maps.append(maps)
+    if gallery is not None:
+        gallery.add_batch(contestant.cell.key, batch, prediction.scores, maps, method.preprocess)
+
+
+def _versions(query: Query) -> dict[str, int]:
+    """How often each tensor of a query was written into, by the tensor's name."""
+    features = query.features
+    named = {
+        "features.class_token": features.class_token,
+        "features.class_token_no_ln": features.class_token_no_ln,
+        **{f"features.tokens[{spec}]": tokens for spec, tokens in features.tokens.items()},
+    }
+    if query.images is not None:
+        named["images"] = query.images
+    return {name: tensor._version for name, tensor in named.items()}
+
+
+def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Raise `ContractError` if a tensor of the query was written into, or replaced."""
+    changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+    if changed:
+        raise ContractError(
+            f"method '{method.name}' changed {', '.join(sorted(changed))} of its query in place: "
+            "work on a copy (tensor.clone())"
+        )
+
+
+def _refuse_gaps(contestant: Contestant, prediction: Prediction) -> None:
+    """Raise `ContractError` if scores or maps come for some batches only."""
+    answers = (prediction.scores is not None, prediction.maps is not None)
+    if contestant.answers is None:
+        contestant.answers = answers
+    for part, now, earlier in zip(("scores", "maps"), answers, contestant.answers, strict=True):
+        if now != earlier:
+            raise ContractError(
+                f"method '{contestant.ready.name}' returned {part} for some batches and none for "
+                "others: return them always or never"
+            )
+
+
+# -- does an answer depend on the batch? ----------------------------------------------------------
+
+
+def _examine(tally: Tally, query: Query, prediction: Prediction) -> None:
+    """Score a contestant's first batch again, in two halves; one image waits for the next batch.
+
+    The features are sliced, not computed again: the towers treat each image by itself, so that
+    what differs is the method's doing, and no forward is paid for.
+
+    Raises:
+        ContractError: scores or maps differ by more than rounding.
+    """
+    if tally.single is not None:
+        first, answer = tally.single
+        joined = _joined_queries(first, query)
+        _refuse_difference(tally, joined, [answer, prediction], [joined])
+    elif len(query) == 1:
+        tally.single = (query, prediction)
+        return
+    else:
+        half = len(query) // 2
+        halves = [_slice(query, 0, half), _slice(query, half, len(query))]
+        _refuse_difference(tally, query, [prediction], halves)
+    tally.single = None
+    tally.contestant.examined = True
+
+
+def _refuse_difference(
+    tally: Tally, whole: Query, answers: Sequence[Prediction], queries: Sequence[Query]
+) -> None:
+    """Compare answers that were given with those to the same images batched otherwise."""
+    method = tally.contestant.ready
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        again = [method.predict(query).checked(len(query), method.name) for query in queries]
+    tolerance = _tolerance(method.backbone)
+    found = []
+    for part in ("scores", "maps"):
+        one, other = _joined(answers, part), _joined(again, part)
+        if one is None or other is None:
+            continue
+        difference = float((one - other).abs().max())
+        if difference > tolerance * max(1.0, float(one.abs().max())):
+            found.append(f"{part} differ by up to {difference:.2g}")
+    if found:
+        raise ContractError(
+            f"method '{method.name}' is transductive: its answer for an image depends on the other "
+            f"images of the batch ({' and '.join(found)} when the first {len(whole)} images are "
+            "batched otherwise), so its numbers would change with --batch-size: let predict treat "
+            "each image by itself"
+        )
+
+
+def _tolerance(backbone: Backbone) -> float:
+    """What rounding may change when images are batched otherwise."""
+    usual = TOLERANCES[backbone.precision]
+    return max(usual, CUDA_TOLERANCE) if backbone.device.type == "cuda" else usual
+
+
+def _joined(answers: Sequence[Prediction], part: str) -> Tensor | None:
+    found = [getattr(answer, part) for answer in answers]
+    return None if any(tensor is None for tensor in found) else torch.cat(found)
+
+
+def _slice(query: Query, start: int, stop: int) -> Query:
+    """Some of a query's images; of a tiled image all rows."""
+    rows = len(query.features) // len(query)
+    return Query(
+        query.features.map(lambda tensor: tensor[start * rows : stop * rows]),
+        query.class_names[start:stop],
+        None if query.images is None else query.images[start:stop],
+        query.sizes[start:stop],
+    )
+
+
+def _joined_queries(first: Query, second: Query) -> Query:
+    """The images of two queries as one."""
+    a, b = first.features, second.features
+    return Query(
+        VisualFeatures(
+            torch.cat([a.class_token, b.class_token]),
+            torch.cat([a.class_token_no_ln, b.class_token_no_ln]),
+            {spec: torch.cat([tokens, b.tokens[spec]]) for spec, tokens in a.tokens.items()},
+            a.grid,
+        ),
+        (*first.class_names, *second.class_names),
+        None
+        if first.images is None or second.images is None
+        else torch.cat([first.images, second.images]),
+        (*first.sizes, *second.sizes),
+    )
+
+
+def _prompt_maps(method: Method, query: Query) -> list[Tensor]:
+    """[B, K, L] of each single prompt; empty where the method has none."""
+    with torch.no_grad():
+        maps = method.prompt_maps(query)
+    if maps is None:
+        return []
+    if maps.dim() != 3 or len(maps) != len(query) or not bool(torch.isfinite(maps).all()):
+        raise ContractError(
+            f"method '{method.name}' returned prompt maps of shape {tuple(maps.shape)} for a batch "
+            f"of {len(query)}: expected finite values [B, K, L]"
+        )
+    return [maps.detach().float().cpu()]
+
+
+def resized(maps: Tensor, size: int) -> Tensor:
+    """Maps [B, H, W] at the evaluated size, bilinear; unchanged where they have it."""
+    if tuple(maps.shape[-2:]) == (size, size):
+        return maps
+    return F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
+
+
+def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Truth) -> Part:
+    """Measure what one contestant said about the category."""
+    contestant = tally.contestant
+    method = contestant.ready
+    labels = np.asarray(truth.labels)
+    metrics: dict[str, float] = {}
+    undefined: dict[str, str] = {}
+    curves: dict[str, Mapping[str, list[float]]] = {}
+    scores = torch.cat(tally.scores).numpy() if tally.scores else None
+    if scores is None:
+        undefined |= dict.fromkeys(METRICS[:3], "the method gives no anomaly scores")
+    else:
+        measured = image_metrics(labels, scores)
+        metrics |= measured.defined()
+        undefined |= measured.undefined
+        curves |= _curves({"image_roc": lambda: roc_curve_points(labels, scores, CURVE_POINTS)})
+    if not tally.has_maps:
+        why = "has no pixel-level masks" if not dataset.has_masks else "was given no anomaly maps"
+        undefined |= dict.fromkeys(METRICS[3:], f"the dataset {why}")
+    else:
+        pixels = tally.pixels.result()
+        metrics |= pixels.defined()
+        undefined |= pixels.undefined
+        curves |= _curves(
+            {
+                "pixel_roc": lambda: tally.pixels.roc_curve(CURVE_POINTS),
+                "pixel_pro": lambda: tally.pixels.pro_curve(CURVE_POINTS),
+            }
+        )
+    result = CategoryResult(
+        category=samples[0].category,
+        class_name=samples[0].class_name,
+        n_normal=int((labels == 0).sum()),
+        n_anomalous=int((labels == 1).sum()),
+        metrics=metrics,
+        undefined=undefined,
+        images=ImageScores(
+            list(truth.names), list(truth.labels), None if scores is None else scores.tolist()
+        ),
+        curves=curves,
+        regions_lost=truth.regions_lost,
+    )
+    published, effective = method.parameter_counts()
+    return Part(
+        result=result,
+        protocol=contestant.protocol,
+        provenance={
+            **environment(),
+            "device": _device_name(method.backbone.device),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        timing={
+            "images": len(labels),
+            "seconds_forward": tally.seconds_forward,
+            "seconds_predict": tally.seconds_predict,
+            "peak_memory_mb": _peak_memory_mb(method.backbone.device),
+            **contestant.training,
+        },
+        published_parameters=published,
+        effective_parameters=effective,
+        auxiliary=contestant.auxiliary,
+        warnings=truth.warnings,
+    )
+
+
+def _keep(plan: Plan, category: str, tally: Tally, truth: Truth) -> None:
+    """Write raw maps and prompt-wise scores, where they were asked for."""
+    cell = tally.contestant.cell
+    if tally.maps:
+        _save_maps(plan, cell, category, tally, truth)
+    if tally.prompts:
+        prompts = PromptScores(torch.cat(tally.prompts).numpy(), np.asarray(truth.labels))
+        write_prompt_scores(Path(plan.out), cell, category, prompts)
+
+
+def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str, list[float]]]:
+    """Thinned curves for reading; one that is undefined is left out."""
+    curves: dict[str, Mapping[str, list[float]]] = {}
+    for name, make in makers.items():
+        try:
+            curve = make()
+        except UndefinedMetric:
+            continue
+        curves[name] = {
+            "x": [round(float(v), 5) for v in curve.fpr],
+            "y": [round(float(v), 5) for v in curve.hit_rate],
+        }
+    return curves
+
+
+def _save_maps(plan: Plan, cell: Cell, category: str, tally: Tally, truth: Truth) -> None:
+    """Keep raw maps and masks, so that metrics can be recomputed without a model."""
+    path = Path(plan.out) / "maps" / cell.key / f"{file_name(category)}.npz"
+    maps, masks = torch.cat(tally.maps).numpy(), np.asarray(truth.masks, dtype=bool)
+    with whole_file(path) as file:
+        np.savez_compressed(file, maps=maps, masks=masks)
+
+
+@dataclass
+class _Elapsed:
+    seconds: float = 0.0
+
+
+@contextmanager
+def _clock(device: torch.device) -> Iterator[_Elapsed]:
+    """Wall seconds of a block, waiting for the GPU at both ends."""
+    elapsed = _Elapsed()
+    _synchronise(device)
+    start = time.perf_counter()
+    yield elapsed
+    _synchronise(device)
+    elapsed.seconds = time.perf_counter() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    """Peak memory: of the GPU where there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,271 @@
+"""The identity of a result: all that decides its numbers, by name, and none of what does not.
+
+A finished category, a record and a training carry their identity. It can be computed without
+loading a backbone or learning anything, so a second start of a run sees at once what is still what
+the plan asks for. Paths, times, devices, batch sizes and versions of libraries are not part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..backbone import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
+from ..code_hash import SCORING, bench_code, class_code, training_code
+from ..content import content_hashes, content_sha256
+from ..dataset import Dataset, Sample, files_of
+from ..errors import Stopped, ZsadError
+from ..method import AuxiliarySplit, make_options
+from ..metrics import METRIC_VERSION
+from ..records.record import Cell, Record
+from ..training.loop import auxiliary_samples
+from ..training.user_checkpoint import Checkpoint
+from .plan import PUBLISHED, Plan, auxiliary_of
+from .prepare import checkpoint_of, needs_learning, open_auxiliary, split_of
+
+Identity = Mapping[str, str | None]
+"""Field -> value or digest; None where it cannot be known now, as the files are not here."""
+
+CODE_HASHES = ("code", "training code")
+CODE_FIELDS = frozenset({*CODE_HASHES, "zsad"})
+IMAGES = "images of "
+SHORT = 60  # characters of a value that is shown as it is
+
+
+@dataclass
+class Identities:
+    """The identities that a plan asks for.
+
+    Attributes:
+        plan: the whole plan.
+        bar: show progress where files have to be hashed first.
+        check: called while files are hashed; may raise to stop.
+    """
+
+    plan: Plan
+    bar: bool = False
+    check: Callable[[], None] = lambda: None
+    _auxiliaries: dict[tuple[str, str], str | None] = field(default_factory=dict)
+
+    def of_cell(self, cell: Cell, dataset: Dataset) -> dict[str, str | None]:
+        """All that decides a cell's numbers but the images of its categories."""
+        plan, cls = self.plan, registry.method_class(cell.method)
+        entry = plan.method_of(cell)
+        learns_from = auxiliary_of(plan, cell.dataset) if needs_learning(plan, cell) else None
+        checkpoint = _checkpoint(plan, cell, dataset)
+        trained_on = learns_from if checkpoint is None else checkpoint.trained_on
+        options = make_options(cls, entry.variant, entry.options, trained_on)
+        identity: dict[str, str | None] = {
+            "zsad": _own_version(),
+            "code": cell_code(cls, type(dataset)),
+            "options": _shown(dataclasses.asdict(options)),
+            "backbone": _backbone(plan, cell.method),
+            "weights": _weights(plan, cell.method),
+            "precision": plan.precision,
+            "map size": str(plan.map_size),
+            "limit": str(plan.limit),
+            "metric version": str(METRIC_VERSION),
+            "dataset options": _shown(dict(dataset.options)),
+            "dataset": _digest(
+                [dataset.title, dataset.domain, dataset.has_masks, dataset.mask_rule]
+            ),
+        }
+        if entry.checkpoint:
+            identity["checkpoint"] = None if checkpoint is None else _about(checkpoint)
+        if learns_from is not None:
+            identity["training code"] = training_code(cls)
+            identity["auxiliary"] = self._auxiliary(cell)
+        return identity
+
+    def of_category(self, dataset: Dataset, samples: Sequence[Sample]) -> str:
+        """A category's names, labels, words for prompts and the content of its files.
+
+        Raises:
+            DataError: a file is missing or cannot be read.
+        """
+        content = content_hashes(
+            files_of(samples), self.bar, f"hashing {dataset.title}", self.check
+        )
+        found = hashlib.sha256()
+        for sample in samples:
+            files = [content[path] for path in (sample.image_path, *sample.mask_paths)]
+            row = [sample.name(dataset.root), sample.label, sample.class_name, *files]
+            found.update(json.dumps(row).encode())
+        return found.hexdigest()
+
+    def of_images(
+        self, dataset: Dataset, by_category: Mapping[str, Sequence[Sample]]
+    ) -> dict[str, str]:
+        """The fields that a record has for its categories.
+
+        Raises:
+            DataError: a file is missing or cannot be read.
+        """
+        return {
+            IMAGES + category: self.of_category(dataset, samples)
+            for category, samples in by_category.items()
+        }
+
+    def _auxiliary(self, cell: Cell) -> str | None:
+        """What the method of a cell learns from; None where it is not here."""
+        key = (auxiliary_of(self.plan, cell.dataset), split_of(self.plan, cell))
+        if key not in self._auxiliaries:
+            self._auxiliaries[key] = self._learned_from(cell.dataset, key[1])
+        return self._auxiliaries[key]
+
+    def _learned_from(self, target: str, split: AuxiliarySplit) -> str | None:
+        try:
+            auxiliary = open_auxiliary(self.plan, target)
+            samples = auxiliary_samples(auxiliary, split)
+            title = f"hashing {auxiliary.title}"
+            content_hashes(files_of(samples), self.bar, title, self.check)
+            content = auxiliary.fingerprint_of(samples)
+        except Stopped:
+            raise
+        except ZsadError:
+            return None
+        return _digest([auxiliary.name, dict(auxiliary.options), split, content])
+
+
+def cell_code(method: type, dataset: type[Dataset]) -> str:
+    """The hash of the code that decides a method's numbers on a dataset, but for its training."""
+    code = [bench_code(SCORING), class_code(method)]
+    code += [class_code(dataset)] if dataset.read is not Dataset.read else []
+    return _digest(code)
+
+
+def made_by_other_code(record: Record) -> bool:
+    """Whether a record states other code than what is installed now.
+
+    False where it states none, or its method or dataset is not installed.
+    """
+    stated = {name: record.identity[name] for name in CODE_HASHES if name in record.identity}
+    if not stated:
+        return False
+    try:
+        method = registry.method_class(record.cell.method)
+        dataset = registry.dataset_class(record.cell.dataset)
+    except ZsadError:
+        return False
+    installed = {"code": cell_code(method, dataset), "training code": training_code(method)}
+    return any(installed[name] != value for name, value in stated.items())
+
+
+def difference(
+    found: Mapping[str, str], expected: Identity, ignored: frozenset[str] = frozenset()
+) -> str:
+    """Which field of an identity is not what is expected, in words; "" where none is.
+
+    What cannot be known now is not compared. An empty identity is that of an earlier version,
+    which stated none.
+    """
+    if not found:
+        return "" if ignored >= CODE_FIELDS else "made by other code (it states no identity)"
+    names = [*expected, *(name for name in found if name not in expected)]
+    differing = [
+        name
+        for name in names
+        if name not in ignored
+        and (name not in expected or expected[name] is not None)
+        and found.get(name) != expected.get(name)
+    ]
+    if not differing:
+        return ""
+    if CODE_FIELDS.issuperset(differing):
+        return "made by other code" + (" (another zsad)" if "zsad" in differing else "")
+    shown = [_change(name, found.get(name), expected.get(name)) for name in differing]
+    return "; ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def known(identity: Identity) -> dict[str, str]:
+    """An identity without the fields that cannot be known."""
+    return {name: value for name, value in identity.items() if value is not None}
+
+
+def _change(name: str, before: str | None, now: str | None) -> str:
+    short = all(value is not None and not _is_digest(value) for value in (before, now))
+    return f"{name} changed from {before} to {now}" if short else f"other {name}"
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and not text.strip("0123456789abcdef")
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    """Options as text where that is short, else their digest."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return text if len(text) <= SHORT else _digest(values)
+
+
+def _checkpoint(plan: Plan, cell: Cell, dataset: Dataset) -> Checkpoint | None:
+    """The checkpoint that the plan gives a cell; None where there is none, or it is not here."""
+    try:
+        return checkpoint_of(plan, cell, dataset)
+    except ZsadError:
+        return None
+
+
+def _about(checkpoint: Checkpoint) -> str:
+    content = [content_sha256(path) for path in checkpoint.files]
+    return _digest([content, checkpoint.auxiliary, checkpoint.source])
+
+
+def _file(path: Path) -> str | None:
+    try:
+        return content_sha256(path)
+    except ZsadError:
+        return None
+
+
+def _own_version() -> str:
+    try:
+        return version("zsad")
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _backbone_of(plan: Plan, method: str) -> tuple[str, str]:
+    """Name and tag (or file) of a method's backbone; the tag is "" where it is the default."""
+    if plan.backbone == PUBLISHED:
+        spec = registry.method_class(method).backbone_spec
+        return spec.name, spec.pretrained
+    name, _, tag = plan.backbone.partition(":")
+    return name, plan.pretrained or tag
+
+
+def _backbone(plan: Plan, method: str) -> str | None:
+    """The architecture: a name, or the content of a model config."""
+    if plan.backbone_config is not None:
+        return _file(Path(plan.backbone_config))
+    return _backbone_of(plan, method)[0]
+
+
+def _weights(plan: Plan, method: str) -> str | None:
+    """sha256 of the backbone's weights; None where they are not on this machine."""
+    name, tag = _backbone_of(plan, method)
+    if tag == RANDOM:
+        return RANDOM
+    if tag and Path(tag).is_file():
+        return _file(Path(tag))
+    if name == BUILT_IN and not tag and plan.backbone_config is None:
+        return _file(BUILT_IN_WEIGHTS)
+    try:
+        from ..weights import default_tag, find_weights  # imports open_clip, which takes seconds
+
+        named = tag or default_tag(name)
+        path = find_weights(name, named) if named else None
+    except ZsadError:
+        return None
+    return None if path is None else _file(path)

@@ -1,0 +1,268 @@
+"""Many processes, one run: joblib hands the units of a plan to processes or to a Dask cluster.
+
+A unit is idempotent and locked while it is done, so an engine may lose a worker, repeat a unit or
+run beside a second engine on the same run directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import joblib
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
+from tqdm import tqdm
+
+from ..backbone import BUILT_IN, check_device
+from ..errors import Stopped, UsageError, ZsadError, unknown_name
+from ..records.locks import held
+from .plan import Plan
+from .prepare import checkpoint_path, needs_learning
+from .runner import (
+    SPLIT_ABOVE,
+    Progress,
+    Unit,
+    part_path,
+    record_path,
+    run_unit,
+    start_run,
+    unfinished,
+    units,
+    write_failure,
+)
+from .runner import run as run_alone
+
+LOG = logging.getLogger(__name__)
+Backend = Literal["loky", "threads", "dask"]
+BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
+MOST_JOBS = 4  # by default; the built-in plan has six units
+STOP_FILE = "stop"  # its presence asks the workers of a run to stop
+
+
+class WorkerLost(ZsadError):
+    """A worker process was killed while it did a unit."""
+
+
+@dataclass
+class WorkerProgress:
+    """Progress in a worker: no bar, and the stop is a file that all workers see.
+
+    A worker stops as well when the process that started it has died.
+    """
+
+    stop_file: Path
+    bar: bool = False
+    parent: int = field(default_factory=os.getppid)
+
+    def check(self) -> None:
+        """Raise `Stopped` if the stop file is there, or nobody waits for the work."""
+        if self.stop_file.exists() or os.getppid() != self.parent:
+            raise Stopped("stopped after the current batch: the same command goes on from here")
+
+
+def run(
+    plan: Plan,
+    progress: Progress,
+    jobs: int | None = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Path:
+    """Run a plan with several workers; with one worker and no cluster, in this process.
+
+    Args:
+        plan: the plan; all workers must see its run directory and its data.
+        progress: as in `runner.run`.
+        jobs: number of workers; with a cluster, of units under way at once. None is
+            `default_jobs` for processes, else one.
+        backend: "loky" (processes), "threads" or "dask".
+        scheduler: address of a Dask scheduler; None starts a local cluster for "dask".
+        shard: (i, n) does every n-th unit from the i-th.
+
+    Raises:
+        UsageError: unknown backend, or Dask is not installed.
+        Stopped: a stop was asked for.
+    """
+    if backend not in BACKENDS:
+        raise unknown_name("parallel backend", backend, BACKENDS)
+    if jobs is None:
+        jobs = default_jobs(plan) if backend == "loky" else 1
+    if jobs < 1:
+        raise UsageError(f"--jobs is at least 1, not {jobs}")
+    if jobs == 1 and backend != "dask":
+        return run_alone(plan, progress, shard)
+    if scheduler is None:  # the machines of a cluster have devices of their own
+        check_device(plan.device)
+    start_run(plan, progress)
+    index, count = shard
+    mine = units(plan, SPLIT_ABOVE)[index::count]
+    stop_file = Path(plan.out) / STOP_FILE
+    stop_file.unlink(missing_ok=True)
+    with (
+        _watched(plan, mine, progress, stop_file, f"{jobs} processes"),
+        _engine(backend, scheduler, jobs),
+    ):
+        try:
+            joblib.Parallel(n_jobs=jobs)(joblib.delayed(work)(plan, unit, jobs) for unit in mine)
+        except Exception as error:
+            if not _is_loss_of_worker(error):
+                raise
+            LOG.warning(
+                "a worker process was killed, perhaps for want of memory: what is left is done "
+                "again, one unit at a time"
+            )
+            for unit in mine:
+                _work_alone(plan, unit)
+    progress.check()
+    for unit in mine:  # what a lost worker left, and records whose parts several workers made
+        run_unit(plan, unit, progress)
+    return Path(plan.out)
+
+
+def default_jobs(plan: Plan) -> int:
+    """One process, or one per core, up to four, for the built-in backbone on a CPU.
+
+    Its towers are so narrow that a second thread helps little, and learning uses one.
+    """
+    built_in = plan.backbone == BUILT_IN and plan.backbone_config is None
+    if plan.device != "cpu" or not built_in or plan.workers:
+        return 1
+    cores: int = joblib.cpu_count()
+    return max(1, min(MOST_JOBS, cores, len(units(plan, SPLIT_ABOVE))))
+
+
+def work(plan: Plan, unit: Unit, jobs: int) -> None:
+    """Do one unit in a worker, on a device of its own where there are several."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    with _device(plan, jobs) as device:
+        try:
+            run_unit(
+                dataclasses.replace(plan, device=device),
+                unit,
+                WorkerProgress(Path(plan.out) / STOP_FILE),
+            )
+        except Stopped:
+            return
+
+
+def _is_loss_of_worker(error: Exception) -> bool:
+    """Whether an engine reports that a process of its own has died (loky's error, or Dask's)."""
+    return isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker"
+
+
+def _work_alone(plan: Plan, unit: Unit) -> None:
+    """Do a unit in a process of its own; if that is killed too, leave records of its cells."""
+    if not unfinished(plan, unit):
+        return
+    try:
+        with ProcessPoolExecutor(max_workers=1) as pool:  # a new one: joblib's own is broken
+            pool.submit(work, plan, unit, 1).result()
+    except BrokenProcessPool as error:
+        what = ", ".join(unit.categories) or "its categories"
+        reason = WorkerLost(
+            f"the process that scored {unit.target} ({what}) was killed twice, perhaps for want "
+            "of memory: use a smaller --batch-size or fewer methods at once"
+        )
+        reason.__cause__ = error
+        for cell in unfinished(plan, unit):
+            write_failure(Path(plan.out), cell, reason)
+
+
+@contextmanager
+def _device(plan: Plan, jobs: int) -> Iterator[str]:
+    """A free device: with "cuda", each GPU serves equally many workers of this machine."""
+    if plan.device != "cuda":
+        yield plan.device
+        return
+    import torch
+
+    gpus = torch.cuda.device_count()
+    slots = [(gpu, slot) for slot in range(math.ceil(jobs / max(gpus, 1))) for gpu in range(gpus)]
+    while slots:
+        for gpu, slot in slots:
+            with held(Path(plan.out), f"device-{gpu}-{slot}", patient=False) as mine:
+                if mine:
+                    yield f"cuda:{gpu}"
+                    return
+        time.sleep(0.05)
+    yield plan.device
+
+
+@contextmanager
+def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
+    """Joblib's backend, with a Dask client where it needs one."""
+    if backend != "dask":
+        with joblib.parallel_config(backend=BACKENDS[backend]):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError("Dask is not installed: pip install 'zsad[cluster]'") from error
+    options: dict[str, Any] = {"n_workers": jobs, "threads_per_worker": 1}
+    try:
+        client = Client(scheduler or None, **({} if scheduler else options))  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {scheduler} ({error})") from error
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+@contextmanager
+def _watched(
+    plan: Plan, mine: Sequence[Unit], progress: Progress, stop_file: Path, title: str
+) -> Iterator[None]:
+    """Show what the workers have done, and turn the parent's stop into the file they look for."""
+    finished = threading.Event()
+    steps = _steps(plan, mine)
+
+    def watch() -> None:
+        with tqdm(
+            total=len(steps), desc=title, unit="step", disable=not progress.bar, dynamic_ncols=True
+        ) as bar:
+            while not finished.wait(0.2):
+                if progress.stop.is_set():
+                    stop_file.touch()
+                    return
+                bar.n = _done(steps)
+                bar.refresh()
+            bar.n = _done(steps)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
+        stop_file.unlink(missing_ok=True)
+
+
+def _steps(plan: Plan, mine: Sequence[Unit]) -> list[tuple[Path, ...]]:
+    """What is there once a method has learned, or a category of a cell is scored: any of these."""
+    folder, cells = Path(plan.out), plan.cells()
+    learned = {checkpoint_path(plan, cell) for cell in cells if needs_learning(plan, cell)}
+    scored = [
+        (record_path(folder, cell), part_path(folder, cell, category))
+        for unit in mine
+        for category in unit.categories
+        for cell in cells
+        if cell.target == unit.target
+    ]
+    return [*((path,) for path in sorted(learned)), *scored]
+
+
+def _done(steps: Sequence[tuple[Path, ...]]) -> int:
+    return sum(any(path.exists() for path in step) for step in steps)

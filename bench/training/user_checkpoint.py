@@ -1,0 +1,316 @@
+"""Checkpoints that a user gives: what they were learned from, and whether they fit what is asked.
+
+A checkpoint of `zsad train` says in its header how it came about; of a released file the user says
+what it was learned from. Nothing that is known of a checkpoint is left unread.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..checkpoint import file_sha256, read_provenance
+from ..dataset import Dataset
+from ..errors import UsageError, WeightsError
+from ..method import EVALUATION_ONLY, TrainableMethod, build
+from ..records.record import UNDECLARED, Auxiliary, auxiliary_from_json
+from ..registry import canonical, dataset_class, entries
+from .leakage import marked_images
+
+TRAINING_ONLY = frozenset({"epochs", "batch_size", "lr", "split"})  # options, taken from a header
+Source = Literal["header", "declared", "undeclared"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was given, and what is known of it.
+
+    Attributes:
+        files: hold its tensors together.
+        auxiliary: the dataset that it was learned on, or "undeclared".
+        source: who says so: the file's own header, the user, or nobody.
+        headers: of each file the provenance that `zsad train` has written; empty in a released one.
+    """
+
+    files: tuple[Path, ...]
+    auxiliary: str = UNDECLARED
+    source: Source = "undeclared"
+    headers: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes; of several files the hash of their hashes."""
+        hashes = [file_sha256(file) for file in self.files]
+        if len(hashes) == 1:
+            return hashes[0]
+        return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+    @property
+    def trained_on(self) -> str | None:
+        """The auxiliary dataset, where it is one that the registry has."""
+        return self.auxiliary if self.auxiliary in entries("dataset") else None
+
+    @property
+    def learned_from(self) -> Auxiliary | None:
+        """The images that it was learned from, as a header says; None where none does."""
+        found = map(learned_from, self.headers.values())
+        return next((auxiliary for auxiliary in found if auxiliary is not None), None)
+
+    def training_options(self, method: str) -> dict[str, Any]:
+        """How long and from which split `method` was trained, by its header: options nobody asks.
+
+        They change nothing about what the weights are for, but a record states them.
+        """
+        found: dict[str, Any] = {}
+        for header in self.headers.values():
+            if canonical(str(header.get("method"))) == method:
+                options = _table(header, "options")
+                found |= {k: _value(v) for k, v in options.items() if k in TRAINING_ONLY}
+        return found
+
+    def protocol(self) -> dict[str, Any]:
+        """What a record states of it."""
+        stated: dict[str, Any] = {
+            "checkpoint_sha256": self.sha256,
+            "auxiliary": self.auxiliary,
+            "auxiliary_source": self.source,
+        }
+        for header in self.headers.values():
+            if header:
+                stated |= auxiliary_options(header)
+                stated |= {
+                    "auxiliary_split": _table(header, "auxiliary").get("split"),
+                    "epochs": header.get("epochs"),
+                    "learned_in": header.get("precision"),
+                }
+        return stated
+
+
+def open_checkpoint(files: Sequence[str | Path], declared: str = "") -> Checkpoint:
+    """A checkpoint with what its headers say, beside what the user says.
+
+    Args:
+        files: of one checkpoint.
+        declared: the auxiliary dataset that the user has named, or "".
+
+    Raises:
+        UsageError: a header names another auxiliary dataset than the user, or than another file.
+        WeightsError: a file is missing or broken.
+    """
+    paths = tuple(Path(file) for file in files)
+    headers = {path: read_provenance(path) for path in paths}
+    known = {path: name for path, header in headers.items() if (name := _auxiliary_in(header))}
+    for path, name in known.items():
+        if declared and canonical(name) != canonical(declared):
+            raise UsageError(
+                f"checkpoint {path} was learned on '{name}', as its header says, not on "
+                f"'{declared}': give it as METHOD.{name}=FILE, or leave out --learned-from"
+            )
+    if len(set(known.values())) > 1:
+        found = ", ".join(f"{path} on '{name}'" for path, name in known.items())
+        raise UsageError(
+            f"the files of one checkpoint were learned on different datasets ({found}): give each "
+            "dataset's as METHOD.AUXILIARY=FILE"
+        )
+    if known:
+        return Checkpoint(paths, next(iter(known.values())), "header", headers)
+    if declared:
+        return Checkpoint(paths, declared, "declared", headers)
+    return Checkpoint(paths, headers=headers)
+
+
+def learned_from(header: Mapping[str, Any]) -> Auxiliary | None:
+    """The images that a header says that weights were learned from; None if it does not say."""
+    told = _table(header, "auxiliary")
+    raw = {name: told.get(name) for name in ("split", "images", "fingerprint")}
+    try:
+        return auxiliary_from_json(
+            {"name": told.get("dataset"), **raw, "completeness": header.get("completeness")}
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+def auxiliary_options(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol's entry of how the auxiliary dataset was opened; none where by its defaults."""
+    name = _auxiliary_in(header)
+    if name not in entries("dataset"):
+        return {}
+    defaults = dataset_class(name).option_defaults
+    told = _table(_table(header, "auxiliary"), "options")
+    options = {k: _value(v) for k, v in told.items() if k in defaults and v != str(defaults[k])}
+    return {"auxiliary_options": options} if options else {}
+
+
+def _auxiliary_in(header: Mapping[str, Any]) -> str:
+    """The auxiliary dataset of a header, or ""."""
+    name = _table(header, "auxiliary").get("dataset")
+    return name if isinstance(name, str) else ""
+
+
+def _table(header: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An entry of a header that is a table; empty where it is anything else."""
+    found = header.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def choose(
+    checkpoints: Mapping[str, Sequence[str]], method: str, target: type[Dataset], wanted: str
+) -> str:
+    """Which of a method's checkpoints a target takes: the key of `checkpoints`.
+
+    The one learned on the dataset that the protocol asks for; else any that was not learned on the
+    target; else the one of which nobody says what it was learned on.
+
+    Args:
+        checkpoints: auxiliary dataset -> files; "" is undeclared.
+        method: for the message.
+        target: what will be tested on.
+        wanted: the auxiliary dataset of the protocol.
+
+    Raises:
+        UsageError: all of them were learned on the target.
+    """
+    own = canonical(target.name)
+    allowed = [k for k in checkpoints if k and (canonical(k) != own or target.domain == "custom")]
+    order = [*(k for k in allowed if canonical(k) == canonical(wanted)), *allowed]
+    if "" in checkpoints:
+        order.append("")
+    if not order:
+        raise UsageError(_leak(f"the checkpoint of '{method}'", method, f"'{target.name}'"))
+    return order[0]
+
+
+def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
+    """Refuse to test a checkpoint on what it was learned from.
+
+    Args:
+        checkpoint: from `open_checkpoint`.
+        method: for the message.
+        target: what will be tested on.
+
+    Raises:
+        UsageError: it was learned on a dataset of the target's name, or from an image of it.
+    """
+    same_name = canonical(checkpoint.auxiliary) == canonical(target.name)
+    if same_name and target.domain != "custom":
+        what = f"checkpoint {checkpoint.files[0]} of '{method}'"
+        raise UsageError(_leak(what, method, f"'{target.name}'"))
+    for path, header in checkpoint.headers.items():
+        marks = header.get("images")
+        shared = marked_images(target, map(str, marks)) if isinstance(marks, list) else []
+        if shared:
+            what = f"checkpoint {path} of '{method}'"
+            images = f"{len(shared)} images of '{target.name}' ({shared[0]} is one)"
+            raise UsageError(_leak(what, method, images, "from"))
+
+
+def _leak(what: str, method: str, source: str, verb: str = "on") -> str:
+    return (
+        f"{what} was learned {verb} {source}, which cannot be tested on as well: add one of "
+        f"another dataset, --checkpoint {method}.AUXILIARY=FILE"
+    )
+
+
+def refuse_misfit(method: TrainableMethod, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint that was learned as another method, with other options or weights.
+
+    Args:
+        method: as it was asked for.
+        checkpoint: from `open_checkpoint`. Files without a header are released ones: they were
+            learned with the activation and the positions of the method's `backbone_spec`.
+
+    Raises:
+        WeightsError: it does not fit; names the field, the file's value, the asked one and the fix.
+    """
+    for path, header in checkpoint.headers.items():
+        if "method" in header:
+            _refuse_other_training(method, path, header)
+        else:
+            _refuse_other_forward(method, path)
+
+
+def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[str, Any]) -> None:
+    learned = f"checkpoint {path} was learned"
+    name = str(header["method"])
+    if canonical(name) != canonical(method.name):
+        raise WeightsError(f"{learned} by method '{name}', not '{method.name}': ask for {name}")
+    variant = str(header.get("variant"))
+    asked = dataclasses.asdict(method.options)
+    ignored = {*EVALUATION_ONLY, *method.evaluation_options}
+    differ = {
+        option: (value, str(asked[option]))
+        for option, value in _table(header, "options").items()
+        if option in asked and option not in ignored and _value(value) != _value(asked[option])
+    }
+    if differ:
+        said = ", ".join(f"{option} {value}, not {own}" for option, (value, own) in differ.items())
+        if variant != method.variant:
+            raise WeightsError(
+                f"{learned} as variant '{variant}', not '{method.variant}' ({said}): "
+                f"ask for {method.name}@{variant}"
+            )
+        fix = " ".join(_option(method.name, option, value) for option, (value, _) in differ.items())
+        raise WeightsError(f"{learned} with {said}: add {fix}")
+    sha256, own = str(header.get("weights_sha256")), method.backbone.weights_sha256
+    if sha256 != own:
+        raise WeightsError(
+            f"{learned} on backbone weights of sha256 {sha256[:16]} ('{header.get('backbone')}'), "
+            f"not {own[:16]} ('{method.backbone.name}'): "
+            f"give --backbone {header.get('backbone')}, or the file with that sha256"
+        )
+    protocol, here = _table(header, "protocol"), method.protocol()
+    for field_name in ("activation", "pos_embed"):
+        if field_name in protocol and protocol[field_name] != str(here[field_name]):
+            raise WeightsError(
+                f"{learned} with {field_name} {protocol[field_name]}, not {here[field_name]}: "
+                "learn it again with zsad train"
+            )
+
+
+def _refuse_other_forward(method: TrainableMethod, path: Path) -> None:
+    """A released file under a variant that runs the backbone unlike the released code."""
+    size, spec = method.image_size, method.backbone_spec
+    _, *own = method.backbone.forward_key(size)[:3]
+    _, *published = method.backbone.view(spec.activation, spec.pos_embed).forward_key(size)[:3]
+    if own == published:
+        return
+    fitting = [
+        variant
+        for variant in method.variants
+        if list(build(type(method), method.backbone, variant).backbone.forward_key(size)[1:3])
+        == published
+    ]
+    names = " or ".join(f"{method.name}@{variant}" for variant in fitting)
+    raise WeightsError(
+        f"checkpoint {path} has no header of zsad train, and released files were learned with "
+        f"activation and positions {' and '.join(published)}, not {' and '.join(own)} as variant "
+        f"'{method.variant}' has them: ask for {names}"
+    )
+
+
+def _value(value: Any) -> Any:
+    """An option's value as a header keeps it, in text, or as a method has it; lists are tuples."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            return value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _option(method: str, name: str, text: str) -> str:
+    """An option of a header as the command line takes it."""
+    value = _value(text)
+    if value is None:
+        return f"(no {name})"
+    if isinstance(value, tuple):
+        value = list(value)
+    shown = json.dumps(value) if not isinstance(value, str) else value
+    return f"--option {method}.{name}={shown}".replace(", ", ",")

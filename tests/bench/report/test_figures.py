@@ -1,0 +1,379 @@
+"""Figures show what the records hold, and say what is missing where they cannot."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+from zsad.bench.analysis.overview import BUILT_IN_NOTE, Overview
+from zsad.bench.errors import UsageError
+from zsad.bench.records.gallery import GalleryError
+from zsad.bench.records.prompt_scores import (
+    PromptScores,
+    PromptScoresError,
+    read_prompt_scores,
+    write_prompt_scores,
+)
+from zsad.bench.records.record import Cell, read_records
+from zsad.bench.report import figures
+from zsad.bench.report.figures import COLOURS, Choice, Scene, draw, embed, find_sweeps
+
+HERE = Path(__file__).parents[1]
+MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+
+
+def load_made_run():
+    spec = importlib.util.spec_from_file_location("made_run", HERE / "made_run.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["made_run"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+make_run = load_made_run().make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return make_run(
+        folder, ["CLIP", "WinCLIP"], ["visa", "elpv", "brainmri", "isic"], images=8, keep=1
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    options = [{"n_prompts": k} for k in (10, 1, 2)] + [{"sizes": s} for s in ([10, 4], [2, 1])]
+    folder = tmp_path_factory.mktemp("swept")
+    return make_run(folder, ["FAPrompt"], ["visa", "mvtec_ad"], options, images=8, keep=0)
+
+
+def scene(run, choice=None):
+    overview = Overview.read(run)
+    return Scene(run, overview, overview.entrants, overview.targets, choice or Choice())
+
+
+def lines_by_label(panel):
+    return {line.get_label(): line for line in panel.get_lines()}
+
+
+@pytest.mark.parametrize("kind", ["scatter", "radar", "curves", "maps"])
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_every_kind_is_written_in_every_format(run, tmp_path, kind, suffix):
+    out = draw(run, kind, tmp_path / "deep" / f"figure{suffix}")
+    assert out.read_bytes().startswith(MAGIC[suffix])
+    if suffix == ".png":
+        with Image.open(out) as image:
+            assert image.width > 600 and len(image.convert("RGB").getcolors(2**20)) > 20
+
+
+def test_equal_figures_are_equal_files(run, tmp_path):
+    first, second = (draw(run, "scatter", tmp_path / f"{i}.svg").read_bytes() for i in "ab")
+    assert first == second
+
+
+def test_scatter_shows_each_value_once_and_no_undefined_one(run):
+    shown = scene(run)
+    image, pixel = figures.scatter(shown).axes
+    assert [label.get_text() for label in image.get_yticklabels()] == ["VisA", "ELPV", "BrainMRI"]
+    assert [label.get_text() for label in pixel.get_yticklabels()] == ["VisA", "ISIC"]
+    for entrant, dots in zip(shown.entrants, image.collections, strict=True):
+        expected = [shown.value(entrant, t, "image_auroc") for t in shown.targets[:3]]
+        assert dots.get_offsets()[:, 0].tolist() == pytest.approx(expected)
+
+
+def test_radar_leaves_out_datasets_without_every_method(run):
+    (panel,) = figures.radar(scene(run)).axes
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["VisA", "ELPV", "BrainMRI"]
+    line = lines_by_label(panel)["WinCLIP"]
+    assert line.get_ydata()[0] == line.get_ydata()[-1]
+
+
+def test_radar_with_too_few_common_datasets_says_what_to_do(run):
+    with pytest.raises(UsageError, match="three datasets"):
+        draw(run, "radar", Path("unused.png"), Choice(metrics=("pixel_auroc",)))
+
+
+def test_colours_and_markers_tell_methods_apart():
+    looks = {(figures._colour(i), figures._marker(i), figures._dash(i)) for i in range(30)}
+    assert len(looks) == 30
+    assert len(set(COLOURS)) == len(COLOURS)
+
+
+# -- sweeps
+
+
+def test_sweeps_are_found_in_numerical_order(swept):
+    overview = Overview.read(swept)
+    found = {sweep.option: sweep for sweep in find_sweeps(overview, overview.entrants)}
+    assert found["n_prompts"].values == ["1", "2", "10"]
+    assert found["n_prompts"].numeric == [1, 2, 10]
+    assert found["sizes"].values == ["(2, 1)", "(10, 4)"]
+    assert found["sizes"].numeric is None
+
+
+def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
+    shown = scene(swept, Choice(option="n-prompts"))
+    (panel,) = figures.sweep(shown).axes
+    assert panel.get_xlabel() == "n_prompts"
+    assert "VisA" in panel.get_title() and "MVTecAD" not in panel.get_title()
+    line = lines_by_label(panel)["image AUROC"]
+    assert line.get_xdata().tolist() == [1, 2, 10]
+    (sweep,) = (s for s in find_sweeps(shown.overview, shown.entrants) if s.option == "n_prompts")
+    visa = next(t for t in shown.targets if t.name == "visa")
+    expected = [shown.value(entrant, visa, "image_auroc") for entrant in sweep.entrants]
+    assert line.get_ydata().tolist() == pytest.approx(expected)
+
+
+def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path):
+    folder = make_run(tmp_path, ["CLIP"], ["visa"], [{}, {"sigma": 8}], images=4, keep=0)
+    for path in (folder / "cells").glob("*.json"):
+        raw = json.loads(path.read_text())
+        raw["protocol"]["options"] = {"sigma": raw["cell"]["options"].get("sigma", 4)}
+        path.write_text(json.dumps(raw))
+    overview = Overview.read(folder)
+    (sweep,) = find_sweeps(overview, overview.entrants)
+    assert sweep.numeric == [4, 8]
+
+
+def test_options_that_move_together_are_one_sweep(tmp_path):
+    sizes = [(10, 4), (2, 1)]
+    options = [{}, *({"n_normal": n, "n_abnormal": a} for n, a in sizes)]
+    folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
+    for path in (folder / "cells").glob("*.json"):
+        raw = json.loads(path.read_text())
+        raw["protocol"]["options"] = {"n_normal": 5, "n_abnormal": 2, **raw["cell"]["options"]}
+        path.write_text(json.dumps(raw))
+    overview = Overview.read(folder)
+    (found,) = find_sweeps(overview, overview.entrants)
+    assert found.option == "n_abnormal, n_normal"
+    (asked,) = find_sweeps(overview, overview.entrants, ("n_normal", "n_abnormal"))
+    assert asked.values == ["(2, 1)", "(5, 2)", "(10, 4)"]
+    out = draw(folder, "sweep", tmp_path / "f.svg", Choice(option="n_normal,n_abnormal"))
+    assert ">(10, 4)<" in out.read_text("utf-8")
+
+
+def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path):
+    options = [{"n_prompts": k, "n_selected": m} for k in (1, 10) for m in (5, 20)]
+    folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
+    overview = Overview.read(folder)
+    found = [(s.option, s.values) for s in find_sweeps(overview, overview.entrants)]
+    assert sorted(found) == [("n_prompts", ["1", "10"])] * 2 + [("n_selected", ["5", "20"])] * 2
+
+
+def test_sweep_without_a_swept_option_says_how_to_get_one(run, swept):
+    with pytest.raises(UsageError, match="plan file"):
+        draw(run, "sweep", Path("unused.png"))
+    with pytest.raises(UsageError, match="n_prompts"):
+        draw(swept, "sweep", Path("unused.png"), Choice(option="n_prompt"))
+
+
+# -- prompts
+
+
+def cell_of(run, method="clip", dataset="visa"):
+    cells = (record.cell for record in read_records(run))
+    return next(c for c in cells if (c.method, c.dataset) == (method, dataset))
+
+
+def clusters(images=12, prompts=4, patches=30, seed=0):
+    """Scores in which every prompt has its own pattern, and anomalous images are shifted."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(images) % 2
+    patterns = generator.normal(size=(prompts, patches)) * 3
+    noise = generator.normal(size=(images, prompts, patches)) * 0.2
+    return PromptScores((patterns + noise + labels[:, None, None]).astype("f4"), labels)
+
+
+def test_prompt_scores_are_read_as_they_were_written(tmp_path):
+    found = clusters()
+    path = write_prompt_scores(tmp_path, Cell("faprompt", "paper", "btad", 111), "01", found)
+    again = read_prompt_scores(path)
+    assert np.array_equal(again.scores, found.scores)
+    assert np.array_equal(again.labels, found.labels)
+
+
+def test_embedding_keeps_prompts_apart_and_repeats():
+    found = clusters()
+    points, prompts, labels = embed(found)
+    assert points.shape == (48, 2)
+    assert prompts[:5].tolist() == [0, 1, 2, 3, 0]
+    assert labels[:8].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    assert (prompts[distance.argmin(axis=1)] == prompts).mean() > 0.95
+    assert np.array_equal(embed(found)[0], points)
+
+
+def test_embedding_of_many_images_takes_an_even_part(monkeypatch):
+    monkeypatch.setattr(figures, "MAX_POINTS", 40)
+    points, _, labels = embed(clusters(images=101))
+    assert len(points) == 40 and labels.min() == 0
+
+
+def test_embedding_of_too_few_points_is_refused():
+    with pytest.raises(UsageError, match="three points"):
+        embed(clusters(images=2, prompts=1))
+
+
+def test_tsne_has_a_panel_per_stored_category(tmp_path):
+    folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=0)
+    with pytest.raises(UsageError, match="prompt_scores"):
+        draw(folder, "tsne", tmp_path / "t.png")
+    write_prompt_scores(folder, cell_of(folder), "pcb4", clusters())
+    (panel,) = figures.tsne(scene(folder)).axes
+    assert panel.get_title() == "CLIP\nVisA, pcb4"
+    assert sum(len(dots.get_offsets()) for dots in panel.collections) == 48
+    figure = figures.tsne(scene(folder))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
+    assert draw(folder, "tsne", tmp_path / "t.png").exists()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"scores": np.zeros((3, 2, 5), "f4")},
+        {"scores": np.zeros((3, 5), "f4"), "labels": np.zeros(3, int)},
+        {"scores": np.zeros((3, 2, 5), "f4"), "labels": np.zeros(4, int)},
+        {"scores": np.full((3, 2, 5), np.nan, "f4"), "labels": np.zeros(3, int)},
+        {"scores": np.zeros((3, 2, 5), "f4"), "labels": np.full(3, 7)},
+        {"scores": np.array([{}], dtype=object), "labels": np.zeros(1, int)},
+    ],
+)
+def test_broken_prompt_scores_are_named_and_never_unpickled(tmp_path, arrays):
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(PromptScoresError, match=r"x\.npz"):
+        read_prompt_scores(path)
+
+
+def test_file_that_is_no_archive_is_named(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(PromptScoresError, match=r"x\.npz"):
+        read_prompt_scores(tmp_path / "x.npz")
+
+
+# -- curves and maps
+
+
+def test_curves_are_those_of_the_record(run):
+    choice = Choice(category="pcb4", datasets=("VisA",))
+    figure = figures.curves(scene(run, choice))
+    assert len(figure.axes) == 3
+    record = next(r for r in read_records(run) if r.cell == cell_of(run))
+    result = next(r for r in record.categories if r.category == "pcb4")
+    line = lines_by_label(figure.axes[2])["CLIP"]
+    assert line.get_ydata().tolist() == result.curves["pixel_pro"]["y"]
+
+
+def test_undefined_curve_is_said_to_be_so(run):
+    elpv = figures.curves(scene(run, Choice(category="elpv")))
+    assert [text.get_text() for text in elpv.axes[1].texts] == ["undefined"]
+
+
+def test_maps_shows_best_and_worst_of_each_method(run):
+    figure = figures.maps(scene(run, Choice(category="pcb4")))
+    assert len([axis for axis in figure.axes if axis.get_images()]) == 4
+
+
+def test_run_without_pictures_says_how_to_keep_them(swept):
+    with pytest.raises(UsageError, match="--gallery"):
+        draw(swept, "maps", Path("unused.png"))
+
+
+def test_broken_strip_is_named(tmp_path):
+    folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=1)
+    strip = next((folder / "gallery").glob("*/*best-1.png"))
+    strip.write_bytes(b"nothing")
+    with pytest.raises(GalleryError, match=strip.name):
+        draw(folder, "maps", tmp_path / "maps.png")
+
+
+@pytest.mark.parametrize("kind", ["curves", "maps"])
+def test_more_than_a_figure_can_show_is_refused_with_a_way_out(tmp_path, kind):
+    folder = make_run(tmp_path, ["CLIP"], [f"set{i:02}" for i in range(13)], images=4, keep=1)
+    with pytest.raises(UsageError, match="--category"):
+        draw(folder, kind, tmp_path / "f.png")
+
+
+# -- bad wishes
+
+
+@pytest.mark.parametrize(
+    "kind, name, choice, hint",
+    [
+        ("scater", "f.png", Choice(), "scatter"),
+        ("scatter", "f.jpg", Choice(), r"\.svg"),
+        ("scatter", "f.png", Choice(metrics=("image_auc",)), "image_auroc"),
+        ("scatter", "f.png", Choice(methods=("klip",)), "CLIP"),
+        ("scatter", "f.png", Choice(datasets=("viza",)), "visa"),
+        ("curves", "f.png", Choice(category="pcb5"), "pcb4"),
+    ],
+)
+def test_unknown_names_are_answered_with_known_ones(run, tmp_path, kind, name, choice, hint):
+    with pytest.raises(UsageError, match=hint):
+        draw(run, kind, tmp_path / name, choice)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_titles_are_text_and_no_formulas(tmp_path):
+    title = r"<script>$\frac{1}{0}$ & _x_"
+    folder = make_run(tmp_path, [title], ["visa"], images=4, keep=0)
+    out = draw(folder, "scatter", tmp_path / "f.svg")
+    assert "<script>" not in out.read_text("utf-8")
+    assert r"&lt;script&gt;$\frac{1}{0}$ &amp; _x_" in out.read_text("utf-8")
+
+
+def test_titles_with_control_characters_give_svg_files_that_programs_read(tmp_path):
+    folder = make_run(tmp_path, ["a\0b\x1b[31m\uffff"], ["visa"], images=4, keep=0)
+    out = draw(folder, "scatter", tmp_path / "f.svg")
+    texts = "".join(ElementTree.parse(out).getroot().itertext())
+    assert "ab[31m" in texts
+
+
+def test_built_in_set_is_named_on_the_figure(tmp_path, run):
+    folder = make_run(tmp_path, ["CLIP"], ["synthetic"], images=4, keep=0)
+    assert BUILT_IN_NOTE in draw(folder, "scatter", tmp_path / "f.svg").read_text("utf-8")
+    assert BUILT_IN_NOTE not in draw(run, "scatter", tmp_path / "g.svg").read_text("utf-8")
+
+
+def test_run_in_which_everything_failed_has_no_figure(tmp_path):
+    folder = make_run(tmp_path, ["CLIP"], ["visa"], failing=("CLIP", "visa"))
+    with pytest.raises(UsageError, match="has failed"):
+        draw(folder, "scatter", tmp_path / "f.png")
+
+
+def test_drawing_leaves_matplotlib_s_settings_alone(run, tmp_path):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    draw(run, "scatter", tmp_path / "f.png")
+    assert dict(mpl.rcParams) == before
+
+
+def test_command_draws_what_is_chosen(run, tmp_path):
+    import typer
+    from zsad.bench.cli.report import register
+
+    app = typer.Typer()
+    register(app)
+    out = tmp_path / "f.svg"
+    line = ["figure", str(run), "--kind", "scatter", "-o", str(out), "--method", "winclip"]
+    result = CliRunner().invoke(app, [*line, "--metric", "image-ap"])
+    assert result.exit_code == 0, result.output
+    text = out.read_text("utf-8")
+    assert "image AP" in text and ">WinCLIP<" in text and ">CLIP<" not in text
+
+
+def test_the_caveat_of_built_in_data_stands_under_figures_of_them_alone(tmp_path):
+    folder = make_run(tmp_path / "run", ["CLIP", "CoOp"], ["visa", "synthetic"], images=4, keep=0)
+    for name, expected in (("visa", False), ("synthetic", True)):
+        out = draw(folder, "scatter", tmp_path / f"{name}.svg", Choice(datasets=(name,)))
+        assert ("says nothing about real data" in out.read_text()) is expected

@@ -1,0 +1,342 @@
+"""One category, many methods: what one method does wrong is its own failure and nobody else's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+import torch
+from zsad.bench import load_backbone, load_dataset
+from zsad.bench.backbone import TokenSpec
+from zsad.bench.errors import ContractError, message_of
+from zsad.bench.method import Method, Prediction, build
+from zsad.bench.records.record import Cell
+from zsad.bench.running.evaluation import score_category
+from zsad.bench.running.plan import make_plan
+from zsad.bench.running.prepare import Contestant
+from zsad.bench.running.runner import Progress
+from zsad.methods._maps import upsample
+
+
+class Plain(Method):
+    """Patch norms; reads everything that a query holds."""
+
+    title = "Plain"
+    needs_images = True
+
+    @property
+    def token_specs(self):
+        return frozenset({TokenSpec(self.backbone.depth)})
+
+    def predict(self, query):
+        (tokens,) = query.features.tokens.values()
+        patches = tokens.norm(dim=-1)
+        bright = query.images.mean(dim=(1, 2, 3)) + len(query.class_names[0])
+        scores = patches.amax(1) + query.features.class_token.norm(dim=-1) + bright
+        return Prediction(scores, upsample(patches, query.features.grid, self.map_size))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("tiny")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, draw_parts):
+    """One category of two normal and two anomalous images with masks."""
+    return load_dataset("folder", draw_parts(tmp_path_factory.mktemp("data"), "part"))
+
+
+@pytest.fixture(scope="module")
+def score(backbone, dataset, tmp_path_factory):
+    """Scores four images with methods of these classes, side by side."""
+
+    def scored(*classes, progress=None, **settings):
+        settings = {"batch_size": 2, "gallery": 0, "map_size": 48, **settings}
+        plan = make_plan(["clip"], out=tmp_path_factory.mktemp("run"), **settings)
+        contestants = {}
+        for cls in classes:
+            cell = Cell(cls.__name__.lower(), "official", "folder", 111)
+            method = build(cls, backbone)
+            method.name = cell.method
+            contestants[cls] = Contestant(cell, method, map_size=plan.map_size)
+        entrants = list(contestants.values())
+        samples = dataset.samples("test")
+        parts = score_category(plan, dataset, samples, entrants, progress or Progress())
+        results = {cls: parts.get(c.cell) for cls, c in contestants.items()}
+        return results, {cls: c.error for cls, c in contestants.items()}
+
+    return scored
+
+
+@pytest.fixture(scope="module")
+def alone(score):
+    """What `Plain` measures with nobody beside it."""
+    results, _ = score(Plain)
+    return results[Plain].result
+
+
+# -- failures stay where they are ----------------------------------------------------------------
+
+
+class Uncountable(Plain):
+    def parameter_counts(self):
+        raise RuntimeError("cannot count")
+
+
+def test_an_error_while_metrics_are_computed_is_that_methods_alone(score, alone):
+    results, errors = score(Plain, Uncountable)
+    assert results[Plain].result == alone
+    assert errors[Plain] is None
+    assert "cannot count" in str(errors[Uncountable])
+
+
+class Undeclared(Plain):
+    @property
+    def token_specs(self):
+        raise RuntimeError("no idea")
+
+
+class TooDeep(Plain):
+    @property
+    def token_specs(self):
+        return frozenset({TokenSpec(99)})
+
+
+class Keyless(Plain):
+    def forward_key(self):
+        raise RuntimeError("no key")
+
+
+@pytest.mark.parametrize("cls", [Undeclared, Keyless])
+def test_a_method_that_cannot_say_what_it_reads_fails_alone(score, alone, cls):
+    results, errors = score(cls, Plain)
+    assert results[Plain].result == alone
+    assert errors[cls] is not None
+
+
+# -- nobody writes into what others read ---------------------------------------------------------
+
+
+class WritesTokens(Plain):
+    def predict(self, query):
+        answer = super().predict(query)
+        (tokens,) = query.features.tokens.values()
+        tokens.mul_(2)
+        return answer
+
+
+class WritesClassToken(Plain):
+    def predict(self, query):
+        answer = super().predict(query)
+        query.features.class_token.zero_()
+        return answer
+
+
+class WritesImages(Plain):
+    def predict(self, query):
+        answer = super().predict(query)
+        query.images[:] = 0
+        return answer
+
+
+class WritesNames(Plain):
+    def predict(self, query):
+        query.class_names[0] = "something else"
+        return super().predict(query)
+
+
+class WritesTokensUnseen(Plain):
+    """Writes that no version counter counts."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        (tokens,) = query.features.tokens.values()
+        tokens.data.mul_(2)
+        query.features.class_token.numpy()[:] = 0
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("cls", "names"),
+    [
+        (WritesTokens, r"features\.tokens.*TokenSpec"),
+        (WritesClassToken, "class_token"),
+        (WritesImages, "images"),
+        (WritesNames, "item assignment"),
+    ],
+)
+def test_a_method_that_writes_into_its_query_fails_and_the_next_reads_clean_data(
+    score, alone, cls, names
+):
+    results, errors = score(cls, Plain)
+    assert results[Plain].result == alone
+    assert results[cls] is None
+    with pytest.raises((ContractError, TypeError), match=names):
+        raise errors[cls]
+
+
+def test_writes_that_no_counter_sees_reach_nobody_either(score, alone):
+    results, _ = score(WritesTokensUnseen, Plain, gallery=1)
+    assert results[Plain].result == alone
+
+
+class Buffered(Plain):
+    """Answers in a buffer that the next batch overwrites."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        if not hasattr(self, "kept"):
+            self.kept = torch.empty_like(answer.scores), torch.empty_like(answer.maps)
+        scores, maps = (buffer[: len(query)] for buffer in self.kept)
+        return Prediction(scores.copy_(answer.scores), maps.copy_(answer.maps))
+
+
+def test_a_returned_buffer_may_be_overwritten_by_the_next_batch(score, alone):
+    results, _ = score(Buffered)
+    assert results[Buffered].result == alone
+
+
+# -- answers that are refused --------------------------------------------------------------------
+
+
+class SomeMaps(Plain):
+    """Maps for the first two images alone."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        self.known = getattr(self, "known", set()) | set(query.images.sum(dim=(1, 2, 3)).tolist())
+        return Prediction(answer.scores, answer.maps if len(self.known) <= 2 else None)
+
+
+class Overflowing(Plain):
+    def predict(self, query):
+        answer = super().predict(query)
+        return Prediction(answer.scores.double() * 1e300, answer.maps)
+
+
+class Silent(Plain):
+    def predict(self, query):
+        return Prediction(None, None)
+
+
+class Listing(Plain):
+    def predict(self, query):
+        return Prediction([0.0] * len(query), None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "says"),
+    [
+        (SomeMaps, "maps for some batches and none for others"),
+        (Overflowing, "scores too large for float32"),
+        (Silent, "neither scores nor maps"),
+        (Listing, "scores as list"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused_by_name(score, alone, cls, says):
+    results, errors = score(cls, Plain)
+    assert results[Plain].result == alone
+    with pytest.raises(ContractError, match=f"method '{cls.__name__.lower()}' .*{says}"):
+        raise errors[cls]
+
+
+# -- answers that depend on the batch ------------------------------------------------------------
+
+
+class MinMax(Plain):
+    """Scores between the least and the greatest of the batch."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        low, high = answer.scores.min(), answer.scores.max()
+        return Prediction((answer.scores - low) / (high - low + 1e-6), answer.maps)
+
+
+class Centred(Plain):
+    """Maps without the batch's mean, computed from the images."""
+
+    def predict(self, query):
+        answer = super().predict(query)
+        return Prediction(answer.scores, answer.maps - query.images.mean())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize(("cls", "part"), [(MinMax, "scores"), (Centred, "maps")])
+def test_a_transductive_method_fails_by_name_and_says_how_far_it_differs(
+    score, cls, part, batch_size
+):
+    results, errors = score(cls, Plain, batch_size=batch_size)
+    assert results[cls] is None
+    assert results[Plain] is not None
+    name = cls.__name__.lower()
+    said = rf"'{name}' .*other images of the batch.*{part} differ by up to [\d.e-]+"
+    with pytest.raises(ContractError, match=said):
+        raise errors[cls]
+
+
+class Counting(Plain):
+    def predict(self, query):
+        self.batches = [*getattr(self, "batches", []), len(query)]
+        return super().predict(query)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "batches"), [(2, [2, 1, 1, 2]), (1, [1, 1, 2, 1, 1]), (3, [3, 1, 2, 1])]
+)
+def test_the_first_batch_alone_is_scored_again(backbone, dataset, tmp_path, batch_size, batches):
+    plan = make_plan(["clip"], out=tmp_path, batch_size=batch_size, gallery=0, map_size=48)
+    method = build(Counting, backbone)
+    entrant = Contestant(Cell("counting", "official", "folder", 111), method, map_size=48)
+    samples = dataset.samples("test")
+    score_category(plan, dataset, samples, [entrant], Progress())
+    assert method.batches == batches
+    score_category(plan, dataset, samples, [entrant], Progress())
+    assert sum(method.batches) == sum(batches) + len(samples)
+
+
+# -- exits and interrupts ------------------------------------------------------------------------
+
+
+class Exiting(Plain):
+    def predict(self, query):
+        sys.exit(0)
+
+
+class Interrupting(Plain):
+    def predict(self, query):
+        raise KeyboardInterrupt
+
+
+class Nameless(Exception):
+    def __str__(self):
+        raise RuntimeError("this has no text")
+
+
+class Unprintable(Plain):
+    def predict(self, query):
+        raise Nameless
+
+
+@pytest.mark.parametrize("cls", [Exiting, Interrupting, Unprintable])
+def test_exits_interrupts_and_unprintable_errors_of_a_method_are_its_failure(score, alone, cls):
+    results, errors = score(cls, Plain)
+    assert results[Plain].result == alone
+    assert isinstance(errors[cls], Exception)
+    assert message_of(errors[cls])
+
+
+class Signalling(Plain):
+    def predict(self, query):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().predict(query)
+
+
+def test_a_signal_stops_whatever_method_is_at_work(score):
+    from zsad.bench.running.runner import _interrupts_seen
+
+    progress = Progress()
+    with pytest.raises(KeyboardInterrupt), _interrupts_seen(progress):
+        score(Signalling, progress=progress)

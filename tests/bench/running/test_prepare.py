@@ -1,0 +1,200 @@
+"""Methods of a plan are made ready: each learns in the right precision, and while others learn."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from zsad.bench import load_backbone, load_dataset, registry
+from zsad.bench.checkpoint import read_header, read_payload
+from zsad.bench.conformance import check_method
+from zsad.bench.records.locks import held
+from zsad.bench.records.record import read_records
+from zsad.bench.running.plan import Plan, make_plan
+from zsad.bench.running.prepare import checkpoint_path, prepare, split_of, train_one
+from zsad.bench.running.runner import Progress, run, start_run
+from zsad.bench.training.loop import train
+
+
+@pytest.fixture(autouse=True, scope="module")
+def features(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZSAD_FEATURES", str(tmp_path_factory.mktemp("features")))
+        yield
+
+
+def plan_for(out: Path, *methods: str, **settings) -> Plan:
+    chosen = [{"name": name, "options": {"epochs": 1}} for name in methods]
+    plan = make_plan(chosen, out=out, **settings)
+    start_run(plan)
+    return plan
+
+
+def prepared(plan: Plan):
+    contestants = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
+    assert [c.error for c in contestants] == [None] * len(contestants)
+    return contestants
+
+
+def test_a_narrow_backbone_is_learned_from_in_double_and_scored_in_single_precision(tmp_path):
+    plan = plan_for(tmp_path, "anomalyclip")
+    (contestant,) = prepared(plan)
+    path = checkpoint_path(plan, contestant.cell)
+    assert read_header(path)["precision"] == contestant.protocol["learned_in"] == "fp64"
+    assert contestant.ready.backbone.precision == contestant.protocol["precision"] == "fp32"
+    learned = read_payload(path)
+    for name, parameter in contestant.ready.named_parameters():
+        assert learned[name].dtype == torch.float64
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, learned[name].float())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_wide_backbones_and_other_precisions_learn_as_asked(tmp_path, monkeypatch, precision):
+    if precision == "fp32":
+        monkeypatch.setattr("zsad.bench.backbone.NARROW", 1)
+    (contestant,) = prepared(plan_for(tmp_path, "coop", precision=precision))
+    assert contestant.protocol["learned_in"] == precision
+
+
+def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path):
+    plan = plan_for(tmp_path, "anomalyclip", "coop")
+    first, second = (checkpoint_path(plan, cell) for cell in plan.cells())
+    with held(tmp_path, first.stem):
+        worker = threading.Thread(target=prepared, args=(plan,))
+        worker.start()
+        deadline = time.monotonic() + 120
+        while not second.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert second.exists()
+        assert not first.exists()
+    worker.join(timeout=120)
+    assert first.exists()
+
+
+def draw_mvtec(root: Path) -> None:
+    """One class with a normal training image, and a normal and an anomalous test image."""
+    random = np.random.default_rng(0)
+    mask = np.zeros((48, 48), dtype=np.uint8)
+    mask[8:24, 8:24] = 255
+    pictures = {
+        name: random.integers(0, 255, (48, 48, 3), dtype=np.uint8)
+        for name in ("train/good/000", "test/good/000", "test/cut/000")
+    }
+    for name, pixels in {**pictures, "ground_truth/cut/000_mask": mask}.items():
+        path = root / "mvtec" / "bottle" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize(("options", "epochs"), [({}, 3), ({"epochs": 15}, 15)])
+def test_a_run_trains_by_the_configuration_of_the_auxiliary_dataset(tmp_path, options, epochs):
+    draw_mvtec(tmp_path)
+    method = {"name": "april_gan", "options": options}
+    plan = make_plan([method], out=tmp_path / "run", auxiliary="mvtec-ad", data_root=tmp_path)
+    start_run(plan)
+    (contestant,) = prepared(plan)
+    stated = contestant.protocol
+    assert stated["auxiliary"] == "mvtec_ad"
+    assert stated["epochs"] == stated["options"]["epochs"] == epochs
+    assert stated["options"]["mosaic_rate"] == 0.2
+    header = read_header(checkpoint_path(plan, contestant.cell))
+    assert (header["epochs"], header["options"]["mosaic_rate"]) == (epochs, "0.2")
+
+
+def test_train_takes_the_configuration_of_the_auxiliary_dataset(tmp_path):
+    draw_mvtec(tmp_path)
+    plan = make_plan(["april_gan"], ["mvtec-ad"], auxiliary="mvtec-ad", data_root=tmp_path)
+    out = tmp_path / "learned.safetensors"
+    assert train_one(plan, out, Progress()).provenance["epochs"] == 3
+    again = train(
+        "april_gan", load_dataset("mvtec_ad", tmp_path), load_backbone("tiny"), out.parent / "b"
+    )
+    assert again.method.options.mosaic_rate == 0.2
+
+
+def test_datasets_with_another_auxiliary_dataset_have_other_learned_weights(tmp_path):
+    plan = make_plan(["april_gan"], ["mvtec-ad", "visa", "elpv"], out=tmp_path)
+    on_visa, *on_mvtec = (checkpoint_path(plan, cell) for cell in plan.cells())
+    assert "on-visa" in on_visa.name
+    assert len(set(on_mvtec)) == 1 and "on-mvtec_ad" in on_mvtec[0].name
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "split", "images"),
+    [
+        ("faprompt", None, "all", 3),
+        ("faprompt", "test", "test", 2),
+        ("faprompt@official", None, "test", 2),
+        ("faprompt@official", "all", "all", 3),
+        ("coop", None, "test", 2),
+        ("coop", "all", "all", 3),
+    ],
+)
+def test_the_split_that_is_trained_on_is_the_methods_own_or_the_one_asked_for(
+    tmp_path, method, asked, split, images
+):
+    draw_mvtec(tmp_path)
+    name, _, variant = method.partition("@")
+    table = {"name": name, "variant": variant or None, "options": {"epochs": 1}}
+    how = {"auxiliary": "mvtec_ad", "auxiliary_split": asked, "data_root": tmp_path}
+    plan = make_plan([table], out=tmp_path / "run", **how)
+    start_run(plan)
+    (contestant,) = prepared(plan)
+    assert contestant.protocol["auxiliary_split"] == split
+    assert contestant.protocol["options"].get("split", split) == split
+    path = checkpoint_path(plan, contestant.cell)
+    assert f"on-mvtec_ad-{split}" in path.name
+    header = read_header(path)["auxiliary"]
+    assert (header["split"], header["images"]) == (split, images)
+
+
+def test_both_splits_of_the_built_in_auxiliary_set_are_the_same_images():
+    plan = make_plan(["faprompt", "coop"])
+    samples = load_dataset("synthetic_aux").samples
+    assert [split_of(plan, cell) for cell in plan.cells()] == ["all", "test"]
+    assert [*samples("train"), *samples("test")] == samples("test")
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """docs/add-a-method.md's trainable example as a file of methods/."""
+    import zsad.methods
+
+    text = (Path(__file__).parents[3] / "docs" / "add-a-method.md").read_text("utf-8")
+    (code,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "PatchAdapter(T" in b)
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    (folder / "patch_adapter.py").write_text(code)
+    monkeypatch.setattr(zsad.methods, "__path__", [*zsad.methods.__path__, str(folder)])
+    registry.entries.cache_clear()
+    yield registry.method_class("patch_adapter")
+    registry.entries.cache_clear()
+    del sys.modules["zsad.methods.patch_adapter"]
+
+
+def test_the_documented_trainable_method_is_trained_and_scored_by_a_run(documented, tmp_path):
+    draw_mvtec(tmp_path)
+    plan = make_plan(
+        ["patch-adapter"],
+        ["synthetic"],
+        out=tmp_path / "run",
+        auxiliary="mvtec_ad",
+        data_root=tmp_path,
+        limit=1,
+    )
+    (record,) = read_records(run(plan))
+    assert record.error is None
+    assert record.protocol["learned_in"] == "fp64"
+    assert record.protocol["epochs"] == 3
+
+
+def test_the_documented_trainable_method_passes_the_kit(documented):
+    check_method(documented)

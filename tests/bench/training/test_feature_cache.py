@@ -1,0 +1,227 @@
+import json
+import logging
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from zsad.bench.backbone import TokenSpec, VisualFeatures
+from zsad.bench.dataset import Dataset, Sample
+from zsad.bench.records.record import RecordError, sweep
+from zsad.bench.training.feature_cache import SHARD, FeatureStore
+from zsad.bench.weights import load_backbone
+
+CONFIG = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 16, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+COUNT = SHARD + 5
+SPECS = (TokenSpec(1), TokenSpec(2, value_from=1))
+GRID = (2, 2)
+
+
+class Dots(Dataset):
+    name = "dots"
+    title = "Dots"
+
+    def samples(self, split="test"):
+        return [
+            Sample(
+                self.root / f"{i}.png", i % 2, "dots", "dot", self.root / "m.png" if i % 2 else None
+            )
+            for i in range(COUNT)
+        ]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    config = tmp_path_factory.mktemp("config") / "small.json"
+    config.write_text(json.dumps(CONFIG))
+    return load_backbone(config=config, pretrained="random")
+
+
+@pytest.fixture
+def dots(tmp_path):
+    root = tmp_path / "dots"
+    root.mkdir()
+    for i in range(COUNT):
+        Image.fromarray(np.full((2, 2, 3), i, dtype=np.uint8)).save(root / f"{i}.png")
+    Image.fromarray(np.full((2, 2), 255, dtype=np.uint8)).save(root / "m.png")
+    return Dots(root)
+
+
+def random_features(rows, seed=0, specs=SPECS):
+    drawn = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(rows, *shape, generator=drawn)
+
+    return VisualFeatures(draw(16), draw(16), {spec: draw(4, 32) for spec in specs}, GRID)
+
+
+def opened(store, backbone, dots, specs=SPECS, key=("w", "own"), size=16):
+    return store.features(backbone, key, size, specs, dots, dots.samples())
+
+
+def fill(stored, features):
+    for shard in range(stored.class_token.shards):
+        rows = slice(shard * SHARD, (shard + 1) * SHARD)
+        stored.write(shard, features.map(lambda t, rows=rows: t[rows]))
+
+
+def test_features_come_back_exactly_in_any_order(tmp_path, backbone, dots):
+    features = random_features(COUNT)
+    store = FeatureStore(tmp_path / "store")
+    fill(opened(store, backbone, dots), features)
+
+    stored = opened(store, backbone, dots)
+    assert stored.missing() == []
+    order = [COUNT - 1, 0, SHARD, SHARD - 1, 3]
+    read = stored.batch(order, SPECS[1:])
+    assert torch.equal(read.class_token, features.class_token[order])
+    assert torch.equal(read.class_token_no_ln, features.class_token_no_ln[order])
+    assert torch.equal(read.tokens[SPECS[1]], features.tokens[SPECS[1]][order])
+    assert set(read.tokens) == {SPECS[1]}
+    assert read.grid == GRID
+
+
+def test_half_precision_takes_half_the_bytes_and_rounds(tmp_path, backbone, dots):
+    features = random_features(COUNT)
+    single, half = FeatureStore(tmp_path / "a"), FeatureStore(tmp_path / "b", "fp16")
+    for store in (single, half):
+        fill(opened(store, backbone, dots), features)
+    read = opened(half, backbone, dots).batch([1], SPECS).class_token
+    assert read.dtype == torch.float32
+    assert torch.equal(read, features.class_token[[1]].half().float())
+    assert half.used() < 0.6 * single.used()
+
+
+def test_only_the_tokens_asked_for_are_kept_and_later_ones_are_added(tmp_path, backbone, dots):
+    features = random_features(COUNT)
+    store = FeatureStore(tmp_path / "store")
+    fill(opened(store, backbone, dots, SPECS[:1]), features)
+    folders = {path.name for path in next((tmp_path / "store").iterdir()).iterdir()}
+    assert folders == {"key.json", "class_token", "class_token_no_ln", "tokens-01"}
+
+    more = opened(store, backbone, dots, SPECS)
+    assert more.missing() == list(range(more.class_token.shards))
+    assert more.specs_missing(0) == {SPECS[1]}
+    assert opened(store, backbone, dots, SPECS[:1]).missing() == []
+
+
+def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path, backbone, dots):
+    store = FeatureStore(tmp_path / "store")
+    stored = opened(store, backbone, dots)
+    fill(stored, random_features(COUNT))
+    folder = stored.class_token.folder
+    whole = folder / "00000.npy"
+    torn = folder / ".00000.host.1.tmp"
+    torn.write_bytes(whole.read_bytes()[:100])
+    whole.unlink()
+    again = opened(store, backbone, dots)
+    assert again.missing() == [0]
+    with pytest.raises(KeyError):
+        again.class_token.rows([0])
+
+    sweep(store.root)
+    assert torn.exists(), "a living writer keeps its file"
+    os.utime(torn, (time.time() - 2 * 86400,) * 2)
+    sweep(store.root)
+    assert not torn.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "other shape", "pickle", "flipped bit"])
+def test_a_broken_shard_is_computed_again(tmp_path, backbone, dots, damage, caplog):
+    store = FeatureStore(tmp_path / "store")
+    stored = opened(store, backbone, dots)
+    fill(stored, random_features(COUNT))
+    path = stored.class_token.folder / "00001.npy"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-4])
+    elif damage == "garbage":
+        path.write_bytes(b"\x00" * 500)
+    elif damage == "flipped bit":
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 1
+        path.write_bytes(content)
+    elif damage == "other shape":
+        np.save(path, np.zeros((5, 3), dtype=np.float32))
+    else:
+        np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with caplog.at_level(logging.WARNING):
+        assert opened(store, backbone, dots).missing() == [1]
+    assert "broken" in caplog.text
+    assert not path.exists()
+
+
+def test_a_failed_write_leaves_no_litter(tmp_path, backbone, dots, monkeypatch):
+    stored = opened(FeatureStore(tmp_path / "store"), backbone, dots)
+
+    def full_disk(*_args, **_how):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(RecordError, match=r"00000.npy cannot be written \(no space"):
+        stored.write(0, random_features(SHARD))
+    assert not [path for path in (tmp_path / "store").rglob("*") if "0000" in path.name]
+
+
+def test_everything_that_features_depend_on_is_in_the_key(tmp_path, backbone, dots, monkeypatch):
+    store = FeatureStore(tmp_path / "store")
+
+    def folder(the_dataset=dots, key=("w", "own"), the_store=store, size=16):
+        return opened(the_store, backbone, the_dataset, key=key, size=size).class_token.folder
+
+    base = folder()
+    assert folder() == base
+    assert folder(Dots(dots.root, class_names="readable")) == base
+    differing = [
+        folder(key=("other weights", "own")),
+        folder(key=("w", "gelu")),
+        folder(Dots(dots.root, orientation="stored")),
+        folder(the_store=FeatureStore(store.root, "fp16")),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr("zsad.bench.training.feature_cache.bench_code", lambda modules: "other code")
+        differing.append(folder())
+    os.utime(dots.root / "7.png", (1, 1))
+    assert folder() == base, "times are not content"
+    (dots.root / "7.png").write_bytes((dots.root / "8.png").read_bytes())
+    differing.append(folder())
+    assert len({base, *differing}) == 1 + len(differing)
+
+
+def test_masks_come_back_bit_by_bit_and_follow_rule_and_size(tmp_path, dots):
+    store = FeatureStore(tmp_path / "store")
+    truth = torch.rand(COUNT, 11, 11, generator=torch.Generator().manual_seed(0)) > 0.5
+    stored = store.masks(dots, dots.samples(), 11)
+    for shard in stored.missing():
+        stored.write(shard, truth[shard * SHARD : (shard + 1) * SHARD])
+    order = [COUNT - 1, 2, 2, SHARD]
+    assert torch.equal(store.masks(dots, dots.samples(), 11).batch(order), truth[order])
+
+    others = [
+        store.masks(dots, dots.samples(), 12),
+        store.masks(Dots(dots.root, mask_resize="nearest"), dots.samples(), 11),
+        store.masks(Dots(dots.root, mask_threshold=9), dots.samples(), 11),
+    ]
+    assert len({m.bits.folder for m in (stored, *others)}) == 4
+
+
+def test_the_budget_is_kept_and_the_log_says_so(tmp_path, backbone, dots, caplog):
+    needed = sum(a.nbytes for a in opened(FeatureStore(tmp_path / "x"), backbone, dots).arrays())
+    small = FeatureStore(tmp_path / "store", budget=needed - 1)
+    with caplog.at_level(logging.WARNING):
+        assert not small.has_room_for(opened(small, backbone, dots))
+    assert "do not fit the store" in caplog.text
+    enough = FeatureStore(tmp_path / "store", budget=needed + 1)
+    stored = opened(enough, backbone, dots)
+    assert enough.has_room_for(stored)
+    fill(stored, random_features(COUNT))
+    assert small.has_room_for(opened(small, backbone, dots)), "what is there needs no room"
+    other = opened(enough, backbone, dots, key=("other", "own"))
+    assert not enough.has_room_for(other), "what others use counts"
