@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,20 @@ def _scored(
         counts=(size // 2, size // 2),
         **details,
     )
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """The function of made_run.py that makes a whole run with pictures and curves."""
+    name = "zsad_test_made_run"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "made_run.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    made: Callable[..., Path] = sys.modules[name].make_run
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A whole run made by hand: drawn images, imperfect maps, and the metrics that they really give.
 
-Loaded by path from the tests of the report and of the figures, which share it.
+Tests get it as the fixture `make_run`.
 """
 
 from __future__ import annotations

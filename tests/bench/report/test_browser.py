@@ -1,11 +1,9 @@
 """The report in a real browser: it draws, sorts and filters, and asks nobody for anything."""
 
 import base64
-import importlib.util
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ webdriver = pytest.importorskip(
     "selenium.webdriver", reason="needs selenium: pip install zsad[dev]"
 )
 
-HERE = Path(__file__).parents[1]
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
@@ -36,18 +33,10 @@ PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
 DESKTOP = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
 
-def load_made_run():
-    spec = importlib.util.spec_from_file_location("made_run", HERE / "made_run.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["made_run"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(tmp_path_factory, make_run):
     folder = tmp_path_factory.mktemp("run") / "An invented run, not a result"
-    load_made_run().make_run(folder, images=8, keep=1, failing=("CoOp", "btad"))
+    make_run(folder, images=8, keep=1, failing=("CoOp", "btad"))
     return write_report(folder, folder / "report.html").as_uri()
 
 

@@ -1,8 +1,6 @@
 """Figures show what the records hold, and say what is missing where they cannot."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,23 +21,11 @@ from zsad.bench.records.record import Cell, read_records
 from zsad.bench.report import figures
 from zsad.bench.report.figures import COLOURS, Choice, Scene, draw, embed, find_sweeps
 
-HERE = Path(__file__).parents[1]
 MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 
 
-def load_made_run():
-    spec = importlib.util.spec_from_file_location("made_run", HERE / "made_run.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["made_run"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-make_run = load_made_run().make_run
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, make_run):
     folder = tmp_path_factory.mktemp("run")
     return make_run(
         folder, ["CLIP", "WinCLIP"], ["visa", "elpv", "brainmri", "isic"], images=8, keep=1
@@ -47,7 +33,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, make_run):
     options = [{"n_prompts": k} for k in (10, 1, 2)] + [{"sizes": s} for s in ([10, 4], [2, 1])]
     folder = tmp_path_factory.mktemp("swept")
     return make_run(folder, ["FAPrompt"], ["visa", "mvtec_ad"], options, images=8, keep=0)
@@ -130,7 +116,7 @@ def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     assert line.get_ydata().tolist() == pytest.approx(expected)
 
 
-def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path):
+def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], [{}, {"sigma": 8}], images=4, keep=0)
     for path in (folder / "cells").glob("*.json"):
         raw = json.loads(path.read_text())
@@ -141,7 +127,7 @@ def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path):
     assert sweep.numeric == [4, 8]
 
 
-def test_options_that_move_together_are_one_sweep(tmp_path):
+def test_options_that_move_together_are_one_sweep(tmp_path, make_run):
     sizes = [(10, 4), (2, 1)]
     options = [{}, *({"n_normal": n, "n_abnormal": a} for n, a in sizes)]
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
@@ -158,7 +144,7 @@ def test_options_that_move_together_are_one_sweep(tmp_path):
     assert ">(10, 4)<" in out.read_text("utf-8")
 
 
-def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path):
+def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path, make_run):
     options = [{"n_prompts": k, "n_selected": m} for k in (1, 10) for m in (5, 20)]
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
     overview = Overview.read(folder)
@@ -221,7 +207,7 @@ def test_embedding_of_too_few_points_is_refused():
         embed(clusters(images=2, prompts=1))
 
 
-def test_tsne_has_a_panel_per_stored_category(tmp_path):
+def test_tsne_has_a_panel_per_stored_category(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=0)
     with pytest.raises(UsageError, match="prompt_scores"):
         draw(folder, "tsne", tmp_path / "t.png")
@@ -288,7 +274,7 @@ def test_run_without_pictures_says_how_to_keep_them(swept):
         draw(swept, "maps", Path("unused.png"))
 
 
-def test_broken_strip_is_named(tmp_path):
+def test_broken_strip_is_named(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=1)
     strip = next((folder / "gallery").glob("*/*best-1.png"))
     strip.write_bytes(b"nothing")
@@ -297,7 +283,7 @@ def test_broken_strip_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["curves", "maps"])
-def test_more_than_a_figure_can_show_is_refused_with_a_way_out(tmp_path, kind):
+def test_more_than_a_figure_can_show_is_refused_with_a_way_out(tmp_path, kind, make_run):
     folder = make_run(tmp_path, ["CLIP"], [f"set{i:02}" for i in range(13)], images=4, keep=1)
     with pytest.raises(UsageError, match="--category"):
         draw(folder, kind, tmp_path / "f.png")
@@ -323,7 +309,7 @@ def test_unknown_names_are_answered_with_known_ones(run, tmp_path, kind, name, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_titles_are_text_and_no_formulas(tmp_path):
+def test_titles_are_text_and_no_formulas(tmp_path, make_run):
     title = r"<script>$\frac{1}{0}$ & _x_"
     folder = make_run(tmp_path, [title], ["visa"], images=4, keep=0)
     out = draw(folder, "scatter", tmp_path / "f.svg")
@@ -331,20 +317,20 @@ def test_titles_are_text_and_no_formulas(tmp_path):
     assert r"&lt;script&gt;$\frac{1}{0}$ &amp; _x_" in out.read_text("utf-8")
 
 
-def test_titles_with_control_characters_give_svg_files_that_programs_read(tmp_path):
+def test_titles_with_control_characters_give_svg_files_that_programs_read(tmp_path, make_run):
     folder = make_run(tmp_path, ["a\0b\x1b[31m\uffff"], ["visa"], images=4, keep=0)
     out = draw(folder, "scatter", tmp_path / "f.svg")
     texts = "".join(ElementTree.parse(out).getroot().itertext())
     assert "ab[31m" in texts
 
 
-def test_built_in_set_is_named_on_the_figure(tmp_path, run):
+def test_built_in_set_is_named_on_the_figure(tmp_path, run, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["synthetic"], images=4, keep=0)
     assert BUILT_IN_NOTE in draw(folder, "scatter", tmp_path / "f.svg").read_text("utf-8")
     assert BUILT_IN_NOTE not in draw(run, "scatter", tmp_path / "g.svg").read_text("utf-8")
 
 
-def test_run_in_which_everything_failed_has_no_figure(tmp_path):
+def test_run_in_which_everything_failed_has_no_figure(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], failing=("CLIP", "visa"))
     with pytest.raises(UsageError, match="has failed"):
         draw(folder, "scatter", tmp_path / "f.png")
@@ -372,7 +358,7 @@ def test_command_draws_what_is_chosen(run, tmp_path):
     assert "image AP" in text and ">WinCLIP<" in text and ">CLIP<" not in text
 
 
-def test_the_caveat_of_built_in_data_stands_under_figures_of_them_alone(tmp_path):
+def test_the_caveat_of_built_in_data_stands_under_figures_of_them_alone(tmp_path, make_run):
     folder = make_run(tmp_path / "run", ["CLIP", "CoOp"], ["visa", "synthetic"], images=4, keep=0)
     for name, expected in (("visa", False), ("synthetic", True)):
         out = draw(folder, "scatter", tmp_path / f"{name}.svg", Choice(datasets=(name,)))

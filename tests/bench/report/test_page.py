@@ -1,12 +1,9 @@
 """The report says what the records say, as inert text, and needs nothing but itself."""
 
 import html
-import importlib.util
 import json
 import re
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -28,20 +25,8 @@ from zsad.bench.report.page import (
     write_report,
 )
 
-HERE = Path(__file__).parents[1]
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "img", "input", "br"}
-
-
-def load_made_run():
-    spec = importlib.util.spec_from_file_location("made_run", HERE / "made_run.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["made_run"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-make_run = load_made_run().make_run
 
 
 class Checker(HTMLParser):
@@ -82,7 +67,7 @@ def checked(text):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, make_run):
     folder = tmp_path_factory.mktemp("run") / "evening"
     return make_run(
         folder,
@@ -135,7 +120,7 @@ def test_tables_are_readable_without_script(page):
     assert ".needs-js { display: none" in css  # dead controls are not shown
 
 
-def test_text_from_records_and_names_is_inert(tmp_path):
+def test_text_from_records_and_names_is_inert(tmp_path, make_run):
     folder = make_run(tmp_path / "run", [EVIL], [EVIL, "visa"], images=4, keep=1)
     for path in (folder / "cells").glob("*.json"):
         raw = json.loads(path.read_text())
@@ -160,7 +145,7 @@ def test_failures_are_listed_with_message_and_marked_in_the_table(page):
     assert "Traceback (most recent call last)" in failures
 
 
-def test_built_in_set_is_named_as_such_and_only_then(tmp_path, page):
+def test_built_in_set_is_named_as_such_and_only_then(tmp_path, page, make_run):
     assert BUILT_IN_NOTE not in page
     for backbone, dataset in (("tiny", "visa"), ("ViT-L-14-336", "synthetic")):
         folder = make_run(
@@ -169,7 +154,7 @@ def test_built_in_set_is_named_as_such_and_only_then(tmp_path, page):
         assert BUILT_IN_NOTE in render_report(folder)
 
 
-def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_path):
+def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_path, make_run):
     cases = {
         "plain": ({}, "ViT-L-14-336", 4),
         "tiny": ({}, "tiny", 0),
@@ -184,7 +169,7 @@ def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_pat
         assert len(compare_published(overview, matrices).differences) == expected, name
 
 
-def test_limited_runs_are_not_held_against_print(tmp_path):
+def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=0)
     (path,) = (folder / "cells").glob("*.json")
     raw = json.loads(path.read_text())
@@ -208,7 +193,7 @@ def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
     assert len(page) < 3 * MEGABYTE
 
 
-def test_several_seeds_are_shown_with_their_spread(tmp_path):
+def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], seeds=(1, 2, 111), images=8, keep=0)
     page = render_report(folder)
     assert re.search(r"\d\.\d±\d+\.\d", page)
@@ -273,7 +258,7 @@ def test_gallery_keeps_its_budget_and_says_what_it_left_out(run):
     assert gallery(run, overview, 0).rooms == []
 
 
-def test_broken_picture_is_named(tmp_path):
+def test_broken_picture_is_named(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=1)
     picture = next((folder / "gallery").glob("*/*best-1.png"))
     picture.write_bytes(b"no picture")
@@ -291,7 +276,7 @@ def test_run_without_pictures_or_curves_still_has_a_page(tmp_path, make_record):
     assert "50.0" in page
 
 
-def test_run_in_which_everything_failed_says_so(tmp_path):
+def test_run_in_which_everything_failed_says_so(tmp_path, make_run):
     folder = make_run(tmp_path, ["CoOp"], ["btad"], failing=("CoOp", "btad"))
     page = render_report(folder)
     checked(page)
@@ -328,7 +313,7 @@ def test_command_writes_into_the_run_or_where_it_is_told(run, tmp_path):
     assert (run / "report.html").exists()
 
 
-def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path):
+def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=0)
     (path,) = (folder / "cells").glob("*.json")
     raw = json.loads(path.read_text())
