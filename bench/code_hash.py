@@ -17,7 +17,8 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 
-from .registry import FOLDER_OF, NAMESPACE, canonical
+from .names import registry_name
+from .registry import FOLDER_OF, NAMESPACE
 
 READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
 LEARNING = (*READING, "method", "training.batches", "training.feature_cache", "training.loop")
@@ -70,7 +71,7 @@ def imported_modules(module: str) -> list[str]:
 def distribution_of(kind: str, name: str) -> Distribution | None:
     """The distribution that brings a method or dataset as an entry point; None for the folder's."""
     for point in entry_points(group=f"{NAMESPACE}.{FOLDER_OF[kind]}"):
-        if canonical(point.name) == canonical(name):
+        if registry_name(point.name) == registry_name(name):
             return point.dist
     return None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ContractError, UsageError, message_of, unknown_name
+from .names import normalize_name, registry_name
 
 if TYPE_CHECKING:
     from .backbone import Backbone
@@ -36,15 +37,6 @@ class Entry:
     attribute: str = ""
 
 
-def canonical(name: str) -> str:
-    """The one spelling of a name: lower case, underscores.
-
-    >>> canonical("CLIP-AC")
-    'clip_ac'
-    """
-    return name.strip().lower().replace("-", "_").replace(" ", "_")
-
-
 class BrokenEntry(ContractError, UsageError):
     """The file or the plug-in of a name cannot be used; who does not ask for it is unharmed."""
 
@@ -63,7 +55,7 @@ def entries(kind: str) -> Mapping[str, Entry]:
             if not path.stem.startswith("_"):
                 found[path.stem] = Entry(path.stem, f"{NAMESPACE}.{folder}.{path.stem}")
     for point in entry_points(group=f"{NAMESPACE}.{folder}"):
-        name = canonical(point.name)
+        name = registry_name(point.name)
         if name in found:
             LOG.warning(
                 "the %s '%s' of entry point '%s' exists already in %s: the former is left out, "
@@ -101,21 +93,17 @@ def sound_names(kind: str) -> list[str]:
     return [name for name in names(kind) if name not in broken]
 
 
-def _joined(name: str) -> str:
-    return name.replace("_", "")
-
-
 def resolve(kind: str, name: str) -> Entry:
     """The entry of a name; hyphens, underscores and case do not matter.
 
     Raises:
         UsageError: no such name; the message lists the nearest known ones.
     """
-    wanted = canonical(name)
+    wanted = registry_name(name)
     entry = entries(kind).get(wanted)
     if entry is None:  # "MVTecAD" and "brain_mri" are how papers and people write them
-        joined = [e for n, e in entries(kind).items() if _joined(n) == _joined(wanted)]
-        entry = joined[0] if len(joined) == 1 else None
+        same = [e for n, e in entries(kind).items() if normalize_name(n) == normalize_name(name)]
+        entry = same[0] if len(same) == 1 else None
     if entry is None:
         raise unknown_name(kind, name, (n.replace("_", "-") for n in entries(kind)))
     return entry
@@ -171,7 +159,7 @@ def _load(entry: Entry, base: type[Any]) -> Any:
         and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
     ]
-    named = [value for value in own if canonical(getattr(value, "name", "")) == entry.name]
+    named = [value for value in own if registry_name(getattr(value, "name", "")) == entry.name]
     candidates = named or own
     if len(candidates) != 1:
         raise BrokenEntry(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError, unknown_name
+from ..names import normalize_name
 from ..records.record import METRICS, ImageScores, Record
 from .formats import DASH, Column, Row, Table, TableCell
 from .matrix import (
@@ -28,7 +29,6 @@ from .matrix import (
     measure,
     protocol_difference,
 )
-from .published import squash
 from .statistics import (
     ImageMetric,
     Interval,
@@ -227,14 +227,14 @@ def find_contender(grid: Grid, name: str) -> Contender:
     found = [
         c
         for c in grid.contenders
-        if squash(method) in (squash(c.method), squash(c.title))
-        and (not variant or squash(variant) == squash(c.variant))
+        if normalize_name(method) in (normalize_name(c.method), normalize_name(c.title))
+        and (not variant or normalize_name(variant) == normalize_name(c.variant))
     ]
     if not found:
         known = {f"{c.method}@{c.variant}" for c in grid.contenders}
         raise unknown_name("method of this run", name, known)
     plain = [c for c in found if not c.options]
-    plain = [c for c in plain if squash(method) == squash(c.title)] or plain
+    plain = [c for c in plain if normalize_name(method) == normalize_name(c.title)] or plain
     if len(found) > 1 and len(plain) != 1:
         rivals = ", ".join(f"{c.method}@{c.variant} {c.options} ({c.title})" for c in found)
         raise UsageError(f"'{name}' means several methods of this run: {rivals}")
@@ -242,12 +242,12 @@ def find_contender(grid: Grid, name: str) -> Contender:
 
 
 def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
-    names_b = {squash(name): name for name in b.grid.datasets if _done(b, name)}
+    names_b = {normalize_name(name): name for name in b.grid.datasets if _done(b, name)}
     names_a = [name for name in a.grid.datasets if _done(a, name)]
-    common = [name for name in names_a if squash(name) in names_b]
+    common = [name for name in names_a if normalize_name(name) in names_b]
     differences = []
     for dataset in common:
-        left, right = a.records(dataset), b.records(names_b[squash(dataset)])
+        left, right = a.records(dataset), b.records(names_b[normalize_name(dataset)])
         differences += _dataset_differences(a.grid.title(dataset), left, right, settings)
     return Comparison(
         a.label,
@@ -255,7 +255,7 @@ def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
         tuple(differences),
         tuple(o for m in settings.metrics if (o := _over_datasets(m, differences)) is not None),
         tuple(a.grid.title(name) for name in names_a if name not in common),
-        tuple(b.grid.title(n) for s, n in names_b.items() if s not in map(squash, common)),
+        tuple(b.grid.title(n) for s, n in names_b.items() if s not in map(normalize_name, common)),
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from ..names import normalize_name
 from ..records.record import METRICS, CategoryResult, Record
 from . import published as paper
 from .formats import Column, Number, Row, Table, TableCell, has_printed
 from .matrix import Grid, column_notes, labels, measure, notes_of, place, source_notes
-from .published import squash
 
 ALL = "all"  # the label of a row that counts a dataset's categories together
 
@@ -102,8 +102,8 @@ def _largest(values: Iterable[float | None]) -> float | None:
 
 def datasets_table(grid: Grid, published: bool, delta: bool) -> Table:
     """Tables 4 and 5: how many test images were scored, beside the printed counts."""
-    order = list(dict.fromkeys(squash(count.dataset) for count in paper.counts()))
-    names = sorted(grid.datasets, key=lambda name: place(squash(name), order))
+    order = list(dict.fromkeys(normalize_name(count.dataset) for count in paper.counts()))
+    names = sorted(grid.datasets, key=lambda name: place(normalize_name(name), order))
     remarks = [
         "In brackets the counts of Tables 4 and 5, in braces the difference to them. For AITEX and "
         "ELPV the paper counts defect and module types; both are scored as one category. For tile "
@@ -131,7 +131,9 @@ def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
         notes = notes_of([measure(grid.of_row(dataset), METRICS[0])])
         return [Row(ALL, (TableCell(text=domain), *(TableCell(),) * 5), title, notes)]
     printed = {
-        squash(c.category): c for c in paper.counts() if squash(c.dataset) == squash(dataset)
+        normalize_name(c.category): c
+        for c in paper.counts()
+        if normalize_name(c.dataset) == normalize_name(dataset)
     }
     record = max(scored, key=lambda r: len(r.categories))
     notes = () if _same_counts(scored) else ("records of this dataset differ in their images",)
@@ -145,7 +147,9 @@ def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
         results = sorted(record.categories, key=lambda r: order[r.category])
         rows = [
             Row(
-                r.category, _counts(domain, r.category, [r], printed.get(squash(r.category))), title
+                r.category,
+                _counts(domain, r.category, [r], printed.get(normalize_name(r.category))),
+                title,
             )
             for r in results
         ]

@@ -15,9 +15,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..errors import UsageError, unknown_name
+from ..names import normalize_name
 from ..records.record import UNDECLARED, CategoryResult, Record, labelled
 from . import published as paper
-from .published import squash
 
 NOT_RUN = "not run"
 NULL = "null"  # an entry of the protocol that is not there, as JSON
@@ -70,8 +70,8 @@ class Contender:
 
     def method_among(self, names: Iterable[str]) -> str | None:
         """The one of the paper's names that its method has, whatever the variant."""
-        own = {squash(self.title), squash(self.method)}
-        return next((name for name in names if squash(name) in own), None)
+        own = {normalize_name(self.title), normalize_name(self.method)}
+        return next((name for name in names if normalize_name(name) in own), None)
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,20 @@ class Grid:
 
     def categories(self, dataset: str) -> list[str]:
         """The categories of a dataset in the paper's order, then in the records'."""
-        order = [squash(name) for name in paper.categories(dataset)]
+        order = [normalize_name(name) for name in paper.categories(dataset)]
         records = self.of_row(dataset)
         found = dict.fromkeys(result.category for r in records for result in r.categories)
-        return sorted(found, key=lambda name: place(squash(name), order))
+        return sorted(found, key=lambda name: place(normalize_name(name), order))
 
     def title(self, dataset: str) -> str:
         """A dataset as the paper prints it, or as its loader calls itself."""
         rows = self.of_row(dataset)
         name, label = (rows[0].cell.dataset, rows[0].cell.dataset_label) if rows else (dataset, "")
-        known = [printed for printed in paper.datasets() if squash(printed) == squash(name)]
+        known = [
+            printed
+            for printed in paper.datasets()
+            if normalize_name(printed) == normalize_name(name)
+        ]
         own = [str(r.protocol["dataset_title"]) for r in rows if _titled(r)]
         return labelled([*known, *own, name][0], label)
 
@@ -148,10 +152,10 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
         raise NoRecordsError("the run has no records yet: 'zsad run' fills it")
     names = {record.cell.target for record in everything}
     for dataset in datasets:
-        if squash(dataset) not in map(squash, names):
+        if normalize_name(dataset) not in map(normalize_name, names):
             raise unknown_name("dataset of this run", dataset, names)
-    wanted = set(map(squash, datasets or names))
-    kept = [r for r in everything if squash(r.cell.target) in wanted]
+    wanted = set(map(normalize_name, datasets or names))
+    kept = [r for r in everything if normalize_name(r.cell.target) in wanted]
     cells: dict[tuple[Contender, str], list[Record]] = {}
     for record in kept:
         cells.setdefault((contender_of(record), record.cell.target), []).append(record)
@@ -165,8 +169,10 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
             c.options,
         ),
     )
-    order = [squash(name) for name in paper.datasets()]
-    rows = sorted({name for _, name in cells}, key=lambda n: (place(squash(n), order), n.lower()))
+    order = [normalize_name(name) for name in paper.datasets()]
+    rows = sorted(
+        {name for _, name in cells}, key=lambda n: (place(normalize_name(n), order), n.lower())
+    )
     return Grid(tuple(contenders), tuple(rows), {k: tuple(v) for k, v in cells.items()})
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import unknown_name
+from ..names import normalize_name
 from ..records.record import CategoryResult, Record, read_records
 from . import matrix as grid
-from .published import squash
 
 SHORT: Mapping[str, str] = {
     "image_auroc": "image AUROC",
@@ -200,7 +200,9 @@ def _chosen(kind: str, names: Iterable[str], own: Mapping[str, tuple[str, str]])
     wanted = list(names)
     found: set[str] = set()
     for name in wanted:
-        fitting = {key for key, both in own.items() if squash(name) in map(squash, both)}
+        fitting = {
+            key for key, both in own.items() if normalize_name(name) in map(normalize_name, both)
+        }
         if not fitting:
             raise unknown_name(kind, name, own)
         found |= fitting

@@ -1,7 +1,8 @@
 """The numbers that the FAPrompt paper prints, as objects; the CSV files are in results/published.
 
 All values are percent with one decimal, as printed. Names of methods, datasets and categories are
-the paper's; `squash` compares them with registry names. What is doubtful is listed beside them.
+the paper's; `normalize_name` compares them with registry names. What is doubtful is listed beside
+them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import csv
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 from ..errors import ZsadError
+from ..names import normalize_name
 from ..registry import NAMESPACE
 
 PACKAGE = f"{NAMESPACE}.published"
@@ -189,16 +191,6 @@ def folder() -> Path:
     raise PublishedError(f"the printed numbers ({PACKAGE}) are not installed: reinstall zsad")
 
 
-@lru_cache(maxsize=1 << 16)
-def squash(name: str) -> str:
-    """A name without what spellings differ in; the star tells two printed models apart.
-
-    >>> squash("MVTecAD") == squash("mvtec_ad"), squash("+CAP w/o L_oc"), squash("Ensemble*")
-    (True, 'capwoloc', 'ensemble*')
-    """
-    return "".join(c for c in name.lower() if c.isalnum() or c == "*")
-
-
 @cache
 def main_results() -> tuple[Printed, ...]:
     """Tables 1 and 2 in the paper's order."""
@@ -258,7 +250,7 @@ def breakdown_by_row() -> Mapping[tuple[str, str, str], Mapping[str, PrintedCate
     """Tables 12-19: (squashed dataset, squashed category, metric) -> model -> its number."""
     found: dict[tuple[str, str, str], dict[str, PrintedCategory]] = {}
     for printed in breakdown():
-        row = (squash(printed.dataset), squash(printed.category), printed.metric)
+        row = (normalize_name(printed.dataset), normalize_name(printed.category), printed.metric)
         found.setdefault(row, {})[printed.model] = printed
     return found
 
@@ -324,8 +316,8 @@ def doubt_about(table: int, dataset: str, model: str, category: str = "") -> Dou
         if (
             doubt.kind in DOUBTS
             and doubt.table == str(table)
-            and squash(dataset) in map(squash, doubt.datasets)
-            and squash(doubt.row) == squash(category)
+            and normalize_name(dataset) in map(normalize_name, doubt.datasets)
+            and normalize_name(doubt.row) == normalize_name(category)
             and _is_about(doubt.model, model)
         ):
             return doubt
@@ -333,8 +325,8 @@ def doubt_about(table: int, dataset: str, model: str, category: str = "") -> Dou
 
 
 def _is_about(words: str, model: str) -> bool:
-    names = [squash(part.removesuffix("(Base)")) for part in words.split(" and ")]
-    return squash(words) == "all" or squash(model) in names
+    names = [normalize_name(part.removesuffix("(Base)")) for part in words.split(" and ")]
+    return normalize_name(words) == "all" or normalize_name(model) in names
 
 
 def models() -> list[str]:
@@ -359,14 +351,14 @@ def categories(dataset: str) -> list[str]:
     return _unique(
         row.category
         for row in breakdown()
-        if squash(row.dataset) == squash(dataset) and row.category != DATASET_MEAN
+        if normalize_name(row.dataset) == normalize_name(dataset) and row.category != DATASET_MEAN
     )
 
 
 def domain_of(dataset: str) -> str | None:
     """Industrial or medical, None for a dataset that the paper does not have."""
     for printed in main_results():
-        if squash(printed.dataset) == squash(dataset):
+        if normalize_name(printed.dataset) == normalize_name(dataset):
             return printed.domain
     return None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ..errors import UsageError, unknown_name
+from ..names import normalize_name
 from ..records.record import METRICS, Record, read_records
 from . import published as paper
 from .fact_tables import complexity_table, datasets_table
@@ -32,7 +33,7 @@ from .matrix import (
     place,
     protocol_notes,
 )
-from .published import Level, squash
+from .published import Level
 
 LAYOUTS = ("image", "pixel", "breakdown", "complexity", "ablation", "datasets")
 FIXED_LAYOUTS = ("complexity", "ablation", "datasets")
@@ -228,7 +229,7 @@ class _Pairs:
     ) -> _Pairs:
         """The pairs beside one of the paper's tables."""
         printed = {
-            (squash(p.dataset), p.model): p.metrics
+            (normalize_name(p.dataset), p.model): p.metrics
             for p in (*paper.main_results(), *paper.ablations())
             if p.table == table
         }
@@ -243,7 +244,7 @@ class _Pairs:
 
     def beside(self, contender: Contender, dataset: str) -> Sequence[float | None]:
         """The printed numbers of a cell; the released codes' PRO is what is printed as PRO."""
-        found = self.printed.get((squash(dataset), self.models[contender] or ""), {})
+        found = self.printed.get((normalize_name(dataset), self.models[contender] or ""), {})
         names = {self.request.pro_metric: "pixel_pro"}
         return [found.get(names.get(metric, metric)) for metric in self.metrics]
 
@@ -282,7 +283,12 @@ class _Pairs:
         copy is incomplete do not count unless they are allowed.
         """
         names = paper.mean_datasets(self.level, domain)
-        present = {n: v for n in names for d, v in measured.items() if squash(d) == squash(n)}
+        present = {
+            n: v
+            for n in names
+            for d, v in measured.items()
+            if normalize_name(d) == normalize_name(n)
+        }
         active = [
             c for c in self.grid.contenders if any(self.counts(v[c]) for v in present.values())
         ]
@@ -354,7 +360,7 @@ def _level_table(grid: Grid, request: Request, level: Level) -> Table:
 def _is_left_out(dataset: str, level: Level) -> bool:
     """The paper has the dataset, but not in its table of this level."""
     known = paper.domain_of(dataset) is not None
-    return known and squash(dataset) not in map(squash, paper.datasets(level))
+    return known and normalize_name(dataset) not in map(normalize_name, paper.datasets(level))
 
 
 def _by_group(rows: Sequence[Row]) -> list[Row]:
@@ -500,8 +506,8 @@ def _printed_categories(
 ) -> Mapping[str, paper.PrintedCategory]:
     """The printed numbers beside a row of the breakdown, by model."""
     beside = "pixel_pro" if metric == request.pro_metric else metric
-    name = squash(category or paper.DATASET_MEAN)
-    return paper.breakdown_by_row().get((squash(dataset), name, beside), {})
+    name = normalize_name(category or paper.DATASET_MEAN)
+    return paper.breakdown_by_row().get((normalize_name(dataset), name, beside), {})
 
 
 def _metric_words(metric: str) -> str:

@@ -20,6 +20,7 @@ import typer
 
 from .. import registry
 from ..errors import INTERRUPTED, UsageError, ZsadError
+from ..names import registry_name
 from . import data as cli_data
 from . import report as cli_report
 from . import results as cli_results
@@ -487,7 +488,7 @@ def _method_table(method: str, options: list[str]) -> dict[str, Any]:
     own: dict[str, Any] = {}
     for text in options:
         target, key, value = _option(text)
-        if target == registry.canonical(name):
+        if target == registry_name(name):
             own[key] = value
     return {"name": name, "variant": variant or None, "options": own}
 
@@ -520,7 +521,7 @@ def _give_checkpoints(
     files: dict[str, list[str]] = {}
     for text in checkpoints:
         target, auxiliary, file = _checkpoint(text)
-        if target == registry.canonical(table["name"]):
+        if target == registry_name(table["name"]):
             files.setdefault(auxiliary, []).append(file)
     if files:
         table |= {"checkpoint": files, "learned_from": learned_from}
@@ -532,12 +533,12 @@ def _checkpoint(text: str) -> tuple[str, str, str]:
     method, _, auxiliary = target.partition(".")
     if not (equals and method and file):
         raise UsageError(f"--checkpoint takes METHOD.AUXILIARY=FILE or METHOD=FILE, not '{text}'")
-    return registry.canonical(method), auxiliary.strip(), file
+    return registry_name(method), auxiliary.strip(), file
 
 
 def _refuse_unused(flag: str, targets: Mapping[str, str], methods: list[str]) -> None:
     for text, target in targets.items():
-        if target not in map(registry.canonical, methods):
+        if target not in map(registry_name, methods):
             raise UsageError(f"{flag} {text} names no method of this run")
 
 
@@ -553,7 +554,7 @@ def _option(text: str) -> tuple[str, str, Any]:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value
-    return registry.canonical(target), key, tuple(parsed) if isinstance(parsed, list) else parsed
+    return registry_name(target), key, tuple(parsed) if isinstance(parsed, list) else parsed
 
 
 def _split(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from .. import registry
 from ..errors import UsageError
+from ..names import registry_name
 from ..records.record import write_text
 
 Kind = Literal["method", "dataset"]
@@ -293,7 +294,7 @@ def write(
 
 def _stem(kind: Kind, name: str) -> str:
     """The module name of a registry name that is free and spelled as the registry spells it."""
-    stem = registry.canonical(name)
+    stem = registry_name(name)
     if stem in registry.names(kind):
         raise UsageError(f"there is a {kind} '{stem}' already: choose another name")
     if re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) and not keyword.iskeyword(name):

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ..analysis.matrix import is_incomplete, options_words
 from ..analysis.overview import SHORT, Entrant, Overview, Target, result_of
-from ..analysis.published import LEFT_OUT_OF_MEANS, squash
+from ..analysis.published import LEFT_OUT_OF_MEANS
 from ..errors import UsageError, unknown_name
+from ..names import normalize_name
 from ..records.gallery import KINDS, GalleryError, read_gallery, strip_path
 from ..records.prompt_scores import (
     PROMPT_SCORES,
@@ -484,7 +485,9 @@ def sweep(scene: Scene) -> Figure:
 def _sweep_panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
     own = [t for t in scene.targets if t.domain == domain]
     whole = [t for t in own if not is_incomplete(scene.overview.grid.of_row(t.name))] or own
-    targets = [t for t in whole if squash(t.name) != squash(LEFT_OUT_OF_MEANS)] or whole
+    targets = [
+        t for t in whole if normalize_name(t.name) != normalize_name(LEFT_OUT_OF_MEANS)
+    ] or whole
     positions = found.numeric or list(range(len(found.values)))
     drawn = False
     for i, metric in enumerate(scene.metrics(SWEEP_METRICS)):
@@ -762,9 +765,9 @@ def _categories(scene: Scene, target: Target) -> list[str]:
     if wanted is None:
         return own
     known = [name for t in scene.targets for name in scene.overview.categories(t)]
-    if squash(wanted) not in map(squash, known):
+    if normalize_name(wanted) not in map(normalize_name, known):
         raise unknown_name("category of the chosen datasets", wanted, known)
-    return [name for name in own if squash(name) == squash(wanted)]
+    return [name for name in own if normalize_name(name) == normalize_name(wanted)]
 
 
 KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Figure]] = {

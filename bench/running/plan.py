@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import registry
-from ..analysis.published import squash
 from ..errors import UsageError, unknown_name
+from ..names import normalize_name, registry_name
 from ..records.record import Cell, labelled, read_json
 
 DEFAULT_OUT = Path("results/runs/builtin")
@@ -59,7 +59,7 @@ class DatasetPlan:
     @property
     def target(self) -> str:
         """The name that its cells have as `Cell.target`."""
-        return labelled(registry.canonical(self.name), self.label)
+        return labelled(registry_name(self.name), self.label)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Plan:
         """The plan's entry that a cell came from."""
         for method in self.methods:
             cls = registry.method_class(method.name)
-            same = (registry.canonical(method.name), method.label) == (cell.method, cell.label)
+            same = (registry_name(method.name), method.label) == (cell.method, cell.label)
             variant = method.variant or cls.default_variant
             if same and variant == cell.variant and dict(method.options) == dict(cell.options):
                 return method
@@ -162,7 +162,7 @@ class Plan:
     def dataset_of(self, target: str) -> DatasetPlan:
         """The plan's entry of a dataset, by its name or, of a labelled one, by `Cell.target`."""
         for dataset in self.datasets:
-            if dataset.target in (target, registry.canonical(target)):
+            if dataset.target in (target, registry_name(target)):
                 return dataset
         raise UsageError(f"the plan has no dataset '{target}'")
 
@@ -175,7 +175,7 @@ def auxiliary_of(plan: Plan, target: str) -> str:
     name = plan.auxiliary or registry.dataset_class(target).auxiliary
     with suppress(UsageError):
         return registry.resolve("dataset", name).name
-    return registry.canonical(name)
+    return registry_name(name)
 
 
 def _is_trained(method: MethodPlan) -> bool:
@@ -265,8 +265,8 @@ def _resolved(method: MethodPlan) -> MethodPlan:
 
 def _refuse_shared_cells(methods: Sequence[MethodPlan], datasets: Sequence[DatasetPlan]) -> None:
     """Raise `UsageError` if two entries would write the same records."""
-    cells = [(m.name, m.variant, m.options, squash(m.label)) for m in methods]
-    names = [(d.name, squash(d.label)) for d in datasets]
+    cells = [(m.name, m.variant, m.options, normalize_name(m.label)) for m in methods]
+    names = [(d.name, normalize_name(d.label)) for d in datasets]
     for method, cell in zip(methods, cells, strict=True):
         if cells.count(cell) > 1:
             raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..content import content_hashes
 from ..dataset import Dataset, Sample
 from ..errors import DataError, UsageError
-from ..registry import canonical
+from ..names import registry_name
 
 MARK = 16  # hexadecimal digits of a hash: two of a million images agree once in 10^7 datasets
 
@@ -30,7 +30,7 @@ def refuse_overlap(
     Raises:
         UsageError: they overlap; the message names a file.
     """
-    same_name = canonical(auxiliary.name) == canonical(target.name)
+    same_name = registry_name(auxiliary.name) == registry_name(target.name)
     if same_name and auxiliary.domain != "custom":
         raise UsageError(
             f"'{auxiliary.name}' cannot be learned from and tested on: choose another auxiliary "

@@ -19,8 +19,9 @@ from ..checkpoint import file_sha256, read_provenance
 from ..dataset import Dataset
 from ..errors import UsageError, WeightsError
 from ..method import EVALUATION_ONLY, TrainableMethod, build
+from ..names import registry_name
 from ..records.record import UNDECLARED, Auxiliary, auxiliary_from_json
-from ..registry import canonical, dataset_class, entries
+from ..registry import dataset_class, entries
 from .leakage import marked_images
 
 TRAINING_ONLY = frozenset({"epochs", "batch_size", "lr", "split"})  # options, taken from a header
@@ -69,7 +70,7 @@ class Checkpoint:
         """
         found: dict[str, Any] = {}
         for header in self.headers.values():
-            if canonical(str(header.get("method"))) == method:
+            if registry_name(str(header.get("method"))) == method:
                 options = _table(header, "options")
                 found |= {k: _value(v) for k, v in options.items() if k in TRAINING_ONLY}
         return found
@@ -107,7 +108,7 @@ def open_checkpoint(files: Sequence[str | Path], declared: str = "") -> Checkpoi
     headers = {path: read_provenance(path) for path in paths}
     known = {path: name for path, header in headers.items() if (name := _auxiliary_in(header))}
     for path, name in known.items():
-        if declared and canonical(name) != canonical(declared):
+        if declared and registry_name(name) != registry_name(declared):
             raise UsageError(
                 f"checkpoint {path} was learned on '{name}', as its header says, not on "
                 f"'{declared}': give it as METHOD.{name}=FILE, or leave out --learned-from"
@@ -177,9 +178,11 @@ def choose(
     Raises:
         UsageError: all of them were learned on the target.
     """
-    own = canonical(target.name)
-    allowed = [k for k in checkpoints if k and (canonical(k) != own or target.domain == "custom")]
-    order = [*(k for k in allowed if canonical(k) == canonical(wanted)), *allowed]
+    own = registry_name(target.name)
+    allowed = [
+        k for k in checkpoints if k and (registry_name(k) != own or target.domain == "custom")
+    ]
+    order = [*(k for k in allowed if registry_name(k) == registry_name(wanted)), *allowed]
     if "" in checkpoints:
         order.append("")
     if not order:
@@ -198,7 +201,7 @@ def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
     Raises:
         UsageError: it was learned on a dataset of the target's name, or from an image of it.
     """
-    same_name = canonical(checkpoint.auxiliary) == canonical(target.name)
+    same_name = registry_name(checkpoint.auxiliary) == registry_name(target.name)
     if same_name and target.domain != "custom":
         what = f"checkpoint {checkpoint.files[0]} of '{method}'"
         raise UsageError(_leak(what, method, f"'{target.name}'"))
@@ -239,7 +242,7 @@ def refuse_misfit(method: TrainableMethod, checkpoint: Checkpoint) -> None:
 def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[str, Any]) -> None:
     learned = f"checkpoint {path} was learned"
     name = str(header["method"])
-    if canonical(name) != canonical(method.name):
+    if registry_name(name) != registry_name(method.name):
         raise WeightsError(f"{learned} by method '{name}', not '{method.name}': ask for {name}")
     variant = str(header.get("variant"))
     asked = dataclasses.asdict(method.options)

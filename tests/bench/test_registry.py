@@ -11,6 +11,7 @@ from zsad.bench import registry
 from zsad.bench.cli.listing import describe_datasets, describe_methods
 from zsad.bench.errors import ContractError, UsageError
 from zsad.bench.method import Method, Options, Prediction
+from zsad.bench.names import registry_name
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.plan import make_plan
 
@@ -44,7 +45,7 @@ def test_every_method_loads(name):
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
 def test_every_dataset_loads_and_bears_its_file_name(name):
-    assert registry.canonical(registry.dataset_class(name).name) == name
+    assert registry_name(registry.dataset_class(name).name) == name
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "methods"], ["list", "datasets"]])

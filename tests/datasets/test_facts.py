@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 from zsad.bench.data.check import benchmark_names
-from zsad.bench.registry import canonical, dataset_class
+from zsad.bench.names import registry_name
+from zsad.bench.registry import dataset_class
 
 # FAPrompt, Table 5 and the totals of Table 4 (with 84 anomalous tiles, as released)
 TESTED = {
@@ -52,7 +53,7 @@ def test_terms_and_tree_are_stated(dataset):
     assert source.tree.count("\n") >= 2
     assert source.citation == source.citation.lower()
     assert any(c.isdigit() for c in source.citation)
-    assert canonical(dataset.title).replace("_", "") == dataset.name.replace("_", "")
+    assert registry_name(dataset.title).replace("_", "") == dataset.name.replace("_", "")
 
 
 def test_what_can_be_measured_is_stated(dataset):

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from zsad.bench.analysis import published
-from zsad.bench.analysis.published import squash
+from zsad.bench.names import normalize_name
 
 # Every printed mean that its printed parts do not give to within the last digit. All of them are
 # listed with their reasons in results/published/suspicious_values.csv.
@@ -77,8 +77,8 @@ def test_all_numbers_are_percent_with_one_decimal():
 def test_registry_names_find_their_printed_names():
     from zsad.bench import registry
 
-    squashed = {squash(name) for name in published.datasets()}
-    known = {squash(name) for name in registry.names("dataset")}
+    squashed = {normalize_name(name) for name in published.datasets()}
+    known = {normalize_name(name) for name in registry.names("dataset")}
     assert squashed <= known
 
 

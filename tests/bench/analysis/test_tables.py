@@ -26,10 +26,10 @@ from zsad.bench.analysis.formats import (
     TableCell,
     csv_text,
 )
-from zsad.bench.analysis.published import squash
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import UsageError
+from zsad.bench.names import normalize_name
 from zsad.bench.records.record import Auxiliary, read_records
 
 GOLDEN = Path(__file__).parents[1] / "data" / "tables"
@@ -621,7 +621,7 @@ def test_layouts_have_marks_of_their_own():
 
 
 def test_squash_compares_names():
-    assert squash("CLIP-AC") == squash("clip_ac") != squash("clip")
+    assert normalize_name("CLIP-AC") == normalize_name("clip_ac") != normalize_name("clip")
 
 
 texts = st.text(max_size=6)
