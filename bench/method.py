@@ -140,6 +140,8 @@ class Method(nn.Module, ABC):
         class_aware: prompts hold the class name.
         published_parameters: the paper's parameter count; 0 for training-free.
         in_benchmark: meant by "all"; ablations and ensembles are run only by name.
+        options: what was asked of this instance; a method with options of its own declares their
+            class (`options: MyOptions`), so that what it reads of them is checked.
     """
 
     title: ClassVar[str]
@@ -153,6 +155,7 @@ class Method(nn.Module, ABC):
     class_aware: ClassVar[bool] = True
     published_parameters: ClassVar[int] = 0
     in_benchmark: ClassVar[bool] = True
+    options: Options
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a class that could not run; one that is still abstract may lack what is missing.
@@ -169,14 +172,14 @@ class Method(nn.Module, ABC):
         super().__init__()
         spec = self.backbone_spec
         self.backbone = backbone.view(spec.activation, spec.pos_embed)
-        self.options: Any = options if options is not None else self.variants[self.default_variant]
+        self.options = self.variants[self.default_variant] if options is None else options
         self.name = type(self).__module__.rpartition(".")[2]
         self.variant = self.default_variant
 
     @property
     def image_size(self) -> int:
         """Input side in pixels."""
-        asked: int | None = self.options.image_size
+        asked = self.options.image_size
         return self.backbone.fitting_size(self.backbone_spec.image_size) if asked is None else asked
 
     @property
@@ -187,7 +190,7 @@ class Method(nn.Module, ABC):
     @property
     def smoothing_sigma(self) -> float:
         """Gaussian sigma in pixels of the map."""
-        asked: float | None = self.options.smoothing_sigma
+        asked = self.options.smoothing_sigma
         return self.sigma * self.map_size / PUBLISHED_MAP_SIZE if asked is None else asked
 
     @property
@@ -224,11 +227,11 @@ class Method(nn.Module, ABC):
             "activation": self.backbone.forward_key(self.image_size)[1],
             "pos_embed": self.backbone.forward_key(self.image_size)[2],
             "smoothing_sigma": self.smoothing_sigma,
-            "temperature": getattr(self.options, "temperature", None),
+            "temperature": dataclasses.asdict(self.options).get("temperature"),
         }
 
     @classmethod
-    def supervision_of(cls, options: Any) -> Supervision:
+    def supervision_of(cls, options: Options) -> Supervision:
         """What a variant with these options learns from; the same for all, but for a few."""
         return cls.supervision
 
@@ -337,6 +340,8 @@ class TrainableMethod(Method):
         auxiliary_options: registry name of an auxiliary dataset -> options of the training
             configuration released for it, where that differs from the variants'. They hold for
             every variant that is trained on it; options given explicitly override them.
+        mosaic_partners: how many random other images of its class come with each training image,
+            for `augment` to mix in; 0 unless the schedule augments.
     """
 
     supervision = Supervision.AUXILIARY
@@ -345,6 +350,7 @@ class TrainableMethod(Method):
     official_prefix: ClassVar[str] = ""
     evaluation_options: ClassVar[frozenset[str]] = frozenset()
     ignored_official: ClassVar[tuple[str, ...]] = ()
+    mosaic_partners: ClassVar[int] = 0
 
     @property
     @abstractmethod
@@ -352,13 +358,13 @@ class TrainableMethod(Method):
         """How this variant is fitted."""
 
     @classmethod
-    def split_of(cls, options: Any) -> AuxiliarySplit:
+    def split_of(cls, options: Options) -> AuxiliarySplit:
         """Which images of the auxiliary dataset a variant with these options is trained on.
 
         The option `split` where the method has it; else the test split, as in all released codes.
         "all" is the train and the test split.
         """
-        split: AuxiliarySplit = getattr(options, "split", "test")
+        split: AuxiliarySplit = dataclasses.asdict(options).get("split", "test")
         return split
 
     def prompt_facts(self) -> list[str]:
@@ -379,6 +385,25 @@ class TrainableMethod(Method):
             labels: [B] int64, 0 normal, 1 anomalous.
             masks: [B, S, S] of the features' dtype, 0 or 1, at the map size.
         """
+
+    def augment(
+        self, images: Tensor, masks: Tensor, class_names: Sequence[str], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Change training images and their masks; called where the schedule augments.
+
+        An image whose mask is not empty afterwards counts as anomalous.
+
+        Args:
+            images: [B + P B, 3, S, S] normalised; behind the B of the batch stand P =
+                `mosaic_partners` for each of them in turn, which are only there to be mixed in.
+            masks: [B + P B, M, M] bool.
+            class_names: of all images.
+            generator: to draw from, on the CPU; its state survives a kill.
+
+        Returns:
+            Images and masks of the same shapes, of which the first B are trained on.
+        """
+        return images, masks
 
     def learned_state(self) -> dict[str, Tensor]:
         """Learned tensors by their released names: what a checkpoint holds.

@@ -89,10 +89,11 @@ class ClassPromptLearner(TrainableMethod):
     ignored_official = ("token_prefix", "token_suffix")
     endings: tuple[str, str]
     """The fixed words of both states, {} for the class name."""
+    options: ClassPromptOptions
 
     def __init__(self, backbone: Backbone, options: ClassPromptOptions | None = None) -> None:
         super().__init__(backbone, options)
-        chosen: ClassPromptOptions = self.options
+        chosen = self.options
         if chosen.recipe not in get_args(Recipe):
             raise unknown_name(f"recipe of {self.title}", chosen.recipe, get_args(Recipe))
         self.ctx = learned_tokens(chosen.n_context, self.backbone.text_width)
@@ -109,7 +110,7 @@ class ClassPromptLearner(TrainableMethod):
     @property
     def schedule(self) -> Schedule:
         """CoOp's SGD with warm-up and cosine, or AnomalyCLIP's Adam."""
-        chosen: ClassPromptOptions = self.options
+        chosen = self.options
         if chosen.recipe == "adam":
             return Schedule(chosen.epochs, chosen.batch_size, chosen.lr)
         return Schedule(
@@ -125,7 +126,7 @@ class ClassPromptLearner(TrainableMethod):
     @property
     def temperature(self) -> float:
         """Of the image-level softmax."""
-        asked: float | None = self.options.temperature
+        asked = self.options.temperature
         return 1 / float(self.backbone.model.logit_scale.exp()) if asked is None else asked
 
     def protocol(self) -> dict[str, Any]:

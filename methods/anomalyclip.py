@@ -86,10 +86,11 @@ class AnomalyClip(TrainableMethod):
     published_parameters = 5_555_200  # 5,512,192 of them in layers that the code never calls
     official_key = "prompt_learner"
     ignored_official = DEAD_TENSORS
+    options: AnomalyClipOptions
 
     def __init__(self, backbone: Backbone, options: AnomalyClipOptions | None = None) -> None:
         super().__init__(backbone, options)
-        chosen: AnomalyClipOptions = self.options
+        chosen = self.options
         width = self.backbone.text_width
         self.ctx_pos = learned_tokens(1, 1, chosen.n_context, width)
         self.ctx_neg = learned_tokens(1, chosen.n_prompts, chosen.n_context, width)

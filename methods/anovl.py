@@ -122,6 +122,7 @@ class AnoVl(Method):
     }
     default_variant = "paper"
     needs_images = True
+    options: AnoVlOptions
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__(backbone, options)
@@ -131,8 +132,9 @@ class AnoVl(Method):
         self._leaking: dict[str, Adapter] = {}
 
     @classmethod
-    def supervision_of(cls, options: AnoVlOptions) -> Supervision:
+    def supervision_of(cls, options: Options) -> Supervision:
         """Adaptation learns from the very image that it scores."""
+        assert isinstance(options, AnoVlOptions)
         return Supervision.TEST_TIME if options.steps else Supervision.TRAINING_FREE
 
     @property
@@ -143,7 +145,7 @@ class AnoVl(Method):
 
     @property
     def _tiled(self) -> bool:
-        return bool(self.options.script == "visa")
+        return self.options.script == "visa"
 
     @property
     def _seed(self) -> int:

@@ -71,12 +71,13 @@ class AprilGan(TrainableMethod):
     default_variant = "official"
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     published_parameters = 3_148_800
-    companions: ClassVar[int] = TILES
+    mosaic_partners = TILES
     official_key = "trainable_linearlayer"
+    options: AprilGanOptions
 
     def __init__(self, backbone: Backbone, options: AprilGanOptions | None = None) -> None:
         super().__init__(backbone, options)
-        chosen: AprilGanOptions = self.options
+        chosen = self.options
         if not 0 <= chosen.mosaic_rate <= 1:
             raise UsageError(f"mosaic_rate of APRIL-GAN is a share, not {chosen.mosaic_rate}")
         if chosen.shared:
@@ -100,7 +101,7 @@ class AprilGan(TrainableMethod):
     @property
     def schedule(self) -> Schedule:
         """Adam at a constant rate."""
-        chosen: AprilGanOptions = self.options
+        chosen = self.options
         return Schedule(
             chosen.epochs, chosen.batch_size, chosen.lr, augments=chosen.mosaic_rate > 0
         )
@@ -139,17 +140,7 @@ class AprilGan(TrainableMethod):
         """Some images become a mosaic of four of the same class, two by two at half the size.
 
         The four are drawn alike from all images of the class; the released code draws a kind of
-        anomaly first, and then an image of it.
-
-        Args:
-            images: [B + 4 B, 3, S, S] normalised; behind the first B stand four for each of them,
-                drawn from its whole class.
-            masks: [B + 4 B, M, M] bool.
-            class_names: of all images.
-            generator: draws which images are replaced.
-
-        Returns:
-            Images and masks of the same shapes.
+        anomaly first, and then an image of it. Arguments: see `TrainableMethod`.
         """
         count = len(images) // (1 + TILES)
         chosen = torch.rand(count, generator=generator) < self.options.mosaic_rate

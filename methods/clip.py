@@ -48,6 +48,7 @@ class Clip(Method):
         "official": ClipOptions(),
         "paper": ClipOptions(),
     }
+    options: ClipOptions
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__(backbone, options)

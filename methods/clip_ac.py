@@ -53,6 +53,7 @@ class ClipAc(Clip):
         "official": ClipAcOptions(),
         "paper": ClipAcOptions(),
     }
+    options: ClipAcOptions
 
     def ensemble(self) -> PromptEnsemble:
         """Every template with either state, normalised before they are averaged."""

@@ -170,6 +170,7 @@ class FaPrompt(TrainableMethod):
     official_key = "prompt_learner"
     ignored_official = DEAD_TENSORS
     evaluation_options = frozenset({"prototype"})  # "best" learns as "mean"; "weighted" has a net
+    options: FaPromptOptions
 
     def __init__(self, backbone: Backbone, options: FaPromptOptions | None = None) -> None:
         super().__init__(backbone, options)
@@ -241,7 +242,7 @@ class FaPrompt(TrainableMethod):
         Not so while learning in half precision, where the beginning's gradient of each prompt is
         rounded on its own, as released.
         """
-        chosen: FaPromptOptions = self.options
+        chosen = self.options
         apart = chosen.half_deep_tokens and torch.is_grad_enabled()
         alike = chosen.cap and chosen.deep_length <= chosen.n_normal and not apart
         shared = 1 + chosen.n_normal if alike else 0
@@ -354,7 +355,7 @@ class FaPrompt(TrainableMethod):
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Pixel-level losses of each pass, image-level ones, overlap of prompts, and the prior."""
-        chosen: FaPromptOptions = self.options
+        chosen = self.options
         readings, features, prior = self._passes(query)
         weighted: list[tuple[str, float, Tensor]] = []
         names = (("", chosen.local_weight), ("_refined", chosen.refined_local_weight))

@@ -87,10 +87,11 @@ class Tcp(ClassPromptLearner):
     default_variant = "v1"
     published_parameters = 743_616  # of its networks on ViT-L/14; no paper prints a count
     endings = ENDINGS
+    options: TcpOptions
 
     def __init__(self, backbone: Backbone, options: TcpOptions | None = None) -> None:
         super().__init__(backbone, options)
-        chosen: TcpOptions = self.options
+        chosen = self.options
         if chosen.teacher not in TEACHERS:
             raise unknown_name("teacher of TCP", chosen.teacher, TEACHERS)
         self._block = min(self.backbone.text_layer(DEEP_BLOCK), self.backbone.text_depth - 1)
@@ -102,7 +103,7 @@ class Tcp(ClassPromptLearner):
     @property
     def schedule(self) -> Schedule:
         """TCP's Adam: a cosine after a warm-up epoch, with weight decay."""
-        chosen: TcpOptions = self.options
+        chosen = self.options
         return Schedule(
             chosen.epochs,
             chosen.batch_size,

@@ -53,6 +53,7 @@ class WinClip(Method):
         "official": WinClipOptions(),
         "paper": WinClipOptions(templates="22"),
     }
+    options: WinClipOptions
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__(backbone, options)

@@ -96,6 +96,7 @@ class {cls}(TrainableMethod):
 
     title = "{title}"
     variants: ClassVar[Mapping[str, Options]] = {{"official": AdapterOptions()}}
+    options: AdapterOptions
 
     def __init__(self, backbone: Backbone, options: AdapterOptions | None = None) -> None:
         super().__init__(backbone, options)

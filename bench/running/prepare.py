@@ -190,7 +190,11 @@ def _method(plan: Plan, cell: Cell, checkpoint: Checkpoint | None = None) -> Met
     entry = plan.method_of(cell)
     learns = needs_learning(plan, cell)
     options = dict(entry.options)
-    if learns and plan.auxiliary_split is not None and hasattr(_options(plan, cell), "split"):
+    if (
+        learns
+        and plan.auxiliary_split is not None
+        and "split" in dataclasses.asdict(_options(plan, cell))
+    ):
         options["split"] = plan.auxiliary_split
     auxiliary = auxiliary_of(plan, cell.dataset) if learns else None
     return registry.create(

@@ -156,8 +156,8 @@ class ImageSource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[Lesson]:
         """See `Source`."""
-        each = 1 + _companions(self.method)
-        for every in _in_company(self.method, self.class_names, order, batch_size, generator):
+        each = 1 + _mosaic_partners(self.method)
+        for every in _with_partners(self.method, self.class_names, order, batch_size, generator):
             index = torch.tensor(every)
             names = [self.class_names[i] for i in every]
             images, masks, labels = self.images[index], self.masks[index], self.labels[index]
@@ -183,8 +183,8 @@ class DiskSource(Source):
     ) -> Iterator[Lesson]:
         """See `Source`."""
         names = [sample.class_name for sample in self.samples]
-        rows = _in_company(self.method, names, order, batch_size, generator)
-        each = 1 + _companions(self.method)
+        rows = _with_partners(self.method, names, order, batch_size, generator)
+        each = 1 + _mosaic_partners(self.method)
         batches = load_batches(
             self.dataset,
             [self.samples[i] for chosen in rows for i in chosen],
@@ -218,10 +218,7 @@ def encoded_lesson(
     """Augment a batch as the method asks, and send it through the visual tower.
 
     Args:
-        method: its `augment(images, masks, class_names, generator) -> (images, masks)` is called
-            where its schedule says that it augments. A method that mixes images of a class says
-            with an attribute `companions` how many random others of its class each image brings
-            along; they stand behind the batch and are only there to be mixed in.
+        method: its `augment` is called where its schedule says that it augments.
         images: [B, 3, S, S] normalised.
         masks: [B, M, M] bool.
         labels: [B] int64; an image whose augmented mask is not empty counts as anomalous.
@@ -229,9 +226,8 @@ def encoded_lesson(
         generator: of the random numbers of the augmentation.
         count: images of the lesson, the first ones; None is all B.
     """
-    augment = getattr(method, "augment", None)
-    if method.schedule.augments and augment is not None:
-        images, masks = augment(images, masks, list(class_names), generator)
+    if method.schedule.augments:
+        images, masks = method.augment(images, masks, list(class_names), generator)
         labels = labels | masks.flatten(1).any(dim=1).long()
     lesson = slice(count)
     images, masks, labels = images[lesson], masks[lesson], labels[lesson]
@@ -472,30 +468,30 @@ def _lesson(
     )
 
 
-def _companions(method: TrainableMethod) -> int:
-    return int(getattr(method, "companions", 0)) if method.schedule.augments else 0
+def _mosaic_partners(method: TrainableMethod) -> int:
+    return method.mosaic_partners if method.schedule.augments else 0
 
 
-def _in_company(
+def _with_partners(
     method: TrainableMethod,
     class_names: Sequence[str],
     order: Sequence[int],
     batch_size: int,
     generator: torch.Generator,
 ) -> list[list[int]]:
-    """The batches of an epoch, each followed by its companions, drawn with replacement."""
-    count = _companions(method)
+    """The batches of an epoch, each followed by its mosaic partners, drawn with replacement."""
+    count = _mosaic_partners(method)
     of_class: dict[str, list[int]] = {}
     for index, name in enumerate(class_names):
         of_class.setdefault(name, []).append(index)
     rows = []
     for chosen in _chunks(order, batch_size):
-        company: list[int] = []
+        partners: list[int] = []
         for index in chosen if count else ():
             alike = of_class[class_names[index]]
             places = torch.randint(len(alike), (count,), generator=generator).tolist()
-            company += [alike[place] for place in places]
-        rows.append([*chosen, *company])
+            partners += [alike[place] for place in places]
+        rows.append([*chosen, *partners])
     return rows
 
 

@@ -132,12 +132,12 @@ def test_the_variant_for_mvtec_has_that_configuration_on_every_auxiliary_dataset
     assert (method.options.epochs, method.options.mosaic_rate) == (3, 0.2)
 
 
-def in_company(pictures, companions):
+def with_partners(pictures, partners):
     """Pictures followed by the four that each of them brings along."""
-    return torch.cat([pictures, pictures[torch.tensor(companions).flatten()]])
+    return torch.cat([pictures, pictures[torch.tensor(partners).flatten()]])
 
 
-def test_a_mosaic_shows_its_companions_at_half_the_size(tiny):
+def test_a_mosaic_shows_its_partners_at_half_the_size(tiny):
     method = create("april_gan", tiny, mosaic_rate=1.0)
     levels = torch.tensor([0.0, 1.0, 2.0, 3.0])
     images = levels[:, None, None, None].expand(4, 3, 16, 16)
@@ -145,7 +145,7 @@ def test_a_mosaic_shows_its_companions_at_half_the_size(tiny):
     brought = [[0, 1, 1, 0], [1, 1, 0, 0], [2, 3, 3, 3], [3, 2, 2, 3]]
     names = ["bottle", "bottle", "tile", "tile"] * 5
     tiled, marked = method.augment(
-        in_company(images, brought), in_company(masks, brought), names, torch.Generator()
+        with_partners(images, brought), with_partners(masks, brought), names, torch.Generator()
     )
     assert tiled.shape == (20, 3, 16, 16) and marked.shape == (20, 16, 16)
     corners = tiled[:4, 0, 2::12, 2::12].round()  # the middle of no seam
@@ -157,7 +157,7 @@ def test_masks_follow_their_tiles(tiny):
     method = create("april_gan", tiny, mosaic_rate=1.0)
     images = torch.zeros(2, 3, 16, 16)
     images[1, :, 4:12, 4:12] = 1.0
-    images = in_company(images, [[0, 1, 0, 1], [1, 0, 0, 0]])
+    images = with_partners(images, [[0, 1, 0, 1], [1, 0, 0, 0]])
     masks = images[:, 0] > 0.5
     tiled, marked = method.augment(images, masks, ["a"] * 10, torch.Generator())
     assert marked[0].any() and not torch.equal(marked[:2], masks[:2])

@@ -126,9 +126,9 @@ class Flipper(Probe):
 
 
 class Mixer(Probe):
-    """Puts the left half of another image of the class over an image, by way of companions."""
+    """Puts the left half of another image of the class over an image, by way of mosaic partners."""
 
-    companions = 2
+    mosaic_partners = 2
 
     def augment(self, images, masks, class_names, generator):
         self.seen = (len(images), list(class_names))
@@ -567,7 +567,7 @@ def test_fit_augments_as_train_does(backbone, arrays, squares, store, tmp_path):
     assert training.history == history
 
 
-def test_companions_are_of_the_class_and_no_part_of_the_lesson(backbone, arrays, squares):
+def test_mosaic_partners_are_of_the_class_and_not_trained_on(backbone, arrays, squares):
     options = ProbeOptions(schedule=replace(ADAM, augments=True))
 
     class Two(Squares):
@@ -588,7 +588,7 @@ def test_companions_are_of_the_class_and_no_part_of_the_lesson(backbone, arrays,
         assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.labels > 0, one.labels.bool() | one.masks.flatten(1).any(1))
         assert torch.equal(one.query.features.class_token, other.query.features.class_token)
-    assert backbone.counter.images == 2 * len(order), "companions are never encoded"
+    assert backbone.counter.images == 2 * len(order), "mosaic partners are never encoded"
 
 
 def test_a_set_without_masks_cannot_be_learned_from(backbone, squares, store, tmp_path):
