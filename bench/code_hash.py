@@ -20,7 +20,7 @@ from pathlib import Path
 from .names import registry_name
 from .registry import FOLDER_OF, NAMESPACE
 
-READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
+READING = ("anomaly_maps", "backbone", "data.loading", "dataset", "images", "preprocess", "prompts")
 LEARNING = (*READING, "method", "training.batches", "training.feature_cache", "training.loop")
 SCORING = (*READING, "method", "metrics", "running.evaluation")
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from tabulate import tabulate
 from zsad.bench import create, load_backbone, load_dataset
+from zsad.bench.anomaly_maps import state_probabilities, upsample
 from zsad.bench.backbone import Backbone, TokenSpec
 from zsad.bench.metrics import auroc, pro
 from zsad.datasets._damage import UNSEEN
-from zsad.methods._maps import state_probabilities, upsample
 
 COLUMNS = (
     "weights",

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import unknown_name
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import image_entropy, map_loss
-from ._maps import smooth, state_probabilities, upsample
 from ._prompt_learner import (
     STORED_RTOL,
     Frame,

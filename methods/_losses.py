@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._maps import upsample
+from ..bench.anomaly_maps import upsample
 
 FOCAL_GAMMA = 2.0
 FOCAL_SMOOTH = 1e-5

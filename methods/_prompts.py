@@ -1,19 +1,13 @@
-"""Prompt ensembles: the templates and state words of the released codes, and how they are averaged.
+"""The templates and state words of the released codes.
 
-A template has one place, `{}`, for a state; a state has one for the class name. Axes: B images,
-N prompts, D joint embedding; the two states are ordered (normal, abnormal).
+A template has one place, `{}`, for a state; a state has one for the class name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from ..bench.prompts import encode_states
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from ..bench.backbone import Backbone
+__all__ = ["encode_states"]  # methods that `zsad new` wrote import it from here
 
 # CLIP as AnomalyCLIP's appendix runs it.
 CLIP_TEMPLATES = ("a photo of {}.",)
@@ -244,80 +238,3 @@ def _with_noun(template: str, noun: str) -> str:
     if plain.startswith("a photo "):
         return plain.replace("a photo", noun, 1)
     return plain.replace("photo", noun.partition(" ")[2], 1)
-
-
-def fill(templates: Sequence[str], states: Sequence[str], class_name: str) -> list[str]:
-    """Every state in every template, states outermost: N = states x templates prompts.
-
-    >>> fill(["a photo of {}."], ["a flawless {}"], "metal nut")
-    ['a photo of a flawless metal nut.']
-    """
-    phrases = [state.replace("{}", class_name) for state in states]
-    return [template.replace("{}", phrase) for phrase in phrases for template in templates]
-
-
-def encode_states(
-    backbone: Backbone,
-    normal_prompts: Sequence[str],
-    abnormal_prompts: Sequence[str],
-    normalise_each: bool,
-) -> Tensor:
-    """One text feature per state, the mean over its prompts.
-
-    Args:
-        backbone: whose text tower encodes.
-        normal_prompts: prompts of the normal state.
-        abnormal_prompts: prompts of the abnormal state.
-        normalise_each: the mean is taken of L2-normalised features (CLIP's ImageNet ensemble,
-            APRIL-GAN) instead of raw ones (WinCLIP as zqhang released it, AnoVL).
-
-    Returns:
-        [2, D] L2-normalised, (normal, abnormal).
-    """
-    features = backbone.encode_text([*normal_prompts, *abnormal_prompts])  # [N, D]
-    if normalise_each:
-        features = F.normalize(features, dim=-1)
-    states = torch.split(features, [len(normal_prompts), len(abnormal_prompts)])
-    return F.normalize(torch.stack([state.mean(dim=0) for state in states]), dim=-1)
-
-
-@dataclass(frozen=True)
-class PromptEnsemble:
-    """Text features of class names, each computed once and kept.
-
-    Attributes:
-        backbone: whose text tower encodes.
-        templates: with one place for a state.
-        normal: states with one place for the class name.
-        abnormal: likewise.
-        normalise_each: see `encode_states`.
-    """
-
-    backbone: Backbone
-    templates: Sequence[str]
-    normal: Sequence[str]
-    abnormal: Sequence[str]
-    normalise_each: bool
-    _kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
-
-    def __call__(self, class_names: Sequence[str]) -> Tensor:
-        """B class names -> [B, 2, D] L2-normalised text features, (normal, abnormal)."""
-        return torch.stack([self.of(name) for name in class_names])
-
-    def prompts(self, class_name: str = "{}") -> list[str]:
-        """All prompts of a class name, those of the normal state first."""
-        return [
-            *fill(self.templates, self.normal, class_name),
-            *fill(self.templates, self.abnormal, class_name),
-        ]
-
-    def of(self, class_name: str) -> Tensor:
-        """[2, D] L2-normalised text features of one class name."""
-        if class_name not in self._kept:
-            self._kept[class_name] = encode_states(
-                self.backbone,
-                fill(self.templates, self.normal, class_name),
-                fill(self.templates, self.abnormal, class_name),
-                self.normalise_each,
-            )
-        return self._kept[class_name]

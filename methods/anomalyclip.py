@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.anomaly_maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import image_entropy, map_loss, pairwise_overlap
-from ._maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ._prompt_learner import (
     DeepTokens,
     FrozenText,

@@ -24,17 +24,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.anomaly_maps import smooth, state_probabilities, state_similarity, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import ContractError, unknown_name
 from ..bench.method import Method, Options, Prediction, Query, Supervision
 from ..bench.preprocess import Interpolation, Preprocess, join_tiles, second_tile
-from ._maps import smooth, state_probabilities, state_similarity, upsample
+from ..bench.prompts import fill
 from ._prompts import (
     ANOVL_ABNORMAL,
     ANOVL_NORMAL,
     ANOVL_RENAMED,
     anovl_templates,
-    fill,
 )
 
 TEMPERATURE = 1.0  # the released code scales nothing

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.prompts import PromptEnsemble
 from ._losses import dice_loss, focal_loss
-from ._maps import smooth, state_probabilities, upsample
 from ._prompt_learner import linear
-from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL, PromptEnsemble
+from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL
 
 TILES = 4  # of a mosaic, two by two
 ON_MVTEC: Mapping[str, Any] = {"epochs": 3, "mosaic_rate": 0.2}

@@ -16,10 +16,11 @@ from typing import ClassVar
 
 import torch
 
+from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Method, Options, Prediction, Query
-from ._maps import smooth, state_probabilities, upsample
-from ._prompts import CLIP_ABNORMAL, CLIP_NORMAL, CLIP_TEMPLATES, PromptEnsemble
+from ..bench.prompts import PromptEnsemble
+from ._prompts import CLIP_ABNORMAL, CLIP_NORMAL, CLIP_TEMPLATES
 
 LAST = 24  # of ViT-L/14's 24 blocks
 

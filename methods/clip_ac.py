@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..bench.method import Options
+from ..bench.prompts import PromptEnsemble
 from ._prompts import (
     APRIL_35,
     APRIL_ABNORMAL,
@@ -22,7 +23,6 @@ from ._prompts import (
     CLIP_AC_NORMAL,
     COOP_7,
     IMAGENET_80,
-    PromptEnsemble,
 )
 from .clip import Clip, ClipOptions
 

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.anomaly_maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import UsageError, unknown_name
 from ..bench.method import AuxiliarySplit, Options, Prediction, Query, Schedule, TrainableMethod
 from ._losses import binary_focal_loss, image_entropy, map_loss, pairwise_overlap
-from ._maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ._prompt_learner import (
     DeepTokens,
     FrozenText,

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Method, Options, Prediction, Query
-from ._maps import smooth, state_probabilities, upsample
-from ._prompts import WINCLIP_21, WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL, PromptEnsemble
+from ..bench.prompts import PromptEnsemble
+from ._prompts import WINCLIP_21, WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL
 
 WINDOW_SIDES = (2, 3)  # patches; 32 and 48 px of 240
 STEM = TokenSpec(0)

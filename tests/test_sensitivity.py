@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from zsad.bench import anomaly_maps, prompts
 from zsad.bench.analysis.baseline import Finding, check_run, read_baseline
 from zsad.bench.backbone import Backbone, TokenSpec
 from zsad.bench.method import Method
@@ -21,7 +22,7 @@ from zsad.bench.records.record import read_records
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
 from zsad.datasets.synthetic import Synthetic
-from zsad.methods import _maps, _prompts, clip, faprompt, winclip
+from zsad.methods import clip, faprompt, winclip
 
 BASELINE = Path(__file__).parents[1] / "results" / "baselines" / "builtin.json"
 METRIC_MOVED = ("dropped", "rose", "missing", "failed")
@@ -59,18 +60,18 @@ def checkpoint_of(learned: Path, method: str) -> Path | None:
 
 
 def prompts_swapped(patch):
-    kept = _prompts.PromptEnsemble.of
-    patch.setattr(_prompts.PromptEnsemble, "of", lambda self, name: kept(self, name).flip(0))
+    kept = prompts.PromptEnsemble.of
+    patch.setattr(prompts.PromptEnsemble, "of", lambda self, name: kept(self, name).flip(0))
 
 
 def state_words_emptied(patch):
-    kept = _prompts.fill
-    patch.setattr(_prompts, "fill", lambda t, states, name: kept(t, ["{}"] * len(states), name))
+    kept = prompts.fill
+    patch.setattr(prompts, "fill", lambda t, states, name: kept(t, ["{}"] * len(states), name))
 
 
 def wrong_class_name(patch):
-    kept = _prompts.PromptEnsemble.of
-    patch.setattr(_prompts.PromptEnsemble, "of", lambda self, name: kept(self, "carpet"))
+    kept = prompts.PromptEnsemble.of
+    patch.setattr(prompts.PromptEnsemble, "of", lambda self, name: kept(self, "carpet"))
 
 
 def _other_tokens(patch, other):
@@ -100,7 +101,7 @@ def first_patches_instead_of_top(patch):
 
 
 def temperature_times_ten(patch):
-    kept = _maps.state_probabilities
+    kept = anomaly_maps.state_probabilities
     patch.setattr(winclip, "state_probabilities", lambda v, t, tau: kept(v, t, 10 * tau))
 
 
@@ -121,7 +122,7 @@ def mask_threshold_wrong(patch):
 
 
 def bilinear_corners_flipped(patch):
-    kept = _maps.upsample
+    kept = anomaly_maps.upsample
     patch.setattr(clip, "upsample", lambda m, g, s: kept(m, g, s, align_corners=True))
 
 

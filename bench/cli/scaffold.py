@@ -23,10 +23,10 @@ METHOD = '''"""{title}: say in a sentence what the idea is, and name the paper."
 from __future__ import annotations
 
 import torch
-{gap}from {bench}.backbone import TokenSpec
+{gap}from {bench}.anomaly_maps import smooth, state_probabilities, upsample
+from {bench}.backbone import TokenSpec
 from {bench}.method import Method, Prediction, Query
-from {methods}._maps import smooth, state_probabilities, upsample
-from {methods}._prompts import encode_states
+from {bench}.prompts import encode_states
 
 TEMPERATURE = 0.07
 NORMAL = "a photo of a flawless {{}}."
@@ -67,10 +67,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-{gap}from {bench}.backbone import Backbone, TokenSpec
+{gap}from {bench}.anomaly_maps import smooth, state_probabilities, upsample
+from {bench}.backbone import Backbone, TokenSpec
 from {bench}.method import Options, Prediction, Query, Schedule, TrainableMethod
-from {methods}._maps import smooth, state_probabilities, upsample
-from {methods}._prompts import encode_states
+from {bench}.prompts import encode_states
 
 NORMAL = "a photo of a flawless {{}}."
 ABNORMAL = "a photo of a damaged {{}}."
@@ -272,7 +272,6 @@ def write(
         "namespace": registry.NAMESPACE,
         "folder": folder,
         "bench": f"{registry.NAMESPACE}.bench",
-        "methods": f"{registry.NAMESPACE}.methods",
         "gap": "",
     }
     if package is not None:
@@ -285,7 +284,7 @@ def write(
         files = {out / f"{stem}.py": source.format(**words)}
     else:
         here = _folder(folder)
-        text = source.format(**{**words, "bench": "..bench", "methods": "", "gap": "\n"})
+        text = source.format(**{**words, "bench": "..bench", "gap": "\n"})
         files = {here / f"{stem}.py": text}
         tests = here.parent / "tests" / folder
         if tests.is_dir():

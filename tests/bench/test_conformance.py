@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 from zsad.bench import load_backbone, load_dataset, registry
+from zsad.bench.anomaly_maps import smooth, upsample
 from zsad.bench.backbone import TokenSpec
 from zsad.bench.conformance import DATASET_CHECKS, METHOD_CHECKS, check_dataset, check_method
 from zsad.bench.dataset import Sample
 from zsad.bench.errors import ContractError
 from zsad.bench.method import Method, Prediction, Schedule, TrainableMethod
-from zsad.methods._maps import smooth, upsample
 
 
 @pytest.fixture(scope="module")

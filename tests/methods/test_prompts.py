@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from zsad.bench.prompts import PromptEnsemble, encode_states, fill
 from zsad.methods import _prompts as prompts
-from zsad.methods._prompts import PromptEnsemble, encode_states, fill
 
 ENSEMBLES = {
     "IMAGENET_80": (prompts.IMAGENET_80, 80, 80),

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from zsad.bench import load_backbone, registry
+from zsad.bench import anomaly_maps, load_backbone, prompts, registry
 from zsad.bench.cli import scaffold
 from zsad.bench.conformance import check_method
 from zsad.bench.errors import UsageError
@@ -52,10 +52,18 @@ def test_a_new_method_in_the_folder_passes(tmp_path, monkeypatch):
     monkeypatch.setattr(scaffold, "_folder", lambda name: tmp_path / name)
     (path,) = scaffold.write("method", "my-idea")
     text = path.read_text().replace("from ..bench", "from zsad.bench")
-    text = text.replace("from ._", "from zsad.methods._")
     space: dict[str, object] = {"__name__": "my_idea"}
     exec(compile(text, str(path), "exec"), space)
     check_method(space["MyIdea"], load_backbone("tiny"))
+
+
+def test_what_earlier_methods_import_is_still_there():
+    from zsad.methods import _maps, _prompts
+
+    assert _maps.smooth is anomaly_maps.smooth
+    assert _maps.state_probabilities is anomaly_maps.state_probabilities
+    assert _maps.upsample is anomaly_maps.upsample
+    assert _prompts.encode_states is prompts.encode_states
 
 
 def test_a_new_dataset_is_found_under_a_shared_data_root(tmp_path, trees):
@@ -184,7 +192,7 @@ def test_the_method_of_the_documentation_is_short_and_passes():
     text = (ROOT / "docs" / "add-a-method.md").read_text()
     (code,) = re.findall(r"```python\n(\"\"\"Patch adapter.*?)```", text, flags=re.S)
     assert len([line for line in code.splitlines() if line.strip()]) < 40
-    code = code.replace("from ..bench", "from zsad.bench").replace("from ._", "from zsad.methods._")
+    code = code.replace("from ..bench", "from zsad.bench")
     space: dict[str, object] = {"__name__": "patch_adapter"}
     exec(compile(code, "patch_adapter", "exec"), space)
     check_method(space["PatchAdapter"], load_backbone("tiny"))

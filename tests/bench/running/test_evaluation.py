@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from zsad.bench import load_backbone, load_dataset
+from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
 from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Prediction, build
@@ -17,7 +18,6 @@ from zsad.bench.running.evaluation import score_category
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.prepare import Contestant
 from zsad.bench.running.runner import Progress
-from zsad.methods._maps import upsample
 
 
 class Plain(Method):

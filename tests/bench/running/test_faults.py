@@ -57,7 +57,7 @@ import time
 import torch
 from zsad.bench.backbone import TokenSpec
 from zsad.bench.method import Method, Prediction
-from zsad.methods._maps import upsample
+from zsad.bench.anomaly_maps import upsample
 
 
 class Plain(Method):

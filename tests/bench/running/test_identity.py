@@ -328,7 +328,7 @@ def test_code_is_its_source_without_comments_docstrings_and_layout():
 
 def test_a_method_is_made_of_all_that_it_imports_from_its_folder_or_distribution(site):
     own = imported_modules(registry.method_class("anomalyclip_ensemble").__module__)
-    assert {"zsad.methods.anomalyclip", "zsad.methods._losses", "zsad.methods._maps"} <= set(own)
+    assert {"zsad.methods.anomalyclip", "zsad.methods._losses"} <= set(own)
     assert not [name for name in own if name.startswith(("torch", "zsad.bench"))]
     plug_in = imported_modules(registry.method_class("kept").__module__)
     assert plug_in == ["zsad_kept", "zsad_kept_helper"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
-from zsad.methods._maps import (
+from zsad.bench.anomaly_maps import (
     gaussian_matrix,
     prompt_probabilities,
     smooth,
