@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import WeightsError
-from .records.record import whole_file
+from .files import whole_file
 
 LOG = logging.getLogger(__name__)
 

@@ -40,6 +40,10 @@ class DataError(ZsadError):
     """A dataset folder, an image or a mask is missing or broken."""
 
 
+class FileError(ZsadError):
+    """A file cannot be written: the disk is full, read-only, or a folder has the name."""
+
+
 class ContractError(ZsadError):
     """A method or a dataset broke its contract: a wrong shape, a NaN, an undeclared need."""
 
@@ -73,6 +77,11 @@ def is_out_of_memory(error: BaseException, text: str) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY)
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A text as a message may show it: at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -38,6 +38,7 @@ from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.checkpoint import read_payload, read_tensors
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
+from zsad.bench.files import write_json
 from zsad.bench.images import MaskRule, read_image, read_mask
 from zsad.bench.records.gallery import Case, GalleryError, read_gallery
 from zsad.bench.records.record import (
@@ -50,7 +51,6 @@ from zsad.bench.records.record import (
     load_run,
     read_record,
     read_records,
-    write_json,
     write_record,
 )
 from zsad.bench.report.figures import KINDS_OF_FIGURE, Choice, Scene

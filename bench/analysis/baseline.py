@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UsageError, ZsadError, unknown_name
-from ..records.record import METRICS, Record, read_json, write_json
+from ..errors import UsageError, ZsadError, shortened, unknown_name
+from ..files import read_json, write_json
+from ..records.record import METRICS, Record
 
 BASELINE_SCHEMA = 1
 DIGITS = 6  # of stored metrics: far below any tolerance, and diffs stay readable
@@ -371,7 +372,7 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all.
 
     Raises:
-        RecordError: the file cannot be written.
+        FileError: the file cannot be written.
     """
     write_json(path, dataclasses.asdict(baseline))
 
@@ -521,5 +522,4 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return "absent" if value is None else shortened(str(value), 60)

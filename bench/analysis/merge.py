@@ -14,17 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UsageError, ZsadError, unknown_name
+from ..errors import UsageError, ZsadError, shortened, unknown_name
+from ..files import file_name, whole_file
 from ..records.prompt_scores import PROMPT_SCORES
-from ..records.record import (
-    CELLS,
-    METRICS,
-    Record,
-    file_name,
-    read_records,
-    whole_file,
-    write_record,
-)
+from ..records.record import CELLS, METRICS, Record, read_records, write_record
 from .baseline import CHECKPOINT, learned_in_run
 
 PREFERENCES = ("newest",)
@@ -111,7 +104,8 @@ def differences(a: Record, b: Record) -> list[str]:
     """
     learned = learned_in_run(a.protocol) and learned_in_run(b.protocol)
     found = [
-        f"protocol {name}: {_shown(a.protocol.get(name))} and {_shown(b.protocol.get(name))}"
+        f"protocol {name}: {shortened(str(a.protocol.get(name)))} "
+        f"and {shortened(str(b.protocol.get(name)))}"
         for name in dict.fromkeys([*a.protocol, *b.protocol])
         if _plain(a.protocol.get(name)) != _plain(b.protocol.get(name))
         and not (name == CHECKPOINT and learned)
@@ -138,11 +132,6 @@ def _started(record: Record) -> str:
 
 def _plain(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _copy_besides(choice: Kept, out: Path) -> None:

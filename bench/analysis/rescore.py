@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ZsadError
+from ..files import file_name
 from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
-from ..records.record import METRICS, CategoryResult, Record, RecordError, file_name, read_records
+from ..records.record import METRICS, CategoryResult, Record, RecordError, read_records
 
 MAPS = "maps"
 IMAGE_LEVEL = tuple(metric for metric in METRICS if metric.startswith("image_"))

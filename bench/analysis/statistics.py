@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UsageError, ZsadError
-from ..records.record import output_file
+from ..files import output_file
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -280,7 +280,7 @@ def draw_critical_difference(ranking: Ranking, path: Path, title: str = "") -> N
 
     Raises:
         StatsError: scikit-posthocs is missing, or the file's suffix is not a kind of picture.
-        RecordError: the file cannot be written.
+        FileError: the file cannot be written.
     """
     import pandas as pd
 

@@ -186,7 +186,7 @@ def meta(
     """Write the released codes' meta.json, so that they read the same samples."""
     from ..data.check import is_below
     from ..data.meta_json import meta_of
-    from ..records.record import write_text
+    from ..files import write_text
     from ..registry import load_dataset
 
     dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))

@@ -336,7 +336,7 @@ def merge(
 
 def _emit(text: str, output: Path | None) -> None:
     """Print, or write to a file."""
-    from ..records.record import write_text
+    from ..files import write_text
 
     if output is None:
         echo(text.rstrip("\n"))

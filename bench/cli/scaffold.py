@@ -13,8 +13,8 @@ from typing import Literal
 
 from .. import registry
 from ..errors import UsageError
+from ..files import write_text
 from ..names import registry_name
-from ..records.record import write_text
 
 Kind = Literal["method", "dataset"]
 

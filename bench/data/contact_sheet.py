@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ..dataset import Dataset, Sample
-from ..records.record import output_file
+from ..files import output_file
 
 TILE = 224
 CAPTION = 30
@@ -103,7 +103,7 @@ def save(sheet: Image.Image, path: Path) -> None:
     """Write a sheet as PNG.
 
     Raises:
-        RecordError: the file cannot be written.
+        FileError: the file cannot be written.
     """
     with output_file(path) as file:
         sheet.save(file, format="PNG")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ..dataset import Dataset, Sample, Split
 from ..errors import DataError, UsageError, unknown_name
+from ..files import whole_file
 from ..images import header
-from ..records.record import whole_file
 
 CODES = ("faprompt", "anomalyclip")
 """Released codes whose loaders look each row's cls_name up in a list of their own."""

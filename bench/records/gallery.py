@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ZsadError
+from ..files import file_name, read_json, whole_file, write_json
 from .json_fields import (
     as_class,
     as_count,
@@ -34,7 +35,6 @@ from .json_fields import (
     optional,
     shown,
 )
-from .record import file_name, read_json, whole_file, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

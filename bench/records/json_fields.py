@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import shortened
+
 LOG = logging.getLogger(__name__)
 LONGEST_LABEL = 1000  # characters of a text that tables and pages repeat in every row
 LARGEST_AMOUNT = 1e15
@@ -139,5 +141,4 @@ def mapping_of(convert: Converter) -> Converter:
 
 def shown(value: Any) -> str:
     """A value as a message may show it: short."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return shortened(repr(value))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ZsadError
-from .record import Cell, file_name, whole_file
+from ..files import file_name, whole_file
+from .record import Cell
 
 PROMPT_SCORES = "prompt_scores"
 

@@ -7,28 +7,22 @@ every metric, what is undefined and why, the per-image scores, and all that was 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import logging
-import math
-import os
 import platform
-import re
-import socket
 import subprocess
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.completeness import Completeness
 from ..errors import ZsadError
+from ..files import file_name, read_json, write_json
 from .json_fields import (
     as_amount,
     as_anything,
@@ -55,8 +49,6 @@ CELLS = "cells"
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 SUPERSEDED = "superseded"
 CODE_FOLDERS = ("bench", "methods", "datasets")
-STALE_SECONDS = 3600.0  # no file takes so long to be written
-LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some
 METRICS = (
     "image_auroc",
     "image_ap",
@@ -142,14 +134,6 @@ def labelled(name: str, label: str) -> str:
     ('MVTecAD (copy)', 'MVTecAD')
     """
     return f"{name} ({label})" if label else name
-
-
-def file_name(text: str) -> str:
-    """A text as a file name: letters, digits, - and _; different texts keep different names."""
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in text)
-    if name == text and len(name) <= LONGEST_NAME:
-        return name
-    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -256,142 +240,6 @@ class Record:
     def by_category(self) -> Mapping[str, CategoryResult]:
         """The results by their category's name."""
         return {result.category: result for result in self.categories}
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that becomes `path` at the end: it is whole or absent.
-
-    Raises:
-        RecordError: the disk is full or not writable; names the file.
-    """
-    owner = f".{socket.gethostname()}.{os.getpid()}-{threading.get_ident()}.tmp"
-    temporary = path.with_name(f".{path.name}{owner}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def output_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that the user named, to write into: as `whole_file`, so it is whole or absent.
-
-    A link is followed, and a device or a pipe (/dev/stdout) is written to as it stands.
-
-    Raises:
-        RecordError: the disk is full or not writable, or a folder has the name; names the file.
-    """
-    try:
-        as_it_stands = path.exists() and not path.is_file()
-        target = path.resolve() if path.is_symlink() else path
-        with path.open("wb") if as_it_stands else whole_file(target) as file:
-            yield file
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text, in UTF-8, to a file that the user named.
-
-    Raises:
-        RecordError: as `output_file`.
-    """
-    with output_file(path) as file:
-        file.write(text.encode())
-
-
-def _unwritable(path: Path, error: OSError) -> RecordError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = "make room" if full else "make it writable or choose another place"
-    return RecordError(f"{path} cannot be written ({error}): {fix}, and start the command again")
-
-
-def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed writers left below a folder.
-
-    The name that `whole_file` gives holds host and process: on this host the process decides. A
-    file of another host, or with a name of earlier versions, is removed by its age.
-    """
-    for pattern in (".*.tmp", ".*.tmp.*", "*.tmp.npz"):
-        for path in folder.rglob(pattern):
-            with suppress(OSError):
-                if _is_abandoned(path):
-                    path.unlink()
-
-
-def _is_abandoned(path: Path) -> bool:
-    owner = _WRITER.search(path.name)
-    if owner and path.name[: owner.start()].endswith(f".{socket.gethostname()}"):
-        return not _lives(int(owner["process"]))
-    return time.time() - path.stat().st_mtime > STALE_SECONDS
-
-
-def _lives(process: int) -> bool:
-    """Whether this host has a process of that number, whoever owns it."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON; the file is whole or absent.
-
-    Raises:
-        RecordError: as `whole_file`.
-    """
-    with whole_file(path) as file:
-        file.write(json.dumps(value, indent=1, allow_nan=False).encode())
-
-
-def read_json(path: Path) -> Any:
-    """Read strict JSON: NaN, Infinity and numbers too large to reckon with are refused.
-
-    Half a surrogate pair, which no file and no terminal takes, is read as "?".
-
-    Raises:
-        OSError, ValueError, RecursionError: the file is missing, no JSON, or nested too deeply.
-    """
-    text = path.read_text(encoding="utf-8")
-    value = json.loads(
-        text, parse_constant=_refuse, parse_float=_finite_float, parse_int=_moderate_int
-    )
-    if _SURROGATE.search(text):
-        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    return value
-
-
-_WRITER = re.compile(r"\.(?P<process>\d+)-\d+\.tmp$")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is too large")
-    return value
-
-
-def _moderate_int(text: str) -> int:
-    if len(text) > 20:
-        raise ValueError(f"{shown(text)} is too large")
-    return int(text)
 
 
 def write_record(run: Path, record: Record) -> Path:

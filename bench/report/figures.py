@@ -22,6 +22,7 @@ from ..analysis.matrix import is_incomplete, options_words
 from ..analysis.overview import SHORT, Entrant, Overview, Target, result_of
 from ..analysis.published import LEFT_OUT_OF_MEANS
 from ..errors import UsageError, unknown_name
+from ..files import output_file
 from ..names import normalize_name
 from ..records.gallery import KINDS, GalleryError, read_gallery, strip_path
 from ..records.prompt_scores import (
@@ -30,7 +31,7 @@ from ..records.prompt_scores import (
     prompt_scores_path,
     read_prompt_scores,
 )
-from ..records.record import METRICS, output_file
+from ..records.record import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,8 +28,9 @@ from ..analysis.matrix import is_incomplete
 from ..analysis.overview import SHORT, Entrant, Overview, Target, result_of
 from ..analysis.published import LEVELS, Level
 from ..analysis.tables import make_table
+from ..files import read_json, write_text
 from ..records.gallery import KINDS, Case, GalleryError, read_gallery, strip_path
-from ..records.record import METRICS, Record, environment, read_json, write_text
+from ..records.record import METRICS, Record, environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEGABYTE = 1_000_000
@@ -63,7 +64,8 @@ def write_report(
         allow_incomplete: let incomplete datasets into means, and beside printed numbers.
 
     Raises:
-        RecordError: the directory is no run, a record is broken, or the file cannot be written.
+        RecordError: the directory is not a run, or a record is broken.
+        FileError: the page cannot be written.
         GalleryError: a picture of the run is broken.
         UsageError: the run has no cells.
     """

@@ -31,6 +31,7 @@ from ..data.completeness import Completeness
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
+from ..files import file_name, read_json, whole_file
 from ..method import Method, Prediction, Query
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from ..records.gallery import Gallery
@@ -56,9 +57,6 @@ from ..records.record import (
     auxiliary_from_json,
     category_from_json,
     environment,
-    file_name,
-    read_json,
-    whole_file,
 )
 from .identity import IMAGES
 from .plan import Plan

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from .. import registry
 from ..errors import UsageError, unknown_name
+from ..files import read_json
 from ..names import normalize_name, registry_name
-from ..records.record import Cell, labelled, read_json
+from ..records.record import Cell, labelled
 
 DEFAULT_OUT = Path("results/runs/builtin")
 DEFAULT_SEED = 111  # AnomalyCLIP, FAPrompt and APRIL-GAN train with it

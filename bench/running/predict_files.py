@@ -14,10 +14,10 @@ from PIL import Image
 
 from ..analysis.formats import csv_text
 from ..errors import DataError, UsageError
+from ..files import whole_file, write_json
 from ..images import read_image
 from ..method import Method
 from ..predict import predict_images
-from ..records.record import whole_file, write_json
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 RESULT_SUFFIXES = (".overlay.png", ".map.npy")
@@ -63,7 +63,7 @@ def predict_files(
     Raises:
         UsageError: a path does not exist, there is no image at all, `out` cannot be made, or a
             result would replace one of the images.
-        RecordError: a result cannot be written; names its file.
+        FileError: a result cannot be written; names its file.
     """
     found = image_files(paths, out)
     given_files = list(found)

@@ -23,10 +23,11 @@ from ..checkpoint import file_sha256
 from ..data.loading import is_death_of_reader
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, DataError, Stopped, UsageError, message_of
+from ..files import file_name
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
 from ..records.locks import held
-from ..records.record import Auxiliary, Cell, file_name, supersede
+from ..records.record import Auxiliary, Cell, supersede
 from ..training.batches import cache_features
 from ..training.feature_cache import FeatureStore
 from ..training.loop import Training, auxiliary_samples, train_method

@@ -35,6 +35,7 @@ from ..content import content_hashes, stamp_of
 from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset, Sample, files_of
 from ..errors import DataError, Stopped, UsageError, ZsadError, message_of
+from ..files import file_name, remove_abandoned, write_json
 from ..records.locks import held
 from ..records.record import (
     CELLS,
@@ -43,12 +44,9 @@ from ..records.record import (
     Record,
     RecordError,
     environment,
-    file_name,
     plug_in,
     read_record,
     supersede,
-    sweep,
-    write_json,
     write_record,
 )
 from .evaluation import Part, score_category
@@ -186,7 +184,7 @@ def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
         raise UsageError(
             f"run directory {folder} is not writable ({error}): choose --out"
         ) from error
-    sweep(folder)
+    remove_abandoned(folder)
     finished: list[Record] = []
     for cell in plan.cells():
         path = record_path(folder, cell)

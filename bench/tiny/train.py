@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from ..backbone import OPENAI_MEAN, OPENAI_STD, Backbone, TokenSpec
 from ..checkpoint import write_tensors
+from ..files import whole_file
 from ..metrics import auroc, pro
 from ..weights import random_backbone
 from . import CONFIG_PATH
@@ -473,8 +474,8 @@ def train(
             entry: dict[str, float] = {"step": trainer.step, "seconds": time.monotonic() - begun}
             entry |= terms | trainer.validate()
             LOG.info(json.dumps({name: round(value, 4) for name, value in entry.items()}))
-            torch.save(trainer.state(), checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            with whole_file(checkpoint) as file:
+                torch.save(trainer.state(), file)
     trainer.text.store()
     weights = out / "tiny.safetensors"
     halves = {

@@ -32,8 +32,8 @@ from ..backbone import Backbone, TokenSpec, VisualFeatures
 from ..code_hash import READING, bench_code
 from ..content import content_hashes
 from ..dataset import Dataset, Sample
+from ..files import remove_abandoned, whole_file, write_json
 from ..images import MaskRule
-from ..records.record import sweep, whole_file, write_json
 
 LOG = logging.getLogger(__name__)
 
@@ -287,7 +287,7 @@ class FeatureStore:
         if not needed:
             return True
         self.root.mkdir(parents=True, exist_ok=True)
-        sweep(self.root)
+        remove_abandoned(self.root)
         used, free = self.used(), shutil.disk_usage(self.root).free
         if used + needed <= self.budget and needed < free * 0.9:
             return True

@@ -33,8 +33,9 @@ from ..code_hash import training_code
 from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, UsageError
+from ..files import whole_file
 from ..method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
-from ..records.record import environment, whole_file
+from ..records.record import environment
 from ..registry import create, names
 from .batches import Lesson, Source, dataset_source, memory_source
 from .feature_cache import FeatureStore, digest

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from zsad.bench.files import write_json
 from zsad.bench.metrics import PixelAccumulator, image_metrics, roc_curve_points
 from zsad.bench.records.gallery import Gallery
 from zsad.bench.records.record import (
@@ -19,7 +20,6 @@ from zsad.bench.records.record import (
     ErrorInfo,
     ImageScores,
     Record,
-    write_json,
     write_record,
 )
 

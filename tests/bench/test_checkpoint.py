@@ -12,8 +12,7 @@ from zsad.bench.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from zsad.bench.errors import WeightsError
-from zsad.bench.records.record import RecordError
+from zsad.bench.errors import FileError, WeightsError
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, tensors, mon
         raise OSError("no space left")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(RecordError, match=r"weights.safetensors cannot be written \(no space"):
+    with pytest.raises(FileError, match=r"weights.safetensors cannot be written \(no space"):
         write_tensors(path, {"ctx": torch.zeros(1)}, {"epoch": 2})
     assert read_header(path) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]

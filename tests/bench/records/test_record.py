@@ -3,10 +3,7 @@
 import copy
 import dataclasses
 import json
-import os
-import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -24,15 +21,10 @@ from zsad.bench.records.record import (
     ImageScores,
     Record,
     RecordError,
-    file_name,
     load_run,
-    read_json,
     read_record,
     read_records,
-    sweep,
-    write_json,
     write_record,
-    write_text,
 )
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "record.schema.json"
@@ -361,11 +353,6 @@ def test_a_cells_key_never_leaves_the_run_directory(method, variant, dataset):
     assert Path(key).name == key
 
 
-@given(st.text(min_size=1), st.text(min_size=1))
-def test_different_texts_have_different_file_names(a, b):
-    assert (file_name(a) == file_name(b)) == (a == b)
-
-
 def test_cells_are_equal_when_their_json_is():
     one = Cell("m", "v", "d", 1, {"a": (1, 2), "b": 1})
     two = Cell("m", "v", "d", 1, {"b": 1, "a": [1, 2]})
@@ -381,70 +368,6 @@ def test_a_record_under_another_cells_name_is_refused(tmp_path):
     path.rename(path.with_name("other.json"))
     with pytest.raises(RecordError, match="named otherwise"):
         read_records(tmp_path)
-
-
-def test_nan_is_neither_written_nor_read(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "x.json", {"a": float("nan")})
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "y.json").write_text('{"a": NaN}')
-    with pytest.raises(ValueError, match="NaN"):
-        read_json(tmp_path / "y.json")
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "x.json"
-    write_json(path, {"a": 1})
-    monkeypatch.setattr(module.os, "fsync", lambda fd: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(RecordError, match="disk full"):
-        write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_outputs_follow_links_and_leave_devices_in_place(tmp_path):
-    target, link, pipe = tmp_path / "target.md", tmp_path / "link.md", tmp_path / "pipe"
-    link.symlink_to(target)
-    target.write_text("old")
-    write_text(link, "new")
-    assert link.is_symlink()
-    assert target.read_text() == "new"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    write_text(pipe, "table")
-    assert os.read(reader, 9) == b"table"
-    os.close(reader)
-    with pytest.raises(RecordError, match=r"cannot be written .*another place"):
-        write_text(tmp_path, "text")
-    assert {path.name for path in tmp_path.iterdir()} == {"target.md", "link.md", "pipe"}
-
-
-def test_temporary_files_of_dead_writers_are_swept_and_those_of_living_ones_kept(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    host = socket.gethostname()
-    dead = tmp_path / "cells" / f".a.json.{host}.{gone.pid}-1.tmp"
-    living = tmp_path / f".a.json.{host}.{os.getpid()}-1.tmp"
-    young = tmp_path / f".a.json.not-{host}.{gone.pid}-1.tmp"
-    old = tmp_path / f".b.json.not-{host}.{os.getpid()}-1.tmp"
-    dead.parent.mkdir()
-    for path in (dead, living, young, old):
-        path.write_text("{")
-    for path in (living, old):
-        os.utime(path, (1, 1))
-    sweep(tmp_path)
-    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted([living, young])
-
-
-def test_a_writer_killed_in_the_middle_is_known_as_dead(tmp_path):
-    code = (
-        "import os, pathlib, sys; from zsad.bench.records.record import whole_file\n"
-        "with whole_file(pathlib.Path(sys.argv[1])) as file: os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")])
-    assert len(list(tmp_path.iterdir())) == 1
-    sweep(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_files_of_other_processes_are_no_records(tmp_path):

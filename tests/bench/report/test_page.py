@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from typer.testing import CliRunner
 from zsad.bench.analysis.overview import BUILT_IN_NOTE, Overview
-from zsad.bench.errors import UsageError
+from zsad.bench.errors import FileError, UsageError
 from zsad.bench.records.gallery import GalleryError
 from zsad.bench.records.record import RecordError, read_records
 from zsad.bench.report.page import (
@@ -293,7 +293,7 @@ def test_directory_without_cells_is_refused(tmp_path):
 
 def test_report_that_cannot_be_written_leaves_nothing_and_names_the_file(run, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="report.html cannot be written .*choose another place"):
+    with pytest.raises(FileError, match="report.html cannot be written .*choose another place"):
         write_report(run, tmp_path / "file" / "report.html")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

@@ -29,12 +29,11 @@ from zsad.bench.cli import results as cli_results
 from zsad.bench.cli import scaffold
 from zsad.bench.data import contact_sheet
 from zsad.bench.data import meta_json as meta
-from zsad.bench.errors import DataError, Stopped, UsageError
+from zsad.bench.errors import DataError, FileError, Stopped, UsageError
 from zsad.bench.metrics import PixelAccumulator
 from zsad.bench.records import gallery
-from zsad.bench.records import record as records
 from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
-from zsad.bench.records.record import Cell, RecordError, read_records
+from zsad.bench.records.record import Cell, read_records
 from zsad.bench.report import figures
 from zsad.bench.running import evaluation
 from zsad.bench.running.dry_run import outlook
@@ -380,10 +379,10 @@ def test_a_full_disk_is_said_plainly_and_the_run_goes_on_once_there_is_room(
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(RecordError, match="No space left"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FileError, match="No space left"):
         run(plan)
-    monkeypatch.setattr(records.os, "fsync", fsync)
+    monkeypatch.setattr("os.fsync", fsync)
     assert not list((tmp_path / "run").rglob("*.tmp"))
     run(plan)
     run(plan_for(data, tmp_path / "whole", "plain"))
@@ -419,8 +418,8 @@ def test_a_full_disk_names_the_file_whatever_is_written(tmp_path, monkeypatch, n
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(RecordError, match=f"{name}.* cannot be written .*No space left"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FileError, match=f"{name}.* cannot be written .*No space left"):
         write()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -449,8 +448,8 @@ def test_a_full_disk_names_the_file_and_keeps_the_one_before(tmp_path_factory, m
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(RecordError, match=f"{name} cannot be written .*No space left.*make room"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FileError, match=f"{name} cannot be written .*No space left.*make room"):
         write()
     assert [path.read_bytes() for path in folder.iterdir()] == [b"before"] * (name != "method.py")
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from zsad.bench.errors import UsageError
-from zsad.bench.records.record import write_json
+from zsad.bench.files import write_json
 from zsad.bench.running.plan import make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_path
 

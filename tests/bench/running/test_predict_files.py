@@ -10,10 +10,8 @@ from pathlib import PurePath
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench.errors import UsageError
+from zsad.bench.errors import FileError, UsageError
 from zsad.bench.method import Method, Prediction
-from zsad.bench.records import record as records
-from zsad.bench.records.record import RecordError
 from zsad.bench.running.predict_files import _stems, image_files, predict_files
 
 
@@ -123,7 +121,7 @@ def test_a_full_disk_names_the_result_and_leaves_no_half_of_it(
         if len(calls) > written:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(RecordError, match=f"{name} cannot be written .*No space left.*make room"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FileError, match=f"{name} cannot be written .*No space left.*make room"):
         predict_files(method, [picture], "object", out)
     assert sorted(path.name for path in out.iterdir()) == sorted(results[:written])

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.dataset import Dataset, Sample
-from zsad.bench.records.record import RecordError, sweep
+from zsad.bench.errors import FileError
+from zsad.bench.files import remove_abandoned
 from zsad.bench.training.feature_cache import SHARD, FeatureStore
 from zsad.bench.weights import load_backbone
 
@@ -127,10 +128,10 @@ def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path, backbone, dots):
     with pytest.raises(KeyError):
         again.class_token.rows([0])
 
-    sweep(store.root)
+    remove_abandoned(store.root)
     assert torn.exists(), "a living writer keeps its file"
     os.utime(torn, (time.time() - 2 * 86400,) * 2)
-    sweep(store.root)
+    remove_abandoned(store.root)
     assert not torn.exists()
 
 
@@ -165,7 +166,7 @@ def test_a_failed_write_leaves_no_litter(tmp_path, backbone, dots, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(RecordError, match=r"00000.npy cannot be written \(no space"):
+    with pytest.raises(FileError, match=r"00000.npy cannot be written \(no space"):
         stored.write(0, random_features(SHARD))
     assert not [path for path in (tmp_path / "store").rglob("*") if "0000" in path.name]
 

@@ -13,7 +13,8 @@ from PIL import Image
 from zsad.bench import create, load_backbone, load_dataset, run
 from zsad.bench.checkpoint import file_sha256, read_header, write_tensors
 from zsad.bench.errors import UsageError, WeightsError
-from zsad.bench.records.record import Record, read_records, write_json, write_record
+from zsad.bench.files import write_json
+from zsad.bench.records.record import Record, read_records, write_record
 from zsad.bench.registry import dataset_class
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.plan import Plan, make_plan, read_plan
