@@ -24,7 +24,7 @@ from zsad.bench import create
 from zsad.bench.backbone import Backbone
 from zsad.bench.method import Query, TrainableMethod
 from zsad.bench.training.batches import ImageSource, MemorySource, Source, memory_source
-from zsad.bench.training.loop import Recipe, run_course
+from zsad.bench.training.loop import TrainingConfig, optimise
 
 
 class OneByOne(Backbone):
@@ -102,10 +102,10 @@ def epochs(method: TrainableMethod, count: int, batch_size: int) -> tuple[float,
     if not isinstance(source, MemorySource):
         raise SystemExit(f"{method.name} augments images: nothing can be cached")
     live = ImageSource(method, pixels, source.labels, source.masks, source.class_names)
-    recipe = Recipe(epochs=1, batch_size=batch_size, shuffle=True, seed=111)
-    run_course(method, source, recipe)  # the first steps allocate memory
-    fast = timed(lambda: run_course(method, source, recipe), device, repeats=3)
-    slow = timed(lambda: run_course(method, live, recipe), device)
+    config = TrainingConfig(epochs=1, batch_size=batch_size, shuffle=True, seed=111)
+    optimise(method, source, config)  # the first steps allocate memory
+    fast = timed(lambda: optimise(method, source, config), device, repeats=3)
+    slow = timed(lambda: optimise(method, live, config), device)
     return to_cache, fast, slow
 
 

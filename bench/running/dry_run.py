@@ -18,7 +18,7 @@ from ..dataset import Dataset
 from ..errors import ZsadError
 from ..method import AuxiliarySplit
 from ..records.record import CELLS, Cell, Record, RecordError, labelled, read_record
-from ..training.leakage import refuse_overlap
+from ..training.leakage import refuse_leakage
 from .plan import PUBLISHED, Plan, auxiliary_of
 from .runner import Progress, changed_cells, open_dataset, record_path, samples_by_category
 
@@ -244,7 +244,7 @@ def _auxiliary_fault(
         auxiliary = open_auxiliary(plan, name)
         found[auxiliary_of(plan, name)] = completeness(auxiliary, split)
         if target is not None:
-            refuse_overlap(auxiliary, target, auxiliary_samples(auxiliary, split))
+            refuse_leakage(auxiliary, target, auxiliary_samples(auxiliary, split))
     except ZsadError as error:
         return str(error)
     return ""

@@ -29,7 +29,7 @@ from ..metrics import METRIC_VERSION
 from ..records.locks import held
 from ..records.record import Auxiliary, Cell, supersede
 from ..training.batches import cache_features
-from ..training.feature_cache import FeatureStore
+from ..training.feature_cache import FeatureCache
 from ..training.loop import Training, auxiliary_samples, train_method
 from ..training.user_checkpoint import (
     Checkpoint,
@@ -355,7 +355,7 @@ def _cache(
             members,
             auxiliary,
             samples,
-            FeatureStore(),
+            FeatureCache(),
             plan.workers,
             progress.bar,
             progress.check,

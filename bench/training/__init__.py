@@ -1,5 +1,5 @@
 """From frozen features to learned weights."""
 
-from .loop import Recipe, Training, fit, train, train_method
+from .loop import Training, TrainingConfig, fit, train, train_method
 
-__all__ = ["Recipe", "Training", "fit", "train", "train_method"]
+__all__ = ["Training", "TrainingConfig", "fit", "train", "train_method"]

@@ -1,4 +1,4 @@
-"""Where a method's training batches come from: memory, the feature store, or the encoder itself.
+"""Where a method's training batches come from: memory, the feature cache, or the encoder itself.
 
 All sources give the same batches for the same order of samples; they differ in what they recompute.
 """
@@ -25,7 +25,7 @@ from ..dataset import Dataset, Sample
 from ..errors import DataError, UsageError
 from ..images import MaskRule, resize_mask
 from ..method import Query, TrainableMethod
-from .feature_cache import SHARD, FeatureStore, StoredFeatures, StoredMasks
+from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
 
 LOG = logging.getLogger(__name__)
 ENCODE_AT_ONCE = 8
@@ -33,7 +33,7 @@ ENCODE_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingBatch:
     """One training batch on the method's device.
 
     Attributes:
@@ -55,9 +55,9 @@ class Source(ABC):
         """Number of samples."""
 
     @abstractmethod
-    def lessons(
+    def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
-    ) -> Iterator[Lesson]:
+    ) -> Iterator[TrainingBatch]:
         """The samples in this order, as batches; the last one may be smaller.
 
         Args:
@@ -89,13 +89,13 @@ class MemorySource(Source):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def lessons(
+    def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
-    ) -> Iterator[Lesson]:
+    ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         for chosen in _chunks(order, batch_size):
             index = torch.tensor(chosen)
-            yield _lesson(
+            yield _training_batch(
                 _rows(self.features, index, self.device),
                 self.labels[index],
                 self.masks[index],
@@ -105,11 +105,11 @@ class MemorySource(Source):
 
 
 @dataclass(frozen=True)
-class StoredSource(Source):
-    """Features from the store on disk."""
+class CachedSource(Source):
+    """Features from the cache on disk."""
 
-    features: StoredFeatures
-    masks: StoredMasks
+    features: CachedFeatures
+    masks: CachedMasks
     samples: Sequence[Sample]
     specs: frozenset[TokenSpec]
     device: torch.device
@@ -117,15 +117,15 @@ class StoredSource(Source):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def lessons(
+    def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
-    ) -> Iterator[Lesson]:
+    ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        return _read_ahead(self._lesson(chosen) for chosen in _chunks(order, batch_size))
+        return _read_ahead(self._batch(chosen) for chosen in _chunks(order, batch_size))
 
-    def _lesson(self, chosen: Sequence[int]) -> Lesson:
+    def _batch(self, chosen: Sequence[int]) -> TrainingBatch:
         features = self.features.batch(chosen, self.specs)
-        return _lesson(
+        return _training_batch(
             features.map(lambda t: t.to(self.device, non_blocking=True)),
             torch.tensor([self.samples[i].label for i in chosen]),
             self.masks.batch(chosen),
@@ -152,23 +152,23 @@ class ImageSource(Source):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def lessons(
+    def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
-    ) -> Iterator[Lesson]:
+    ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         each = 1 + _mosaic_partners(self.method)
         for every in _with_partners(self.method, self.class_names, order, batch_size, generator):
             index = torch.tensor(every)
             names = [self.class_names[i] for i in every]
             images, masks, labels = self.images[index], self.masks[index], self.labels[index]
-            yield encoded_lesson(
+            yield encoded_batch(
                 self.method, images, masks, labels, names, generator, len(every) // each
             )
 
 
 @dataclass(frozen=True)
 class DiskSource(Source):
-    """Images read from disk and encoded each time; for a method that augments, or a full store."""
+    """Images read from disk and encoded each time; for a method that augments, or a full cache."""
 
     method: TrainableMethod
     dataset: Dataset
@@ -178,9 +178,9 @@ class DiskSource(Source):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def lessons(
+    def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
-    ) -> Iterator[Lesson]:
+    ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         names = [sample.class_name for sample in self.samples]
         rows = _with_partners(self.method, names, order, batch_size, generator)
@@ -195,7 +195,7 @@ class DiskSource(Source):
             pin=self.method.backbone.device.type == "cuda",
         )
         for batch in batches:
-            yield encoded_lesson(
+            yield encoded_batch(
                 self.method,
                 batch.images,
                 masks_of(batch, self.dataset),
@@ -206,7 +206,7 @@ class DiskSource(Source):
             )
 
 
-def encoded_lesson(
+def encoded_batch(
     method: TrainableMethod,
     images: Tensor,
     masks: Tensor,
@@ -214,7 +214,7 @@ def encoded_lesson(
     class_names: Sequence[str],
     generator: torch.Generator,
     count: int | None = None,
-) -> Lesson:
+) -> TrainingBatch:
     """Augment a batch as the method asks, and send it through the visual tower.
 
     Args:
@@ -224,18 +224,18 @@ def encoded_lesson(
         labels: [B] int64; an image whose augmented mask is not empty counts as anomalous.
         class_names: B words.
         generator: of the random numbers of the augmentation.
-        count: images of the lesson, the first ones; None is all B.
+        count: images of the training batch, the first ones; None is all B.
     """
     if method.schedule.augments:
         images, masks = method.augment(images, masks, list(class_names), generator)
         labels = labels | masks.flatten(1).any(dim=1).long()
-    lesson = slice(count)
-    images, masks, labels = images[lesson], masks[lesson], labels[lesson]
-    class_names = class_names[lesson]
+    kept = slice(count)
+    images, masks, labels = images[kept], masks[kept], labels[kept]
+    class_names = class_names[kept]
     images = images.to(method.backbone.device, non_blocking=True)
     features = method.backbone.encode_image(images, method.token_specs)
     seen = images if method.needs_images else None
-    return _lesson(features, labels, masks, class_names, seen)
+    return _training_batch(features, labels, masks, class_names, seen)
 
 
 def can_cache(method: TrainableMethod) -> bool:
@@ -315,17 +315,17 @@ def dataset_source(
     method: TrainableMethod,
     dataset: Dataset,
     samples: Sequence[Sample],
-    store: FeatureStore,
+    cache: FeatureCache,
     workers: int = 0,
     bar: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Source:
-    """A source over samples on disk: from the store, which is filled first, where that is possible.
+    """A source over samples on disk: from the cache, which is filled first, where that is possible.
 
     Args and errors as `cache_features`.
     """
     if can_cache(method):
-        cached = cache_features([method], dataset, samples, store, workers, bar, check)
+        cached = cache_features([method], dataset, samples, cache, workers, bar, check)
         if cached[0] is not None:
             return cached[0]
     else:
@@ -337,12 +337,12 @@ def cache_features(
     methods: Sequence[TrainableMethod],
     dataset: Dataset,
     samples: Sequence[Sample],
-    store: FeatureStore,
+    cache: FeatureCache,
     workers: int = 0,
     bar: bool = False,
     check: Callable[[], None] = lambda: None,
-) -> list[StoredSource | None]:
-    """Compute what the store lacks of the frozen features that these methods learn from.
+) -> list[CachedSource | None]:
+    """Compute what the cache lacks of the frozen features that these methods learn from.
 
     Methods with equal `forward_key` are served by one visual forward per image, and only the patch
     tokens that they declare are kept.
@@ -351,13 +351,13 @@ def cache_features(
         methods: to be trained; those that augment are passed over.
         dataset: the auxiliary dataset.
         samples: of it, in a fixed order.
-        store: where the features go.
+        cache: where the features go.
         workers: processes that read images.
         bar: show a progress bar.
-        check: called after each batch; may raise to stop, what is stored stays.
+        check: called after each batch; may raise to stop, what is cached stays.
 
     Returns:
-        One source a method, or None where features do not fit the store or cannot be cached.
+        One source a method, or None where features do not fit the cache or cannot be cached.
 
     Raises:
         DataError: an image is broken, or the anomalous images have no masks.
@@ -366,21 +366,21 @@ def cache_features(
     for number, method in enumerate(methods):
         if can_cache(method):
             groups.setdefault(method.forward_key(), []).append(number)
-    sources: list[StoredSource | None] = [None] * len(methods)
+    sources: list[CachedSource | None] = [None] * len(methods)
     for key, numbers in groups.items():
         members = [methods[i] for i in numbers]
         specs = frozenset().union(*(m.token_specs for m in members))
         first = members[0]
-        stored = store.features(first.backbone, key, first.image_size, specs, dataset, samples)
-        if not store.has_room_for(stored):
+        cached = cache.features(first.backbone, key, first.image_size, specs, dataset, samples)
+        if not cache.has_room_for(cached):
             continue
         sizes = dict.fromkeys(method.map_size for method in members)
-        masks = {size: store.masks(dataset, samples, size) for size in sizes}
+        masks = {size: cache.masks(dataset, samples, size) for size in sizes}
         for size in sizes:
-            _fill(first, stored, masks[size], dataset, samples, workers, bar, check)
+            _fill(first, cached, masks[size], dataset, samples, workers, bar, check)
         for number, method in zip(numbers, members, strict=True):
-            sources[number] = StoredSource(
-                stored, masks[method.map_size], samples, method.token_specs, method.backbone.device
+            sources[number] = CachedSource(
+                cached, masks[method.map_size], samples, method.token_specs, method.backbone.device
             )
     return sources
 
@@ -398,8 +398,8 @@ def joined(parts: Sequence[VisualFeatures]) -> VisualFeatures:
 
 def _fill(
     method: TrainableMethod,
-    stored: StoredFeatures,
-    masks: StoredMasks,
+    cached: CachedFeatures,
+    masks: CachedMasks,
     dataset: Dataset,
     samples: Sequence[Sample],
     workers: int,
@@ -407,7 +407,7 @@ def _fill(
     check: Callable[[], None],
 ) -> None:
     """Compute the shards that are absent, whole shards in their order."""
-    to_encode = frozenset(stored.missing())
+    to_encode = frozenset(cached.missing())
     lacking = sorted(to_encode.union(masks.missing()))
     if not lacking:
         return
@@ -430,7 +430,7 @@ def _fill(
             size = min(SHARD, len(samples) - shard * SHARD)
             parts: list[VisualFeatures] = []
             truths: list[Tensor] = []
-            specs = stored.specs_missing(shard)
+            specs = cached.specs_missing(shard)
             while sum(map(len, truths)) < size:
                 batch = next(batches)
                 truths.append(masks_of(batch, dataset))
@@ -439,7 +439,7 @@ def _fill(
                 shown.update(len(batch))
                 check()
             if shard in to_encode:
-                stored.write(shard, joined(parts))
+                cached.write(shard, joined(parts))
             masks.write(shard, torch.cat(truths))
 
 
@@ -453,15 +453,15 @@ def _resized(mask: NDArray[Any], size: int) -> Tensor:
     return torch.from_numpy(resize_mask(np.asarray(mask) > 0, size, MaskRule())[0].copy())
 
 
-def _lesson(
+def _training_batch(
     features: VisualFeatures,
     labels: Tensor,
     masks: Tensor,
     class_names: Sequence[str],
     images: Tensor | None = None,
-) -> Lesson:
+) -> TrainingBatch:
     device, dtype = features.class_token.device, features.class_token.dtype
-    return Lesson(
+    return TrainingBatch(
         Query(features, class_names, images),
         labels.to(device, non_blocking=True),
         masks.to(device, non_blocking=True).to(dtype),
@@ -495,13 +495,13 @@ def _with_partners(
     return rows
 
 
-def _read_ahead(lessons: Iterator[Lesson]) -> Iterator[Lesson]:
-    """The same lessons, each read while the one before is learned."""
+def _read_ahead(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+    """The same batches, each read while the one before is learned from."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(next, lessons, None)
-        while (lesson := coming.result()) is not None:
-            coming = reader.submit(next, lessons, None)
-            yield lesson
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _rows(features: VisualFeatures, index: Tensor, device: torch.device) -> VisualFeatures:

@@ -46,7 +46,7 @@ DEFAULT_BUDGET = 64 * 2**30
 CHECKSUM_BYTES = 4  # behind the array, where np.load does not look
 LABEL_ONLY_OPTIONS = frozenset({"class_names", "class_name", "mask_threshold", "mask_resize"})
 
-StorePrecision = Literal["full", "fp16"]
+CachePrecision = Literal["full", "fp16"]
 
 
 def features_folder() -> Path:
@@ -138,7 +138,7 @@ class ShardedArray:
 
 
 @dataclass(frozen=True)
-class StoredFeatures:
+class CachedFeatures:
     """The frozen features of a list of samples, for one way of running the backbone."""
 
     class_token: ShardedArray
@@ -184,7 +184,7 @@ class StoredFeatures:
 
 
 @dataclass(frozen=True)
-class StoredMasks:
+class CachedMasks:
     """Masks at one size, a bit a pixel."""
 
     bits: ShardedArray
@@ -206,7 +206,7 @@ class StoredMasks:
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class FeatureCache:
     """A folder of frozen features with a byte budget.
 
     Attributes:
@@ -217,7 +217,7 @@ class FeatureStore:
     """
 
     root: Path = field(default_factory=features_folder)
-    precision: StorePrecision = "full"
+    precision: CachePrecision = "full"
     budget: int = DEFAULT_BUDGET
 
     def features(
@@ -228,7 +228,7 @@ class FeatureStore:
         specs: Iterable[TokenSpec],
         dataset: Dataset,
         samples: Sequence[Sample],
-    ) -> StoredFeatures:
+    ) -> CachedFeatures:
         """The (perhaps still empty) arrays of these samples under this forward."""
         described = {
             "forward": [str(part) for part in forward_key],
@@ -246,7 +246,7 @@ class FeatureStore:
         def array(name: str, *row: int) -> ShardedArray:
             return ShardedArray(folder / name, len(samples), row, dtype)
 
-        stored = StoredFeatures(
+        cached = CachedFeatures(
             array("class_token", backbone.embed_dim),
             array("class_token_no_ln", backbone.embed_dim),
             {
@@ -258,9 +258,9 @@ class FeatureStore:
         )
         if not (folder / "key.json").exists():
             write_json(folder / "key.json", {**described, "images": len(samples)})
-        return stored
+        return cached
 
-    def masks(self, dataset: Dataset, samples: Sequence[Sample], map_size: int) -> StoredMasks:
+    def masks(self, dataset: Dataset, samples: Sequence[Sample], map_size: int) -> CachedMasks:
         """The (perhaps still empty) masks of these samples at a size."""
         rule: MaskRule = dataset.mask_rule
         key = digest(
@@ -276,13 +276,13 @@ class FeatureStore:
         folder = self.root / f"masks-{key[:32]}"
         row = (-(-map_size * map_size // 8),)
         bits = ShardedArray(folder / "bits", len(samples), row, np.dtype(np.uint8))
-        return StoredMasks(bits, map_size)
+        return CachedMasks(bits, map_size)
 
-    def has_room_for(self, stored: StoredFeatures) -> bool:
+    def has_room_for(self, cached: CachedFeatures) -> bool:
         """Whether what is missing fits the budget and the disk; logs where it does not."""
         needed = sum(
             array.nbytes * sum(not array.has(s) for s in range(array.shards)) // array.shards
-            for array in stored.arrays()
+            for array in cached.arrays()
         )
         if not needed:
             return True
@@ -292,8 +292,8 @@ class FeatureStore:
         if used + needed <= self.budget and needed < free * 0.9:
             return True
         LOG.warning(
-            "features of %.1f GB do not fit the store %s (%.1f of %.1f GB used, %.1f GB free on "
-            "disk): they are computed anew each epoch; clear the folder or raise the budget",
+            "features of %.1f GB do not fit the cache %s (%.1f of %.1f GB used, %.1f GB free on "
+            "disk): they are computed again each epoch; clear the folder or raise the budget",
             *(needed / 1e9, self.root, used / 1e9, self.budget / 1e9, free / 1e9),
         )
         return False

@@ -13,7 +13,7 @@ from ..names import registry_name
 MARK = 16  # hexadecimal digits of a hash: two of a million images agree once in 10^7 datasets
 
 
-def refuse_overlap(
+def refuse_leakage(
     auxiliary: Dataset, target: Dataset, samples: Sequence[Sample] | None = None
 ) -> None:
     """Refuse to learn from a dataset that shares anything with the one that is tested on.

@@ -37,9 +37,9 @@ from ..files import whole_file
 from ..method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
 from ..records.record import environment
 from ..registry import create, names
-from .batches import Lesson, Source, dataset_source, memory_source
-from .feature_cache import FeatureStore, digest
-from .leakage import content_marks, refuse_overlap
+from .batches import Source, TrainingBatch, dataset_source, memory_source
+from .feature_cache import FeatureCache, digest
+from .leakage import content_marks, refuse_leakage
 
 LOG = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ History = list[Step]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingConfig:
     """How a source is gone through.
 
     Attributes:
@@ -97,7 +97,7 @@ class Training:
 
 
 @dataclass
-class Course:
+class TrainingState:
     """How far a training has come."""
 
     epoch: int = 0
@@ -142,11 +142,11 @@ def fit(
     schedule = method.schedule
     size = schedule.batch_size if batch_size is None else batch_size
     count = schedule.epochs if epochs is None else epochs
-    recipe = Recipe(count, size, shuffle, seed)
+    config = TrainingConfig(count, size, shuffle, seed)
     if size < 1:
         raise UsageError(f"epochs and batch size must be positive, not {count} and {size}")
     source = memory_source(method, images, masks, labels, class_names, size)
-    return run_course(method, source, recipe).history
+    return optimise(method, source, config).history
 
 
 def train(
@@ -193,7 +193,7 @@ def train_method(
     target: Dataset | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    store: FeatureStore | None = None,
+    cache: FeatureCache | None = None,
     workers: int = 0,
     overwrite: bool = False,
     supersede: Callable[[Path, str], None] | None = None,
@@ -215,7 +215,7 @@ def train_method(
         target: the dataset that will be tested on; must not overlap.
         epochs: None is the method's schedule.
         batch_size: None is the method's schedule.
-        store: where frozen features are kept; None is the default folder.
+        cache: where frozen features are kept; None is the default folder.
         workers: processes that read images.
         overwrite: train although the checkpoint is there.
         supersede: moves a checkpoint of another training out of the way, told how it differs; None
@@ -236,9 +236,9 @@ def train_method(
     if not chosen:
         raise UsageError(f"auxiliary dataset '{dataset.name}' has no images in split '{split}'")
     if target is not None:
-        refuse_overlap(dataset, target, chosen)
+        refuse_leakage(dataset, target, chosen)
     schedule = method.schedule
-    recipe = Recipe(
+    config = TrainingConfig(
         schedule.epochs if epochs is None else epochs,
         schedule.batch_size if batch_size is None else batch_size,
         shuffle=True,
@@ -246,21 +246,21 @@ def train_method(
         bar=sys.stderr.isatty() if bar is None else bar,
         check=check,
     )
-    store = FeatureStore() if store is None else store
-    training = _description(method, dataset, split, chosen, recipe, store)
+    cache = FeatureCache() if cache is None else cache
+    training = _description(method, dataset, split, chosen, config, cache)
     identity = digest(training)
     if path.exists() and not overwrite:
         finished = _finished(method, path, training, supersede)
         if finished is not None:
             return finished
-    source = dataset_source(method, dataset, chosen, store, workers, recipe.bar, check)
-    state = StateFile(path.with_name(path.name + ".state"), identity)
-    course = run_course(method, source, recipe, state)
+    source = dataset_source(method, dataset, chosen, cache, workers, config.bar, check)
+    file = StateFile(path.with_name(path.name + ".state"), identity)
+    state = optimise(method, source, config, file)
     provenance = {
         **training,
         "identity": identity,
-        "seconds": round(course.seconds, 3),
-        "loss": epoch_means(course.history),
+        "seconds": round(state.seconds, 3),
+        "loss": epoch_means(state.history),
         "parameters": method.parameter_counts()[1],
         "environment": dict(environment()),
         "device": str(method.backbone.device),
@@ -268,66 +268,66 @@ def train_method(
         "completeness": completeness(dataset, split).to_json() if samples is None else None,
     }
     write_tensors(path, method.learned_state(), provenance)
-    state.remove()
-    LOG.info("%s learned in %.1f s: %s", method.name, course.seconds, path)
-    return Training(method, path, course.history, provenance, course.seconds)
+    file.remove()
+    LOG.info("%s learned in %.1f s: %s", method.name, state.seconds, path)
+    return Training(method, path, state.history, provenance, state.seconds)
 
 
-def run_course(
-    method: TrainableMethod, source: Source, recipe: Recipe, state: StateFile | None = None
-) -> Course:
+def optimise(
+    method: TrainableMethod, source: Source, config: TrainingConfig, file: StateFile | None = None
+) -> TrainingState:
     """Optimise a method's parameters over a source; the loop of `fit` and `train` alike.
 
     Args:
         method: changed in place, in eval mode afterwards.
         source: the samples.
-        recipe: how they are gone through.
-        state: where to go on from, and where each whole epoch is kept.
+        config: how they are gone through.
+        file: where to resume from, and where each whole epoch is kept.
 
     Raises:
         UsageError: epochs or batch size are not positive, or the method has no parameters.
         ContractError: the loss is no finite number, or a parameter that requires a gradient has
             none after the first epoch.
     """
-    if recipe.epochs < 1 or recipe.batch_size < 1:
+    if config.epochs < 1 or config.batch_size < 1:
         raise UsageError(
-            f"epochs and batch size must be positive, not {recipe.epochs} and {recipe.batch_size}"
+            f"epochs and batch size must be positive, not {config.epochs} and {config.batch_size}"
         )
-    loop = _Loop(method, recipe)
-    course = Course()
+    loop = _Loop(method, config)
+    state = TrainingState()
     backbone = method.backbone
-    with _own_randomness(backbone.device, recipe.seed), _few_threads(backbone):
-        if state is not None:
-            course = state.restore(loop) or course
-        steps = -(-len(source) // recipe.batch_size)
+    with _own_randomness(backbone.device, config.seed), _few_threads(backbone):
+        if file is not None:
+            state = file.restore(loop) or state
+        steps = -(-len(source) // config.batch_size)
         method.train()
         try:
             with tqdm(
-                total=steps * recipe.epochs,
-                initial=course.step,
+                total=steps * config.epochs,
+                initial=state.step,
                 desc=method.name,
                 unit="step",
-                disable=not recipe.bar,
+                disable=not config.bar,
                 dynamic_ncols=True,
             ) as shown:
-                while course.epoch < recipe.epochs:
+                while state.epoch < config.epochs:
                     started = time.perf_counter()
-                    for entry in loop.epoch(source, course):
-                        course.history.append(entry)
-                        course.step += 1
+                    for entry in loop.epoch(source, state):
+                        state.history.append(entry)
+                        state.step += 1
                         shown.update()
-                        shown.set_postfix_str(_short(entry, recipe.epochs))
-                        recipe.check()
-                    if course.epoch == 0:
+                        shown.set_postfix_str(_short(entry, config.epochs))
+                        config.check()
+                    if state.epoch == 0:
                         loop.refuse_idle()
-                    course.epoch += 1
-                    course.seconds += time.perf_counter() - started
-                    _log_epoch(method, course, recipe)
-                    if state is not None:
-                        state.keep(loop, course)
+                    state.epoch += 1
+                    state.seconds += time.perf_counter() - started
+                    _log_epoch(method, state, config)
+                    if file is not None:
+                        file.keep(loop, state)
         finally:
             method.eval()
-    return course
+    return state
 
 
 def learning_rate(schedule: Schedule, epoch: int, epochs: int) -> float:
@@ -362,32 +362,32 @@ def epoch_means(history: History) -> list[dict[str, float]]:
 class _Loop:
     """The parts that change while learning: parameters, optimiser, generators."""
 
-    def __init__(self, method: TrainableMethod, recipe: Recipe) -> None:
-        self.method, self.recipe = method, recipe
+    def __init__(self, method: TrainableMethod, config: TrainingConfig) -> None:
+        self.method, self.config = method, config
         self.optimizer = _optimizer(method)
         backbone = method.backbone
         self.scaler = torch.amp.GradScaler(
             backbone.device.type, enabled=backbone.precision == "fp16"
         )
-        self.shuffling = torch.Generator().manual_seed(recipe.seed)
-        self.augmenting = torch.Generator().manual_seed(recipe.seed + AUGMENTATION_STREAM)
+        self.shuffling = torch.Generator().manual_seed(config.seed)
+        self.augmenting = torch.Generator().manual_seed(config.seed + AUGMENTATION_STREAM)
         self.idle = {n: p for n, p in method.named_parameters() if p.requires_grad}
 
-    def epoch(self, source: Source, course: Course) -> Iterator[Step]:
+    def epoch(self, source: Source, state: TrainingState) -> Iterator[Step]:
         """Go through the source once, yielding each step after it was made."""
-        recipe, count = self.recipe, len(source)
-        rate = learning_rate(self.method.schedule, course.epoch, recipe.epochs)
+        config, count = self.config, len(source)
+        rate = learning_rate(self.method.schedule, state.epoch, config.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         order = list(range(count))
-        if recipe.shuffle:
+        if config.shuffle:
             order = torch.randperm(count, generator=self.shuffling).tolist()
-        for lesson in source.lessons(order, recipe.batch_size, self.augmenting):
-            where = {"epoch": course.epoch, "step": course.step}
-            yield {**where, "lr": rate, **self._step(lesson, where)}
+        for batch in source.batches(order, config.batch_size, self.augmenting):
+            where = {"epoch": state.epoch, "step": state.step}
+            yield {**where, "lr": rate, **self._step(batch, where)}
 
-    def _step(self, lesson: Lesson, where: Mapping[str, int]) -> Step:
-        terms = self.method.loss(lesson.query, lesson.labels, lesson.masks)
+    def _step(self, batch: TrainingBatch, where: Mapping[str, int]) -> Step:
+        terms = self.method.loss(batch.query, batch.labels, batch.masks)
         values = _values(self.method.name, terms, where)
         if not terms["total"].requires_grad:
             self.refuse_idle()
@@ -469,11 +469,11 @@ class StateFile:
     path: Path
     identity: str
 
-    def keep(self, loop: _Loop, course: Course) -> None:
+    def keep(self, loop: _Loop, state: TrainingState) -> None:
         """Store the training; the file is whole or the one before."""
         payload = {
             "identity": self.identity,
-            "course": dataclasses.asdict(course),
+            "state": dataclasses.asdict(state),
             "loop": loop.state_dict(),
         }
         buffer = io.BytesIO()  # torch would turn an error of the disk into one of its own
@@ -481,46 +481,46 @@ class StateFile:
         with whole_file(self.path) as file:
             file.write(buffer.getbuffer())
 
-    def restore(self, loop: _Loop) -> Course | None:
+    def restore(self, loop: _Loop) -> TrainingState | None:
         """Bring a loop to where it was kept; None where there is nothing to go on from."""
         if not self.path.exists():
             return None
         try:
             payload = torch.load(self.path, map_location="cpu", weights_only=True)
             if payload["identity"] != self.identity:
-                LOG.warning("%s is of another training: starting anew", self.path)
+                LOG.warning("%s is of another training: starting again", self.path)
                 return None
-            course = _course(payload["course"], loop.recipe.epochs)
+            state = _checked_state(payload["state"], loop.config.epochs)
             loop.load_state_dict(payload["loop"])
         except Exception as error:  # whatever a broken file holds, the training can start again
-            LOG.warning("%s is not readable (%s): starting anew", self.path, error)
+            LOG.warning("%s is not readable (%s): starting again", self.path, error)
             return None
-        LOG.info("going on from %s after %d epochs", self.path, course.epoch)
-        return course
+        LOG.info("resuming from %s after %d epochs", self.path, state.epoch)
+        return state
 
     def remove(self) -> None:
         """Drop the state of a training that is finished."""
         self.path.unlink(missing_ok=True)
 
 
-def _course(raw: Mapping[str, Any], epochs: int) -> Course:
+def _checked_state(raw: Mapping[str, Any], epochs: int) -> TrainingState:
     """How far a stored training has come.
 
     Raises:
         ValueError, TypeError: a field is missing, of a wrong type or out of range.
     """
-    course = Course(**raw)
-    counts = (course.epoch, course.step)
-    if not all(isinstance(count, int) for count in counts) or not 1 <= course.epoch <= epochs:
-        raise ValueError(f"epoch {course.epoch!r} and step {course.step!r} do not fit")
-    if not isinstance(course.seconds, float) or len(course.history) != course.step:
+    state = TrainingState(**raw)
+    counts = (state.epoch, state.step)
+    if not all(isinstance(count, int) for count in counts) or not 1 <= state.epoch <= epochs:
+        raise ValueError(f"epoch {state.epoch!r} and step {state.step!r} do not fit")
+    if not isinstance(state.seconds, float) or len(state.history) != state.step:
         raise ValueError("its history or its seconds do not fit")
-    values = [value for step in course.history for value in step.values()]
-    if not all({*POSITION, "total"} <= set(step) for step in course.history) or not all(
+    values = [value for step in state.history for value in step.values()]
+    if not all({*POSITION, "total"} <= set(step) for step in state.history) or not all(
         isinstance(value, int | float) for value in values
     ):
         raise ValueError("its history holds other things than numbers")
-    return course
+    return state
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, type]:
@@ -655,8 +655,8 @@ def _description(
     dataset: Dataset,
     split: str,
     samples: Sequence[Sample],
-    recipe: Recipe,
-    store: FeatureStore,
+    config: TrainingConfig,
+    cache: FeatureCache,
 ) -> dict[str, Any]:
     """All that the learned weights depend on, as plain JSON values."""
     backbone = method.backbone
@@ -673,7 +673,7 @@ def _description(
         "backbone": backbone.name,
         "weights_sha256": backbone.weights_sha256,
         "precision": backbone.precision,
-        "stored_precision": store.precision,
+        "stored_precision": cache.precision,
         "auxiliary": {
             "dataset": dataset.name,
             "options": _plain(dataset.options),
@@ -681,9 +681,9 @@ def _description(
             "images": len(samples),
             "fingerprint": dataset.fingerprint_of(samples),
         },
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "seed": recipe.seed,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
         "initial_sha256": _parameters_sha256(method),
     }
 
@@ -730,13 +730,13 @@ def _finished(
     return Training(method, path, [], header, float(header.get("seconds", 0.0)))
 
 
-def _log_epoch(method: TrainableMethod, course: Course, recipe: Recipe) -> None:
-    means = epoch_means([e for e in course.history if e["epoch"] == course.epoch - 1])[0]
+def _log_epoch(method: TrainableMethod, state: TrainingState, config: TrainingConfig) -> None:
+    means = epoch_means([e for e in state.history if e["epoch"] == state.epoch - 1])[0]
     LOG.info(
         "%s epoch %d/%d: %s",
         method.name,
-        course.epoch,
-        recipe.epochs,
+        state.epoch,
+        config.epochs,
         ", ".join(f"{term} {value:.4f}" for term, value in means.items()),
     )
 

@@ -43,7 +43,7 @@ from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import Contestant
 from zsad.bench.running.runner import Progress, run
 from zsad.bench.training.feature_cache import ShardedArray
-from zsad.bench.training.loop import Course, StateFile
+from zsad.bench.training.loop import StateFile, TrainingState
 
 CATEGORIES = ("alpha", "beta", "gamma", "delta")
 KILLS = 30
@@ -407,7 +407,7 @@ def _written_by_a_run(folder: Path) -> list:
             "a.safetensors",
             lambda: write_tensors(folder / "a.safetensors", {"x": torch.ones(1)}, {}),
         ),
-        ("a.state", lambda: state.keep(SimpleNamespace(state_dict=dict), Course())),
+        ("a.state", lambda: state.keep(SimpleNamespace(state_dict=dict), TrainingState())),
     ]
 
 

@@ -11,7 +11,7 @@ from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import FileError
 from zsad.bench.files import remove_abandoned
-from zsad.bench.training.feature_cache import SHARD, FeatureStore
+from zsad.bench.training.feature_cache import SHARD, FeatureCache
 from zsad.bench.weights import load_backbone
 
 CONFIG = {
@@ -64,25 +64,25 @@ def random_features(rows, seed=0, specs=SPECS):
     return VisualFeatures(draw(16), draw(16), {spec: draw(4, 32) for spec in specs}, GRID)
 
 
-def opened(store, backbone, dots, specs=SPECS, key=("w", "own"), size=16):
-    return store.features(backbone, key, size, specs, dots, dots.samples())
+def opened(cache, backbone, dots, specs=SPECS, key=("w", "own"), size=16):
+    return cache.features(backbone, key, size, specs, dots, dots.samples())
 
 
-def fill(stored, features):
-    for shard in range(stored.class_token.shards):
+def fill(cached, features):
+    for shard in range(cached.class_token.shards):
         rows = slice(shard * SHARD, (shard + 1) * SHARD)
-        stored.write(shard, features.map(lambda t, rows=rows: t[rows]))
+        cached.write(shard, features.map(lambda t, rows=rows: t[rows]))
 
 
 def test_features_come_back_exactly_in_any_order(tmp_path, backbone, dots):
     features = random_features(COUNT)
-    store = FeatureStore(tmp_path / "store")
-    fill(opened(store, backbone, dots), features)
+    cache = FeatureCache(tmp_path / "cache")
+    fill(opened(cache, backbone, dots), features)
 
-    stored = opened(store, backbone, dots)
-    assert stored.missing() == []
+    cached = opened(cache, backbone, dots)
+    assert cached.missing() == []
     order = [COUNT - 1, 0, SHARD, SHARD - 1, 3]
-    read = stored.batch(order, SPECS[1:])
+    read = cached.batch(order, SPECS[1:])
     assert torch.equal(read.class_token, features.class_token[order])
     assert torch.equal(read.class_token_no_ln, features.class_token_no_ln[order])
     assert torch.equal(read.tokens[SPECS[1]], features.tokens[SPECS[1]][order])
@@ -92,9 +92,9 @@ def test_features_come_back_exactly_in_any_order(tmp_path, backbone, dots):
 
 def test_half_precision_takes_half_the_bytes_and_rounds(tmp_path, backbone, dots):
     features = random_features(COUNT)
-    single, half = FeatureStore(tmp_path / "a"), FeatureStore(tmp_path / "b", "fp16")
-    for store in (single, half):
-        fill(opened(store, backbone, dots), features)
+    single, half = FeatureCache(tmp_path / "a"), FeatureCache(tmp_path / "b", "fp16")
+    for cache in (single, half):
+        fill(opened(cache, backbone, dots), features)
     read = opened(half, backbone, dots).batch([1], SPECS).class_token
     assert read.dtype == torch.float32
     assert torch.equal(read, features.class_token[[1]].half().float())
@@ -103,44 +103,44 @@ def test_half_precision_takes_half_the_bytes_and_rounds(tmp_path, backbone, dots
 
 def test_only_the_tokens_asked_for_are_kept_and_later_ones_are_added(tmp_path, backbone, dots):
     features = random_features(COUNT)
-    store = FeatureStore(tmp_path / "store")
-    fill(opened(store, backbone, dots, SPECS[:1]), features)
-    folders = {path.name for path in next((tmp_path / "store").iterdir()).iterdir()}
+    cache = FeatureCache(tmp_path / "cache")
+    fill(opened(cache, backbone, dots, SPECS[:1]), features)
+    folders = {path.name for path in next((tmp_path / "cache").iterdir()).iterdir()}
     assert folders == {"key.json", "class_token", "class_token_no_ln", "tokens-01"}
 
-    more = opened(store, backbone, dots, SPECS)
+    more = opened(cache, backbone, dots, SPECS)
     assert more.missing() == list(range(more.class_token.shards))
     assert more.specs_missing(0) == {SPECS[1]}
-    assert opened(store, backbone, dots, SPECS[:1]).missing() == []
+    assert opened(cache, backbone, dots, SPECS[:1]).missing() == []
 
 
 def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path, backbone, dots):
-    store = FeatureStore(tmp_path / "store")
-    stored = opened(store, backbone, dots)
-    fill(stored, random_features(COUNT))
-    folder = stored.class_token.folder
+    cache = FeatureCache(tmp_path / "cache")
+    cached = opened(cache, backbone, dots)
+    fill(cached, random_features(COUNT))
+    folder = cached.class_token.folder
     whole = folder / "00000.npy"
     torn = folder / ".00000.host.1.tmp"
     torn.write_bytes(whole.read_bytes()[:100])
     whole.unlink()
-    again = opened(store, backbone, dots)
+    again = opened(cache, backbone, dots)
     assert again.missing() == [0]
     with pytest.raises(KeyError):
         again.class_token.rows([0])
 
-    remove_abandoned(store.root)
+    remove_abandoned(cache.root)
     assert torn.exists(), "a living writer keeps its file"
     os.utime(torn, (time.time() - 2 * 86400,) * 2)
-    remove_abandoned(store.root)
+    remove_abandoned(cache.root)
     assert not torn.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "other shape", "pickle", "flipped bit"])
 def test_a_broken_shard_is_computed_again(tmp_path, backbone, dots, damage, caplog):
-    store = FeatureStore(tmp_path / "store")
-    stored = opened(store, backbone, dots)
-    fill(stored, random_features(COUNT))
-    path = stored.class_token.folder / "00001.npy"
+    cache = FeatureCache(tmp_path / "cache")
+    cached = opened(cache, backbone, dots)
+    fill(cached, random_features(COUNT))
+    path = cached.class_token.folder / "00001.npy"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-4])
     elif damage == "garbage":
@@ -154,28 +154,28 @@ def test_a_broken_shard_is_computed_again(tmp_path, backbone, dots, damage, capl
     else:
         np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with caplog.at_level(logging.WARNING):
-        assert opened(store, backbone, dots).missing() == [1]
+        assert opened(cache, backbone, dots).missing() == [1]
     assert "broken" in caplog.text
     assert not path.exists()
 
 
 def test_a_failed_write_leaves_no_litter(tmp_path, backbone, dots, monkeypatch):
-    stored = opened(FeatureStore(tmp_path / "store"), backbone, dots)
+    cached = opened(FeatureCache(tmp_path / "cache"), backbone, dots)
 
     def full_disk(*_args, **_how):
         raise OSError("no space left")
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(FileError, match=r"00000.npy cannot be written \(no space"):
-        stored.write(0, random_features(SHARD))
-    assert not [path for path in (tmp_path / "store").rglob("*") if "0000" in path.name]
+        cached.write(0, random_features(SHARD))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if "0000" in path.name]
 
 
 def test_everything_that_features_depend_on_is_in_the_key(tmp_path, backbone, dots, monkeypatch):
-    store = FeatureStore(tmp_path / "store")
+    cache = FeatureCache(tmp_path / "cache")
 
-    def folder(the_dataset=dots, key=("w", "own"), the_store=store, size=16):
-        return opened(the_store, backbone, the_dataset, key=key, size=size).class_token.folder
+    def folder(the_dataset=dots, key=("w", "own"), the_cache=cache, size=16):
+        return opened(the_cache, backbone, the_dataset, key=key, size=size).class_token.folder
 
     base = folder()
     assert folder() == base
@@ -184,7 +184,7 @@ def test_everything_that_features_depend_on_is_in_the_key(tmp_path, backbone, do
         folder(key=("other weights", "own")),
         folder(key=("w", "gelu")),
         folder(Dots(dots.root, orientation="stored")),
-        folder(the_store=FeatureStore(store.root, "fp16")),
+        folder(the_cache=FeatureCache(cache.root, "fp16")),
     ]
     with monkeypatch.context() as patch:
         patch.setattr("zsad.bench.training.feature_cache.bench_code", lambda modules: "other code")
@@ -197,32 +197,32 @@ def test_everything_that_features_depend_on_is_in_the_key(tmp_path, backbone, do
 
 
 def test_masks_come_back_bit_by_bit_and_follow_rule_and_size(tmp_path, dots):
-    store = FeatureStore(tmp_path / "store")
+    cache = FeatureCache(tmp_path / "cache")
     truth = torch.rand(COUNT, 11, 11, generator=torch.Generator().manual_seed(0)) > 0.5
-    stored = store.masks(dots, dots.samples(), 11)
-    for shard in stored.missing():
-        stored.write(shard, truth[shard * SHARD : (shard + 1) * SHARD])
+    cached = cache.masks(dots, dots.samples(), 11)
+    for shard in cached.missing():
+        cached.write(shard, truth[shard * SHARD : (shard + 1) * SHARD])
     order = [COUNT - 1, 2, 2, SHARD]
-    assert torch.equal(store.masks(dots, dots.samples(), 11).batch(order), truth[order])
+    assert torch.equal(cache.masks(dots, dots.samples(), 11).batch(order), truth[order])
 
     others = [
-        store.masks(dots, dots.samples(), 12),
-        store.masks(Dots(dots.root, mask_resize="nearest"), dots.samples(), 11),
-        store.masks(Dots(dots.root, mask_threshold=9), dots.samples(), 11),
+        cache.masks(dots, dots.samples(), 12),
+        cache.masks(Dots(dots.root, mask_resize="nearest"), dots.samples(), 11),
+        cache.masks(Dots(dots.root, mask_threshold=9), dots.samples(), 11),
     ]
-    assert len({m.bits.folder for m in (stored, *others)}) == 4
+    assert len({m.bits.folder for m in (cached, *others)}) == 4
 
 
 def test_the_budget_is_kept_and_the_log_says_so(tmp_path, backbone, dots, caplog):
-    needed = sum(a.nbytes for a in opened(FeatureStore(tmp_path / "x"), backbone, dots).arrays())
-    small = FeatureStore(tmp_path / "store", budget=needed - 1)
+    needed = sum(a.nbytes for a in opened(FeatureCache(tmp_path / "x"), backbone, dots).arrays())
+    small = FeatureCache(tmp_path / "cache", budget=needed - 1)
     with caplog.at_level(logging.WARNING):
         assert not small.has_room_for(opened(small, backbone, dots))
-    assert "do not fit the store" in caplog.text
-    enough = FeatureStore(tmp_path / "store", budget=needed + 1)
-    stored = opened(enough, backbone, dots)
-    assert enough.has_room_for(stored)
-    fill(stored, random_features(COUNT))
+    assert "do not fit the cache" in caplog.text
+    enough = FeatureCache(tmp_path / "cache", budget=needed + 1)
+    cached = opened(enough, backbone, dots)
+    assert enough.has_room_for(cached)
+    fill(cached, random_features(COUNT))
     assert small.has_room_for(opened(small, backbone, dots)), "what is there needs no room"
     other = opened(enough, backbone, dots, key=("other", "own"))
     assert not enough.has_room_for(other), "what others use counts"

@@ -29,20 +29,20 @@ from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, Wei
 from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod, build
 from zsad.bench.metrics import auroc
 from zsad.bench.training.batches import (
+    CachedSource,
     DiskSource,
-    StoredSource,
     cache_features,
     dataset_source,
     memory_source,
 )
-from zsad.bench.training.feature_cache import FeatureStore
-from zsad.bench.training.leakage import refuse_overlap
+from zsad.bench.training.feature_cache import FeatureCache
+from zsad.bench.training.leakage import refuse_leakage
 from zsad.bench.training.loop import (
-    Recipe,
+    TrainingConfig,
     epoch_means,
     fit,
     learning_rate,
-    run_course,
+    optimise,
     train,
     train_method,
 )
@@ -202,8 +202,8 @@ def squares(arrays, tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
-    return FeatureStore(tmp_path / "store")
+def cache(tmp_path):
+    return FeatureCache(tmp_path / "cache")
 
 
 def learned(method):
@@ -324,7 +324,7 @@ def test_sgd_steps_use_the_scheduled_rate_momentum_and_decay(backbone, arrays):
     assert [entry["lr"] for entry in history] == pytest.approx([1e-5, 0.2, 0.15])
 
     optimizer = torch.optim.SGD(reference.parameters(), lr=1, momentum=0.9, weight_decay=0.01)
-    (source,) = [lesson_of(reference, arrays)]
+    (source,) = [batch_of(reference, arrays)]
     for rate in (1e-5, 0.2, 0.15):
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
@@ -333,9 +333,9 @@ def test_sgd_steps_use_the_scheduled_rate_momentum_and_decay(backbone, arrays):
     torch.testing.assert_close(method.head.weight, reference.head.weight, rtol=1e-6, atol=1e-8)
 
 
-def lesson_of(method, arrays):
+def batch_of(method, arrays):
     source = memory_source(method, *arrays, "square", 12)
-    return next(source.lessons(range(COUNT), COUNT, torch.Generator()))
+    return next(source.batches(range(COUNT), COUNT, torch.Generator()))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -406,11 +406,11 @@ class SometimesUsed(Probe):
 
 @pytest.mark.parametrize(("cls", "named"), [(PartlyIdle, "'unused'"), (Cut, "'head.weight'")])
 def test_a_parameter_without_a_gradient_in_the_first_epoch_is_named(
-    backbone, squares, store, tmp_path, cls, named
+    backbone, squares, cache, tmp_path, cls, named
 ):
     path = tmp_path / "probe"
     with pytest.raises(ContractError, match=f"method 'probe': .*no gradient to {named}"):
-        train_method(cls(backbone), squares, path, store=store)
+        train_method(cls(backbone), squares, path, cache=cache)
     assert not path.exists() and not path.with_name("probe.state").exists()
 
 
@@ -470,49 +470,49 @@ def test_reduced_precision_learns_nearly_the_same(tmp_path, arrays, precision):
 # -- where batches come from ----------------------------------------------------------------------
 
 
-def test_train_on_a_dataset_is_the_loop_of_fit(backbone, arrays, squares, store, tmp_path):
+def test_train_on_a_dataset_is_the_loop_of_fit(backbone, arrays, squares, cache, tmp_path):
     one, other = Probe(backbone), Probe(backbone)
     history = fit(one, *arrays, "square", epochs=3, batch_size=8, shuffle=True, seed=4)
     training = train_method(
-        other, squares, tmp_path / "probe.safetensors", seed=4, batch_size=8, store=store
+        other, squares, tmp_path / "probe.safetensors", seed=4, batch_size=8, cache=cache
     )
     assert training.history == history
     assert_same_weights(learned(one), learned(other))
 
 
 def test_every_image_passes_the_visual_tower_once_for_all_epochs_and_trainings(
-    backbone, squares, store, tmp_path
+    backbone, squares, cache, tmp_path
 ):
-    train_method(Probe(backbone), squares, tmp_path / "a.safetensors", store=store, epochs=4)
+    train_method(Probe(backbone), squares, tmp_path / "a.safetensors", cache=cache, epochs=4)
     assert backbone.counter.images == COUNT
-    train_method(Probe(backbone), squares, tmp_path / "b.safetensors", store=store, seed=2)
+    train_method(Probe(backbone), squares, tmp_path / "b.safetensors", cache=cache, seed=2)
     assert backbone.counter.images == COUNT
 
 
-def test_methods_that_share_a_forward_share_one_pass(backbone, squares, store):
+def test_methods_that_share_a_forward_share_one_pass(backbone, squares, cache):
     shallow = Probe(backbone, ProbeOptions(layer=TokenSpec(1), map_side=8))
     deep = Probe(backbone)
     flipper = Flipper(backbone, ProbeOptions(schedule=replace(ADAM, augments=True)))
-    sources = cache_features([shallow, flipper, deep], squares, squares.samples(), store)
+    sources = cache_features([shallow, flipper, deep], squares, squares.samples(), cache)
     assert backbone.counter.images == COUNT
-    assert isinstance(sources[0], StoredSource)
+    assert isinstance(sources[0], CachedSource)
     assert sources[1] is None
     for method, source in ((shallow, sources[0]), (deep, sources[2])):
-        lesson = next(source.lessons([3, 0], 2, torch.Generator()))
-        assert set(lesson.query.features.tokens) == method.token_specs
-        assert lesson.masks.shape == (2, method.map_size, method.map_size)
-        assert lesson.labels.tolist() == [1, 0]
+        batch = next(source.batches([3, 0], 2, torch.Generator()))
+        assert set(batch.query.features.tokens) == method.token_specs
+        assert batch.masks.shape == (2, method.map_size, method.map_size)
+        assert batch.labels.tolist() == [1, 0]
     assert backbone.counter.images == COUNT
 
 
-def test_stored_and_recomputed_batches_are_equal(backbone, squares, store):
+def test_cached_and_recomputed_batches_are_equal(backbone, squares, cache):
     method = Probe(backbone)
-    stored = dataset_source(method, squares, squares.samples(), store)
+    stored = dataset_source(method, squares, squares.samples(), cache)
     live = DiskSource(method, squares, squares.samples())
     order = [7, 2, 9, 0, 11]
     for one, other in zip(
-        stored.lessons(order, 3, torch.Generator()),
-        live.lessons(order, 3, torch.Generator()),
+        stored.batches(order, 3, torch.Generator()),
+        live.batches(order, 3, torch.Generator()),
         strict=True,
     ):
         torch.testing.assert_close(
@@ -526,14 +526,14 @@ def test_stored_and_recomputed_batches_are_equal(backbone, squares, store):
         assert list(one.query.class_names) == list(other.query.class_names)
 
 
-def test_features_that_do_not_fit_the_store_are_computed_each_epoch(
-    backbone, squares, store, tmp_path, caplog
+def test_features_that_do_not_fit_the_cache_are_computed_each_epoch(
+    backbone, squares, cache, tmp_path, caplog
 ):
-    kept = train_method(Probe(backbone), squares, tmp_path / "a.safetensors", store=store)
+    kept = train_method(Probe(backbone), squares, tmp_path / "a.safetensors", cache=cache)
     backbone.counter.images = 0
-    full = FeatureStore(tmp_path / "full", budget=100)
+    full = FeatureCache(tmp_path / "full", budget=100)
     with caplog.at_level(logging.WARNING):
-        anew = train_method(Probe(backbone), squares, tmp_path / "b.safetensors", store=full)
+        anew = train_method(Probe(backbone), squares, tmp_path / "b.safetensors", cache=full)
     assert "do not fit" in caplog.text
     assert backbone.counter.images == 3 * COUNT
     assert full.used() == 0
@@ -541,29 +541,29 @@ def test_features_that_do_not_fit_the_store_are_computed_each_epoch(
     assert totals[1] == pytest.approx(totals[0], rel=1e-5)
 
 
-def test_a_method_that_augments_bypasses_the_store(backbone, squares, store, tmp_path):
+def test_a_method_that_augments_bypasses_the_cache(backbone, squares, cache, tmp_path):
     options = ProbeOptions(schedule=replace(ADAM, augments=True))
     runs = [
         train_method(
-            Flipper(backbone, options), squares, tmp_path / f"{i}.safetensors", store=store, seed=s
+            Flipper(backbone, options), squares, tmp_path / f"{i}.safetensors", cache=cache, seed=s
         )
         for i, s in enumerate((1, 1, 2))
     ]
     assert backbone.counter.images == 3 * 3 * COUNT
-    assert store.used() == 0
+    assert cache.used() == 0
     assert runs[0].history == runs[1].history
     assert runs[0].history != runs[2].history
     plain = train_method(
-        Probe(backbone), squares, tmp_path / "plain.safetensors", store=store, seed=1
+        Probe(backbone), squares, tmp_path / "plain.safetensors", cache=cache, seed=1
     )
     assert [e["total"] for e in plain.history] != [e["total"] for e in runs[0].history]
 
 
-def test_fit_augments_as_train_does(backbone, arrays, squares, store, tmp_path):
+def test_fit_augments_as_train_does(backbone, arrays, squares, cache, tmp_path):
     options = ProbeOptions(schedule=replace(ADAM, augments=True))
     one, other = Flipper(backbone, options), Flipper(backbone, options)
     history = fit(one, *arrays, "square", epochs=3, batch_size=5, shuffle=True, seed=4)
-    training = train_method(other, squares, tmp_path / "f.safetensors", seed=4, store=store)
+    training = train_method(other, squares, tmp_path / "f.safetensors", seed=4, cache=cache)
     assert training.history == history
 
 
@@ -577,9 +577,9 @@ def test_mosaic_partners_are_of_the_class_and_not_trained_on(backbone, arrays, s
 
     two, order = Two(squares.root), [0, 7, 8, 3, 11]
     method = Mixer(backbone, options)
-    disk = DiskSource(method, two, two.samples()).lessons(order, 3, torch.Generator())
+    disk = DiskSource(method, two, two.samples()).batches(order, 3, torch.Generator())
     names = [sample.class_name for sample in two.samples()]
-    memory = memory_source(method, *arrays, names, 3).lessons(order, 3, torch.Generator())
+    memory = memory_source(method, *arrays, names, 3).batches(order, 3, torch.Generator())
     for size, expected in ((3, "abb"), (2, "ab")):
         one, other = next(disk), next(memory)
         assert method.seen == (3 * size, [*expected, *(n for n in expected for _ in range(2))])
@@ -591,24 +591,24 @@ def test_mosaic_partners_are_of_the_class_and_not_trained_on(backbone, arrays, s
     assert backbone.counter.images == 2 * len(order), "mosaic partners are never encoded"
 
 
-def test_a_set_without_masks_cannot_be_learned_from(backbone, squares, store, tmp_path):
+def test_a_set_without_masks_cannot_be_learned_from(backbone, squares, cache, tmp_path):
     class Unmasked(Squares):
         has_masks = False
 
     with pytest.raises(DataError, match="'squares' lacks masks"):
         train_method(
-            Probe(backbone), Unmasked(squares.root), tmp_path / "x.safetensors", store=store
+            Probe(backbone), Unmasked(squares.root), tmp_path / "x.safetensors", cache=cache
         )
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_a_broken_image_is_named(backbone, squares, store, tmp_path):
+def test_a_broken_image_is_named(backbone, squares, cache, tmp_path):
     (squares.root / "06.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"06\.png"):
-        train_method(Probe(backbone), squares, tmp_path / "x.safetensors", store=store)
+        train_method(Probe(backbone), squares, tmp_path / "x.safetensors", cache=cache)
 
 
-def test_a_method_that_reads_images_gets_them(backbone, arrays, squares, store, tmp_path):
+def test_a_method_that_reads_images_gets_them(backbone, arrays, squares, cache, tmp_path):
     class Looking(Probe):
         needs_images = True
 
@@ -618,7 +618,7 @@ def test_a_method_that_reads_images_gets_them(backbone, arrays, squares, store, 
 
     one, other = Looking(backbone), Looking(backbone)
     history = fit(one, *arrays, "square", epochs=1, batch_size=5, shuffle=True, seed=111)
-    training = train_method(other, squares, tmp_path / "l.safetensors", store=store, epochs=1)
+    training = train_method(other, squares, tmp_path / "l.safetensors", cache=cache, epochs=1)
     assert [e["total"] for e in training.history] == pytest.approx([e["total"] for e in history])
 
 
@@ -626,10 +626,10 @@ def test_a_method_that_reads_images_gets_them(backbone, arrays, squares, store, 
 
 
 def test_the_checkpoint_holds_the_learned_weights_and_how_they_came_about(
-    backbone, squares, store, tmp_path
+    backbone, squares, cache, tmp_path
 ):
     path = tmp_path / "deep" / "probe.safetensors"
-    training = train_method(Probe(backbone), squares, path, store=store, seed=7)
+    training = train_method(Probe(backbone), squares, path, cache=cache, seed=7)
     header = read_header(path)
     assert header["method"] == "probe"
     assert header["variant"] == "official"
@@ -663,10 +663,10 @@ class Keeping(Probe):
 
 
 def test_what_is_not_learned_is_neither_saved_nor_demanded_and_what_is_kept_is_both(
-    backbone, squares, store, tmp_path
+    backbone, squares, cache, tmp_path
 ):
     path = tmp_path / "probe.safetensors"
-    learned_there = train_method(Keeping(backbone), squares, path, store=store).method
+    learned_there = train_method(Keeping(backbone), squares, path, cache=cache).method
     assert set(read_payload(path)) == {"head.weight", "head.bias", "mean"}
     fresh = Keeping(backbone)
     report = fresh.load_learned(read_payload(path))
@@ -691,43 +691,43 @@ def test_a_released_file_may_hold_the_constants_too(backbone):
 
 
 def test_a_finished_training_is_loaded_and_another_one_is_not_overwritten(
-    backbone, squares, store, tmp_path
+    backbone, squares, cache, tmp_path
 ):
     path = tmp_path / "probe.safetensors"
-    first = train_method(Probe(backbone), squares, path, store=store)
-    again = train_method(Probe(backbone), squares, path, store=store)
+    first = train_method(Probe(backbone), squares, path, cache=cache)
+    again = train_method(Probe(backbone), squares, path, cache=cache)
     assert again.history == []
     assert again.seconds == first.provenance["seconds"]
     assert_same_weights(learned(again.method), learned(first.method))
 
     smoothed = Probe(backbone, ProbeOptions(smoothing_sigma=2.0))
-    assert train_method(smoothed, squares, path, store=store).history == []
+    assert train_method(smoothed, squares, path, cache=cache).history == []
 
     with pytest.raises(UsageError, match="another training"):
-        train_method(Probe(backbone), squares, path, store=store, seed=8)
+        train_method(Probe(backbone), squares, path, cache=cache, seed=8)
     assert read_header(path)["seed"] == 111
-    other = train_method(Probe(backbone), squares, path, store=store, seed=8, overwrite=True)
+    other = train_method(Probe(backbone), squares, path, cache=cache, seed=8, overwrite=True)
     assert read_header(path)["seed"] == 8
     assert len(other.history) == 9
 
     path.write_bytes(b"broken")
     with pytest.raises(WeightsError, match=r"probe\.safetensors"):
-        train_method(Probe(backbone), squares, path, store=store)
+        train_method(Probe(backbone), squares, path, cache=cache)
 
 
 def test_train_creates_the_method_by_name_and_the_checkpoint_loads(
-    backbone, squares, store, tmp_path
+    backbone, squares, cache, tmp_path
 ):
     path = tmp_path / "learned"
     options = {"epochs": 2}
-    training = train("AnomalyCLIP", squares, backbone, path, options=options, seed=3, store=store)
+    training = train("AnomalyCLIP", squares, backbone, path, options=options, seed=3, cache=cache)
     assert [entry["epoch"] for entry in training.history] == [0, 0, 1, 1]
     fresh = create("anomalyclip", backbone, checkpoint=path)
     assert_same_weights(learned(fresh), learned(training.method))
     untrained = create("anomalyclip", backbone, seed=3)
     assert not torch.equal(learned(fresh)["ctx_pos"], learned(untrained)["ctx_pos"])
     with pytest.raises(UsageError, match="'clip' learns nothing"):
-        train("clip", squares, backbone, tmp_path / "x", store=store)
+        train("clip", squares, backbone, tmp_path / "x", cache=cache)
 
 
 HELD_OUT = drawings.VALIDATION_KINDS + drawings.TEST_KINDS
@@ -767,7 +767,7 @@ def test_learning_lowers_the_loss_and_lifts_metrics_on_what_was_held_out(name, h
     sets = held_out[:1] if name == FITS_ITS_CLASSES else held_out
     before = [auroc_on(dataset, method) for dataset in sets]
     training = train(
-        name, auxiliary, exact, tmp_path / "learned", store=FeatureStore(tmp_path / "store")
+        name, auxiliary, exact, tmp_path / "learned", cache=FeatureCache(tmp_path / "cache")
     )
     means = epoch_means(training.history)
     assert means[-1]["total"] < 0.95 * means[0]["total"]
@@ -815,40 +815,40 @@ class StopAt:
 
 @pytest.mark.parametrize("augments", [False, True])
 def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
-    backbone, squares, store, tmp_path, augments
+    backbone, squares, cache, tmp_path, augments
 ):
     options = ProbeOptions(schedule=replace(ADAM, augments=augments))
     cls = Flipper if augments else Probe
-    whole = train_method(cls(backbone, options), squares, tmp_path / "whole", store=store)
+    whole = train_method(cls(backbone, options), squares, tmp_path / "whole", cache=cache)
     path = tmp_path / "stopped"
     with pytest.raises(Stopped):
-        train_method(cls(backbone, options), squares, path, store=store, check=StopAt(5 + 3))
+        train_method(cls(backbone, options), squares, path, cache=cache, check=StopAt(5 + 3))
     assert not path.exists()
     assert path.with_name("stopped.state").exists()
 
-    resumed = train_method(cls(backbone, options), squares, path, store=store)
+    resumed = train_method(cls(backbone, options), squares, path, cache=cache)
     assert resumed.history == whole.history
     assert_same_weights(learned(resumed.method), learned(whole.method))
     assert sorted(p.name for p in tmp_path.glob("*stopped*")) == ["stopped"]
 
 
-def test_a_state_of_another_training_is_left_alone(backbone, squares, store, tmp_path, caplog):
+def test_a_state_of_another_training_is_left_alone(backbone, squares, cache, tmp_path, caplog):
     path = tmp_path / "probe"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, path, store=store, check=StopAt(7))
+        train_method(Probe(backbone), squares, path, cache=cache, check=StopAt(7))
     with caplog.at_level(logging.WARNING):
-        other = train_method(Probe(backbone), squares, path, store=store, seed=2)
+        other = train_method(Probe(backbone), squares, path, cache=cache, seed=2)
     assert "another training" in caplog.text
-    clean = train_method(Probe(backbone), squares, tmp_path / "clean", store=store, seed=2)
+    clean = train_method(Probe(backbone), squares, tmp_path / "clean", cache=cache, seed=2)
     assert other.history == clean.history
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "trap"])
-def test_a_broken_state_means_starting_anew(backbone, squares, store, tmp_path, caplog, damage):
+def test_a_broken_state_means_starting_anew(backbone, squares, cache, tmp_path, caplog, damage):
     path = tmp_path / "probe"
     state = tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, path, store=store, check=StopAt(7))
+        train_method(Probe(backbone), squares, path, cache=cache, check=StopAt(7))
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:-200])
     elif damage == "garbage":
@@ -856,9 +856,9 @@ def test_a_broken_state_means_starting_anew(backbone, squares, store, tmp_path, 
     else:
         torch.save({"identity": Stopped}, state)
     with caplog.at_level(logging.WARNING):
-        training = train_method(Probe(backbone), squares, path, store=store)
-    assert "starting anew" in caplog.text
-    clean = train_method(Probe(backbone), squares, tmp_path / "clean", store=store)
+        training = train_method(Probe(backbone), squares, path, cache=cache)
+    assert "starting again" in caplog.text
+    clean = train_method(Probe(backbone), squares, tmp_path / "clean", cache=cache)
     assert training.history == clean.history
 
 
@@ -873,14 +873,14 @@ def set_in(payload, path, value):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("course", []),
-        ("course.epoch", [1]),
-        ("course.epoch", 99),
-        ("course.step", "three"),
-        ("course.seconds", None),
-        ("course.history", 7),
-        ("course.history.0", {"epoch": 0}),
-        ("course.history.0.total", "much"),
+        ("state", []),
+        ("state.epoch", [1]),
+        ("state.epoch", 99),
+        ("state.step", "three"),
+        ("state.seconds", None),
+        ("state.history", 7),
+        ("state.history.0", {"epoch": 0}),
+        ("state.history.0.total", "much"),
         ("loop", 3),
         ("loop.method", {}),
         ("loop.method", None),
@@ -896,20 +896,20 @@ def set_in(payload, path, value):
     ],
 )
 def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
-    backbone, squares, store, tmp_path, caplog, path, value
+    backbone, squares, cache, tmp_path, caplog, path, value
 ):
     out, state = tmp_path / "probe", tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, out, store=store, check=StopAt(7))
+        train_method(Probe(backbone), squares, out, cache=cache, check=StopAt(7))
     payload = torch.load(state, weights_only=True)
     if path.startswith("loop."):  # what is loaded before the wrong part must not stay
         payload["loop"]["method"]["head.weight"] += 5
     set_in(payload, path, value)
     torch.save(payload, state)
     with caplog.at_level(logging.WARNING):
-        training = train_method(Probe(backbone), squares, out, store=store)
+        training = train_method(Probe(backbone), squares, out, cache=cache)
     assert str(state) in caplog.text
-    clean = train_method(Probe(backbone), squares, tmp_path / "clean", store=store)
+    clean = train_method(Probe(backbone), squares, tmp_path / "clean", cache=cache)
     assert training.history == clean.history
     assert_same_weights(learned(training.method), learned(clean.method))
 
@@ -943,7 +943,7 @@ KILL_EPOCHS = 8
 
 
 def epochs_in(state):
-    return torch.load(state, weights_only=True)["course"]["epoch"]
+    return torch.load(state, weights_only=True)["state"]["epoch"]
 
 
 def train_as_a_process(root, folder, pace):
@@ -954,7 +954,7 @@ def train_as_a_process(root, folder, pace):
         Squares(Path(root)),
         Path(folder) / "probe",
         epochs=KILL_EPOCHS,
-        store=FeatureStore(Path(folder) / "store"),
+        cache=FeatureCache(Path(folder) / "cache"),
         check=lambda: time.sleep(pause),
     )
 
@@ -973,14 +973,14 @@ class Own(Squares):
 
 def test_a_dataset_cannot_be_both_learned_from_and_tested_on(squares):
     with pytest.raises(UsageError, match="'squares' cannot be learned from and tested on"):
-        refuse_overlap(squares, Squares(squares.root / "elsewhere"))
+        refuse_leakage(squares, Squares(squares.root / "elsewhere"))
 
 
 def test_sets_that_share_no_image_are_accepted(squares, tmp_path):
     draw_squares(tmp_path / "others", seed=1)
-    refuse_overlap(squares, Others(tmp_path / "others"))
+    refuse_leakage(squares, Others(tmp_path / "others"))
     draw_squares(tmp_path / "own", seed=2)
-    refuse_overlap(Own(tmp_path / "own"), Own(tmp_path / "others"))
+    refuse_leakage(Own(tmp_path / "own"), Own(tmp_path / "others"))
 
 
 @pytest.mark.parametrize("how", ["same path", "link", "copy under another name"])
@@ -996,9 +996,9 @@ def test_a_shared_image_is_found_by_path_link_and_content(squares, tmp_path, how
         else:
             (other / "03.png").write_bytes((squares.root / "05.png").read_bytes())
     with pytest.raises(UsageError, match=r"share \d+ images .*05\.png|share .*0\d\.png"):
-        refuse_overlap(squares, Others(other))
+        refuse_leakage(squares, Others(other))
     with pytest.raises(UsageError, match="share"):
-        refuse_overlap(Own(squares.root), Own(other))
+        refuse_leakage(Own(squares.root), Own(other))
 
 
 def test_learning_from_the_train_split_of_the_target_is_refused(squares, tmp_path):
@@ -1009,17 +1009,17 @@ def test_learning_from_the_train_split_of_the_target_is_refused(squares, tmp_pat
 
     draw_squares(tmp_path / "others", seed=1)
     with pytest.raises(UsageError, match="share 3 images"):
-        refuse_overlap(squares, Target(tmp_path / "others"))
+        refuse_leakage(squares, Target(tmp_path / "others"))
 
 
-def test_train_refuses_a_target_that_overlaps(backbone, squares, store, tmp_path):
+def test_train_refuses_a_target_that_overlaps(backbone, squares, cache, tmp_path):
     path = tmp_path / "probe"
     with pytest.raises(UsageError, match="cannot be learned from"):
-        train_method(Probe(backbone), squares, path, store=store, target=Squares(squares.root))
+        train_method(Probe(backbone), squares, path, cache=cache, target=Squares(squares.root))
     assert backbone.counter.images == 0
 
 
-def test_the_whole_auxiliary_set_is_train_and_test(backbone, squares, store, tmp_path):
+def test_the_whole_auxiliary_set_is_train_and_test(backbone, squares, cache, tmp_path):
     class Both(Squares):
         def samples(self, split="test"):
             found = super().samples("test")
@@ -1027,13 +1027,13 @@ def test_the_whole_auxiliary_set_is_train_and_test(backbone, squares, store, tmp
 
     both = Both(squares.root)
     training = train_method(
-        Probe(backbone), both, tmp_path / "a", store=store, split="all", epochs=1
+        Probe(backbone), both, tmp_path / "a", cache=cache, split="all", epochs=1
     )
     assert training.provenance["auxiliary"]["images"] == COUNT
-    training = train_method(Probe(backbone), both, tmp_path / "b", store=store, epochs=1)
+    training = train_method(Probe(backbone), both, tmp_path / "b", cache=cache, epochs=1)
     assert training.provenance["auxiliary"]["images"] == COUNT - 4
     with pytest.raises(UsageError, match="no images in split"):
-        train_method(Probe(backbone), both, tmp_path / "c", store=store, samples=[])
+        train_method(Probe(backbone), both, tmp_path / "c", cache=cache, samples=[])
 
 
 def test_a_method_without_parameters_is_refused(backbone, arrays):
@@ -1072,8 +1072,8 @@ def test_initial_values_do_not_depend_on_what_other_threads_build(backbone):
 
 def test_progress_shows_the_terms(backbone, arrays, capsys):
     method = Probe(backbone)
-    recipe = Recipe(epochs=2, batch_size=5, shuffle=False, seed=1, bar=True)
-    run_course(method, memory_source(method, *arrays, "square", 5), recipe)
+    config = TrainingConfig(epochs=2, batch_size=5, shuffle=False, seed=1, bar=True)
+    optimise(method, memory_source(method, *arrays, "square", 5), config)
     shown = capsys.readouterr().err
     assert "epoch 2/2 total" in shown
     assert "pixel" in shown
