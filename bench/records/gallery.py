@@ -4,14 +4,13 @@
     gallery/<cell>/<category>-best-1.png      three squares side by side, transparent between them
 
 A case is an anomalous image that the method ranks against the normal ones, or a normal image that
-raised a false alarm. Only the candidates are kept while a category runs, as thumbnails, so memory
+raised a false alarm. Only candidates are kept while a category runs, as thumbnails, so that memory
 does not grow with the number of images.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,7 +95,7 @@ class Case:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A case in the making: thumbnails only."""
+    """An image that may become a case: thumbnails only."""
 
     value: float  # what it is ranked by: the score, or the AUROC of its own pixels
     name: str
@@ -107,29 +106,76 @@ class _Candidate:
     heat: NDArray[np.float32]  # [SIDE, SIDE]
 
 
-@dataclass
-class _Shelf:
-    """What is kept of one cell and category: a few candidates, all scores, the maps' range."""
+def _by_label() -> dict[int, list[Any]]:
+    return {0: [], 1: []}
 
-    top: dict[int, list[_Candidate]] = field(default_factory=lambda: {0: [], 1: []})
-    bottom: dict[int, list[_Candidate]] = field(default_factory=lambda: {0: [], 1: []})
-    scores: dict[int, list[float]] = field(default_factory=lambda: {0: [], 1: []})
+
+@dataclass
+class _Candidates:
+    """What is kept of one cell: its most extreme images, all scores, the range of the maps.
+
+    Attributes:
+        highest, lowest: for each label at most `keep` images; equal values are ordered by name.
+        scores: for each label, of all images.
+        low, high: range of all maps.
+    """
+
+    keep: int
+    highest: dict[int, list[_Candidate]] = field(default_factory=_by_label)
+    lowest: dict[int, list[_Candidate]] = field(default_factory=_by_label)
+    scores: dict[int, list[float]] = field(default_factory=_by_label)
     low: float = float("inf")
     high: float = float("-inf")
 
+    def is_ordinary(self, label: int, value: float) -> bool:
+        """Whether an image of this value cannot be among the extremes."""
+        highest, lowest = self.highest[label], self.lowest[label]
+        if len(highest) < self.keep or len(lowest) < self.keep:
+            return False
+        return not self.keep or lowest[-1].value < value < highest[-1].value
+
+    def offer(self, new: _Candidate) -> None:
+        """Keep an image if it is among the extremes."""
+        for kept, sign in ((self.highest, -1), (self.lowest, 1)):
+            ranked = sorted([*kept[new.label], new], key=lambda c: (sign * c.value, c.name))
+            kept[new.label] = ranked[: self.keep]
+
+    def best(self) -> list[_Candidate]:
+        """Anomalous images with the highest values; without any, normal ones with the lowest."""
+        return self.highest[1] or self.lowest[0]
+
+    def worst(self) -> list[_Candidate]:
+        """The images of lowest quality that are not among the best."""
+        best = {candidate.name for candidate in self.best()}
+        ranked = sorted(
+            [*enumerate(self.lowest[1]), *enumerate(self.highest[0])],
+            key=lambda item: (self.quality(item[1]) or 0.0, item[0], -item[1].label),
+        )
+        return [candidate for _, candidate in ranked if candidate.name not in best][: self.keep]
+
+    def quality(self, candidate: _Candidate) -> float | None:
+        """The share of the other label's scores on the right side; a tie counts half."""
+        if candidate.score is None:
+            return candidate.value
+        others = np.asarray(self.scores[1 - candidate.label])
+        if not len(others):
+            return None
+        difference = (candidate.score - others) * (1 if candidate.label else -1)
+        return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
 
 class Gallery:
-    """Collects cases while categories run, and writes them category by category.
+    """Collects the cases of one category while it runs, and writes them at its end.
 
     Args:
         folder: the run's gallery folder.
-        keep: so many best and so many worst cases per cell and category.
+        keep: how many best and how many worst cases are kept of each cell.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
-        self._shelves: dict[tuple[str, str], _Shelf] = {}
+        self._cells: dict[str, _Candidates] = {}
 
     def add_batch(
         self,
@@ -139,19 +185,18 @@ class Gallery:
         maps: Tensor,
         preprocess: Preprocess,
     ) -> None:
-        """Offer a batch of one category; `write` names that category later.
+        """Offer the images of a batch.
 
         Args:
             cell_key: `Cell.key` of the cell.
             batch: with images as `preprocess` made them.
             scores: [B], or None where the method gives none.
             maps: [B, H, W], greater is more anomalous.
-            preprocess: the method's own; it is taken back for the thumbnails.
+            preprocess: the method's own; the thumbnails show its images without normalisation.
         """
         for i, name in enumerate(batch.names):
             self.add(
                 cell_key,
-                "",
                 name,
                 int(batch.labels[i]),
                 None if scores is None else float(scores[i]),
@@ -163,7 +208,6 @@ class Gallery:
     def add(
         self,
         cell_key: str,
-        category: str,
         name: str,
         label: int,
         score: float | None,
@@ -178,7 +222,6 @@ class Gallery:
 
         Args:
             cell_key: `Cell.key` of the cell.
-            category: "" stands for the one that `write` will name.
             name: identity of the image in its dataset.
             label: 0 normal, 1 anomalous.
             score: the method's anomaly score, or None.
@@ -186,65 +229,40 @@ class Gallery:
             mask: [H, W], True = anomalous, or None.
             heat: anomaly map [H, W], greater is more anomalous.
         """
-        shelf = self._shelves.setdefault((cell_key, category), _Shelf())
-        shelf.low = min(shelf.low, float(heat.min()))
-        shelf.high = max(shelf.high, float(heat.max()))
+        found = self._cells.setdefault(cell_key, _Candidates(self.keep))
+        found.low = min(found.low, float(heat.min()))
+        found.high = max(found.high, float(heat.max()))
         if score is not None:
-            shelf.scores[label].append(score)
-            if self._is_ordinary(shelf, label, score):
+            found.scores[label].append(score)
+            if found.is_ordinary(label, score):
                 return
-        small_mask = None if mask is None else _shrink_mask(mask)
-        small_heat = _shrink_map(heat)
-        value = score if score is not None else _pixel_rank(small_mask, small_heat)
-        if value is None or self._is_ordinary(shelf, label, value):
-            return
-        candidate = _Candidate(
-            value, name, label, score, _shrink_image(image), small_mask, small_heat
-        )
-        shelf.top[label] = _extremes([*shelf.top[label], candidate], -1, self.keep)
-        shelf.bottom[label] = _extremes([*shelf.bottom[label], candidate], 1, self.keep)
-
-    def _is_ordinary(self, shelf: _Shelf, label: int, value: float) -> bool:
-        """Whether a value cannot enter either end of a full shelf."""
-        if not self.keep:
-            return True
-        top, bottom = shelf.top[label], shelf.bottom[label]
-        full = len(top) == len(bottom) == self.keep
-        return full and bottom[-1].value < value < top[-1].value
+        small_mask = None if mask is None else _shrink(mask.astype(np.uint8) * 255) > 0
+        small_heat = _shrink(heat.astype(np.float32))
+        value = _pixel_auroc(small_mask, small_heat) if score is None else score
+        if value is not None:
+            found.offer(
+                _Candidate(value, name, label, score, _shrink(image), small_mask, small_heat)
+            )
 
     def write(self, category: str) -> None:
-        """Write the strips of a category for every cell, and forget them."""
-        for cell_key, own in list(self._shelves):
-            if own in ("", category):
-                shelf = self._shelves.pop((cell_key, own))
-                self._write_shelf(self.folder / cell_key, category, shelf)
-
-    def _write_shelf(self, folder: Path, category: str, shelf: _Shelf) -> None:
-        best, worst = _chosen(shelf, self.keep)
-        cases = []
-        for kind, candidates in zip(KINDS, (best, worst), strict=True):
-            for rank, candidate in enumerate(candidates, start=1):
-                name = f"{file_name(category)}-{kind}-{rank}.png"
-                _save(_strip(candidate, shelf.low, shelf.high), folder / name)
-                cases.append(
-                    Case(
-                        category,
-                        kind,
-                        rank,
-                        candidate.name,
-                        candidate.label,
-                        candidate.score,
-                        _quality(candidate, shelf),
-                        name,
-                    )
-                )
-        index = {
-            "category": category,
-            "lowest": shelf.low,
-            "highest": shelf.high,
-            "cases": [dataclasses.asdict(case) for case in cases],
-        }
-        write_json(folder / f"{file_name(category)}.json", index)
+        """Write the strips of every cell as those of this category, and forget them."""
+        for cell_key, found in self._cells.items():
+            folder = self.folder / cell_key
+            cases = []
+            for kind, candidates in zip(KINDS, (found.best(), found.worst()), strict=True):
+                for rank, own in enumerate(candidates, start=1):
+                    file = f"{file_name(category)}-{kind}-{rank}.png"
+                    _save(_strip(own, found.low, found.high), folder / file)
+                    judged = own.name, own.label, own.score, found.quality(own)
+                    cases.append(Case(category, kind, rank, *judged, file))
+            index = {
+                "category": category,
+                "lowest": found.low,
+                "highest": found.high,
+                "cases": [dataclasses.asdict(case) for case in cases],
+            }
+            write_json(folder / f"{file_name(category)}.json", index)
+        self._cells.clear()
 
 
 def read_gallery(run: Path, cell_key: str) -> list[Case]:
@@ -259,7 +277,7 @@ def read_gallery(run: Path, cell_key: str) -> list[Case]:
             cases += list_of(_case)(as_mapping(read_json(path))["cases"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise GalleryError(
-                f"{path} is no readable index of pictures ({error}): delete its folder, or run "
+                f"{path} is not a readable index of pictures ({error}): delete its folder, or run "
                 "with --gallery and --retry always"
             ) from error
     return sorted(cases, key=lambda c: (c.category, KINDS.index(c.kind), c.rank))
@@ -296,50 +314,20 @@ def _own_png(value: Any) -> str:
     """The name of a PNG in the index's own folder."""
     name = as_text(value)
     if name != Path(name).name or not name.endswith(".png") or "\\" in name or "\0" in name:
-        raise ValueError(f"names a picture that is none of its own: {shown(value)}")
+        raise ValueError(f"not the name of a picture beside the index: {shown(value)}")
     return name
 
 
-# -- choosing -----------------------------------------------------------------------------------
+# -- drawing ------------------------------------------------------------------------------------
 
 
-def _extremes(candidates: list[_Candidate], sign: int, keep: int) -> list[_Candidate]:
-    """The first `keep` by rising (1) or falling (-1) value; ties go to the name."""
-    return sorted(candidates, key=lambda c: (sign * c.value, c.name))[:keep]
+def _shrink(picture: NDArray[Any]) -> NDArray[Any]:
+    """A square thumbnail; a pixel is the mean of its area, so that no small region vanishes."""
+    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small)
 
 
-def _chosen(shelf: _Shelf, keep: int) -> tuple[list[_Candidate], list[_Candidate]]:
-    """The best and the worst cases, no image twice."""
-    best = (shelf.top[1] or shelf.bottom[0])[:keep]
-    taken = {candidate.name for candidate in best}
-    pools = (shelf.bottom[1], shelf.top[0])
-    ranked = [
-        (_order(_quality(candidate, shelf)), place, 1 - candidate.label, candidate)
-        for pool in pools
-        for place, candidate in enumerate(pool)
-        if candidate.name not in taken
-    ]
-    ranked.sort(key=lambda item: item[:3])
-    return best, [candidate for *_, candidate in ranked[:keep]]
-
-
-def _order(quality: float | None) -> float:
-    return 0.0 if quality is None else quality
-
-
-def _quality(candidate: _Candidate, shelf: _Shelf) -> float | None:
-    """The share of the other label's scores on the right side; a tie counts half."""
-    if candidate.score is None:
-        return candidate.value
-    others = np.asarray(shelf.scores[1 - candidate.label])
-    if not len(others):
-        return None
-    sign = 1 if candidate.label else -1
-    difference = sign * (candidate.score - others)
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
-
-
-def _pixel_rank(mask: NDArray[np.bool_] | None, heat: NDArray[np.float32]) -> float | None:
+def _pixel_auroc(mask: NDArray[np.bool_] | None, heat: NDArray[np.float32]) -> float | None:
     """AUROC of an image's own pixels; None without both kinds of pixels."""
     from ..metrics import auroc
 
@@ -348,35 +336,12 @@ def _pixel_rank(mask: NDArray[np.bool_] | None, heat: NDArray[np.float32]) -> fl
     return auroc(mask.astype(np.uint8), heat)
 
 
-# -- drawing ------------------------------------------------------------------------------------
-
-
-def _shrink_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.uint8)
-
-
-def _shrink_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A square thumbnail in which the smallest region stays visible."""
-    grey = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX)) > 0
-
-
-def _shrink_map(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    small = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32)
-
-
 def _strip(candidate: _Candidate, low: float, high: float) -> Image.Image:
     """Image, mask and map side by side, transparent between them."""
-    panels: Sequence[NDArray[Any]] = (
-        candidate.image,
-        _mask_panel(candidate),
-        _heat_panel(candidate, low, high),
-    )
+    panels = (candidate.image, _mask_panel(candidate), _heat_panel(candidate, low, high))
     strip = Image.new("RGBA", (3 * SIDE + 2 * GAP, SIDE), (0, 0, 0, 0))
     for i, panel in enumerate(panels):
-        strip.paste(Image.fromarray(panel.astype(np.uint8)), (i * (SIDE + GAP), 0))
+        strip.paste(Image.fromarray(panel), (i * (SIDE + GAP), 0))
     return strip
 
 
@@ -406,8 +371,3 @@ def _save(image: Image.Image, path: Path) -> None:
     """Write a PNG that is whole or absent."""
     with whole_file(path) as file:
         image.save(file, format="PNG", optimize=True)
-
-
-def categories_of(cases: Iterable[Case]) -> list[str]:
-    """The categories of some cases, in order, without repetitions."""
-    return list(dict.fromkeys(case.category for case in cases))

@@ -139,16 +139,8 @@ def _score(
             labels.append(label)
             scores.append(score)
             pixels.update(mask[None], heat[None])
-            gallery.add(
-                cell.key,
-                category,
-                names[-1],
-                label,
-                score,
-                image,
-                mask if has_masks else None,
-                heat,
-            )
+            shown_mask = mask if has_masks else None
+            gallery.add(cell.key, names[-1], label, score, image, shown_mask, heat)
         gallery.write(category)
         measured, per_pixel = image_metrics(np.asarray(labels), np.asarray(scores)), pixels.result()
         curves = {}

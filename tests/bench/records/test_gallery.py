@@ -10,16 +10,14 @@ from zsad.bench.records.gallery import GAP, SIDE, Gallery, GalleryError, read_ga
 CELL = "clip--official--visa--seed111"
 
 
-def offer(gallery, name, label, score, category="pcb1", with_mask=True, size=60):
+def offer(gallery, name, label, score, with_mask=True, size=60):
     generator = np.random.default_rng(sum(map(ord, name)))
     image = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
     mask = np.zeros((size, size), bool)
     if label:
         mask[10:20, 10:20] = True
     heat = generator.random((size, size), dtype=np.float32) + (score or 0) * mask
-    gallery.add(
-        CELL, category, name, label, score, image, mask if with_mask else None, heat.astype("f4")
-    )
+    gallery.add(CELL, name, label, score, image, mask if with_mask else None, heat.astype("f4"))
 
 
 def test_best_are_the_highest_anomalous_and_worst_the_ones_that_cost_most(tmp_path):
@@ -53,8 +51,8 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     gallery = Gallery(tmp_path, keep=1)
     for i in range(60):
         offer(gallery, f"image{i:02}", i % 2, float(i % 7))
-    shelf = gallery._shelves[CELL, "pcb1"]
-    kept = [c for pool in (shelf.top, shelf.bottom) for side in pool.values() for c in side]
+    found = gallery._cells[CELL]
+    kept = [c for own in (found.highest, found.lowest) for side in own.values() for c in side]
     assert len(kept) == 4
     assert all(c.image.shape == (SIDE, SIDE, 3) for c in kept)
 
@@ -64,9 +62,9 @@ def test_without_scores_an_image_is_judged_by_its_own_pixels(tmp_path):
     mask = np.zeros((56, 56), bool)
     mask[:20, :20] = True
     image = np.zeros((56, 56, 3), np.uint8)
-    gallery.add(CELL, "x", "right", 1, None, image, mask, mask.astype("f4"))
-    gallery.add(CELL, "x", "wrong", 1, None, image, mask, 1 - mask.astype("f4"))
-    gallery.add(CELL, "x", "normal", 0, None, image, mask & False, mask.astype("f4"))
+    gallery.add(CELL, "right", 1, None, image, mask, mask.astype("f4"))
+    gallery.add(CELL, "wrong", 1, None, image, mask, 1 - mask.astype("f4"))
+    gallery.add(CELL, "normal", 0, None, image, mask & False, mask.astype("f4"))
     gallery.write("x")
     best, worst = read_gallery(tmp_path, CELL)
     assert (best.name, worst.name) == ("right", "wrong")
@@ -101,7 +99,7 @@ def test_strip_is_image_mask_and_map_with_transparent_gaps(tmp_path):
     mask[100, 100] = True
     heat = np.zeros((224, 224), np.float32)
     heat[:112] = 1
-    gallery.add(CELL, "x", "a", 1, 0.5, image, mask, heat)
+    gallery.add(CELL, "a", 1, 0.5, image, mask, heat)
     gallery.write("x")
     (case,) = read_gallery(tmp_path, CELL)
     strip = Image.open(strip_path(tmp_path, CELL, case))
@@ -126,7 +124,7 @@ def test_missing_mask_of_an_anomalous_image_is_not_drawn_as_normal(tmp_path):
 def test_constant_maps_and_strange_category_names_are_drawn(tmp_path):
     gallery = Gallery(tmp_path / "gallery", keep=1)
     zero = np.zeros((40, 40), np.float32)
-    gallery.add(CELL, "../<b>", "a", 1, 0.5, np.zeros((40, 40, 3), np.uint8), None, zero)
+    gallery.add(CELL, "a", 1, 0.5, np.zeros((40, 40, 3), np.uint8), None, zero)
     gallery.write("../<b>")
     (case,) = read_gallery(tmp_path, CELL)
     assert case.category == "../<b>"
