@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..files import whole_file, write_json
 from ..images import read_image
 from ..method import Method
 from ..predict import predict_images
+from ..records.gallery import HEAT
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 RESULT_SUFFIXES = (".overlay.png", ".map.npy")
@@ -29,10 +30,19 @@ class FileScore:
     """What is written about one image file; paths are relative to the output folder."""
 
     path: str
-    score: float | None
-    overlay: str | None
-    map: str | None
+    score: float | None = None
+    overlay: str | None = None
+    map: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a method says of one file."""
+
+    path: Path
+    score: float | None
+    map: NDArray[np.float32] | None  # [M, M]
 
 
 def predict_files(
@@ -45,7 +55,7 @@ def predict_files(
     """Score image files and write what was found.
 
     For an image `a/part.png` below a given folder: `a/part.overlay.png` (the image under its heat)
-    and `a/part.map.npy` (float32 [H, W] at the method's map size, greater is more anomalous); for
+    and `a/part.map.npy` (float32 [M, M] at the method's map size, greater is more anomalous); for
     all of them `scores.csv` and `scores.json`. Images whose results would have the same name get
     numbers (`a/part-2.overlay.png`). Heat is scaled over all the images of the call, so that
     overlays can be compared.
@@ -58,7 +68,7 @@ def predict_files(
         batch_size: images per visual forward.
 
     Returns:
-        A row for each file; of a file that is no readable image it holds the error.
+        A row for each file; of a file that is not a readable image it holds the error.
 
     Raises:
         UsageError: a path does not exist, there is no image at all, `out` cannot be made, or a
@@ -66,55 +76,55 @@ def predict_files(
         FileError: a result cannot be written; names its file.
     """
     found = image_files(paths, out)
-    given_files = list(found)
     stems = dict(zip(found, _stems(list(found.values())), strict=True))
     _refuse_replacing(found, stems, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"folder {out} cannot be made ({error.strerror}): choose --out") from error
-    broken: dict[Path, str] = {}
-    files: list[Path] = []
-    maps: list[NDArray[np.float32] | None] = []
-    scores: list[float | None] = []
-    for start in range(0, len(given_files), batch_size):
-        readable = _readable(given_files[start : start + batch_size], broken)
-        if not readable:
-            continue
-        files += [path for path, _ in readable]
-        images = [image for _, image in readable]
-        prediction = predict_images(method, images, class_name, batch_size=batch_size)
-        size = len(images)
-        maps += [None] * size if prediction.maps is None else list(prediction.maps.numpy())
-        scores += [None] * size if prediction.scores is None else prediction.scores.tolist()
-    given = [m for m in maps if m is not None]
-    low = min((float(m.min()) for m in given), default=0.0)
-    high = max((float(m.max()) for m in given), default=1.0)
-    rows = []
-    for path, anomaly_map, score in zip(files, maps, scores, strict=True):
-        overlay_name = map_name = None
-        if anomaly_map is not None:
-            overlay_name, map_name = (stems[path] + suffix for suffix in RESULT_SUFFIXES)
-            picture = overlay(read_image(path), anomaly_map, low, high)
-            with whole_file(out / overlay_name) as file:
-                picture.save(file, format="PNG")
-            with whole_file(out / map_name) as file:
-                np.save(file, anomaly_map)
-        rows.append(FileScore(str(path), score, overlay_name, map_name))
-    rows += [FileScore(str(path), None, None, None, error) for path, error in broken.items()]
+    answers, broken = _predict(method, list(found), class_name, batch_size)
+    low = min((float(a.map.min()) for a in answers if a.map is not None), default=0.0)
+    high = max((float(a.map.max()) for a in answers if a.map is not None), default=1.0)
+    rows = [_write_result(answer, stems[answer.path], out, low, high) for answer in answers]
+    rows += [FileScore(str(path), error=error) for path, error in broken.items()]
     _write_scores(out, rows)
     return rows
 
 
-def _readable(paths: Sequence[Path], broken: dict[Path, str]) -> list[tuple[Path, Image.Image]]:
-    """The images that can be read; what is wrong with the others goes into `broken`."""
-    found = []
-    for path in paths:
-        try:
-            found.append((path, read_image(path)))
-        except DataError as error:
-            broken[path] = str(error)
-    return found
+def _predict(
+    method: Method, paths: Sequence[Path], class_name: str, batch_size: int
+) -> tuple[list[_Answer], dict[Path, str]]:
+    """What the method says of each readable file, and what is wrong with the others."""
+    answers: list[_Answer] = []
+    broken: dict[Path, str] = {}
+    for start in range(0, len(paths), batch_size):
+        images: dict[Path, Image.Image] = {}
+        for path in paths[start : start + batch_size]:
+            try:
+                images[path] = read_image(path)
+            except DataError as error:
+                broken[path] = str(error)
+        if not images:
+            continue
+        found = predict_images(method, list(images.values()), class_name, batch_size=batch_size)
+        nothing = [None] * len(images)
+        scores = nothing if found.scores is None else found.scores.tolist()
+        maps = nothing if found.maps is None else list(found.maps.numpy())
+        answers += map(_Answer, images, scores, maps)
+    return answers, broken
+
+
+def _write_result(answer: _Answer, stem: str, out: Path, low: float, high: float) -> FileScore:
+    """Write the overlay and the map of one file, where the method gives maps."""
+    if answer.map is None:
+        return FileScore(str(answer.path), answer.score)
+    overlay_name, map_name = (stem + suffix for suffix in RESULT_SUFFIXES)
+    picture = overlay(read_image(answer.path), answer.map, low, high)
+    with whole_file(out / overlay_name) as file:
+        picture.save(file, format="PNG")
+    with whole_file(out / map_name) as file:
+        np.save(file, answer.map)
+    return FileScore(str(answer.path), answer.score, overlay_name, map_name)
 
 
 def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, PurePath]:
@@ -132,19 +142,10 @@ def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, Pu
     found: dict[Path, PurePath] = {}
     for path in paths:
         if path.is_dir():
-            folder = path.resolve()
-            if results == folder:
+            if results == path.resolve():
                 raise UsageError(f"--out {out} is the folder of the images: choose another")
-            below = results is not None and results.is_relative_to(folder)
-            for file in sorted(path.rglob("*")):
-                name = file.relative_to(path)
-                if file.suffix.lower() not in SUFFIXES or not file.is_file():
-                    continue
-                if any(part.startswith(".") for part in name.parts):
-                    continue
-                if below and results is not None and file.resolve().is_relative_to(results):
-                    continue
-                found.setdefault(file, name)
+            for file in _files_below(path, results):
+                found.setdefault(file, file.relative_to(path))
         elif path.is_file():
             found.setdefault(path, PurePath(path.name))
         else:
@@ -152,6 +153,19 @@ def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, Pu
     if not found:
         raise UsageError(f"no image files in {', '.join(map(str, paths))}")
     return found
+
+
+def _files_below(folder: Path, results: Path | None) -> Iterator[Path]:
+    """The image files of a folder at any depth, without hidden ones and those of `results`."""
+    inside = results is not None and results.is_relative_to(folder.resolve())
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() not in SUFFIXES or not file.is_file():
+            continue
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        if inside and results is not None and file.resolve().is_relative_to(results):
+            continue
+        yield file
 
 
 def overlay(
@@ -169,7 +183,7 @@ def overlay(
 
     heat = np.asarray(Image.fromarray(anomaly_map).resize(image.size, Image.Resampling.BILINEAR))
     level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-    colour = colormaps["inferno"](level)[..., :3] * 255
+    colour = colormaps[HEAT](level)[..., :3] * 255
     opacity = (OPACITY * (0.3 + 0.7 * level))[..., None]
     mixed = np.asarray(image) * (1 - opacity) + colour * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))
@@ -208,9 +222,8 @@ def _write_scores(out: Path, rows: Sequence[FileScore]) -> None:
     write_json(out / "scores.json", [asdict(row) for row in rows])
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["path", "score", "overlay", "map", "error"])
+    writer.writerow(field.name for field in fields(FileScore))
     for row in rows:
-        texts = (row.overlay or "", row.map or "", row.error or "")
-        writer.writerow([csv_text(row.path), row.score, *map(csv_text, texts)])
+        writer.writerow(csv_text(v) if isinstance(v, str) else v for v in astuple(row))
     with whole_file(out / "scores.csv") as file:
         file.write(text.getvalue().encode("utf-8", "backslashreplace"))
