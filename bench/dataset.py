@@ -22,6 +22,7 @@ from PIL import Image
 from .content import content_hashes
 from .errors import DataError, UsageError, unknown_name
 from .images import MaskRule, read_drawn_mask, read_picture
+from .names import normalize_name
 
 LOG = logging.getLogger(__name__)
 Split = Literal["train", "test"]
@@ -367,12 +368,12 @@ def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False)
         )
     here = dataset.match(root)
     wanted = _usual_names(dataset)
-    bears_name = _plain(root.resolve().name) in wanted
+    bears_name = normalize_name(root.resolve().name) in wanted
     if here == 2 or (here == 1 and bears_name):
         return root
     named: list[Path] = []
     for folder in _folders_below(root, depth=3):
-        if _plain(folder.name) in wanted:
+        if normalize_name(folder.name) in wanted:
             named.append(folder)
             if (inner := _surest(dataset, folder, wanted)) is not None:
                 return inner
@@ -401,21 +402,23 @@ def _named_folder(dataset: type[Dataset], root: Path) -> Path:
     """The folder of a usual name at or below a root, down to three levels; else the root itself."""
     root = root.expanduser()
     wanted = _usual_names(dataset)
-    if not dataset.folders or _plain(root.resolve().name) in wanted or dataset.match(root):
+    if not dataset.folders or normalize_name(root.resolve().name) in wanted or dataset.match(root):
         return root
-    return next((f for f in _folders_below(root, depth=3) if _plain(f.name) in wanted), root)
+    return next(
+        (f for f in _folders_below(root, depth=3) if normalize_name(f.name) in wanted), root
+    )
 
 
 def _surest(dataset: type[Dataset], folder: Path, wanted: Set[str]) -> Path | None:
     """Of a folder and those below it the one that matches best, by name among equals."""
     places = [folder, *_folders_below(folder, depth=2)]
-    sure = [(dataset.match(place), _plain(place.name) in wanted) for place in places]
+    sure = [(dataset.match(place), normalize_name(place.name) in wanted) for place in places]
     best = max(range(len(places)), key=lambda at: sure[at])
     return places[best] if sure[best][0] > 0 else None
 
 
 def _usual_names(dataset: type[Dataset]) -> Set[str]:
-    return {_plain(name) for name in (dataset.name, dataset.title, *dataset.folders)}
+    return {normalize_name(name) for name in (dataset.name, dataset.title, *dataset.folders)}
 
 
 def _holds_others(root: Path, dataset: type[Dataset]) -> bool:
@@ -431,11 +434,7 @@ def _holds_others(root: Path, dataset: type[Dataset]) -> bool:
             continue
         if other.in_benchmark and other.name != dataset.name:
             taken |= _usual_names(other)
-    return any(_plain(folder.name) in taken for folder in _folders_in(root))
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+    return any(normalize_name(folder.name) in taken for folder in _folders_in(root))
 
 
 def _folders_below(root: Path, depth: int) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""How names are compared: registry names and the many spellings of papers, folders and people."""
+"""How a name is spelled: in the registry and in records, on screen, and to be compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 
 
 def registry_name(name: str) -> str:
-    """The registry's spelling of a name: lower case, underscores.
+    """The spelling of cell keys, file names and columns: lower case, underscores.
 
     >>> registry_name("CLIP-AC")
     'clip_ac'
@@ -14,15 +14,20 @@ def registry_name(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def display_name(name: str) -> str:
+    """The spelling on screen, in tables and on pages: hyphens.
+
+    >>> display_name("clip_ac")
+    'clip-ac'
+    """
+    return name.replace("_", "-")
+
+
 @lru_cache(maxsize=1 << 16)
 def normalize_name(name: str) -> str:
-    """A name without what spellings differ in: case, blanks and punctuation.
+    """A name without what spellings differ in; the star tells two printed models apart.
 
-    The star stays: it tells two of the models that the papers print apart.
-
-    >>> normalize_name("MVTecAD") == normalize_name("mvtec_ad")
-    True
-    >>> normalize_name("+CAP w/o L_oc"), normalize_name("Ensemble*")
-    ('capwoloc', 'ensemble*')
+    >>> normalize_name("MVTecAD") == normalize_name("mvtec_ad"), normalize_name("Ensemble*")
+    (True, 'ensemble*')
     """
-    return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "*")
+    return "".join(c for c in name.lower() if c.isalnum() or c == "*")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ContractError, UsageError, message_of, unknown_name
-from .names import normalize_name, registry_name
+from .names import display_name, normalize_name, registry_name
 
 if TYPE_CHECKING:
     from .backbone import Backbone
@@ -105,7 +105,7 @@ def resolve(kind: str, name: str) -> Entry:
         same = [e for n, e in entries(kind).items() if normalize_name(n) == normalize_name(name)]
         entry = same[0] if len(same) == 1 else None
     if entry is None:
-        raise unknown_name(kind, name, (n.replace("_", "-") for n in entries(kind)))
+        raise unknown_name(kind, name, map(display_name, entries(kind)))
     return entry
 
 

@@ -26,6 +26,7 @@ from ..bench.dataset import (
 )
 from ..bench.errors import DataError, UsageError, unknown_name
 from ..bench.images import read_mask
+from ..bench.names import display_name, registry_name
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)
@@ -350,8 +351,8 @@ class LaidOutDataset(Dataset):
 
     def category_named(self, text: str) -> str | None:
         """The category that a folder name or a csv cell means, None for an unknown one."""
-        by_name = {_squeeze(known): known for known in self.categories}
-        found = by_name.get(_squeeze(text))
+        by_name = {registry_name(known): known for known in self.categories}
+        found = by_name.get(registry_name(text))
         return text if found is None and self.open_categories else found
 
     def may_choose(self, category: str) -> bool:
@@ -361,7 +362,9 @@ class LaidOutDataset(Dataset):
             wanted = [wanted, *wanted.split(",")]
         if not isinstance(wanted, list | tuple):
             return True
-        return _squeeze(category) in {_squeeze(name) for name in wanted if isinstance(name, str)}
+        return registry_name(category) in {
+            registry_name(name) for name in wanted if isinstance(name, str)
+        }
 
     def only_category(self) -> str:
         """The category of a set that has one."""
@@ -425,7 +428,7 @@ class LaidOutDataset(Dataset):
             raise DataError(
                 f"{self.title} in {self.root} is incomplete: {few(found.gaps)}; complete the copy, "
                 "or leave those images out with --dataset-option "
-                f"{self.name.replace('_', '-')}.missing=skip"
+                f"{display_name(self.name)}.missing=skip"
             )
         found.faults += [f"left out: {gap}" for gap in found.gaps]
         rank = {category: position for position, category in enumerate(self.categories)}
@@ -486,11 +489,11 @@ class LaidOutDataset(Dataset):
         if wanted is None:
             return found.samples
         listed = dict.fromkeys(s.category for s in found.samples)
-        there = {_squeeze(c): c for c in (*listed, *found.unreadable, *sorted(found.unchosen))}
+        there = {registry_name(c): c for c in (*listed, *found.unreadable, *sorted(found.unchosen))}
         keep: set[str] = set()
         for name in _names_in(wanted, there):
-            if _squeeze(name) in there:
-                keep.add(there[_squeeze(name)])
+            if registry_name(name) in there:
+                keep.add(there[registry_name(name)])
             elif self.category_named(name) in self.categories:
                 raise DataError(
                     f"category '{name}' of {self.title} is not in {self.root}, which has "
@@ -543,7 +546,7 @@ def _names_in(wanted: Any, there: Container[str]) -> list[str]:
         UsageError: it is neither, or empty.
     """
     if isinstance(wanted, str):
-        wanted = [wanted] if _squeeze(wanted) in there else wanted.split(",")
+        wanted = [wanted] if registry_name(wanted) in there else wanted.split(",")
     good = isinstance(wanted, list | tuple) and all(isinstance(name, str) for name in wanted)
     names = [name.strip() for name in wanted if name.strip()] if good else []
     if not names:
@@ -575,10 +578,6 @@ class SplitDataset(LaidOutDataset):
         return [replace(s, split="test") for s in tested] + [
             replace(s, split="train") for s in trained
         ]
-
-
-def _squeeze(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 # --- masks ----------------------------------------------------------------------------------------
@@ -697,9 +696,9 @@ class CategoryTrees(Layout):
             parts = subfolders(inside["test"])
             normal = any(name in NORMAL_FOLDERS for name in parts)
             return int(normal or len(parts) > 1 or (bool(parts) and "ground_truth" in inside))
-        known = {_squeeze(category) for category in dataset.categories}
+        known = {registry_name(category) for category in dataset.categories}
         trees = [name for name, path in inside.items() if "test" in subfolders(path)]
-        if any(_squeeze(name) in known for name in trees):
+        if any(registry_name(name) in known for name in trees):
             return 2
         return 1 if trees and (dataset.open_categories or len(known) == 1) else 0
 
@@ -723,7 +722,7 @@ class CategoryTrees(Layout):
             if category is None:
                 found.notes.append(f"folder {path} is no category of the dataset and was left out")
                 continue
-            earlier = taken.setdefault(_squeeze(category), path)
+            earlier = taken.setdefault(registry_name(category), path)
             if earlier != path:
                 raise DataError(f"folders {earlier} and {path} are the same category: rename one")
             found.add_category(path, category, dataset, self._list_category)

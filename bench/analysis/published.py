@@ -247,7 +247,7 @@ def breakdown() -> tuple[PrintedCategory, ...]:
 
 @cache
 def breakdown_by_row() -> Mapping[tuple[str, str, str], Mapping[str, PrintedCategory]]:
-    """Tables 12-19: (squashed dataset, squashed category, metric) -> model -> its number."""
+    """Tables 12-19: (normalized dataset, normalized category, metric) -> model -> its number."""
     found: dict[tuple[str, str, str], dict[str, PrintedCategory]] = {}
     for printed in breakdown():
         row = (normalize_name(printed.dataset), normalize_name(printed.category), printed.metric)

@@ -206,7 +206,7 @@ class _Pairs:
         table: the paper's table, for doubts about its values.
         metrics: in the order of a cell's numbers.
         models: the paper's name of each column, None where it has none.
-        printed: (squashed dataset, model) -> the printed numbers by metric.
+        printed: (normalized dataset, model) -> the printed numbers by metric.
     """
 
     grid: Grid

@@ -20,7 +20,7 @@ import typer
 
 from .. import registry
 from ..errors import INTERRUPTED, UsageError, ZsadError
-from ..names import registry_name
+from ..names import display_name, registry_name
 from . import data as cli_data
 from . import report as cli_report
 from . import results as cli_results
@@ -185,7 +185,7 @@ def list_names(
         echo(describe[what]())
         return
     for name in registry.names(what.removesuffix("s")):
-        echo(name.replace("_", "-"))
+        echo(display_name(name))
 
 
 @app.command()
@@ -615,7 +615,7 @@ def _gaps(records: Iterable[Record]) -> list[str]:
         if record.auxiliary is not None:
             held.append((record.auxiliary.name, record.auxiliary.completeness))
     lines = [
-        f"{name.replace('_', '-')} is {found.gap}; numbers measured on it or learned from it stay "
+        f"{display_name(name)} is {found.gap}; numbers measured on it or learned from it stay "
         "out of means and differences unless --allow-incomplete is given"
         for name, found in held
         if found is not None and found.gap
@@ -629,7 +629,7 @@ def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:
 
     told: dict[tuple[str, str], list[str]] = {}
     for record in records:
-        name = record.cell.dataset.replace("_", "-")
+        name = display_name(record.cell.dataset)
         lines = told.setdefault((name, labelled(name, record.cell.dataset_label)), [])
         lines += [text for text in record.warnings if text not in lines]
     for (name, _), lines in told.items():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError, unknown_name
+from ..names import display_name, registry_name
 from .terminal import echo, out_option
 
 app = typer.Typer(
@@ -120,7 +121,7 @@ def sources(
     for found in classes:
         source = found.source
         lines = [
-            f"{found.title} ({found.name.replace('_', '-')}), {found.domain}, {found.modality}",
+            f"{found.title} ({display_name(found.name)}), {found.domain}, {found.modality}",
             f"  page      {source.page}",
             f"  download  {source.download}",
             f"  licence   {source.licence}",
@@ -247,7 +248,7 @@ def dataset_options(
     for pair in pairs:
         left, equals, text = pair.partition("=")
         target, _, key = left.rpartition(".")
-        key = key.strip().replace("-", "_")
+        key = registry_name(key)
         if not equals or not key:
             raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
         if not target and len(named) != 1:

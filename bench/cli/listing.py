@@ -15,6 +15,7 @@ from .. import registry
 from ..backbone import Backbone, BackboneSpec
 from ..errors import message_of
 from ..method import Method, TrainableMethod, build
+from ..names import display_name
 from ..weights import known_backbones, random_backbone
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def describe_methods() -> str:
         variants = [f"{v}*" if v == cls.default_variant else v for v in cls.variants]
         rows.append(
             [
-                name.replace("_", "-"),
+                display_name(name),
                 cls.title,
                 _supervision(cls),
                 f"{cls.published_parameters:,}",
@@ -72,7 +73,7 @@ def describe_datasets() -> str:
         counts = [info.counts for info in cls.categories.values()]
         rows.append(
             [
-                name.replace("_", "-"),
+                display_name(name),
                 cls.title,
                 cls.domain,
                 len(cls.categories) or "-",
@@ -80,7 +81,7 @@ def describe_datasets() -> str:
                 _total([c.test_anomalous for c in counts]),
                 "yes" if cls.has_image_labels else "no",
                 "yes" if cls.has_masks else "no",
-                cls.auxiliary.replace("_", "-"),
+                display_name(cls.auxiliary),
                 cls.source.licence,
             ]
         )
@@ -139,7 +140,7 @@ def _options(cls: type[Method]) -> str:
     parts = [_values({name: value for name, value in values.items() if value is not None})]
     if issubclass(cls, TrainableMethod):
         parts += [
-            f"on {name.replace('_', '-')}: {_values(options)}"
+            f"on {display_name(name)}: {_values(options)}"
             for name, options in cls.auxiliary_options.items()
         ]
     return "; ".join(parts)

@@ -14,7 +14,7 @@ from typing import Literal
 from .. import registry
 from ..errors import UsageError
 from ..files import write_text
-from ..names import registry_name
+from ..names import display_name, registry_name
 
 Kind = Literal["method", "dataset"]
 
@@ -265,7 +265,7 @@ def write(
     module = f"zsad_{stem}" if package is not None else f"{registry.NAMESPACE}.{folder}.{stem}"
     words = {
         "name": stem,
-        "dashed": stem.replace("_", "-"),
+        "dashed": display_name(stem),
         "title": stem.replace("_", " ").capitalize(),
         "cls": "".join(part.capitalize() for part in stem.split("_")),
         "module": module,

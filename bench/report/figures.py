@@ -23,7 +23,7 @@ from ..analysis.overview import SHORT, Entrant, Overview, Target, result_of
 from ..analysis.published import LEFT_OUT_OF_MEANS
 from ..errors import UsageError, unknown_name
 from ..files import output_file
-from ..names import normalize_name
+from ..names import normalize_name, registry_name
 from ..records.gallery import KINDS, GalleryError, read_gallery, strip_path
 from ..records.prompt_scores import (
     PROMPT_SCORES,
@@ -143,7 +143,7 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
 
 
 def _with_known_metrics(choice: Choice) -> Choice:
-    metrics = tuple(name.replace("-", "_") for name in choice.metrics)
+    metrics = tuple(registry_name(name) for name in choice.metrics)
     for name in metrics:
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS)
@@ -459,9 +459,7 @@ def sweep(scene: Scene) -> Figure:
     A point is the mean over the datasets of a domain (industrial without MVTecAD, if it has
     others) on which every value of the option has the metric.
     """
-    wanted = tuple(
-        name.strip().replace("-", "_") for name in (scene.choice.option or "").split(",")
-    )
+    wanted = tuple(registry_name(name) for name in (scene.choice.option or "").split(","))
     everything = find_sweeps(scene.overview, scene.entrants)
     sweeps = everything
     if scene.choice.option:

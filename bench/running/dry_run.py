@@ -17,6 +17,7 @@ from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset
 from ..errors import ZsadError
 from ..method import AuxiliarySplit
+from ..names import display_name
 from ..records.record import CELLS, Cell, Record, RecordError, labelled, read_record
 from ..training.leakage import refuse_leakage
 from .plan import PUBLISHED, Plan, auxiliary_of
@@ -83,10 +84,10 @@ class Outlook:
         """For a terminal."""
         rows = [
             [
-                labelled(c.cell.method.replace("_", "-"), c.cell.label),
+                labelled(display_name(c.cell.method), c.cell.label),
                 c.cell.variant,
                 " ".join(f"{k}={v}" for k, v in c.cell.options.items()),
-                labelled(c.cell.dataset.replace("_", "-"), c.cell.dataset_label),
+                labelled(display_name(c.cell.dataset), c.cell.dataset_label),
                 c.cell.seed,
                 c.state,
                 "-" if c.images is None else c.images,
@@ -103,7 +104,7 @@ class Outlook:
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += [f"missing: {line}" for line in self.missing]
         for name, held in self.data.items():
-            lines += [f"data of {name.replace('_', '-')}: {held.words()}"] * bool(held.words())
+            lines += [f"data of {display_name(name)}: {held.words()}"] * bool(held.words())
         lines.append(self.verdict + ": zsad run with the same options" * self.ready)
         return "\n".join(lines)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from zsad.bench.data.check import benchmark_names
-from zsad.bench.names import registry_name
+from zsad.bench.names import display_name, normalize_name
 from zsad.bench.registry import dataset_class
 
 # FAPrompt, Table 5 and the totals of Table 4 (with 84 anomalous tiles, as released)
@@ -53,7 +53,7 @@ def test_terms_and_tree_are_stated(dataset):
     assert source.tree.count("\n") >= 2
     assert source.citation == source.citation.lower()
     assert any(c.isdigit() for c in source.citation)
-    assert registry_name(dataset.title).replace("_", "") == dataset.name.replace("_", "")
+    assert normalize_name(dataset.title) == normalize_name(dataset.name)
 
 
 def test_what_can_be_measured_is_stated(dataset):
@@ -88,6 +88,6 @@ def test_documentation_states_every_dataset_with_its_counts(dataset):
     text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     row = next(line for line in text.splitlines() if f"| {dataset.title} |" in line)
     total = dataset.expected()
-    assert f"| `{dataset.name.replace('_', '-')}` |" in row
+    assert f"| `{display_name(dataset.name)}` |" in row
     assert f"| {len(dataset.categories)} | {total.test_normal} / {total.test_anomalous} |" in row
     assert row.rstrip(" |").endswith(dataset.source.licence)

@@ -77,9 +77,9 @@ def test_all_numbers_are_percent_with_one_decimal():
 def test_registry_names_find_their_printed_names():
     from zsad.bench import registry
 
-    squashed = {normalize_name(name) for name in published.datasets()}
+    normalized = {normalize_name(name) for name in published.datasets()}
     known = {normalize_name(name) for name in registry.names("dataset")}
-    assert squashed <= known
+    assert normalized <= known
 
 
 def test_a_doubtful_value_is_found_by_any_spelling():

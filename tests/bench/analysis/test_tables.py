@@ -620,7 +620,7 @@ def test_layouts_have_marks_of_their_own():
     assert len({layout[0] for layout in LAYOUTS}) == len(LAYOUTS)
 
 
-def test_squash_compares_names():
+def test_normalize_name_compares_names():
     assert normalize_name("CLIP-AC") == normalize_name("clip_ac") != normalize_name("clip")
 
 
