@@ -204,13 +204,14 @@ def test_the_exit_code_tells_no_from_could_not(zsad, monkeypatch, error, code):
 
 INTERRUPTED_CHECK = """
 import os, signal, sys, time
-from zsad.bench import cli, records
+from zsad.bench import cli
+from zsad.bench.records import record
 
 def read(run):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 
-records.read_records = read
+record.read_records = read
 sys.argv = ["zsad", "check", "run", "--baseline", "baseline.json"]
 cli.main()
 """
