@@ -35,7 +35,12 @@ from zsad.bench.method import Method, TrainableMethod
 from zsad.bench.running.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+WORKFLOW = ROOT / "docs" / "guard-metrics.yml"
 FENCED = r"^```(.*)\n((?:.*\n)*?)```$"
 LANGUAGES = {"python", "sh", "bash", "toml", "text"}
 FOREIGN_OPTIONS = {"--nthreads"}  # of other programs: dask worker
@@ -77,7 +82,9 @@ BLOCKS = list(_blocks())
 
 
 def _commands() -> Iterator[tuple[str, str]]:
-    """(place, command) of each command of sh and bash blocks and of `zsad ...` in a text."""
+    """(place, command) of sh and bash blocks, of `zsad ...` in a text, and of the workflow."""
+    for command in re.findall(r"- run: (.*)", WORKFLOW.read_text()):
+        yield WORKFLOW.name, command
     for block in BLOCKS:
         if block.language not in ("sh", "bash"):
             continue
@@ -198,13 +205,14 @@ def workplace(tmp_path_factory) -> Path:
     trees.visa(root / "DATA" / "VisA")
     titles, datasets = ("CLIP", "AnomalyCLIP", "FAPrompt"), ("mvtec_ad", "visa", "btad")
     made = make_run(root / "RUN", titles, datasets, images=8)
-    names = ("RUN_A", "RUN_B", "runs/a", "runs/b", "results/runs/full", "results/runs/builtin")
+    names = ["RUN_A", "RUN_B", "runs/a", "runs/b", "runs/guard"]
+    names += ["results/runs/full", "results/runs/builtin"]
     for name in names:
         shutil.copytree(made, root / name)
     save_file({"prompt": torch.zeros(1)}, root / "anomalyclip.safetensors")
     (root / "plan.toml").write_text('methods = ["clip"]\ndatasets = ["visa"]\n')
     update = ["check", "RUN", "--update", "--reason", "first"]
-    for name in ("FILE", "results/baselines/builtin.json"):
+    for name in ("FILE", "baseline.json", "results/baselines/builtin.json"):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(root)
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -318,6 +326,12 @@ def test_another_command_of_a_page_can_be_done(place, command):
         for name in words[words.index("-e") + 1].split(",") if "-e" in words else []:
             assert f"testenv:{name}" in settings
         assert settings["tox"]["env_list"]
+    elif words[0] == "pytest":
+        tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+        assert all((ROOT / word).exists() for word in words if word.endswith(".py")), command
+        assert all(f"def test_{word}" in tests for word in words[2:] if words[1] == "-k"), command
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2]) is not None, command
     elif words[0] == "python":
         program = (ROOT / words[1]).read_text()
         assert all(word in program for word in words[2:] if word.startswith("-")), command
