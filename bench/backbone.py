@@ -314,8 +314,7 @@ class Backbone:
         The tensors carry no gradient yet may enter a graph (`no_grad`, not `inference_mode`).
 
         Args:
-            images: [B, 3, S, S] normalised, S a multiple of the patch size; or [B, T, 3, S, S],
-                T tiles an image, whose features are B * T rows, an image's tiles one after another.
+            images: [B, 3, S, S] normalised, S a multiple of the patch size.
             specs: the patch tokens to keep, of all methods that share the pass.
 
         Raises:
@@ -324,7 +323,6 @@ class Backbone:
         wanted = frozenset(specs)
         self.check_specs(wanted)
         with self._autocast():
-            images = images.flatten(0, -4)
             stem = self._stem(images.to(self.dtype))  # [B, 1 + L, W]
             side = images.shape[-1] // self.patch_size
             self.counter.images += len(images)

@@ -268,12 +268,11 @@ def _pictures(method: Method) -> Tensor:
 
 
 def _query(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Query:
-    features = method.backbone.encode_image(images, method.token_specs)
+    features = method.preprocess.encode(method.backbone, images, method.token_specs)
     return Query(
         features.select(method.token_specs),
         list(names),
         images if method.needs_images else None,
-        [(method.image_size, method.image_size)] * len(names),
     )
 
 

@@ -43,19 +43,15 @@ class Query:
     """What `predict` sees of a batch: never a label, never a mask.
 
     Attributes:
-        features: of the batch's B images, with the tokens that the method declared; of a method
-            whose images are tiled T rows an image, one after another.
+        features: of the batch's B images, with the tokens that the method declared.
         class_names: B words for the prompts.
-        images: [B, 3, S, S], or [B, T, 3, S, S] tiles, normalised; where the method declares
-            `needs_images`.
-        sizes: B sizes (height, width) in pixels of the images as they were read, which tiles are
-            put together by; empty where nothing is tiled and nobody knows.
+        images: [B, 3, S, S] normalised, as the method's `preprocess` made them; where the method
+            declares `needs_images`.
     """
 
     features: VisualFeatures
     class_names: Sequence[str]
     images: Tensor | None = None
-    sizes: Sequence[tuple[int, int]] = ()
 
     def __len__(self) -> int:
         return len(self.class_names)

@@ -59,12 +59,11 @@ def predict_images(
     for start in range(0, len(pictures), batch_size):
         chosen = pictures[start : start + batch_size]
         batch = torch.stack([method.preprocess(picture) for picture in chosen]).to(device)
-        features = method.backbone.encode_image(batch, method.token_specs)
+        features = method.preprocess.encode(method.backbone, batch, method.token_specs)
         query = Query(
             features.select(method.token_specs),
             names[start : start + batch_size],
             batch if method.needs_images else None,
-            [(picture.height, picture.width) for picture in chosen],
         )
         with torch.no_grad():
             answers.append(method.predict(query).checked(len(batch), method.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,49 +12,45 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .backbone import OPENAI_MEAN, OPENAI_STD
-from .errors import DataError
+from .backbone import OPENAI_MEAN, OPENAI_STD, Backbone, TokenSpec, VisualFeatures
 
 Interpolation = Literal["bicubic", "bilinear"]
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-Framing = Literal["squash", "two_tiles"]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize (PIL, antialiased) to what the backbone reads, scale to 0..1, normalise.
+    """Resize (PIL, antialiased) to a square, scale to 0..1, normalise.
 
-    All released ZSAD codes squash to a square and never crop, and differ in the filter and in the
-    size; but AnoVL's script for VisA keeps the aspect and reads two squares.
+    All released ZSAD codes squash images so and never crop; they differ in the filter and in the
+    size. A method that reads images otherwise overrides `__call__`, `encode` and `picture`
+    (AnoVL's tiles in `methods/_anovl_tiles.py`).
 
     Attributes:
         image_size: S, in pixels.
         interpolation: the filter.
         mean, std: of the normalisation, for each channel.
-        framing: "squash" gives one square; "two_tiles" brings the shorter side to S and gives the
-            squares at both ends of the longer side, which overlap.
     """
 
     image_size: int
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
-    framing: Framing = "squash"
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """An RGB image of any size -> [3, S, S] float32, or tiles [2, 3, S, S].
+        """An RGB image of any size -> [3, S, S] float32; the same shape for all images."""
+        return self.normalised(image, (self.image_size, self.image_size))
 
-        Raises:
-            DataError: the image is so long that its two tiles do not meet.
+    def encode(
+        self, backbone: Backbone, images: Tensor, specs: Iterable[TokenSpec]
+    ) -> VisualFeatures:
+        """What the backbone hands on of images [B, ...] that were prepared by this object.
+
+        Methods with equal `forward_key`, which this object is a part of, share it.
         """
-        side = self.image_size
-        if self.framing == "squash":
-            return self._normalised(image, (side, side))
-        down, right = second_tile((image.height, image.width), side)
-        pixels = self._normalised(image, (side + down, side + right))
-        return torch.stack([pixels[:, :side, :side], pixels[:, down:, right:]])
+        return backbone.encode_image(images, specs)
 
-    def _normalised(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
+    def normalised(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
         """The image [3, H, W] at a size (height, width)."""
         wanted = (size[1], size[0])
         resized = image
@@ -64,57 +61,9 @@ class Preprocess:
         std = torch.tensor(self.std)[:, None, None]
         return (pixels - mean) / std
 
-    def picture(self, pixels: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """The RGB picture [H, W, 3] that a prepared image was, to be looked at.
-
-        Args:
-            pixels: what calling this gave.
-            size: (height, width) of the image as it was read.
-        """
-        pixels = pixels.cpu().float()
-        if self.framing == "two_tiles":
-            pixels = join_tiles(pixels[None], second_tile(size, self.image_size))[0]
-        channels = pixels.permute(1, 2, 0).numpy()
+    def picture(self, pixels: Tensor) -> NDArray[np.uint8]:
+        """The RGB picture [H, W, 3] that a prepared image was, to be looked at."""
+        channels = pixels.cpu().float().permute(1, 2, 0).numpy()
         shown = channels * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         picture: NDArray[np.uint8] = np.rint(shown.clip(0, 1) * 255).astype(np.uint8)
         return picture
-
-
-def second_tile(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Where the second of two square tiles begins (rows down, columns right); the first at 0, 0.
-
-    Args:
-        size: (height, width) of the image as it was read.
-        side: of a tile; the image's shorter side is resized to it, the longer one in proportion and
-            rounded down (torchvision's Resize).
-
-    Raises:
-        DataError: the image is so long that the tiles do not meet.
-    """
-    height, width = size
-    beyond = side * max(size) // min(size) - side
-    if beyond > side:
-        raise DataError(
-            f"an image of {width} x {height} px is more than twice as long as it is wide: two "
-            "square tiles leave a gap between them; choose a variant that squashes images"
-        )
-    return (beyond, 0) if height > width else (0, beyond)
-
-
-def join_tiles(tiles: Tensor, second: tuple[int, int]) -> Tensor:
-    """Two tiles of N images put together; where they overlap, their mean.
-
-    Args:
-        tiles: [N, 2, C, S, S].
-        second: (rows down, columns right) of the second tile, from `second_tile`.
-
-    Returns:
-        [N, C, S + rows, S + columns].
-    """
-    down, right = second
-    both = torch.nn.functional.pad(tiles[:, 0], (0, right, 0, down))
-    both = both + torch.nn.functional.pad(tiles[:, 1], (right, 0, down, 0))
-    count = torch.zeros_like(both[:1, :1])
-    count[..., : tiles.shape[-2], : tiles.shape[-1]] += 1
-    count[..., down:, right:] += 1
-    return both / count

@@ -2,12 +2,13 @@
 
 Deng et al., "AnoVL: Adapting Vision-Language Models for Unified Zero-shot Anomaly Localization",
 arXiv 2308.15939, and the released code (hq-deng/AnoVL). The FAPrompt paper's rows are those of the
-training-free setting: variant "paper". "official" adds test-time adaptation as `vl_test.py` has it;
-there the optimiser's moments leak from image to image of a class, which `leak` reproduces and the
-default does not, so that an image's answer depends on it alone. "official_visa" is `vis_test.py`,
-with which the authors tested on VisA: two square tiles of an image that keeps its aspect, in the
-place of the views, and a plain linear adapter whose loss is taken on the joined tiles. Its maps are
-squashed to a square here, as all are; the script keeps the aspect to the end.
+training-free setting: variant "paper". "official" adds test-time adaptation as `vl_test.py` has it
+(`_anovl_adaptation.py`). "official_visa" is `vis_test.py`, with which the authors tested on VisA:
+two square tiles of an image that keeps its aspect, instead of the views (`_anovl_tiles.py`), and a
+plain linear adapter whose loss is taken on the joined tiles. Its maps are squashed to a square
+here, as all are; the script keeps the aspect to the end.
+
+Axes: B images, L patch tokens, D embedding, P prompts of a class, S image side.
 
 Differences from the released code: docs/fidelity.md.
 """
@@ -15,41 +16,33 @@ Differences from the released code: docs/fidelity.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, state_probabilities, state_similarity, upsample
+from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import ContractError, unknown_name
 from ..bench.method import Method, Options, Prediction, Query, Supervision
-from ..bench.preprocess import Interpolation, Preprocess, join_tiles, second_tile
+from ..bench.preprocess import Interpolation, Preprocess
 from ..bench.prompts import fill
-from ._prompts import (
-    ANOVL_ABNORMAL,
-    ANOVL_NORMAL,
-    ANOVL_RENAMED,
-    anovl_templates,
-)
+from ._anovl_adaptation import Adaptation, Probabilities
+from ._anovl_tiles import TwoTiles, joined_maps, tile_scores
+from ._prompts import ANOVL_ABNORMAL, ANOVL_NORMAL, ANOVL_RENAMED, anovl_templates
 
 TEMPERATURE = 1.0  # the released code scales nothing
 ROTATIONS = tuple(sign * k * math.pi / 16 for k in (1, 2, 3, 4) for sign in (1, -1))
 SHIFTS = tuple((a * s, b * s) for s in (0.2, 0.1) for a in (1, -1) for b in (1, -1))
 GREY = (0.299, 0.587, 0.114)  # on the normalised tensor
-SHARE = 0.5  # of the adapter's answer in A(x) = 0.5 x + 0.5 T(x)
-NOISE = 0.055  # 0.05 * 1.1
-NOISE_WEIGHT = 0.5
 SEEDS = {"mvtec": 111, "visa": 42}  # of the released scripts; here of every image
 VIEWS_AT_ONCE = 64
 
 Script = Literal["mvtec", "visa"]
-See = Callable[[Tensor], Tensor]
-"""Similarities of an image's patches [B, L, 2] to probabilities [B, N, 2] for the loss."""
 
 
 @dataclass(frozen=True)
@@ -85,28 +78,9 @@ class ClassText:
     prompts: Tensor
 
 
-@dataclass
-class Adapter:
-    """T(x) = tanh(W x/|x| + b) E, or W x/|x| + b without prompts E, one for each of B images.
-
-    Attributes:
-        weight: [B, P, D]; [B, D, D] without prompts.
-        bias: [B, P].
-    """
-
-    weight: Tensor
-    bias: Tensor
-    optimizer: torch.optim.AdamW = field(init=False)
-    lr: float = 1e-3
-
-    def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW([self.weight, self.bias], lr=self.lr)
-
-    def __call__(self, tokens: Tensor, dictionary: Tensor | None) -> Tensor:
-        """Tokens [B, L, D] and prompts [B, P, D], or none -> adapted tokens [B, L, D]."""
-        codes = F.normalize(tokens, dim=-1) @ self.weight.transpose(1, 2) + self.bias[:, None]
-        answer = codes if dictionary is None else codes.tanh() @ dictionary
-        return (1 - SHARE) * tokens + SHARE * answer
+def patch_probabilities(similarity: Tensor) -> Tensor:
+    """Probabilities [B, L, 2] of patches from their similarities."""
+    return similarity.softmax(dim=-1)
 
 
 class AnoVl(Method):
@@ -129,7 +103,10 @@ class AnoVl(Method):
         if self.options.script not in get_args(Script):
             raise unknown_name("script of AnoVL", self.options.script, get_args(Script))
         self._texts: dict[str, ClassText] = {}
-        self._leaking: dict[str, Adapter] = {}
+        chosen = self.options
+        self.adaptation = Adaptation(
+            chosen.steps, chosen.lr, SEEDS[chosen.script], not self._tiled, chosen.leak
+        )
 
     @classmethod
     def supervision_of(cls, options: Options) -> Supervision:
@@ -141,15 +118,11 @@ class AnoVl(Method):
     def preprocess(self) -> Preprocess:
         """Squashed images, or two tiles."""
         squash = super().preprocess
-        return replace(squash, framing="two_tiles") if self._tiled else squash
+        return TwoTiles(**asdict(squash)) if self._tiled else squash
 
     @property
     def _tiled(self) -> bool:
         return self.options.script == "visa"
-
-    @property
-    def _seed(self) -> int:
-        return SEEDS[self.options.script]
 
     @property
     def patches(self) -> TokenSpec:
@@ -186,17 +159,14 @@ class AnoVl(Method):
             raise ContractError("AnoVL reads images (needs_images), the query has none")
         texts = [self.text(name) for name in query.class_names]
         states = torch.stack([text.states for text in texts])  # [B, 2, D]
-        tokens = self.backbone.project(query.features.tokens[self.patches])
-        tokens = tokens.reshape(len(query), -1, tokens.shape[-1])  # [B, L, D], of all tiles
+        tokens = self.backbone.project(query.features.tokens[self.patches])  # [B, L, D]
         if self._tiled:
-            scores = score_tiles(query.features.class_token, states)
+            scores = tile_scores(query.features.class_token, states)
             maps = self._joined_maps(tokens, texts, query)
         else:
             scores = self.score_views(query.images, states)
-            maps = self._maps(tokens, texts, query.class_names, query.features.grid, see_patches)
+            maps = self._maps(tokens, texts, query.class_names, query.features.grid)
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
-
-    # -- maps ---------------------------------------------------------------------------------
 
     def _maps(
         self,
@@ -204,35 +174,40 @@ class AnoVl(Method):
         texts: Sequence[ClassText],
         class_names: Sequence[str],
         grid: tuple[int, int],
-        see: See,
+        probabilities: Probabilities = patch_probabilities,
     ) -> Tensor:
-        """[B * T, S, S] of tokens [B, T * L, D], adapted where the variant adapts."""
-        if self.options.steps:
-            tokens = self.adapt(tokens, texts, class_names, see)
+        """[B, S, S] of tokens [B, L, D], adapted where the variant adapts; twice as many of tiles.
+
+        Args:
+            tokens: [B, L, D], or [B, 2 L, D] of two tiles.
+            texts: of the images' classes.
+            class_names: of the images.
+            grid: rows and columns of the patches of an image or a tile.
+            probabilities: that an adaptation's loss is taken on.
+        """
         states = torch.stack([text.states for text in texts])
+        if self.options.steps:
+            prompts = torch.stack([text.prompts for text in texts])
+            tokens = self.adaptation(tokens, states, prompts, class_names, probabilities)
         patches = state_probabilities(tokens, states, TEMPERATURE)[..., 1]
         averaged = average3(patches.reshape(-1, grid[0] * grid[1]), grid)
         return upsample(averaged, grid, self.image_size, align_corners=True)
 
     def _joined_maps(self, tokens: Tensor, texts: Sequence[ClassText], query: Query) -> Tensor:
-        """[B, S, S] of two tiles' tokens [B, 2 * L, D], images of one size at a time."""
-        if len(query.sizes) != len(query):
-            raise ContractError("AnoVL joins tiles by the sizes of the images, the query has none")
-        side, grid = self.image_size, query.features.grid
-        maps = tokens.new_empty(len(query), side, side)
-        for size in dict.fromkeys(query.sizes):
-            chosen = [i for i, other in enumerate(query.sizes) if other == size]
-            second = second_tile(size, side)
-            tiles = self._maps(
-                tokens[chosen],
-                [texts[i] for i in chosen],
-                [query.class_names[i] for i in chosen],
+        """[B, S, S] of two tiles' tokens [B, 2 L, D]."""
+        assert query.images is not None
+        grid, names = query.features.grid, query.class_names
+        return joined_maps(
+            query.images,
+            grid,
+            lambda joint: self._maps(
+                tokens[joint.chosen],
+                [texts[i] for i in joint.chosen],
+                [names[i] for i in joint.chosen],
                 grid,
-                partial(see_joined, grid=grid, side=side, second=second),
-            )
-            joined = join_tiles(tiles.reshape(len(chosen), 2, 1, side, side), second)
-            maps[chosen] = F.interpolate(joined, (side, side), mode="bilinear")[:, 0]
-        return maps
+                joint.probabilities,
+            ),
+        )
 
     def score_views(self, images: Tensor, states: Tensor) -> Tensor:
         """[B] mean over the views of the abnormal probability of the class token."""
@@ -243,112 +218,12 @@ class AnoVl(Method):
         probabilities = state_probabilities(tokens, repeated, TEMPERATURE)[:, 1]
         return probabilities.reshape(len(seen), -1).mean(dim=0)
 
-    # -- test-time adaptation -------------------------------------------------------------------
-
-    def adapt(
-        self, tokens: Tensor, texts: Sequence[ClassText], class_names: Sequence[str], see: See
-    ) -> Tensor:
-        """Fit an adapter to each image's tokens [B, L, D] and return them adapted."""
-        prompts = torch.stack([text.prompts for text in texts])  # [B, P, D]
-        states = torch.stack([text.states for text in texts])
-        if not self.options.leak:
-            return self._adapted(self._adapter(prompts), tokens, prompts, states, see)
-        adapted = []
-        for i, name in enumerate(class_names):  # one image must see the moments of the one before
-            one = slice(i, i + 1)
-            fresh = self._adapter(prompts[one])
-            kept = self._leaking.setdefault(name, fresh)
-            with torch.no_grad():
-                kept.weight.copy_(fresh.weight)
-                kept.bias.copy_(fresh.bias)
-            adapted.append(self._adapted(kept, tokens[one], prompts[one], states[one], see))
-        return torch.cat(adapted)
-
-    def _adapted(
-        self, adapter: Adapter, tokens: Tensor, prompts: Tensor, states: Tensor, see: See
-    ) -> Tensor:
-        dictionary = None if self._tiled else prompts
-
-        def seen(tokens: Tensor) -> Tensor:
-            return see(state_similarity(adapter(tokens, dictionary), states) / TEMPERATURE)
-
-        with torch.enable_grad():
-            for step in range(self.options.steps):
-                loss = adaptation_loss(seen(tokens), seen(tokens + self.noise(tokens, step)))
-                adapter.optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                adapter.optimizer.step()
-        with torch.no_grad():
-            return adapter(tokens, dictionary)
-
-    def _adapter(self, prompts: Tensor) -> Adapter:
-        batch, count, width = prompts.shape
-        weight, bias = self.initial_adapter(width if self._tiled else count, width)
-        return Adapter(
-            weight.to(prompts).expand(batch, -1, -1).clone().requires_grad_(),
-            bias.to(prompts).expand(batch, -1).clone().requires_grad_(),
-            self.options.lr,
-        )
-
-    def initial_adapter(self, outputs: int, width: int) -> tuple[Tensor, Tensor]:
-        """Initial weight [P, D] and bias [P], drawn as `nn.Linear` does; equal for all images."""
-        bound = 1 / math.sqrt(width)
-        generator = torch.Generator().manual_seed(self._seed)
-        weight, bias = (
-            torch.empty(shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
-            for shape in ((outputs, width), (outputs,))
-        )
-        return weight, bias
-
-    def noise(self, tokens: Tensor, step: int) -> Tensor:
-        """Noise of a step for tokens [B, L, D]; the same for all images."""
-        generator = torch.Generator().manual_seed(self._seed + 1 + step)
-        drawn = torch.randn(tokens.shape[1:], generator=generator, dtype=torch.float64)
-        return NOISE * drawn.to(tokens).expand_as(tokens)
-
 
 def class_prompts(word: str, states: Sequence[str]) -> list[str]:
     """The 462 prompts of a class for seven states of one kind, in the released order."""
     return [
         prompt for template in anovl_templates(word) for prompt in fill([template], states, word)
     ]
-
-
-def adaptation_loss(clean: Tensor, disturbed: Tensor) -> Tensor:
-    """Entropy of the clean patches, plus clean ones are normal and disturbed ones abnormal.
-
-    Both [B, N, 2]; means over patches or pixels, summed over images, which do not touch each other.
-    """
-    entropy = -(clean * clean.log()).sum(dim=-1)
-    separated = -disturbed[..., 1].log() - clean[..., 0].log()
-    return (entropy + NOISE_WEIGHT * separated).mean(dim=1).sum()
-
-
-def see_patches(similarity: Tensor) -> Tensor:
-    """Probabilities [B, L, 2] of patches from their similarities."""
-    return similarity.softmax(dim=-1)
-
-
-def see_joined(
-    similarity: Tensor, grid: tuple[int, int], side: int, second: tuple[int, int]
-) -> Tensor:
-    """Probabilities [B, N, 2] of the N pixels of joined tiles.
-
-    Args:
-        similarity: [B, 2 * L, 2], which is enlarged and joined before it becomes probabilities.
-        grid: patches of a tile.
-        side: of a tile in pixels.
-        second: where the second tile begins.
-    """
-    tiles = upsample(similarity.reshape(-1, grid[0] * grid[1], 2), grid, side, align_corners=True)
-    joined = join_tiles(tiles.reshape(-1, 2, *tiles.shape[1:]), second)  # [B, 2, H, W]
-    return joined.softmax(dim=1).flatten(2).transpose(1, 2)
-
-
-def score_tiles(class_token: Tensor, states: Tensor) -> Tensor:
-    """[B] mean abnormal probability of class tokens [B * T, D] of T tiles an image."""
-    tiles = class_token.reshape(len(states), -1, class_token.shape[-1])
-    return state_probabilities(tiles, states, TEMPERATURE)[..., 1].mean(dim=1)
 
 
 def average3(patches: Tensor, grid: tuple[int, int]) -> Tensor:

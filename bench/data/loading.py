@@ -26,8 +26,7 @@ class Batch:
     """Samples as tensors, in the order that was asked for.
 
     Attributes:
-        images: [B, 3, S, S] float32, normalised; [B, T, 3, S, S] where they are tiled.
-        sizes: B sizes (height, width) in pixels of the images as they were read.
+        images: [B, 3, S, S] float32, normalised, or whatever shape the preprocessing gives.
         labels: [B] int64, 0 normal, 1 anomalous.
         masks: [B, M, M] bool, True = anomalous ([B, H, W] where the dataset's rule resizes
             nothing); None where the samples have no pixel-level truth.
@@ -38,7 +37,6 @@ class Batch:
     """
 
     images: Tensor
-    sizes: list[tuple[int, int]]
     labels: Tensor
     masks: Tensor | None
     class_names: list[str]
@@ -57,10 +55,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Item:
-    """One sample, read: image [3, S, S] or tiles [T, 3, S, S], mask [M, M] or None."""
+    """One sample, read: image [3, S, S], mask [M, M] or None."""
 
     image: Tensor
-    size: tuple[int, int]
     label: int
     mask: Tensor | None
     class_name: str
@@ -105,10 +102,7 @@ class _Reader(TorchDataset[_Item | _Failure]):
         except OSError as error:
             return _Failure(f"image {sample.image_path} cannot be read ({error})")
         name = sample.name(self.dataset.root)
-        size = (reading.image.height, reading.image.width)
-        return _Item(
-            image, size, sample.label, mask, sample.class_name, name, lost, reading.warnings
-        )
+        return _Item(image, sample.label, mask, sample.class_name, name, lost, reading.warnings)
 
 
 def load_batches(
@@ -203,7 +197,6 @@ def _collate(items: Sequence[_Item | _Failure]) -> Batch | _Failure:
         )
     return Batch(
         images=torch.stack([item.image for item in good]),
-        sizes=[item.size for item in good],
         labels=torch.tensor([item.label for item in good]),
         masks=torch.stack(masks) if len(masks) == len(good) else None,
         class_names=[item.class_name for item in good],

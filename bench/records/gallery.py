@@ -200,7 +200,7 @@ class Gallery:
                 name,
                 int(batch.labels[i]),
                 None if scores is None else float(scores[i]),
-                preprocess.picture(batch.images[i], batch.sizes[i]),
+                preprocess.picture(batch.images[i]),
                 None if batch.masks is None else batch.masks[i].cpu().numpy(),
                 maps[i].cpu().float().numpy(),
             )

@@ -298,7 +298,7 @@ def _run_group(
         progress.check()
         images = batch.images.to(first.backbone.device, non_blocking=True)
         with _clock(first.backbone.device) as forward:
-            features = first.backbone.encode_image(images, specs)
+            features = first.preprocess.encode(first.backbone, images, specs)
         truth.names += batch.names
         truth.labels += [int(label) for label in batch.labels]
         truth.regions_lost += batch.regions_lost
@@ -321,7 +321,6 @@ def _query(method: Method, features: VisualFeatures, images: Tensor, batch: Batc
         features.select(method.token_specs).map(_own_copy),
         tuple(batch.class_names),
         _own_copy(images) if method.needs_images else None,
-        tuple(batch.sizes),
     )
 
 
@@ -461,13 +460,11 @@ def _joined(answers: Sequence[Prediction], part: str) -> Tensor | None:
 
 
 def _slice(query: Query, start: int, stop: int) -> Query:
-    """Some of a query's images; of a tiled image all rows."""
-    rows = len(query.features) // len(query)
+    """Some of a query's images."""
     return Query(
-        query.features.map(lambda tensor: tensor[start * rows : stop * rows]),
+        query.features.map(lambda tensor: tensor[start:stop]),
         query.class_names[start:stop],
         None if query.images is None else query.images[start:stop],
-        query.sizes[start:stop],
     )
 
 
@@ -485,7 +482,6 @@ def _joined_queries(first: Query, second: Query) -> Query:
         None
         if first.images is None or second.images is None
         else torch.cat([first.images, second.images]),
-        (*first.sizes, *second.sizes),
     )
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..backbone import Backbone, TokenSpec, VisualFeatures
+from ..backbone import TokenSpec, VisualFeatures
 from ..data.loading import Batch, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import DataError, UsageError
@@ -233,7 +233,7 @@ def encoded_batch(
     images, masks, labels = images[kept], masks[kept], labels[kept]
     class_names = class_names[kept]
     images = images.to(method.backbone.device, non_blocking=True)
-    features = method.backbone.encode_image(images, method.token_specs)
+    features = method.preprocess.encode(method.backbone, images, method.token_specs)
     seen = images if method.needs_images else None
     return _training_batch(features, labels, masks, class_names, seen)
 
@@ -304,7 +304,7 @@ def memory_source(
         return ImageSource(method, prepared, truth, resized, names)
     backbone = method.backbone
     parts = [
-        backbone.encode_image(part.to(backbone.device), method.token_specs)
+        method.preprocess.encode(backbone, part.to(backbone.device), method.token_specs)
         for part in torch.split(prepared, batch_size)
     ]
     seen = prepared if method.needs_images else None
@@ -412,7 +412,6 @@ def _fill(
     if not lacking:
         return
     rows = [i for s in lacking for i in range(s * SHARD, min((s + 1) * SHARD, len(samples)))]
-    backbone = method.backbone
     batches = load_batches(
         dataset,
         [samples[i] for i in rows],
@@ -420,7 +419,7 @@ def _fill(
         masks.size,
         ENCODE_AT_ONCE,
         workers,
-        pin=backbone.device.type == "cuda",
+        pin=method.backbone.device.type == "cuda",
     )
     title = f"features of {dataset.title}"
     with tqdm(
@@ -435,7 +434,7 @@ def _fill(
                 batch = next(batches)
                 truths.append(masks_of(batch, dataset))
                 if shard in to_encode:
-                    parts.append(_encoded(backbone, batch.images, specs))
+                    parts.append(_encoded(method, batch.images, specs))
                 shown.update(len(batch))
                 check()
             if shard in to_encode:
@@ -443,10 +442,12 @@ def _fill(
             masks.write(shard, torch.cat(truths))
 
 
-def _encoded(backbone: Backbone, images: Tensor, specs: frozenset[TokenSpec]) -> VisualFeatures:
+def _encoded(
+    method: TrainableMethod, images: Tensor, specs: frozenset[TokenSpec]
+) -> VisualFeatures:
     """Features [B, ...] on the CPU, so that a shard does not fill the GPU."""
-    on_device = images.to(backbone.device, non_blocking=True)
-    return backbone.encode_image(on_device, specs).map(lambda t: t.cpu())
+    on_device = images.to(method.backbone.device, non_blocking=True)
+    return method.preprocess.encode(method.backbone, on_device, specs).map(lambda t: t.cpu())
 
 
 def _resized(mask: NDArray[Any], size: int) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 from zsad.bench import create, predict_images
-from zsad.methods import anovl
-from zsad.methods.anovl import AnoVl, AnoVlOptions, adaptation_loss, average3, views
+from zsad.methods import _anovl_adaptation, _anovl_tiles, anovl
+from zsad.methods._anovl_adaptation import Adaptation, adaptation_loss
+from zsad.methods.anovl import AnoVl, AnoVlOptions, average3, views
 
 STEPS = 5
 
@@ -45,15 +46,14 @@ def prepared(plain, golden_inputs):
     return torch.stack([prepare(Image.fromarray(image)) for image in golden_inputs.images])
 
 
-class Recorded(AnoVl):
-    """The method with the adapter's weights and the noise of the recording put in."""
+class Recorded(Adaptation):
+    """The adaptation with the adapter's weights and the noise of the recording put in."""
 
-    fill = None
     image = -1
 
     def initial_adapter(self, prompts, width):
         state = {"ad.weight": torch.zeros(prompts, width), "ad.bias": torch.zeros(prompts)}
-        type(self).fill(state)
+        self.fill(state)
         return state["ad.weight"], state["ad.bias"]
 
     def noise(self, tokens, step):
@@ -62,6 +62,20 @@ class Recorded(AnoVl):
         random = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
         drawn = 0.055 * random.standard_normal((tokens.shape[1] // 225, 15, 15, 640))
         return torch.from_numpy(drawn.astype(np.float32)).reshape(1, -1, 640)
+
+
+@pytest.fixture
+def recorded_method(golden_b16, plain, fill_by_name):
+    """AnoVL with given options and what was recorded; it shares the text of `plain`."""
+
+    def make(options):
+        method = AnoVl(golden_b16, options)
+        method._texts = plain._texts
+        method.adaptation = Recorded(**vars(method.adaptation))
+        method.adaptation.fill = fill_by_name
+        return method
+
+    return make
 
 
 # -- training-free ------------------------------------------------------------------------------
@@ -159,9 +173,8 @@ def test_the_dictionary_is_in_the_released_order(plain, case):
 
 
 def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
-    golden_b16, plain, golden_inputs, case, fill_by_name
+    recorded_method, golden_inputs, case
 ):
-    Recorded.fill = staticmethod(fill_by_name)
     losses = []
     watched = adaptation_loss
 
@@ -170,15 +183,14 @@ def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
         losses.append(loss.item())
         return loss
 
-    method = Recorded(golden_b16, AnoVlOptions(steps=STEPS, leak=True))
-    method._texts = plain._texts
+    method = recorded_method(AnoVlOptions(steps=STEPS, leak=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anovl, "adaptation_loss", note)
+        patch.setattr(_anovl_adaptation, "adaptation_loss", note)
         found = predict_images(method, golden_inputs.images, "bottle")
     np.testing.assert_allclose(found.maps[:, ::4, ::4].numpy(), case["tta_map_sub"], atol=1e-6)
     np.testing.assert_allclose(found.scores.numpy(), case["image_score"], atol=1e-6)
     np.testing.assert_allclose(np.reshape(losses, (3, STEPS)), case["tta_loss"], atol=1e-5)
-    weight = method._leaking["bottle"].weight.detach()
+    weight = method.adaptation.leaking["bottle"].weight.detach()
     assert weight.norm().item() == pytest.approx(case["tta_ad_weight_norm"][2], rel=1e-5)
     np.testing.assert_allclose(
         weight.flatten()[:8].numpy(), case["tta_ad_weight_first8"][2], atol=1e-6
@@ -186,11 +198,9 @@ def test_adapted_maps_are_the_recorded_ones_optimiser_leak_included(
 
 
 def test_without_the_leak_the_first_image_alone_is_as_recorded(
-    golden_b16, plain, golden_inputs, case, fill_by_name
+    recorded_method, golden_inputs, case
 ):
-    Recorded.fill = staticmethod(fill_by_name)
-    method = Recorded(golden_b16, AnoVlOptions(steps=STEPS))
-    method._texts = plain._texts
+    method = recorded_method(AnoVlOptions(steps=STEPS))
     found = predict_images(method, golden_inputs.images, "bottle", batch_size=1)
     difference = np.abs(found.maps[:, ::4, ::4].numpy() - case["tta_map_sub"]).max(axis=(1, 2))
     assert difference[0] < 1e-6
@@ -239,7 +249,7 @@ def wide_pictures(golden_inputs):
 
 @pytest.mark.parametrize("steps", [0, STEPS])
 def test_scores_losses_and_joined_maps_of_two_tiles_are_the_recorded_ones(
-    golden_b16, plain, wide_pictures, recorded, fill_by_name, monkeypatch, steps
+    recorded_method, wide_pictures, recorded, monkeypatch, steps
 ):
     case = recorded("anovl_visa")
     losses, maps = [], []
@@ -251,11 +261,9 @@ def test_scores_losses_and_joined_maps_of_two_tiles_are_the_recorded_ones(
 
         return run
 
-    monkeypatch.setattr(anovl, "adaptation_loss", noted(losses, anovl.adaptation_loss))
-    monkeypatch.setattr(anovl, "join_tiles", noted(maps, anovl.join_tiles))
-    Recorded.fill = staticmethod(fill_by_name)
-    method = Recorded(golden_b16, AnoVlOptions(steps=steps, leak=True, script="visa"))
-    method._texts = plain._texts
+    monkeypatch.setattr(_anovl_adaptation, "adaptation_loss", noted(losses, adaptation_loss))
+    monkeypatch.setattr(_anovl_tiles, "join_tiles", noted(maps, _anovl_tiles.join_tiles))
+    method = recorded_method(AnoVlOptions(steps=steps, leak=True, script="visa"))
     found = predict_images(method, wide_pictures, "bottle", batch_size=1)
     np.testing.assert_allclose(found.scores.numpy(), case["image_score"], atol=2e-7)
     joined = [m[0, 0] for m in maps if m.shape[1] == 1]
@@ -266,7 +274,7 @@ def test_scores_losses_and_joined_maps_of_two_tiles_are_the_recorded_ones(
     if steps:
         found_losses = [loss.item() for loss in losses]
         np.testing.assert_allclose(np.reshape(found_losses, (3, STEPS)), case["loss"], atol=2e-6)
-        weight = method._leaking["bottle"].weight.detach()
+        weight = method.adaptation.leaking["bottle"].weight.detach()
         assert weight.norm().item() == pytest.approx(case["weight_norm"][2], rel=1e-5)
 
 

@@ -145,9 +145,7 @@ def test_batches_are_shown_as_they_were_before_normalisation(tmp_path, normalisa
     image = Image.fromarray(np.full((56, 56, 3), (10, 120, 250), np.uint8))
     preprocess = Preprocess(56, **normalisation)
     tensor = preprocess(image)[None]
-    batch = Batch(
-        tensor, [(56, 56)], torch.tensor([1]), torch.ones(1, 56, 56, dtype=bool), ["x"], ["a"], 0
-    )
+    batch = Batch(tensor, torch.tensor([1]), torch.ones(1, 56, 56, dtype=bool), ["x"], ["a"], 0)
     gallery = Gallery(tmp_path / "gallery", keep=1)
     gallery.add_batch(CELL, batch, torch.tensor([0.4]), torch.rand(1, 56, 56), preprocess)
     gallery.write("any")
