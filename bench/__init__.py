@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 PUBLIC = {
-    "create": "registry",
+    "create": "factory",
     "load_dataset": "registry",
     "load_backbone": "weights",
     "predict_images": "predict",

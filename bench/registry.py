@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -19,7 +19,6 @@ from .errors import ContractError, UsageError, message_of, unknown_name
 from .names import display_name, normalize_name, registry_name
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
     from .dataset import Dataset
     from .method import Method
 
@@ -169,58 +168,6 @@ def _load(entry: Entry, base: type[Any]) -> Any:
     return candidates[0]
 
 
-def create(
-    name: str,
-    backbone: Backbone,
-    variant: str | None = None,
-    checkpoint: str | Path | Sequence[str | Path] | None = None,
-    seed: int = 111,
-    auxiliary: str | None = None,
-    **options: Any,
-) -> Method:
-    """Build a method on a backbone.
-
-    Args:
-        name: registry name, hyphen or underscore.
-        backbone: from `load_backbone`.
-        variant: "paper", "official", ...; None is the method's default.
-        checkpoint: learned weights, ours (safetensors) or the released file, or several files that
-            hold them together.
-        seed: of the initial values of learned tensors.
-        auxiliary: registry name of the dataset that the method is trained on; a method may have
-            options of its own for it. None takes it from the checkpoint's header.
-        **options: options of the method that differ from the variant's.
-
-    Raises:
-        UsageError: unknown name, variant, option or auxiliary dataset, or no backbone.
-        WeightsError: the checkpoint is missing, broken or does not fit.
-    """
-    from .checkpoint import read_together
-    from .method import TrainableMethod, build
-    from .training.user_checkpoint import open_checkpoint, refuse_misfit
-
-    entry = resolve("method", name)
-    if not hasattr(backbone, "encode_image"):
-        kind = type(backbone).__name__
-        raise UsageError(f"'{backbone}' ({kind}) is no backbone: give load_backbone(...)")
-    trained_on = None if auxiliary is None else resolve("dataset", auxiliary).name
-    given = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint or []
-    known = open_checkpoint(given)
-    if trained_on is None:
-        trained_on = known.trained_on
-    options = {**known.training_options(entry.name), **options}
-    method = build(method_class(name), backbone, variant, seed, trained_on, **options)
-    method.name = entry.name
-    if given:
-        if not isinstance(method, TrainableMethod):
-            raise UsageError(f"method '{entry.name}' learns nothing, so it takes no checkpoint")
-        refuse_misfit(method, known)
-        report = method.load_learned(read_together([Path(file) for file in given]))
-        if report.unused:
-            LOG.info("%s: tensors without use: %s", checkpoint, ", ".join(report.unused))
-    return method
-
-
 def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
     """A dataset below a root: a data root that holds its folder, or the folder itself.
 
@@ -229,3 +176,10 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
         DataError: the folder is missing; the message says what tree is expected.
     """
     return dataset_class(name).open(root, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """`create` by the place that it was imported from before; its home is `zsad.bench`."""
+    if name == "create":
+        return getattr(importlib.import_module(f"{NAMESPACE}.bench"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -241,7 +241,7 @@ def at_work(workplace, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_summary", lambda plan: None)
     monkeypatch.setattr("zsad.bench.running.prepare.train_one", _train_nothing)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)
-    monkeypatch.setattr(registry, "create", _create_nothing)
+    monkeypatch.setattr("zsad.bench.factory.create", _create_nothing)
     monkeypatch.setattr("zsad.bench.running.predict_files.predict_files", lambda *_, **__: [])
     monkeypatch.setattr("zsad.bench.cli.scaffold._folder", lambda name: place / name)
     return place

@@ -351,6 +351,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Images per visual forward.")] = 8,
 ) -> None:
     """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON."""
+    from ..factory import create
     from ..running.predict_files import predict_files
     from ..training.user_checkpoint import open_checkpoint
     from ..weights import load_backbone
@@ -363,7 +364,7 @@ def predict(
     spec = registry.method_class(table["name"]).backbone_spec
     if backbone == "published":
         backbone, pretrained = spec.name, spec.pretrained
-    built = registry.create(
+    built = create(
         table["name"],
         load_backbone(backbone, pretrained, backbone_config, _device(device), precision),  # type: ignore[arg-type]
         table["variant"],

@@ -23,6 +23,7 @@ from ..checkpoint import file_sha256
 from ..data.loading import is_death_of_reader
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, DataError, Stopped, UsageError, message_of
+from ..factory import create
 from ..files import file_name
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
@@ -198,7 +199,7 @@ def _method(plan: Plan, cell: Cell, checkpoint: Checkpoint | None = None) -> Met
     ):
         options["split"] = plan.auxiliary_split
     auxiliary = auxiliary_of(plan, cell.dataset) if learns else None
-    return registry.create(
+    return create(
         cell.method,
         backbone_for(plan, cell.method),
         cell.variant,

@@ -33,10 +33,11 @@ from ..code_hash import training_code
 from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, UsageError
+from ..factory import create
 from ..files import whole_file
 from ..method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
 from ..records.record import environment
-from ..registry import create, names
+from ..registry import names
 from .batches import Source, TrainingBatch, dataset_source, memory_source
 from .feature_cache import FeatureCache, digest
 from .leakage import content_marks, refuse_leakage

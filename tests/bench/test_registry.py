@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+import zsad.bench
 from zsad.bench import registry
 from zsad.bench.cli.listing import describe_datasets, describe_methods
 from zsad.bench.errors import ContractError, UsageError
@@ -151,3 +152,9 @@ def test_a_class_that_could_not_run_is_refused_when_it_is_defined(attributes, sa
 def test_a_whole_class_and_an_abstract_one_without_a_title_may_be_defined():
     assert define(title="Mine", variants={"official": Good()}).title == "Mine"
     type("Abstract", (Method,), {})
+
+
+def test_create_is_found_by_its_earlier_place():
+    assert registry.create is zsad.bench.create
+    with pytest.raises(AttributeError, match="no attribute 'creat'"):
+        registry.creat  # noqa: B018

@@ -6,8 +6,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from zsad.bench import create
 from zsad.bench.errors import UsageError, WeightsError
-from zsad.bench.registry import create
 
 CASES = [
     ("anomalyclip", {"layers": (6, 12, 18, 24)}),

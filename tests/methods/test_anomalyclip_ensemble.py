@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from zsad.bench import create
 from zsad.bench.errors import UsageError
-from zsad.bench.registry import create
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from zsad.bench import create
 from zsad.bench.errors import UsageError
-from zsad.bench.registry import create
 from zsad.bench.weights import random_backbone
 
 CLASSES = ("bottle", "bottle", "carpet")

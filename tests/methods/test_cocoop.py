@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from zsad.bench import create
 from zsad.bench.backbone import VisualFeatures
 from zsad.bench.method import Query
-from zsad.bench.registry import create
 
 BOTTLES = ["bottle"] * 3
 LABELS = torch.tensor([1, 0, 1])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from zsad.bench import create
 from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.method import Query
-from zsad.bench.registry import create
 from zsad.methods._prompt_learner import make_frame
 
 BOTTLES = ["bottle"] * 3

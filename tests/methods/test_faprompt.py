@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from zsad.bench import create
 from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.method import Query
-from zsad.bench.registry import create, method_class
+from zsad.bench.registry import method_class
 
 CASES = [
     ("faprompt", "official", {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zsad.bench import registry
+from zsad.bench import create, registry
 from zsad.bench.errors import UsageError
 from zsad.bench.method import TrainableMethod
 from zsad.bench.weights import random_backbone
@@ -175,7 +175,7 @@ TRAINABLE = [
 
 
 def fingerprint(tiny, name, **options):
-    return registry.create(name, tiny, **options).protocol()["prompts_sha256"]
+    return create(name, tiny, **options).protocol()["prompts_sha256"]
 
 
 @pytest.mark.parametrize("name", TRAINABLE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from zsad.bench import create
 from zsad.bench.errors import UsageError
-from zsad.bench.registry import create
 from zsad.bench.weights import random_backbone
 
 VARIANTS = ["v1", "v2", "literal"]

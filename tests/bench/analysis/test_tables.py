@@ -355,7 +355,7 @@ def test_variants_are_named_as_the_papers_models(make_record, title, variant, mo
 def ensembles(tmp_path_factory):
     """Both ensembles as a run writes them, with their initial weights, scored on a few images."""
     from safetensors.torch import save_file
-    from zsad.bench.registry import create
+    from zsad.bench import create
     from zsad.bench.running.runner import run
     from zsad.bench.weights import load_backbone
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench import load_backbone, load_run, run
+from zsad.bench import create, load_backbone, load_run, run
 from zsad.bench.analysis.merge import merge_runs
 from zsad.bench.records.prompt_scores import prompt_scores_path, read_prompt_scores
 from zsad.bench.records.record import read_records
-from zsad.bench.registry import create
 from zsad.bench.report.figures import Choice, draw
 from zsad.bench.training.loop import fit
 
