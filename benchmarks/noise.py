@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 from zsad.bench import load_run
-from zsad.bench.records.record import METRICS
+from zsad.bench.metric_table import METRICS
 
 SETTINGS = {
     "as it is": ({}, []),
@@ -55,7 +55,7 @@ def main() -> None:
         frames[name] = load_run(out).set_index(KEYS).value
     first, *others = frames
     moves = pd.DataFrame({name: (frames[name] - frames[first]).abs() for name in others})
-    table = moves.groupby("metric").max().reindex(METRICS)
+    table = moves.groupby("metric").max().reindex(list(METRICS))
     print(tabulate(table, headers="keys", tablefmt="github", floatfmt=".2e"))
     worst = moves.max(axis=1).groupby("method").max().sort_values(ascending=False)
     print(

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from ..errors import UsageError, ZsadError, shortened, unknown_name
 from ..files import read_json, write_json
-from ..records.record import METRICS, Record
+from ..metric_table import METRICS
+from ..records.record import Record
 
 BASELINE_SCHEMA = 1
 DIGITS = 6  # of stored metrics: far below any tolerance, and diffs stay readable

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError, unknown_name
+from ..metric_table import HEADLINES, checked_metrics
 from ..names import normalize_name
-from ..records.record import METRICS, ImageScores, Record
+from ..records.record import ImageScores, Record
 from .formats import DASH, Column, Row, Table, TableCell
 from .matrix import (
     ROW_PROTOCOL,
@@ -46,7 +47,6 @@ from .statistics import (
     signed_rank,
 )
 
-DEFAULT_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_pro")
 RESAMPLED: tuple[ImageMetric, ...] = ("image_auroc", "image_ap")
 
 
@@ -63,7 +63,7 @@ class Settings:
         allow_incomplete: let incomplete datasets into what is said over all datasets.
     """
 
-    metrics: tuple[str, ...] = DEFAULT_METRICS
+    metrics: tuple[str, ...] = HEADLINES
     replicates: int = 2000
     seed: int = 0
     level: float = 0.95
@@ -71,9 +71,7 @@ class Settings:
     allow_incomplete: bool = False
 
     def __post_init__(self) -> None:
-        for metric in self.metrics:
-            if metric not in METRICS:
-                raise unknown_name("metric", metric, METRICS)
+        object.__setattr__(self, "metrics", checked_metrics(self.metrics))
 
 
 @dataclass(frozen=True)
@@ -434,8 +432,7 @@ def rank(
         UsageError: no such metric.
         StatsError: too few methods or datasets, or the extra `stats` is missing.
     """
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
+    (metric,) = checked_metrics([metric])
     grid = arrange(records)
     columns: dict[str, list[float | None]] = {}
     for contender, label in zip(grid.contenders, labels(grid.contenders), strict=True):

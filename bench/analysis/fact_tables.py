@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from ..metric_table import HEADLINES
 from ..names import normalize_name
-from ..records.record import METRICS, CategoryResult, Record
+from ..records.record import CategoryResult, Record
 from . import published as paper
 from .formats import Column, Number, Row, Table, TableCell, has_printed
 from .matrix import Grid, column_notes, labels, measure, notes_of, place, source_notes
@@ -25,7 +26,7 @@ def complexity_table(grid: Grid, published: bool, delta: bool) -> Table:
         every = grid.of_column(contender)
         records = [record for record in every if record.status == "ok"]
         devices |= {str(r.provenance["device"]) for r in records if r.provenance.get("device")}
-        failed = () if records else notes_of([measure(every, METRICS[0])])
+        failed = () if records else notes_of([measure(every, HEADLINES[0])])
         failed += tuple(source_notes(records))
         numbers = _costs(records, printed.get(contender.printed_as(printed) or ""))
         cells = tuple(TableCell((number,)) for number in numbers)
@@ -128,7 +129,7 @@ def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
     title, domain = grid.title(dataset), grid.domain(dataset)
     scored = [record for record in grid.of_row(dataset) if record.status == "ok"]
     if not scored:
-        notes = notes_of([measure(grid.of_row(dataset), METRICS[0])])
+        notes = notes_of([measure(grid.of_row(dataset), HEADLINES[0])])
         return [Row(ALL, (TableCell(text=domain), *(TableCell(),) * 5), title, notes)]
     printed = {
         normalize_name(c.category): c

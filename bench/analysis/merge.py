@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from ..errors import UsageError, ZsadError, shortened, unknown_name
 from ..files import file_name, whole_file
+from ..metric_table import METRICS
 from ..records.prompt_scores import PROMPT_SCORES
-from ..records.record import CELLS, METRICS, Record, read_records, write_record
+from ..records.record import CELLS, Record, read_records, write_record
 from .baseline import CHECKPOINT, learned_in_run
 
 PREFERENCES = ("newest",)

@@ -17,16 +17,6 @@ from ..names import normalize_name
 from ..records.record import CategoryResult, Record, read_records
 from . import matrix as grid
 
-SHORT: Mapping[str, str] = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1max": "image F1-max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1max": "pixel F1-max",
-    "pixel_pro": "PRO",
-    "pixel_pro_official200": "PRO, 200 thresholds",
-}
 BUILT_IN = ("synthetic", "synthetic_aux")
 TINY = "tiny"
 BUILT_IN_NOTE = (

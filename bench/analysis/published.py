@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 from ..errors import ZsadError
+from ..metric_table import HEADLINES, LEVELS, Level, of_level
 from ..names import normalize_name
 from ..registry import NAMESPACE
 
 PACKAGE = f"{NAMESPACE}.published"
-Level = Literal["image", "pixel"]
-LEVELS: tuple[Level, ...] = ("image", "pixel")
 SECOND_OF: Mapping[Level, str] = {"image": "ap", "pixel": "pro"}
 DATASET_MEAN = "MEAN"  # the category that holds the mean row of Tables 12-19
 MAIN_TABLE: Mapping[Level, int] = {"image": 1, "pixel": 2}
@@ -77,10 +75,8 @@ class Printed:
     @property
     def metrics(self) -> dict[str, float]:
         """The pair by the names of a record's metrics ("image_ap"), percent."""
-        return {
-            f"{self.level}_auroc": self.auroc,
-            f"{self.level}_{SECOND_OF[self.level]}": self.second,
-        }
+        first, second = of_level(self.level, HEADLINES)
+        return {first: self.auroc, second: self.second}
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from ..errors import ZsadError
 from ..files import file_name
+from ..metric_table import METRICS, of_level
 from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
-from ..records.record import METRICS, CategoryResult, Record, RecordError, read_records
+from ..records.record import CategoryResult, Record, RecordError, read_records
 
 MAPS = "maps"
-IMAGE_LEVEL = tuple(metric for metric in METRICS if metric.startswith("image_"))
-PIXEL_LEVEL = tuple(metric for metric in METRICS if metric.startswith("pixel_"))
 NOT_KEPT: Mapping[str, str] = {
     "image": "not recomputed: the record has no per-image scores",
     "pixel": "not recomputed: this run has no maps (--save-maps keeps them)",
@@ -98,10 +97,14 @@ def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
         try:
             scored = result.images is not None and result.images.scores is not None
             image, image_reasons = (
-                _image_level(result) if scored else _kept(result, IMAGE_LEVEL, same_definition)
+                _image_level(result)
+                if scored
+                else _kept(result, of_level("image"), same_definition)
             )
             pixel, pixel_reasons = (
-                _pixel_level(path) if with_maps[-1] else _kept(result, PIXEL_LEVEL, same_definition)
+                _pixel_level(path)
+                if with_maps[-1]
+                else _kept(result, of_level("pixel"), same_definition)
             )
         except ZsadError as error:
             raise RecordError(f"{record.cell.key}, {result.category}: {error}") from error

@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import fmean
 
 from ..errors import UsageError, unknown_name
+from ..metric_table import HEADLINES, METRICS, Level, checked_metrics, of_level
 from ..names import normalize_name
-from ..records.record import METRICS, Record, read_records
+from ..records.record import Record, read_records
 from . import published as paper
 from .fact_tables import complexity_table, datasets_table
 from .formats import Column, Number, Row, Table, TableCell, has_differences, has_printed
@@ -33,21 +34,10 @@ from .matrix import (
     place,
     protocol_notes,
 )
-from .published import Level
 
 LAYOUTS = ("image", "pixel", "breakdown", "complexity", "ablation", "datasets")
 FIXED_LAYOUTS = ("complexity", "ablation", "datasets")
 PRO_METRICS: Mapping[str, str] = {"exact": "pixel_pro", "official200": "pixel_pro_official200"}
-METRIC_LABELS: Mapping[str, str] = {
-    "image_auroc": "AUROC",
-    "image_ap": "AP",
-    "image_f1max": "F1-max",
-    "pixel_auroc": "AUROC",
-    "pixel_ap": "AP",
-    "pixel_f1max": "F1-max",
-    "pixel_pro": "PRO",
-    "pixel_pro_official200": "PRO (200 thresholds)",
-}
 DOMAINS = ("industrial", "medical")
 ABLATION_TABLES: Mapping[Level, int] = {"image": 20, "pixel": 21}
 MEAN = "Mean"
@@ -78,7 +68,7 @@ class Request:
             UsageError: a chosen metric is of another level.
         """
         for metric in self.metrics:
-            if not metric.startswith(level):
+            if METRICS[metric].level != level:
                 raise UsageError(
                     f"layout '{level}' shows {level}-level metrics, not {metric}: leave it out, or "
                     "take layout breakdown"
@@ -87,7 +77,9 @@ class Request:
 
     def pair(self, level: Level) -> tuple[str, str]:
         """The two metrics of the paper's table at a level."""
-        return ("image_auroc", "image_ap") if level == "image" else ("pixel_auroc", self.pro_metric)
+        exchanged = {PRO_METRICS["exact"]: self.pro_metric}
+        first, second = of_level(level, HEADLINES)
+        return first, exchanged.get(second, second)
 
     @property
     def beside(self) -> bool:
@@ -133,17 +125,15 @@ def make_table(
         raise unknown_name("layout", layout, LAYOUTS)
     if pro not in PRO_METRICS:
         raise unknown_name("PRO", pro, PRO_METRICS)
-    for metric in metrics:
-        if metric not in METRICS:
-            raise unknown_name("metric", metric, METRICS)
-    if metrics and layout in FIXED_LAYOUTS:
+    chosen = checked_metrics(metrics)
+    if chosen and layout in FIXED_LAYOUTS:
         raise UsageError(
             f"layout '{layout}' has fixed columns: metrics are chosen in layouts "
             f"{', '.join(name for name in LAYOUTS if name not in FIXED_LAYOUTS)}"
         )
     records = read_records(source) if isinstance(source, (str, Path)) else list(source)
     grid = arrange(records, datasets)
-    request = Request(published, delta, pro, tuple(datasets), tuple(metrics), allow_incomplete)
+    request = Request(published, delta, pro, tuple(datasets), chosen, allow_incomplete)
     makers: dict[str, Callable[[Grid, Request], Table]] = {
         "image": lambda g, r: _level_table(g, r, "image"),
         "pixel": lambda g, r: _level_table(g, r, "pixel"),
@@ -339,7 +329,7 @@ def _level_table(grid: Grid, request: Request, level: Level) -> Table:
         measured[dataset] = values
         rows.append(pairs.row(dataset, values, grid.domain(dataset), protocol))
     rows += [pairs.mean(measured, domain, domain) for domain in DOMAINS]
-    labelled = tuple(METRIC_LABELS[metric] for metric in metrics)
+    labelled = tuple(METRICS[metric].label for metric in metrics)
     shown = _by_group([row for row in rows if row is not None])
     where = f"Table {paper.MAIN_TABLE[level]}"
     remarks = _remarks(grid, request, where, "pixel_pro" in metrics, shown)
@@ -511,7 +501,7 @@ def _printed_categories(
 
 
 def _metric_words(metric: str) -> str:
-    return f"{metric.partition('_')[0]}-level {METRIC_LABELS[metric]}"
+    return f"{METRICS[metric].level}-level {METRICS[metric].label}"
 
 
 # -- ablation (Tables 20, 21 and 3) -------------------------------------------------------------

@@ -130,11 +130,12 @@ def compare(
 
     With one run and no methods: every method's image-level metrics with intervals.
     """
-    from ..analysis.compare import DEFAULT_METRICS, Settings, compare_runs, comparison_table
+    from ..analysis.compare import Settings, compare_runs, comparison_table
+    from ..metric_table import HEADLINES
     from ..records.record import read_records
 
     settings = Settings(
-        tuple(metric or DEFAULT_METRICS),
+        tuple(metric or HEADLINES),
         bootstrap,
         seed,
         level,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..data.completeness import Completeness
 from ..errors import ZsadError
 from ..files import file_name, read_json, write_json
+from ..metric_table import METRICS
 from .json_fields import (
     as_amount,
     as_anything,
@@ -49,16 +50,6 @@ CELLS = "cells"
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 SUPERSEDED = "superseded"
 CODE_FOLDERS = ("bench", "methods", "datasets")
-METRICS = (
-    "image_auroc",
-    "image_ap",
-    "image_f1max",
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_f1max",
-    "pixel_pro",
-    "pixel_pro_official200",
-)
 FRAME_COLUMNS = (
     "method",
     "title",

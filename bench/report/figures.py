@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis.matrix import is_incomplete, options_words
-from ..analysis.overview import SHORT, Entrant, Overview, Target, result_of
+from ..analysis.overview import Entrant, Overview, Target, result_of
 from ..analysis.published import LEFT_OUT_OF_MEANS
 from ..errors import UsageError, unknown_name
 from ..files import output_file
+from ..metric_table import HEADLINES, METRICS, checked_metrics
 from ..names import normalize_name, registry_name
 from ..records.gallery import KINDS, GalleryError, read_gallery, strip_path
 from ..records.prompt_scores import (
@@ -31,7 +32,6 @@ from ..records.prompt_scores import (
     prompt_scores_path,
     read_prompt_scores,
 )
-from ..records.record import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,6 @@ COLOURS = (
 MARKERS = "osD^vPXh<>"
 DASHES = ("-", "--", ":")
 INK, SOFT, LINE = "#1c2426", "#566267", "#d9dddb"
-SWEEP_METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_pro")
 MAX_POINTS = 3000  # t-SNE slows down faster than it shows more
 CURVES: Mapping[str, tuple[str, float]] = {
     "image_roc": ("image ROC", 1.0),
@@ -143,10 +142,7 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
 
 
 def _with_known_metrics(choice: Choice) -> Choice:
-    metrics = tuple(registry_name(name) for name in choice.metrics)
-    for name in metrics:
-        if name not in METRICS:
-            raise unknown_name("metric", name, METRICS)
+    metrics = checked_metrics(choice.metrics)
     return Choice(metrics, choice.methods, choice.datasets, choice.category, choice.option)
 
 
@@ -262,7 +258,7 @@ def _scatter_panel(scene: Scene, panel: Axes, metric: str, targets: Sequence[Tar
             label=entrant.label,
             zorder=3,
         )
-    panel.set_title(f"{SHORT[metric]} in percent")
+    panel.set_title(f"{METRICS[metric].title} in percent")
     panel.set_yticks(range(len(targets)), [target.title for target in targets])
     panel.set_ylim(len(targets) - 0.5, -0.5)
     panel.set_xlim(_bottom(everything), 100.8)
@@ -322,7 +318,7 @@ def radar(scene: Scene) -> Figure:
                 markersize=3.5,
                 label=entrant.label,
             )
-        panel.set_title(f"{SHORT[metric]} in percent", pad=18)
+        panel.set_title(f"{METRICS[metric].title} in percent", pad=18)
         panel.set_theta_offset(np.pi / 2)
         panel.set_theta_direction(-1)
         panel.set_xticks(angles, [target.title for target in targets])
@@ -489,7 +485,7 @@ def _sweep_panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
     ] or whole
     positions = found.numeric or list(range(len(found.values)))
     drawn = False
-    for i, metric in enumerate(scene.metrics(SWEEP_METRICS)):
+    for i, metric in enumerate(scene.metrics(HEADLINES)):
         means = _means(scene, found.entrants, targets, metric)
         if not means:
             continue
@@ -501,7 +497,7 @@ def _sweep_panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
             marker=_marker(i),
             markersize=5,
             linewidth=1.5,
-            label=SHORT[metric],
+            label=METRICS[metric].title,
         )
     panel.set_title(f"{found.title}\n{domain}, {', '.join(t.title for t in targets)}"[:110])
     panel.set_xlabel(found.option)

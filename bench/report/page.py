@@ -25,12 +25,12 @@ from PIL import Image
 from ..analysis import published
 from ..analysis.formats import Number, Row, Table, TableCell
 from ..analysis.matrix import is_incomplete
-from ..analysis.overview import SHORT, Entrant, Overview, Target, result_of
-from ..analysis.published import LEVELS, Level
+from ..analysis.overview import Entrant, Overview, Target, result_of
 from ..analysis.tables import make_table
 from ..files import read_json, write_text
+from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
 from ..records.gallery import KINDS, Case, GalleryError, read_gallery, strip_path
-from ..records.record import METRICS, Record, environment
+from ..records.record import Record, environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEGABYTE = 1_000_000
@@ -39,10 +39,6 @@ COLOURS = 10
 PANEL = 120.0
 PRO_LIMIT = 0.3
 DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
-PAIR: Mapping[Level, tuple[str, str]] = {
-    "image": ("image_auroc", "image_ap"),
-    "pixel": ("pixel_auroc", "pixel_pro"),
-}
 CURVES = {"image_roc": "image ROC", "pixel_roc": "pixel ROC", "pixel_pro": "PRO"}
 CURVE_METRIC = {"image_roc": "image_auroc", "pixel_roc": "pixel_auroc", "pixel_pro": "pixel_pro"}
 
@@ -103,7 +99,7 @@ def render_report(
             costs=costs(overview),
             gallery=pictures,
             cells=cell_rows(overview),
-            metrics=[(name, SHORT[name]) for name in METRICS],
+            metrics=[(metric.name, metric.title) for metric in METRICS.values()],
             many_seeds=len({r.cell.seed for r in overview.records}) > 1,
             shared=shared_facts(overview),
             differing=differing_facts(overview),
@@ -127,7 +123,7 @@ def _templates() -> Environment:
         "direction": direction,
         "domain_title": domain_title,
         "style": style_of,
-        "short": SHORT.__getitem__,
+        "short": lambda metric: METRICS[metric].title,
         "grouped": grouped,
     }
     return found
@@ -338,7 +334,7 @@ def compare_published(overview: Overview, matrices: Sequence[Matrix]) -> Compari
         f"{len(differences)} numbers have a printed counterpart; {within} of them lie within "
         f"0.5 points of it. The median distance is {median(sizes):.1f} points, the largest "
         f"difference {signed(largest.number)} ({largest.entrant.label}, {largest.target.title}, "
-        f"{SHORT[largest.metric]})."
+        f"{METRICS[largest.metric].title})."
     )
     return Comparison(differences, sentence)
 
@@ -348,7 +344,7 @@ def _row_differences(
 ) -> Iterator[Difference]:
     for entrant, cell in zip(overview.entrants, row.cells, strict=True):
         doubts = [note for note in cell.notes if note.startswith("the printed value")]
-        for metric, number in zip(PAIR[level], cell.numbers, strict=True):
+        for metric, number in zip(of_level(level, HEADLINES), cell.numbers, strict=True):
             if number.value is not None and number.printed is not None:
                 yield Difference(target, entrant, metric, number, "".join(doubts[:1]))
 

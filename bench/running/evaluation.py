@@ -33,6 +33,7 @@ from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
 from ..files import file_name, read_json, whole_file
 from ..method import Method, Prediction, Query
+from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from ..records.gallery import Gallery
 from ..records.json_fields import (
@@ -47,7 +48,6 @@ from ..records.json_fields import (
 )
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.record import (
-    METRICS,
     Auxiliary,
     CategoryResult,
     Cell,
@@ -518,7 +518,7 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
     curves: dict[str, Mapping[str, list[float]]] = {}
     scores = torch.cat(tally.scores).numpy() if tally.scores else None
     if scores is None:
-        undefined |= dict.fromkeys(METRICS[:3], "the method gives no anomaly scores")
+        undefined |= dict.fromkeys(of_level("image"), "the method gives no anomaly scores")
     else:
         measured = image_metrics(labels, scores)
         metrics |= measured.defined()
@@ -526,7 +526,7 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
         curves |= _curves({"image_roc": lambda: roc_curve_points(labels, scores, CURVE_POINTS)})
     if not tally.has_maps:
         why = "has no pixel-level masks" if not dataset.has_masks else "was given no anomaly maps"
-        undefined |= dict.fromkeys(METRICS[3:], f"the dataset {why}")
+        undefined |= dict.fromkeys(of_level("pixel"), f"the dataset {why}")
     else:
         pixels = tally.pixels.result()
         metrics |= pixels.defined()

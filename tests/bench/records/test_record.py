@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zsad.bench.data.completeness import Completeness
+from zsad.bench.metric_table import METRICS
 from zsad.bench.records import record as module
 from zsad.bench.records.record import (
-    METRICS,
     Auxiliary,
     CategoryResult,
     Cell,

@@ -1,0 +1,37 @@
+"""The table of metrics names exactly what is computed and what the schema of records lists."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from zsad.bench.errors import UsageError
+from zsad.bench.metric_table import HEADLINES, LEVELS, METRICS, checked_metrics, of_level
+from zsad.bench.metrics import ImageMetrics, PixelMetrics
+
+SCHEMA = Path(__file__).parents[2] / "docs/record.schema.json"
+
+
+def test_table_lists_what_is_computed_in_the_same_order():
+    computed = {"image": ImageMetrics, "pixel": PixelMetrics}
+
+    for level in LEVELS:
+        names = [field.name for field in fields(computed[level]) if field.name != "undefined"]
+        assert list(of_level(level)) == names
+
+
+def test_schema_lists_all_metrics():
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+    assert list(schema["$defs"]["category"]["properties"]["metrics"]["properties"]) == [*METRICS]
+
+
+def test_titles_tell_metrics_apart_and_each_level_has_a_pair():
+    assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
+    assert [len(of_level(level, HEADLINES)) for level in LEVELS] == [2, 2]
+
+
+def test_hyphens_are_taken_as_underscores():
+    assert checked_metrics(["pixel-pro", "image_ap"]) == ("pixel_pro", "image_ap")
+    with pytest.raises(UsageError, match="did you mean pixel_pro"):
+        checked_metrics(["pixel_prop"])
