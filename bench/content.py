@@ -22,9 +22,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from tqdm import tqdm
-
 from .errors import DataError
+from .progress import Progress
 
 LOG = logging.getLogger(__name__)
 
@@ -60,17 +59,15 @@ def content_sha256(path: Path | str) -> str:
 
 def content_hashes(
     paths: Iterable[Path],
-    bar: bool = False,
     title: str = "hashing",
-    check: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> dict[Path, str]:
     """sha256 of many files' bytes; those that are not remembered are read in threads.
 
     Args:
         paths: files; links are followed.
-        bar: show progress where it takes longer than some seconds.
-        title: of the bar.
-        check: called after each file that was read; may raise to stop.
+        title: of the bar, which is shown where it takes longer than some seconds.
+        progress: asked after each file that was read whether to stop.
 
     Raises:
         DataError: a file is missing or cannot be read; names it.
@@ -95,7 +92,7 @@ def content_hashes(
     new = [path for path in unknown if path not in found]
     fresh: dict[str, tuple[Stamp, str]] = {}
     try:
-        for path, stamp, digest in _hashed(new, bar, title, check):
+        for path, stamp, digest in _hashed(new, title, progress or Progress()):
             found[path] = digest
             if _is_settled(path):
                 fresh[wanted[path]] = (stamp, digest)
@@ -123,7 +120,7 @@ def stamp_of(path: Path | str) -> Stamp:
 
 
 def _hashed(
-    paths: Sequence[Path], bar: bool, title: str, check: Callable[[], None]
+    paths: Sequence[Path], title: str, progress: Progress
 ) -> Iterator[tuple[Path, Stamp, str]]:
     """Path, stamp and sha256 of each file, read in threads, in order."""
     if len(paths) <= 1:
@@ -132,20 +129,13 @@ def _hashed(
         return
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(
-            total=len(paths),
-            desc=title,
-            unit="file",
-            disable=not bar,
-            delay=SLOW_SECONDS,
-            dynamic_ncols=True,
-        ) as shown,
+        progress.track(len(paths), title, "file", delay=SLOW_SECONDS) as bar,
     ):
         try:
             for path, (stamp, digest) in zip(paths, pool.map(_read, paths), strict=True):
                 yield path, stamp, digest
-                shown.update()
-                check()
+                bar.update()
+                progress.check()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -28,9 +28,9 @@ from .terminal import PrintableFormatter, echo, out_option
 
 if TYPE_CHECKING:
     from ..data.completeness import Completeness
+    from ..progress import Progress
     from ..records.record import Record
     from ..running.plan import Plan
-    from ..running.runner import Progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -591,7 +591,7 @@ def _device(device: str) -> str:
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Progress]:
     """Progress on a terminal; the first Ctrl-C stops after the batch, the second at once."""
-    from ..running.runner import Progress
+    from ..progress import Progress
 
     progress = Progress(bar=not quiet and sys.stderr.isatty())
 

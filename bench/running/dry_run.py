@@ -18,10 +18,11 @@ from ..dataset import Dataset
 from ..errors import ZsadError
 from ..method import AuxiliarySplit
 from ..names import display_name
+from ..progress import Progress
 from ..records.record import CELLS, Cell, Record, RecordError, labelled, read_record
 from ..training.leakage import refuse_leakage
 from .plan import PUBLISHED, Plan, auxiliary_of
-from .runner import Progress, changed_cells, open_dataset, record_path, samples_by_category
+from .runner import changed_cells, open_dataset, record_path, samples_by_category
 
 TO_DO = ("to do", "failed", "changed")
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from .. import registry
 from ..backbone import Backbone, TokenSpec, VisualFeatures
@@ -35,6 +36,7 @@ from ..files import file_name, read_json, whole_file
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
+from ..progress import Progress
 from ..records.gallery import Gallery
 from ..records.json_fields import (
     as_amount,
@@ -60,7 +62,7 @@ from ..records.record import (
 )
 from .identity import IMAGES
 from .plan import Plan
-from .prepare import Contestant, Stoppable, isolated
+from .prepare import Contestant, isolated
 
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
@@ -220,8 +222,7 @@ def score_category(
     dataset: Dataset,
     samples: Sequence[Sample],
     contestants: Sequence[Contestant],
-    progress: Stoppable,
-    advance: Callable[[int], Any] = lambda images: None,
+    progress: Progress,
 ) -> dict[Cell, Part]:
     """Score one category for all contestants.
 
@@ -233,8 +234,7 @@ def score_category(
         dataset: to read from.
         samples: of one category.
         contestants: without errors.
-        progress: asked before each batch whether to stop.
-        advance: told how many images have been encoded.
+        progress: asked before each batch whether to stop; counts the images of all forwards.
     """
     groups: dict[tuple[Any, ...], list[Contestant]] = {}
     for contestant in contestants:
@@ -242,29 +242,31 @@ def score_category(
             groups.setdefault(contestant.group_key(), []).append(contestant)
     parts: dict[Cell, Part] = {}
     gallery = Gallery(Path(plan.out) / "gallery", plan.gallery) if plan.gallery else None
-    for group in groups.values():
-        budget = max(BYTES_OF_PIXELS // len(contestants), 1 << 20)
-        tallies = [Tally(c, PixelAccumulator(budget)) for c in group]
-        try:
+    title = f"{dataset.title} {samples[0].category}"
+    with progress.track(len(samples) * len(groups), title, "img") as bar:
+        for group in groups.values():
+            budget = max(BYTES_OF_PIXELS // len(contestants), 1 << 20)
+            tallies = [Tally(c, PixelAccumulator(budget)) for c in group]
             try:
-                truth = _run_group(plan, dataset, samples, tallies, progress, advance, gallery)
-            except Stopped:
-                raise
-            except Exception as error:  # of the images or of the visual forward: nobody's own
-                reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
-                for contestant in group:
-                    contestant.error = contestant.error or reason
-                continue
-            for tally in tallies:
-                if tally.contestant.error is None:
-                    with isolated(tally.contestant, progress):
-                        part = _part(dataset, samples, tally, truth)
-                if tally.contestant.error is None:
-                    _keep(plan, samples[0].category, tally, truth)
-                    parts[tally.contestant.cell] = part
-        finally:
-            for tally in tallies:
-                tally.pixels.release()
+                try:
+                    truth = _run_group(plan, dataset, samples, tallies, progress, bar, gallery)
+                except Stopped:
+                    raise
+                except Exception as error:  # of the images or of the visual forward: nobody's own
+                    reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
+                    for contestant in group:
+                        contestant.error = contestant.error or reason
+                    continue
+                for tally in tallies:
+                    if tally.contestant.error is None:
+                        with isolated(tally.contestant, progress):
+                            part = _part(dataset, samples, tally, truth)
+                    if tally.contestant.error is None:
+                        _keep(plan, samples[0].category, tally, truth)
+                        parts[tally.contestant.cell] = part
+            finally:
+                for tally in tallies:
+                    tally.pixels.release()
     if gallery is not None:
         gallery.write(samples[0].category)
     return parts
@@ -275,8 +277,8 @@ def _run_group(
     dataset: Dataset,
     samples: Sequence[Sample],
     tallies: Sequence[Tally],
-    progress: Stoppable,
-    advance: Callable[[int], Any],
+    progress: Progress,
+    bar: tqdm[Any],
     gallery: Gallery | None,
 ) -> Truth:
     """Feed the contestants of one group from one visual forward per batch."""
@@ -311,7 +313,7 @@ def _run_group(
                 with isolated(tally.contestant, progress):
                     query = _query(tally.contestant.ready, features, images, batch)
                     _predict(plan, tally, query, batch, gallery)
-        advance(len(images))
+        bar.update(len(images))
     return truth
 
 

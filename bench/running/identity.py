@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..dataset import Dataset, Sample, files_of
 from ..errors import Stopped, ZsadError
 from ..method import AuxiliarySplit, make_options
 from ..metrics import METRIC_VERSION
+from ..progress import Progress
 from ..records.record import Cell, Record
 from ..training.loop import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
@@ -45,13 +46,11 @@ class Identities:
 
     Attributes:
         plan: the whole plan.
-        bar: show progress where files have to be hashed first.
-        check: called while files are hashed; may raise to stop.
+        progress: of the hashing of files, where that is needed first.
     """
 
     plan: Plan
-    bar: bool = False
-    check: Callable[[], None] = lambda: None
+    progress: Progress = field(default_factory=Progress)
     _auxiliaries: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def of_cell(self, cell: Cell, dataset: Dataset) -> dict[str, str | None]:
@@ -90,9 +89,7 @@ class Identities:
         Raises:
             DataError: a file is missing or cannot be read.
         """
-        content = content_hashes(
-            files_of(samples), self.bar, f"hashing {dataset.title}", self.check
-        )
+        content = content_hashes(files_of(samples), f"hashing {dataset.title}", self.progress)
         found = hashlib.sha256()
         for sample in samples:
             files = [content[path] for path in (sample.image_path, *sample.mask_paths)]
@@ -124,8 +121,7 @@ class Identities:
         try:
             auxiliary = open_auxiliary(self.plan, target)
             samples = auxiliary_samples(auxiliary, split)
-            title = f"hashing {auxiliary.title}"
-            content_hashes(files_of(samples), self.bar, title, self.check)
+            content_hashes(files_of(samples), f"hashing {auxiliary.title}", self.progress)
             content = auxiliary.fingerprint_of(samples)
         except Stopped:
             raise

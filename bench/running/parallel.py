@@ -22,16 +22,15 @@ from typing import Any, Literal
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
-from tqdm import tqdm
 
 from ..backbone import BUILT_IN, check_device
 from ..errors import Stopped, UsageError, ZsadError, unknown_name
+from ..progress import Progress
 from ..records.locks import held
 from .plan import Plan
 from .prepare import checkpoint_path, needs_learning
 from .runner import (
     SPLIT_ABOVE,
-    Progress,
     Unit,
     part_path,
     record_path,
@@ -55,20 +54,18 @@ class WorkerLost(ZsadError):
 
 
 @dataclass
-class WorkerProgress:
+class WorkerProgress(Progress):
     """Progress in a worker: no bar, and the stop is a file that all workers see.
 
     A worker stops as well when the process that started it has died.
     """
 
-    stop_file: Path
-    bar: bool = False
+    stop_file: Path = field(kw_only=True)
     parent: int = field(default_factory=os.getppid)
 
-    def check(self) -> None:
-        """Raise `Stopped` if the stop file is there, or nobody waits for the work."""
-        if self.stop_file.exists() or os.getppid() != self.parent:
-            raise Stopped("stopped after the current batch: the same command goes on from here")
+    def asked_to_stop(self) -> bool:
+        """Whether the stop file is there, or nobody waits for the work."""
+        return self.stop_file.exists() or os.getppid() != self.parent
 
 
 def run(
@@ -151,7 +148,7 @@ def work(plan: Plan, unit: Unit, jobs: int) -> None:
             run_unit(
                 dataclasses.replace(plan, device=device),
                 unit,
-                WorkerProgress(Path(plan.out) / STOP_FILE),
+                WorkerProgress(stop_file=Path(plan.out) / STOP_FILE),
             )
         except Stopped:
             return
@@ -229,9 +226,7 @@ def _watched(
     steps = _steps(plan, mine)
 
     def watch() -> None:
-        with tqdm(
-            total=len(steps), desc=title, unit="step", disable=not progress.bar, dynamic_ncols=True
-        ) as bar:
+        with progress.track(len(steps), title, "step") as bar:
             while not finished.wait(0.2):
                 if progress.stop.is_set():
                     stop_file.touch()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .. import registry
 from ..backbone import Backbone, Precision
@@ -27,6 +27,7 @@ from ..factory import create
 from ..files import file_name
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
+from ..progress import Progress
 from ..records.locks import held
 from ..records.record import Auxiliary, Cell, supersede
 from ..training.batches import cache_features
@@ -43,15 +44,6 @@ from ..training.user_checkpoint import (
 from .plan import PUBLISHED, Plan, auxiliary_of
 
 LOG = logging.getLogger(__name__)
-
-
-class Stoppable(Protocol):
-    """Whoever asked for the work, and may want it to stop."""
-
-    bar: bool
-
-    def check(self) -> None:
-        """Raise `Stopped` if the work is to stop now."""
 
 
 @dataclass
@@ -89,7 +81,7 @@ class Contestant:
 
 
 @contextmanager
-def isolated(contestant: Contestant, progress: Stoppable) -> Iterator[None]:
+def isolated(contestant: Contestant, progress: Progress) -> Iterator[None]:
     """Whatever a method raises inside takes its contestant out, and nobody else.
 
     `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
@@ -103,7 +95,7 @@ def isolated(contestant: Contestant, progress: Stoppable) -> Iterator[None]:
     except Stopped:
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and _stop_is_asked_for(progress):
+        if isinstance(error, KeyboardInterrupt) and progress.asked_to_stop():
             raise
         if is_death_of_reader(error):
             raise
@@ -115,14 +107,6 @@ def isolated(contestant: Contestant, progress: Stoppable) -> Iterator[None]:
             error = reason
         LOG.warning("%s drops out: %s", contestant.cell.key, message_of(error))
         contestant.error = error
-
-
-def _stop_is_asked_for(progress: Stoppable) -> bool:
-    try:
-        progress.check()
-    except Stopped:
-        return True
-    return False
 
 
 @lru_cache(maxsize=4)
@@ -145,7 +129,7 @@ def backbone_for(plan: Plan, method: str) -> Backbone:
 
 
 def prepare(
-    plan: Plan, dataset: Dataset, cells: Sequence[Cell], progress: Stoppable
+    plan: Plan, dataset: Dataset, cells: Sequence[Cell], progress: Progress
 ) -> list[Contestant]:
     """Create the cells' methods, fitting first those that have to learn and have not yet."""
     contestants = [_created(plan, cell, dataset, progress) for cell in cells]
@@ -173,7 +157,7 @@ def checkpoint_of(plan: Plan, cell: Cell, target: Dataset) -> Checkpoint | None:
     return checkpoint
 
 
-def _created(plan: Plan, cell: Cell, target: Dataset, progress: Stoppable) -> Contestant:
+def _created(plan: Plan, cell: Cell, target: Dataset, progress: Progress) -> Contestant:
     """A contestant with its method, which has been asked for all that it declares."""
     contestant = Contestant(cell)
     with isolated(contestant, progress):
@@ -269,7 +253,7 @@ def is_learned(plan: Plan, cell: Cell) -> bool:
     return checkpoint_path(plan, cell).exists()
 
 
-def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
+def train_one(plan: Plan, out: Path, progress: Progress) -> Training:
     """Train the plan's only method on its only dataset; what `zsad train` does.
 
     Raises:
@@ -290,8 +274,7 @@ def train_one(plan: Plan, out: Path, progress: Stoppable) -> Training:
         seed=cell.seed,
         split=plan.auxiliary_split,
         workers=plan.workers,
-        bar=progress.bar,
-        check=progress.check,
+        progress=progress,
     )
 
 
@@ -306,7 +289,7 @@ def _learner(plan: Plan, contestant: Contestant) -> TrainableMethod:
 
 
 def _learn(
-    plan: Plan, dataset: Dataset, contestants: Sequence[Contestant], progress: Stoppable
+    plan: Plan, dataset: Dataset, contestants: Sequence[Contestant], progress: Progress
 ) -> None:
     """Give learned weights to the contestants, training what the run has not learned yet."""
     waiting: list[tuple[Contestant, TrainableMethod]] = []
@@ -340,7 +323,7 @@ def _cache(
     plan: Plan,
     auxiliary: Dataset,
     learners: Sequence[tuple[Cell, TrainableMethod]],
-    progress: Stoppable,
+    progress: Progress,
 ) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
     groups: list[tuple[list[Sample], list[TrainableMethod]]] = []
@@ -358,8 +341,7 @@ def _cache(
             samples,
             FeatureCache(),
             plan.workers,
-            progress.bar,
-            progress.check,
+            progress,
         )
 
 
@@ -369,7 +351,7 @@ def _learn_one(
     target: Dataset,
     contestant: Contestant,
     learner: TrainableMethod,
-    progress: Stoppable,
+    progress: Progress,
     patient: bool,
 ) -> bool:
     """Train one contestant, or load what an earlier attempt or another process has learned.
@@ -393,8 +375,7 @@ def _learn_one(
                 target=target,
                 workers=plan.workers,
                 supersede=partial(supersede, Path(plan.out)),
-                bar=progress.bar,
-                check=progress.check,
+                progress=progress,
             )
             _take(plan, contestant, training)
             contestant.protocol |= {

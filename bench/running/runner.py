@@ -23,11 +23,9 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from .. import registry
 from ..backbone import check_device
@@ -36,6 +34,7 @@ from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset, Sample, files_of
 from ..errors import DataError, Stopped, UsageError, ZsadError, message_of
 from ..files import file_name, remove_abandoned, write_json
+from ..progress import Progress
 from ..records.locks import held
 from ..records.record import (
     CELLS,
@@ -52,7 +51,7 @@ from ..records.record import (
 from .evaluation import Part, score_category
 from .identity import CODE_FIELDS, IMAGES, Identities, difference, known
 from .plan import Plan, make_plan, read_plan, read_plan_settings
-from .prepare import Contestant, Stoppable, isolated, prepare
+from .prepare import Contestant, isolated, prepare
 
 LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
@@ -66,24 +65,6 @@ SAME_IN_A_RUN = (
     "auxiliary_split",
     "limit",
 )
-
-
-@dataclass
-class Progress:
-    """What a run tells while it works, and how it is asked to stop.
-
-    Attributes:
-        bar: show progress bars with images/s and time left.
-        stop: set it to stop after the current batch.
-    """
-
-    bar: bool = False
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def check(self) -> None:
-        """Raise `Stopped` if a stop was asked for."""
-        if self.stop.is_set():
-            raise Stopped("stopped after the current batch: the same command goes on from here")
 
 
 @dataclass(frozen=True)
@@ -162,7 +143,7 @@ def resolve_plan(plan: Plan | Path | str | Mapping[str, Any]) -> Plan:
     return read_plan(Path(plan))
 
 
-def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
+def start_run(plan: Plan, progress: Progress | None = None) -> None:
     """Make the run directory, store the plan, and drop the records that are to be done again.
 
     Afterwards a cell is done if its record exists: broken records are dropped too, and those that
@@ -202,7 +183,7 @@ def start_run(plan: Plan, progress: Stoppable | None = None) -> None:
         supersede(folder, record_path(folder, cell), why)
 
 
-def changed_cells(plan: Plan, finished: Iterable[Record], progress: Stoppable) -> dict[Cell, str]:
+def changed_cells(plan: Plan, finished: Iterable[Record], progress: Progress) -> dict[Cell, str]:
     """The cells whose records were made under other conditions than the plan's, and which.
 
     Those of a dataset that cannot be opened or read now are left out, as nobody can know.
@@ -215,7 +196,7 @@ def changed_cells(plan: Plan, finished: Iterable[Record], progress: Stoppable) -
     Raises:
         Stopped: a stop was asked for.
     """
-    identities = Identities(plan, progress.bar, progress.check)
+    identities = Identities(plan, progress)
     ignored = CODE_FIELDS if plan.keep_old else frozenset()
     by_dataset: dict[str, list[Record]] = {}
     for record in finished:
@@ -282,7 +263,7 @@ def units(plan: Plan, split_above: int | None = None) -> list[Unit]:
     return found
 
 
-def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) -> None:
+def run_unit(plan: Plan, unit: Unit, progress: Progress, patient: bool = True) -> None:
     """Do a unit: score its categories, then write the record of every cell that is complete.
 
     Args:
@@ -324,8 +305,7 @@ def run_unit(plan: Plan, unit: Unit, progress: Stoppable, patient: bool = True) 
                     contestants = prepare(plan, dataset, cells, progress)
                 chosen = [c for c in contestants if c.cell in waiting and c.error is None]
                 before = _stamps(samples)
-                with _bar(progress, chosen, samples, f"{dataset.title} {category}") as bar:
-                    parts = score_category(plan, dataset, samples, chosen, progress, bar.update)
+                parts = score_category(plan, dataset, samples, chosen, progress)
                 hashed.wait()
                 for cell, part in parts.items():
                     contestant = next(c for c in chosen if c.cell == cell)
@@ -445,15 +425,15 @@ def _refuse_changed_files(
 class _Hashing(threading.Thread):
     """Hashes files beside the scoring of their images, so that the disk is read once."""
 
-    def __init__(self, paths: Sequence[Path], title: str, progress: Stoppable) -> None:
+    def __init__(self, paths: Sequence[Path], title: str, progress: Progress) -> None:
         super().__init__(daemon=True)
         self.paths, self.title, self.progress = paths, title, progress
-        self.ended = threading.Event()
+        self.own = Progress(progress.bar)
 
     def run(self) -> None:
         """Hash; whoever needs a file that could not be hashed will say so."""
         with suppress(ZsadError):
-            content_hashes(self.paths, self.progress.bar, f"hashing {self.title}", self._check)
+            content_hashes(self.paths, f"hashing {self.title}", self.own)
 
     def wait(self) -> None:
         """Wait until all files are hashed, unless a stop is asked for before."""
@@ -461,14 +441,10 @@ class _Hashing(threading.Thread):
             self.progress.check()
             self.join(0.2)
 
-    def _check(self) -> None:
-        if self.ended.is_set():
-            raise Stopped("nobody waits for these hashes")
-
 
 @contextmanager
 def _hashing(
-    dataset: Dataset, by_category: Mapping[str, Sequence[Sample]], progress: Stoppable
+    dataset: Dataset, by_category: Mapping[str, Sequence[Sample]], progress: Progress
 ) -> Iterator[_Hashing]:
     samples = [sample for category in by_category.values() for sample in category]
     thread = _Hashing(files_of(samples), dataset.title, progress)
@@ -476,7 +452,7 @@ def _hashing(
     try:
         yield thread
     finally:
-        thread.ended.set()
+        thread.own.stop.set()
         thread.join()
 
 
@@ -585,16 +561,3 @@ def _is_scored(
     if why:
         supersede(folder, path, why)
     return not why
-
-
-@contextmanager
-def _bar(
-    progress: Stoppable, contestants: Sequence[Contestant], samples: Sequence[Sample], title: str
-) -> Iterator[Any]:
-    """A bar over the images of all visual forwards of a category."""
-    forwards = len({c.group_key() for c in contestants})
-    total = len(samples) * forwards
-    with tqdm(
-        total=total, desc=title, unit="img", disable=not progress.bar, dynamic_ncols=True
-    ) as bar:
-        yield bar

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ..backbone import TokenSpec, VisualFeatures
 from ..data.loading import Batch, load_batches
@@ -25,6 +24,7 @@ from ..dataset import Dataset, Sample
 from ..errors import DataError, UsageError
 from ..images import MaskRule, resize_mask
 from ..method import Query, TrainableMethod
+from ..progress import Progress
 from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
 
 LOG = logging.getLogger(__name__)
@@ -317,15 +317,14 @@ def dataset_source(
     samples: Sequence[Sample],
     cache: FeatureCache,
     workers: int = 0,
-    bar: bool = False,
-    check: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> Source:
     """A source over samples on disk: from the cache, which is filled first, where that is possible.
 
     Args and errors as `cache_features`.
     """
     if can_cache(method):
-        cached = cache_features([method], dataset, samples, cache, workers, bar, check)
+        cached = cache_features([method], dataset, samples, cache, workers, progress)
         if cached[0] is not None:
             return cached[0]
     else:
@@ -339,8 +338,7 @@ def cache_features(
     samples: Sequence[Sample],
     cache: FeatureCache,
     workers: int = 0,
-    bar: bool = False,
-    check: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> list[CachedSource | None]:
     """Compute what the cache lacks of the frozen features that these methods learn from.
 
@@ -353,8 +351,7 @@ def cache_features(
         samples: of it, in a fixed order.
         cache: where the features go.
         workers: processes that read images.
-        bar: show a progress bar.
-        check: called after each batch; may raise to stop, what is cached stays.
+        progress: asked after each batch whether to stop; what is cached stays.
 
     Returns:
         One source a method, or None where features do not fit the cache or cannot be cached.
@@ -377,7 +374,7 @@ def cache_features(
         sizes = dict.fromkeys(method.map_size for method in members)
         masks = {size: cache.masks(dataset, samples, size) for size in sizes}
         for size in sizes:
-            _fill(first, cached, masks[size], dataset, samples, workers, bar, check)
+            _fill(first, cached, masks[size], dataset, samples, workers, progress or Progress())
         for number, method in zip(numbers, members, strict=True):
             sources[number] = CachedSource(
                 cached, masks[method.map_size], samples, method.token_specs, method.backbone.device
@@ -403,8 +400,7 @@ def _fill(
     dataset: Dataset,
     samples: Sequence[Sample],
     workers: int,
-    bar: bool,
-    check: Callable[[], None],
+    progress: Progress,
 ) -> None:
     """Compute the shards that are absent, whole shards in their order."""
     to_encode = frozenset(cached.missing())
@@ -421,10 +417,7 @@ def _fill(
         workers,
         pin=method.backbone.device.type == "cuda",
     )
-    title = f"features of {dataset.title}"
-    with tqdm(
-        total=len(rows), desc=title, unit="img", disable=not bar, dynamic_ncols=True
-    ) as shown:
+    with progress.track(len(rows), f"features of {dataset.title}", "img") as bar:
         for shard in lacking:
             size = min(SHARD, len(samples) - shard * SHARD)
             parts: list[VisualFeatures] = []
@@ -435,8 +428,8 @@ def _fill(
                 truths.append(masks_of(batch, dataset))
                 if shard in to_encode:
                     parts.append(_encoded(method, batch.images, specs))
-                shown.update(len(batch))
-                check()
+                bar.update(len(batch))
+                progress.check()
             if shard in to_encode:
                 cached.write(shard, joined(parts))
             masks.write(shard, torch.cat(truths))

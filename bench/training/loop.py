@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ..backbone import Backbone
 from ..checkpoint import read_header, read_payload, write_tensors
@@ -36,6 +35,7 @@ from ..errors import ContractError, UsageError
 from ..factory import create
 from ..files import whole_file
 from ..method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
+from ..progress import Progress
 from ..records.record import environment
 from ..registry import names
 from .batches import Source, TrainingBatch, dataset_source, memory_source
@@ -66,16 +66,14 @@ class TrainingConfig:
         batch_size: samples of a step; the last step of an epoch may have fewer.
         shuffle: a new order each epoch.
         seed: of the order, of the augmentation, and of whatever the method draws itself.
-        bar: show progress, time left and loss terms.
-        check: called after each step; may raise to stop.
+        progress: shows time left and loss terms; asked after each step whether to stop.
     """
 
     epochs: int
     batch_size: int
     shuffle: bool
     seed: int
-    bar: bool = False
-    check: Callable[[], None] = lambda: None
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(frozen=True)
@@ -198,8 +196,7 @@ def train_method(
     workers: int = 0,
     overwrite: bool = False,
     supersede: Callable[[Path, str], None] | None = None,
-    bar: bool | None = None,
-    check: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> Training:
     """Train a method on an auxiliary dataset and write its checkpoint.
 
@@ -221,8 +218,7 @@ def train_method(
         overwrite: train although the checkpoint is there.
         supersede: moves a checkpoint of another training out of the way, told how it differs; None
             refuses it.
-        bar: show progress; None does so on a terminal.
-        check: called after each step; may raise to stop.
+        progress: asked after each step whether to stop; None shows bars on a terminal.
 
     Raises:
         UsageError: the datasets overlap, or `out` cannot be written or is the checkpoint of
@@ -244,8 +240,7 @@ def train_method(
         schedule.batch_size if batch_size is None else batch_size,
         shuffle=True,
         seed=seed,
-        bar=sys.stderr.isatty() if bar is None else bar,
-        check=check,
+        progress=progress or Progress(bar=sys.stderr.isatty()),
     )
     cache = FeatureCache() if cache is None else cache
     training = _description(method, dataset, split, chosen, config, cache)
@@ -254,7 +249,7 @@ def train_method(
         finished = _finished(method, path, training, supersede)
         if finished is not None:
             return finished
-    source = dataset_source(method, dataset, chosen, cache, workers, config.bar, check)
+    source = dataset_source(method, dataset, chosen, cache, workers, config.progress)
     file = StateFile(path.with_name(path.name + ".state"), identity)
     state = optimise(method, source, config, file)
     provenance = {
@@ -303,22 +298,16 @@ def optimise(
         steps = -(-len(source) // config.batch_size)
         method.train()
         try:
-            with tqdm(
-                total=steps * config.epochs,
-                initial=state.step,
-                desc=method.name,
-                unit="step",
-                disable=not config.bar,
-                dynamic_ncols=True,
-            ) as shown:
+            total = steps * config.epochs
+            with config.progress.track(total, method.name, "step", initial=state.step) as bar:
                 while state.epoch < config.epochs:
                     started = time.perf_counter()
                     for entry in loop.epoch(source, state):
                         state.history.append(entry)
                         state.step += 1
-                        shown.update()
-                        shown.set_postfix_str(_short(entry, config.epochs))
-                        config.check()
+                        bar.update()
+                        bar.set_postfix_str(_short(entry, config.epochs))
+                        config.progress.check()
                     if state.epoch == 0:
                         loop.refuse_idle()
                     state.epoch += 1

@@ -8,6 +8,7 @@ import pytest
 from zsad.bench import content
 from zsad.bench.content import FILE, content_hashes, content_sha256
 from zsad.bench.errors import DataError, Stopped
+from zsad.bench.progress import Progress
 
 OLD = (10**9, 10**9)
 
@@ -137,11 +138,10 @@ def test_what_cannot_be_hashed_is_named(files, tmp_path):
 
 
 def test_a_stop_keeps_what_was_hashed(files, reads):
-    def stop():
-        raise Stopped("stopped")
-
+    progress = Progress()
+    progress.stop.set()
     with pytest.raises(Stopped):
-        content_hashes(files, check=stop)
+        content_hashes(files, progress=progress)
     before = len(reads)
     content_hashes(files[:1])
     assert len(reads) == before

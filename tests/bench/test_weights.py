@@ -12,10 +12,11 @@ from zsad.bench import checkpoint, load_backbone, weights
 from zsad.bench.backbone import OPENAI_MEAN
 from zsad.bench.checkpoint import file_sha256
 from zsad.bench.errors import UsageError, WeightsError
+from zsad.bench.progress import Progress
 from zsad.bench.running import parallel
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.plan import make_plan
-from zsad.bench.running.runner import Progress, run
+from zsad.bench.running.runner import run
 
 SMALL = {
     "embed_dim": 16,

@@ -243,7 +243,7 @@ def test_a_stopped_run_exits_as_an_interrupted_command(zsad, monkeypatch, pictur
     code, _, err = zsad("run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures,
                         "--out", tmp_path / "run")  # fmt: skip
     assert code == 130
-    assert "the same command goes on from here" in err
+    assert "the same command resumes from here" in err
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["--help"], ["list", "nothing"]])

@@ -31,6 +31,7 @@ from zsad.bench.data import contact_sheet
 from zsad.bench.data import meta_json as meta
 from zsad.bench.errors import DataError, FileError, Stopped, UsageError
 from zsad.bench.metrics import PixelAccumulator
+from zsad.bench.progress import Progress
 from zsad.bench.records import gallery
 from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
 from zsad.bench.records.record import Cell, read_records
@@ -41,7 +42,7 @@ from zsad.bench.running.evaluation import Tally, Truth
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import Contestant
-from zsad.bench.running.runner import Progress, run
+from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import ShardedArray
 from zsad.bench.training.loop import StateFile, TrainingState
 

@@ -23,13 +23,14 @@ from zsad.bench.analysis.tables import make_table
 from zsad.bench.checkpoint import write_tensors
 from zsad.bench.code_hash import bench_code, class_code, imported_modules, source_hash
 from zsad.bench.errors import Stopped, UsageError
+from zsad.bench.progress import Progress
 from zsad.bench.records.record import RecordError, read_records, supersede
 from zsad.bench.running import identity, runner
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.evaluation import Part
 from zsad.bench.running.identity import difference
 from zsad.bench.running.plan import make_plan
-from zsad.bench.running.runner import Progress, run
+from zsad.bench.running.runner import run
 
 PLUGIN = '''
 """Methods of a test."""

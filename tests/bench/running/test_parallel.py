@@ -40,12 +40,12 @@ def test_gpus_large_backbones_readers_and_small_sets_are_served_by_one_process(
 
 
 def test_a_worker_stops_for_the_file_and_for_the_death_of_its_parent(tmp_path):
-    WorkerProgress(tmp_path / "stop").check()
+    WorkerProgress(stop_file=tmp_path / "stop").check()
     with pytest.raises(Stopped):
-        WorkerProgress(tmp_path / "stop", parent=os.getppid() + 1).check()
+        WorkerProgress(stop_file=tmp_path / "stop", parent=os.getppid() + 1).check()
     (tmp_path / "stop").touch()
     with pytest.raises(Stopped):
-        WorkerProgress(tmp_path / "stop").check()
+        WorkerProgress(stop_file=tmp_path / "stop").check()
 
 
 def test_the_bar_counts_learned_methods_and_scored_categories(tmp_path):

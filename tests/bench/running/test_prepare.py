@@ -15,11 +15,12 @@ from PIL import Image
 from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.checkpoint import read_header, read_payload
 from zsad.bench.conformance import check_method
+from zsad.bench.progress import Progress
 from zsad.bench.records.locks import held
 from zsad.bench.records.record import read_records
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import checkpoint_path, prepare, split_of, train_one
-from zsad.bench.running.runner import Progress, run, start_run
+from zsad.bench.running.runner import run, start_run
 from zsad.bench.training.loop import train
 
 

@@ -28,6 +28,7 @@ from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
 from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod, build
 from zsad.bench.metrics import auroc
+from zsad.bench.progress import Progress
 from zsad.bench.training.batches import (
     CachedSource,
     DiskSource,
@@ -803,14 +804,19 @@ def metrics_on(samples, method, dataset):
 # -- going on after a stop ------------------------------------------------------------------------
 
 
-class StopAt:
+class StopAt(Progress):
     def __init__(self, step):
+        super().__init__()
         self.left = step
 
-    def __call__(self):
+    def asked_to_stop(self):
         self.left -= 1
-        if not self.left:
-            raise Stopped("stop")
+        return not self.left
+
+
+class Slow(Progress):
+    def check(self):
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("augments", [False, True])
@@ -822,7 +828,7 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
     whole = train_method(cls(backbone, options), squares, tmp_path / "whole", cache=cache)
     path = tmp_path / "stopped"
     with pytest.raises(Stopped):
-        train_method(cls(backbone, options), squares, path, cache=cache, check=StopAt(5 + 3))
+        train_method(cls(backbone, options), squares, path, cache=cache, progress=StopAt(5 + 3))
     assert not path.exists()
     assert path.with_name("stopped.state").exists()
 
@@ -835,7 +841,7 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
 def test_a_state_of_another_training_is_left_alone(backbone, squares, cache, tmp_path, caplog):
     path = tmp_path / "probe"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, path, cache=cache, check=StopAt(7))
+        train_method(Probe(backbone), squares, path, cache=cache, progress=StopAt(7))
     with caplog.at_level(logging.WARNING):
         other = train_method(Probe(backbone), squares, path, cache=cache, seed=2)
     assert "another training" in caplog.text
@@ -848,7 +854,7 @@ def test_a_broken_state_means_starting_anew(backbone, squares, cache, tmp_path, 
     path = tmp_path / "probe"
     state = tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, path, cache=cache, check=StopAt(7))
+        train_method(Probe(backbone), squares, path, cache=cache, progress=StopAt(7))
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:-200])
     elif damage == "garbage":
@@ -900,7 +906,7 @@ def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
 ):
     out, state = tmp_path / "probe", tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, out, cache=cache, check=StopAt(7))
+        train_method(Probe(backbone), squares, out, cache=cache, progress=StopAt(7))
     payload = torch.load(state, weights_only=True)
     if path.startswith("loop."):  # what is loaded before the wrong part must not stay
         payload["loop"]["method"]["head.weight"] += 5
@@ -948,14 +954,13 @@ def epochs_in(state):
 
 def train_as_a_process(root, folder, pace):
     torch.set_num_threads(1)
-    pause = 0.05 if pace == "slow" else 0
     train_method(
         Probe(small_backbone(folder)),
         Squares(Path(root)),
         Path(folder) / "probe",
         epochs=KILL_EPOCHS,
         cache=FeatureCache(Path(folder) / "cache"),
-        check=lambda: time.sleep(pause),
+        progress=Slow() if pace == "slow" else Progress(),
     )
 
 
@@ -1072,7 +1077,9 @@ def test_initial_values_do_not_depend_on_what_other_threads_build(backbone):
 
 def test_progress_shows_the_terms(backbone, arrays, capsys):
     method = Probe(backbone)
-    config = TrainingConfig(epochs=2, batch_size=5, shuffle=False, seed=1, bar=True)
+    config = TrainingConfig(
+        epochs=2, batch_size=5, shuffle=False, seed=1, progress=Progress(bar=True)
+    )
     optimise(method, memory_source(method, *arrays, "square", 5), config)
     shown = capsys.readouterr().err
     assert "epoch 2/2 total" in shown

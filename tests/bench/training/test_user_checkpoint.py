@@ -14,12 +14,13 @@ from zsad.bench import create, load_backbone, load_dataset, run
 from zsad.bench.checkpoint import file_sha256, read_header, write_tensors
 from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.files import write_json
+from zsad.bench.progress import Progress
 from zsad.bench.records.record import Record, read_records, write_record
 from zsad.bench.registry import dataset_class
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.plan import Plan, make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_of, prepare
-from zsad.bench.running.runner import Progress, start_run
+from zsad.bench.running.runner import start_run
 from zsad.bench.training.leakage import content_marks
 from zsad.bench.training.loop import train
 from zsad.bench.training.user_checkpoint import choose, open_checkpoint, refuse_leak
