@@ -374,16 +374,17 @@ def test_the_code_of_a_page_runs(page, folders, workplace, monkeypatch, capsys):
     """A class becomes a file of methods/ or datasets/ and is used by the command."""
     space: dict[str, object] = {}
     for block in (b for b in BLOCKS if b.page == page and b.language == "python"):
-        found = re.search(r"^class (\w+)\((\w+)\):", block.text, flags=re.M)
-        if found is None:
+        classes = re.findall(r"^class (\w+)\((\w+)\):", block.text, flags=re.M)
+        if not classes:
             exec(compile(block.text, f"{page.name}:{block.line}", "exec"), space)
             continue
-        stem = re.sub(r"(?<!^)(?=[A-Z])", "_", found[1]).lower()
-        folder = "datasets" if "Dataset" in found[2] else "methods"
+        name, base = classes[-1]  # before it stand the options
+        stem = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        folder = "datasets" if "Dataset" in base else "methods"
         (folders / folder / f"{stem}.py").write_text(block.text)
         registry.entries.cache_clear()
-        made = getattr(importlib.import_module(f"{registry.NAMESPACE}.{folder}.{stem}"), found[1])
-        space[found[1]] = made
+        made = getattr(importlib.import_module(f"{registry.NAMESPACE}.{folder}.{stem}"), name)
+        space[name] = made
         if issubclass(made, Method):
             _use_method(made, stem, workplace / "DATA", folders, monkeypatch)
         else:
