@@ -53,8 +53,9 @@ from zsad.bench.records.record import (
     read_records,
     write_record,
 )
-from zsad.bench.report.figures import KINDS_OF_FIGURE, Choice, Scene
+from zsad.bench.report.figures import KINDS_OF_FIGURE
 from zsad.bench.report.page import render_report
+from zsad.bench.report.scene import Choice, Scene
 from zsad.bench.running.evaluation import Part
 from zsad.bench.running.plan import make_plan, read_plan
 

@@ -61,7 +61,8 @@ def figure(
     ] = None,
 ) -> None:
     """Draw a figure of a run as PNG, PDF or SVG."""
-    from ..report.figures import Choice, draw
+    from ..report.figures import draw
+    from ..report.scene import Choice
 
     choice = Choice(
         metrics=tuple(metric or ()),

@@ -288,6 +288,20 @@ def strip_path(run: Path, cell_key: str, case: Case) -> Path:
     return run / GALLERY / file_name(cell_key) / case.file
 
 
+def read_strip(run: Path, cell_key: str, case: Case) -> Image.Image:
+    """The strip of a case, RGBA.
+
+    Raises:
+        GalleryError: it is missing or not a picture.
+    """
+    path = strip_path(run, cell_key, case)
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.convert("RGBA")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise GalleryError(f"{path} is not a readable picture ({error})") from error
+
+
 def _case(raw: Any) -> Case:
     case: Case = build(
         Case,

@@ -18,8 +18,15 @@ from zsad.bench.records.prompt_scores import (
     write_prompt_scores,
 )
 from zsad.bench.records.record import Cell, read_records
-from zsad.bench.report import figures
-from zsad.bench.report.figures import COLOURS, Choice, Scene, draw, embed, find_sweeps
+from zsad.bench.report import prompt_figure
+from zsad.bench.report.curve_figure import curves
+from zsad.bench.report.figures import draw
+from zsad.bench.report.map_figure import maps
+from zsad.bench.report.palette import DARK, LIGHT, line_style, marker
+from zsad.bench.report.prompt_figure import embed, tsne
+from zsad.bench.report.scene import Choice, Scene
+from zsad.bench.report.score_figures import radar, scatter
+from zsad.bench.report.sweep_figure import find_sweeps, sweep
 
 MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 
@@ -65,16 +72,16 @@ def test_equal_figures_are_equal_files(run, tmp_path):
 
 def test_scatter_shows_each_value_once_and_no_undefined_one(run):
     shown = scene(run)
-    image, pixel = figures.scatter(shown).axes
+    image, pixel = scatter(shown).axes
     assert [label.get_text() for label in image.get_yticklabels()] == ["VisA", "ELPV", "BrainMRI"]
     assert [label.get_text() for label in pixel.get_yticklabels()] == ["VisA", "ISIC"]
-    for entrant, dots in zip(shown.entrants, image.collections, strict=True):
-        expected = [shown.value(entrant, t, "image_auroc") for t in shown.targets[:3]]
+    for method, dots in zip(shown.methods, image.collections, strict=True):
+        expected = [shown.value(method, t, "image_auroc") for t in shown.targets[:3]]
         assert dots.get_offsets()[:, 0].tolist() == pytest.approx(expected)
 
 
 def test_radar_leaves_out_datasets_without_every_method(run):
-    (panel,) = figures.radar(scene(run)).axes
+    (panel,) = radar(scene(run)).axes
     assert [label.get_text() for label in panel.get_xticklabels()] == ["VisA", "ELPV", "BrainMRI"]
     line = lines_by_label(panel)["WinCLIP"]
     assert line.get_ydata()[0] == line.get_ydata()[-1]
@@ -86,9 +93,9 @@ def test_radar_with_too_few_common_datasets_says_what_to_do(run):
 
 
 def test_colours_and_markers_tell_methods_apart():
-    looks = {(figures._colour(i), figures._marker(i), figures._dash(i)) for i in range(30)}
+    looks = {(*line_style(i).values(), marker(i)) for i in range(30)}
     assert len(looks) == 30
-    assert len(set(COLOURS)) == len(COLOURS)
+    assert len(set(LIGHT)) == len(LIGHT) == len(set(DARK)) == len(DARK)
 
 
 # -- sweeps
@@ -96,7 +103,7 @@ def test_colours_and_markers_tell_methods_apart():
 
 def test_sweeps_are_found_in_numerical_order(swept):
     overview = Overview.read(swept)
-    found = {sweep.option: sweep for sweep in find_sweeps(overview, overview.entrants)}
+    found = {own.option: own for own in find_sweeps(overview, overview.entrants)}
     assert found["n_prompts"].values == ["1", "2", "10"]
     assert found["n_prompts"].numeric == [1, 2, 10]
     assert found["sizes"].values == ["(2, 1)", "(10, 4)"]
@@ -105,14 +112,14 @@ def test_sweeps_are_found_in_numerical_order(swept):
 
 def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     shown = scene(swept, Choice(option="n-prompts"))
-    (panel,) = figures.sweep(shown).axes
+    (panel,) = sweep(shown).axes
     assert panel.get_xlabel() == "n_prompts"
     assert "VisA" in panel.get_title() and "MVTecAD" not in panel.get_title()
     line = lines_by_label(panel)["image AUROC"]
     assert line.get_xdata().tolist() == [1, 2, 10]
-    (sweep,) = (s for s in find_sweeps(shown.overview, shown.entrants) if s.option == "n_prompts")
+    (own,) = (s for s in find_sweeps(shown.overview, shown.methods) if s.option == "n_prompts")
     visa = next(t for t in shown.targets if t.name == "visa")
-    expected = [shown.value(entrant, visa, "image_auroc") for entrant in sweep.entrants]
+    expected = [shown.value(method, visa, "image_auroc") for method in own.methods]
     assert line.get_ydata().tolist() == pytest.approx(expected)
 
 
@@ -123,8 +130,8 @@ def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path, make_ru
         raw["protocol"]["options"] = {"sigma": raw["cell"]["options"].get("sigma", 4)}
         path.write_text(json.dumps(raw))
     overview = Overview.read(folder)
-    (sweep,) = find_sweeps(overview, overview.entrants)
-    assert sweep.numeric == [4, 8]
+    (found,) = find_sweeps(overview, overview.entrants)
+    assert found.numeric == [4, 8]
 
 
 def test_options_that_move_together_are_one_sweep(tmp_path, make_run):
@@ -197,7 +204,7 @@ def test_embedding_keeps_prompts_apart_and_repeats():
 
 
 def test_embedding_of_many_images_takes_an_even_part(monkeypatch):
-    monkeypatch.setattr(figures, "MAX_POINTS", 40)
+    monkeypatch.setattr(prompt_figure, "MAX_POINTS", 40)
     points, _, labels = embed(clusters(images=101))
     assert len(points) == 40 and labels.min() == 0
 
@@ -212,10 +219,10 @@ def test_tsne_has_a_panel_per_stored_category(tmp_path, make_run):
     with pytest.raises(UsageError, match="prompt_scores"):
         draw(folder, "tsne", tmp_path / "t.png")
     write_prompt_scores(folder, cell_of(folder), "pcb4", clusters())
-    (panel,) = figures.tsne(scene(folder)).axes
+    (panel,) = tsne(scene(folder)).axes
     assert panel.get_title() == "CLIP\nVisA, pcb4"
     assert sum(len(dots.get_offsets()) for dots in panel.collections) == 48
-    figure = figures.tsne(scene(folder))
+    figure = tsne(scene(folder))
     figure.canvas.draw()
     (legend,) = figure.legends
     assert legend.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
@@ -251,7 +258,7 @@ def test_file_that_is_no_archive_is_named(tmp_path):
 
 def test_curves_are_those_of_the_record(run):
     choice = Choice(category="pcb4", datasets=("VisA",))
-    figure = figures.curves(scene(run, choice))
+    figure = curves(scene(run, choice))
     assert len(figure.axes) == 3
     record = next(r for r in read_records(run) if r.cell == cell_of(run))
     result = next(r for r in record.categories if r.category == "pcb4")
@@ -260,12 +267,12 @@ def test_curves_are_those_of_the_record(run):
 
 
 def test_undefined_curve_is_said_to_be_so(run):
-    elpv = figures.curves(scene(run, Choice(category="elpv")))
+    elpv = curves(scene(run, Choice(category="elpv")))
     assert [text.get_text() for text in elpv.axes[1].texts] == ["undefined"]
 
 
 def test_maps_shows_best_and_worst_of_each_method(run):
-    figure = figures.maps(scene(run, Choice(category="pcb4")))
+    figure = maps(scene(run, Choice(category="pcb4")))
     assert len([axis for axis in figure.axes if axis.get_images()]) == 4
 
 

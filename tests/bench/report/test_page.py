@@ -11,19 +11,13 @@ from zsad.bench.analysis.overview import BUILT_IN_NOTE, Overview
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.records.gallery import GalleryError
 from zsad.bench.records.record import RecordError, read_records
-from zsad.bench.report.page import (
-    MEGABYTE,
-    PANEL,
-    compare_published,
-    costs,
-    curve_groups,
-    gallery,
-    matrix,
-    podiums,
-    render_report,
-    svg_path,
-    write_report,
-)
+from zsad.bench.report.costs import costs
+from zsad.bench.report.curves import SIDE, curve_groups, svg_path
+from zsad.bench.report.differences import differences
+from zsad.bench.report.level_tables import level_tables
+from zsad.bench.report.page import MEGABYTE, render_report, write_report
+from zsad.bench.report.pictures import gallery
+from zsad.bench.report.ranking import rankings
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "img", "input", "br"}
@@ -165,8 +159,7 @@ def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_pat
             tmp_path / name, ["CLIP"], ["visa"], [option], images=4, keep=0, backbone=backbone
         )
         overview = Overview.read(folder)
-        matrices = [matrix(overview, level) for level in ("image", "pixel")]
-        assert len(compare_published(overview, matrices).differences) == expected, name
+        assert len(differences(overview, level_tables(overview))) == expected, name
 
 
 def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
@@ -176,17 +169,17 @@ def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
     raw["protocol"]["limit"] = 2
     path.write_text(json.dumps(raw))
     overview = Overview.read(folder)
-    assert compare_published(overview, [matrix(overview, "image")]).differences == []
+    assert differences(overview, level_tables(overview)) == []
     assert "at most 2 for each category and label." in render_report(folder)
 
 
 def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
     overview = Overview.read(paper_run)
-    matrices = [matrix(overview, level) for level in ("image", "pixel")]
-    found = compare_published(overview, matrices)
-    assert len(found.differences) == 486  # 117 and 126 pairs of Tables 1 and 2
-    assert max(abs(d.points) for d in found.differences) <= 0.2
-    best = {p.title: p.rows[0].entrant.label for p in podiums(overview, matrices)}
+    tables = level_tables(overview)
+    found = differences(overview, tables)
+    assert len(found) == 486  # 117 and 126 pairs of Tables 1 and 2
+    assert max(abs(d.points) for d in found) <= 0.2
+    best = {p.title: p.ranks[0].method.label for p in rankings(overview, tables)}
     assert best["Industrial, image level"] == "FAPrompt"
     page = render_report(paper_run)
     checked(page)
@@ -205,8 +198,8 @@ def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
 def test_curves_are_drawn_for_every_cell_that_has_them(run):
     groups = {g.target.title: g for g in curve_groups(Overview.read(run))}
     assert [len(p.lines) for _, panels in groups["BTAD"].categories for p in panels] == [2] * 6
-    kinds = [panel.kind for panel in groups["ISIC"].categories[0][1]]
-    assert kinds == ["pixel_roc", "pixel_pro"]
+    kinds = [panel.kind.metric for panel in groups["ISIC"].categories[0][1]]
+    assert kinds == ["pixel_auroc", "pixel_pro"]
 
 
 def numbers_of(path):
@@ -215,12 +208,12 @@ def numbers_of(path):
 
 def test_svg_path_keeps_ends_and_drops_points_on_a_line():
     assert svg_path([0, 0.25, 0.5, 1], [0, 0.25, 0.5, 1]) == "M0,120L120,0"
-    assert numbers_of(svg_path([0, 0, 1], [0, 1, 1])) == [(0, PANEL), (0, 0), (PANEL, 0)]
+    assert numbers_of(svg_path([0, 0, 1], [0, 1, 1])) == [(0, SIDE), (0, 0), (SIDE, 0)]
 
 
 def test_svg_path_is_cut_at_the_limit_by_interpolation():
     points = numbers_of(svg_path([0, 0.2, 0.4], [0, 0.5, 1.0], x_end=0.3))
-    assert points == [(0, PANEL), (PANEL, pytest.approx(0.25 * PANEL))]
+    assert points == [(0, SIDE), (SIDE, pytest.approx(0.25 * SIDE))]
 
 
 @pytest.mark.parametrize("x, y", [([], []), ([0.1], [0.5]), ([0.9], [0.9])])
@@ -229,7 +222,7 @@ def test_svg_path_of_too_few_points_is_empty(x, y):
 
 
 def test_costs_are_means_over_images(run):
-    by_label = {cost.entrant.label: cost for cost in costs(Overview.read(run))}
+    by_label = {cost.method.label: cost for cost in costs(Overview.read(run))}
     assert by_label["FAPrompt"].ms_per_image == pytest.approx(31 + 2 + 12 * 1.7)
     assert by_label["FAPrompt"].train_seconds == 420
     assert by_label["CLIP"].train_seconds is None
@@ -239,10 +232,10 @@ def test_costs_are_means_over_images(run):
 
 def test_gallery_shows_best_before_worst_side_by_side(run):
     view = gallery(run, Overview.read(run), 8 * MEGABYTE)
-    target, walls = view.rooms[0]
+    target, panels = view.groups[0]
     assert target.title == "MVTecAD"
-    assert [entrant.label for entrant, _ in walls[0].columns] == ["CLIP", "CoOp", "FAPrompt"]
-    kinds = [(p.case.kind, p.case.rank) for p in walls[0].columns[0][1]]
+    assert [method.label for method, _ in panels[0].columns] == ["CLIP", "CoOp", "FAPrompt"]
+    kinds = [(p.case.kind, p.case.rank) for p in panels[0].columns[0][1]]
     assert kinds == [("best", 1), ("best", 2), ("worst", 1), ("worst", 2)]
     assert view.left_out == 0
 
@@ -251,11 +244,13 @@ def test_gallery_keeps_its_budget_and_says_what_it_left_out(run):
     overview = Overview.read(run)
     everything = gallery(run, overview, 8 * MEGABYTE)
     view = gallery(run, overview, 60_000)
-    pictures = [p for _, walls in view.rooms for w in walls for _, own in w.columns for p in own]
+    pictures = [
+        p for _, panels in view.groups for panel in panels for _, own in panel.columns for p in own
+    ]
     assert 0 < sum(len(p.uri) for p in pictures) <= 60_000
     assert view.shown == len(pictures) and view.shown + view.left_out == everything.shown
     assert all(picture.case.rank == 1 for picture in pictures)
-    assert gallery(run, overview, 0).rooms == []
+    assert gallery(run, overview, 0).groups == []
 
 
 def test_broken_picture_is_named(tmp_path, make_run):
@@ -321,7 +316,6 @@ def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path, make_
     path.write_text(json.dumps(raw))
     for allowed, count in ((False, 0), (True, 4)):
         overview = Overview.read(folder, allowed)
-        matrices = [matrix(overview, level) for level in ("image", "pixel")]
-        assert len(compare_published(overview, matrices).differences) == count
+        assert len(differences(overview, level_tables(overview))) == count
         page = render_report(folder, allow_incomplete=allowed)
         assert "VisA: incomplete: 4 of 2162 images." in page

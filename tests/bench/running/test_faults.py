@@ -35,7 +35,7 @@ from zsad.bench.progress import Progress
 from zsad.bench.records import gallery
 from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
 from zsad.bench.records.record import Cell, read_records
-from zsad.bench.report import figures
+from zsad.bench.report import canvas
 from zsad.bench.running import evaluation
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.evaluation import Tally, Truth
@@ -431,7 +431,7 @@ def _written_for_a_user(folder: Path, source: Path) -> list:
     return [
         ("table.md", lambda: cli_results._emit("text", folder / "table.md")),
         ("sheet.png", lambda: contact_sheet.save(grey, folder / "sheet.png")),
-        ("figure.svg", lambda: figures._save(Figure(), folder / "figure.svg")),
+        ("figure.svg", lambda: canvas.save(Figure(), folder / "figure.svg")),
         ("cut.png", lambda: meta._save(grey, folder / "cut.png")),
         ("method.py", lambda: scaffold._write_new({folder / "method.py": "text"})),
         ("maps.npz", lambda: merge._copy(str(source), str(folder / "maps.npz"))),

@@ -1,0 +1,167 @@
+"""The curves that records hold, and their panels on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..analysis.overview import Entrant, Overview, Target, result_of
+
+SIDE = 120.0  # of a panel, in SVG units
+
+
+@dataclass(frozen=True)
+class CurveKind:
+    """One kind of curve against the false positive rate.
+
+    Attributes:
+        title: above a panel of it.
+        metric: the name of the area under it.
+        x_end: the false positive rate at which it ends.
+    """
+
+    title: str
+    metric: str
+    x_end: float = 1.0
+
+    @property
+    def has_diagonal(self) -> bool:
+        """Whether a method that guesses lies on the diagonal."""
+        return self.metric.endswith("auroc")
+
+
+CURVE_KINDS: Mapping[str, CurveKind] = {
+    "image_roc": CurveKind("image ROC", "image_auroc"),
+    "pixel_roc": CurveKind("pixel ROC", "pixel_auroc"),
+    "pixel_pro": CurveKind("PRO", "pixel_pro", 0.3),
+}
+"""By the name of the curve in a record."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The curve of one record; `area` is its metric, in [0, 1] where it is defined."""
+
+    method: Entrant
+    x: Sequence[float]
+    y: Sequence[float]
+    area: float | None
+
+
+def curves_of(
+    overview: Overview, methods: Sequence[Entrant], target: Target, category: str, name: str
+) -> list[Curve]:
+    """The curves of some methods in a category, one for each seed.
+
+    Args:
+        overview: the run.
+        methods: whose curves.
+        target: the dataset.
+        category: of the dataset.
+        name: a key of `CURVE_KINDS`.
+    """
+    found = []
+    for method in methods:
+        for record in overview.finished(method, target):
+            result = result_of(record, category)
+            if result is not None and name in result.curves:
+                curve, area = result.curves[name], result.metrics.get(CURVE_KINDS[name].metric)
+                found.append(Curve(method, curve["x"], curve["y"], area))
+    return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve as an SVG path in a square of `SIDE` units."""
+
+    method: Entrant
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All methods' curves of one kind in one category."""
+
+    kind: CurveKind
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class CurveGroup:
+    """The panels of a dataset by category."""
+
+    target: Target
+    categories: list[tuple[str, list[Panel]]]
+
+
+def curve_groups(overview: Overview) -> list[CurveGroup]:
+    """All curves of a run, without datasets, categories and kinds that have none."""
+    groups = []
+    for target in overview.targets:
+        categories = []
+        for category in overview.categories(target):
+            panels = [_panel(overview, target, category, name) for name in CURVE_KINDS]
+            panels = [panel for panel in panels if panel.lines]
+            if panels:
+                categories.append((category, panels))
+        if categories:
+            groups.append(CurveGroup(target, categories))
+    return groups
+
+
+def _panel(overview: Overview, target: Target, category: str, name: str) -> Panel:
+    kind, lines = CURVE_KINDS[name], []
+    for curve in curves_of(overview, overview.entrants, target, category, name):
+        label = curve.method.label
+        text = label if curve.area is None else f"{label}: {100 * curve.area:.1f}"
+        path = svg_path(curve.x, curve.y, kind.x_end)
+        if path:
+            lines.append(Line(curve.method, path, text))
+    return Panel(kind, lines)
+
+
+def svg_path(x: Sequence[float], y: Sequence[float], x_end: float = 1.0) -> str:
+    """A curve as an SVG path in a square of `SIDE` units, cut at `x_end`.
+
+    Points that change the line by less than a quarter unit are left out.
+    """
+    points: list[tuple[float, float]] = []
+    for a, b in zip(x, y, strict=True):
+        if a > x_end:
+            if points:
+                left, height = points[-1]
+                share = (x_end - left) / (a - left)
+                points.append((x_end, height + share * (b - height)))
+            break
+        points.append((float(a), float(b)))
+    if len(points) < 2:
+        return ""
+    scaled = [(SIDE * a / x_end, SIDE * (1 - min(max(b, 0.0), 1.0))) for a, b in points]
+    return "M" + "L".join(f"{_short(a)},{_short(b)}" for a, b in _thinned(scaled, 0.25))
+
+
+def _thinned(points: Sequence[tuple[float, float]], tolerance: float) -> list[tuple[float, float]]:
+    """The Ramer-Douglas-Peucker simplification of a line of at least two points."""
+    line = np.array(points)  # [N, 2]
+    keep = {0, len(points) - 1}
+    spans = [(0, len(points) - 1)]
+    while spans:
+        start, end = spans.pop()
+        if end - start < 2:
+            continue
+        (x0, y0), (x1, y1) = line[start], line[end]
+        x, y = line[start + 1 : end].T
+        length = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-9)
+        distance = np.abs((x1 - x0) * (y0 - y) - (x0 - x) * (y1 - y0)) / length
+        if distance.max() > tolerance:
+            farthest = start + 1 + int(distance.argmax())
+            keep.add(farthest)
+            spans += [(start, farthest), (farthest, end)]
+    return [points[i] for i in sorted(keep)]
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,91 @@
+"""What the report says of single cells: their metrics, and what their numbers depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..analysis.overview import Entrant, Overview, Target, result_of
+from ..files import read_json
+from ..records.record import CategoryResult, Record
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """A category of a finished cell."""
+
+    target: Target
+    method: Entrant
+    seed: int
+    result: CategoryResult
+
+
+def cell_rows(overview: Overview) -> list[CellRow]:
+    """One row for each dataset, category, method and seed."""
+    return [
+        CellRow(target, method, record.cell.seed, result)
+        for target in overview.targets
+        for category in overview.categories(target)
+        for method in overview.entrants
+        for record in overview.finished(method, target)
+        if (result := result_of(record, category)) is not None
+    ]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """An entry of protocol or provenance, its values and how many cells have each.
+
+    Nested names are joined by dots. The most frequent value comes first; "–" stands for a cell
+    that lacks the entry.
+    """
+
+    name: str
+    values: list[tuple[str, int]]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is equal in all cells."""
+        return len(self.values) == 1
+
+
+def facts(overview: Overview) -> list[Fact]:
+    """What the numbers of the finished cells depend on, by name."""
+    described = [dict(_flat({**r.protocol, **r.provenance})) for r in overview.records]
+    return [
+        Fact(name, Counter(entries.get(name, "–") for entries in described).most_common())
+        for name in sorted({name for entries in described for name in entries})
+    ]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", item if isinstance(item, str) else json.dumps(item)
+
+
+def dump(record: Record) -> str:
+    """A record without its long lists, as indented JSON."""
+    value = dataclasses.asdict(record)
+    value.pop("categories")
+    value.pop("error")
+    return _indented(value)
+
+
+def plan_text(run: Path) -> str:
+    """The run's plan as indented JSON, "" where it has none."""
+    try:
+        return _indented(read_json(run / "plan.json"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+
+
+def _indented(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)

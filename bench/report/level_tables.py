@@ -1,0 +1,80 @@
+"""The tables of a report, without the printed numbers that measure something else."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..analysis.formats import Row, Table, TableCell, has_differences
+from ..analysis.matrix import is_incomplete
+from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.tables import make_table
+from ..metric_table import LEVELS, Level
+
+
+@dataclass(frozen=True)
+class LevelTable:
+    """The table of a level, its rows by domain."""
+
+    level: Level
+    table: Table
+    domains: list[tuple[str, list[Row]]]
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether any number has a printed one beside it."""
+        return has_differences(self.table.rows)
+
+    @property
+    def remarks(self) -> list[str]:
+        """The table's remarks, without those about signs that the page does not use."""
+        own = [text for text in self.table.remarks if not text.startswith("In braces")]
+        return own if self.has_differences else [t for t in own if "printed" not in t]
+
+
+def level_tables(overview: Overview) -> list[LevelTable]:
+    """A table for each level that has values."""
+    found = []
+    for level in LEVELS:
+        allow = overview.allow_incomplete
+        table = make_table(overview.everything, level, delta=True, allow_incomplete=allow)
+        numbers = [n for row in table.rows for cell in row.cells for n in cell.numbers]
+        if any(number.value is not None for number in numbers):
+            rows = tuple(_comparable_row(overview, row) for row in table.rows)
+            domains = [(name, list(own)) for name, own in groupby(rows, key=lambda row: row.group)]
+            found.append(LevelTable(level, dataclasses.replace(table, rows=rows), domains))
+    return found
+
+
+def _comparable_row(overview: Overview, row: Row) -> Row:
+    """A row without the printed numbers that are about something else."""
+    targets = [t for t in overview.targets if t.title == row.label]
+    targets = targets or [t for t in overview.targets if t.domain == row.group]
+    cells = [
+        cell
+        if all(is_comparable(overview, method, target) for target in targets)
+        else _without_printed(cell)
+        for method, cell in zip(overview.entrants, row.cells, strict=True)
+    ]
+    return dataclasses.replace(row, cells=tuple(cells))
+
+
+def _without_printed(cell: TableCell) -> TableCell:
+    numbers = tuple(dataclasses.replace(number, printed=None) for number in cell.numbers)
+    notes = tuple(note for note in cell.notes if not note.startswith("the printed value"))
+    return dataclasses.replace(cell, numbers=numbers, notes=notes)
+
+
+def is_comparable(overview: Overview, method: Entrant, target: Target) -> bool:
+    """Whether a cell measures what the paper printed.
+
+    It does not with changed options, on a part of the images, with the tiny backbone, on a
+    built-in dataset, or on an incomplete one unless that is allowed.
+    """
+    records = overview.finished(method, target)
+    limited = any(record.protocol.get("limit") is not None for record in records)
+    chosen = any(r.completeness is not None and r.completeness.chosen for r in records)
+    incomplete = is_incomplete(records) and not overview.allow_incomplete
+    built_in = any(overview.is_built_in(record) for record in records)
+    return not (method.options or limited or chosen or incomplete or built_in)

@@ -1,0 +1,111 @@
+"""The gallery of a run as the page shows it, and which of its cases are shown at all."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..analysis.overview import Entrant, Overview, Target
+from ..records.gallery import KINDS, Case, read_gallery, read_strip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A strip within the page, as a data URI."""
+
+    case: Case
+    uri: str
+
+
+@dataclass(frozen=True)
+class PicturePanel:
+    """The pictures of one category: for each method its best and worst cases."""
+
+    category: str
+    columns: list[tuple[Entrant, list[Picture]]]
+
+
+@dataclass(frozen=True)
+class GalleryView:
+    """All pictures by dataset, and how many were left out."""
+
+    groups: list[tuple[Target, list[PicturePanel]]]
+    shown: int
+    left_out: int
+
+
+def cases_of(
+    run: Path, overview: Overview, method: Entrant, target: Target
+) -> list[tuple[str, Case]]:
+    """The cases of a method on a dataset, of its first seed, each with the key of its cell.
+
+    Raises:
+        GalleryError: an index is broken.
+    """
+    return [
+        (record.cell.key, case)
+        for record in overview.finished(method, target)[:1]
+        for case in read_gallery(run, record.cell.key)
+    ]
+
+
+def gallery(run: Path, overview: Overview, budget: int) -> GalleryView:
+    """The pictures of the first seed of every cell, the most extreme ones first, within a budget.
+
+    Args:
+        run: the run directory.
+        overview: of its records.
+        budget: bytes that the pictures may take within the page.
+
+    Raises:
+        GalleryError: an index or a picture is broken.
+    """
+    wanted = []
+    for target in overview.targets:
+        order = {name: i for i, name in enumerate(overview.categories(target))}
+        for method in overview.entrants:
+            for key, case in cases_of(run, overview, method, target):
+                if case.category in order:
+                    wanted.append((case.rank, order[case.category], target, method, key, case))
+    wanted.sort(key=lambda item: item[:2])  # every dataset's first category before its second
+    pictures: dict[tuple[str, str, str], list[Picture]] = {}
+    spent = shown = 0
+    for _, _, target, method, key, case in wanted if budget > 0 else []:
+        uri = _data_uri(run, key, case)
+        if spent + len(uri) > budget:
+            break
+        spent, shown = spent + len(uri), shown + 1
+        place = (target.name, case.category, method.label)
+        pictures.setdefault(place, []).append(Picture(case, uri))
+    groups = []
+    for target in overview.targets:
+        panels = [_panel(overview, target, c, pictures) for c in overview.categories(target)]
+        panels = [panel for panel in panels if panel.columns]
+        if panels:
+            groups.append((target, panels))
+    return GalleryView(groups, shown, len(wanted) - shown)
+
+
+def _panel(
+    overview: Overview,
+    target: Target,
+    category: str,
+    pictures: Mapping[tuple[str, str, str], list[Picture]],
+) -> PicturePanel:
+    columns = []
+    for method in overview.entrants:
+        own = pictures.get((target.name, category, method.label), [])
+        if own:
+            own = sorted(own, key=lambda p: (KINDS.index(p.case.kind), p.case.rank))
+            columns.append((method, own))
+    return PicturePanel(category, columns)
+
+
+def _data_uri(run: Path, cell_key: str, case: Case) -> str:
+    """A strip as a data URI, much smaller than its PNG."""
+    buffer = io.BytesIO()
+    read_strip(run, cell_key, case).save(buffer, format="WEBP", quality=62, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

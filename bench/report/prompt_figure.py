@@ -1,0 +1,126 @@
+"""Prompt-wise anomaly scores in two dimensions, by t-SNE."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..records.prompt_scores import (
+    PROMPT_SCORES,
+    PromptScores,
+    prompt_scores_path,
+    read_prompt_scores,
+)
+from .canvas import SOFT, canvas
+from .palette import LIGHT, colour, marker
+from .scene import Scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 3000  # t-SNE slows down faster than it shows more
+
+
+def tsne(scene: Scene) -> Figure:
+    """Prompt-wise anomaly scores in two dimensions: Figures 3 and 6 of the FAPrompt paper.
+
+    A point is an image's patch scores under one prompt; colours are prompts, filled points
+    anomalous images.
+    """
+    places = scene.categories()
+    found = [
+        (f"{method.label}\n{target.title}, {category}", path)
+        for target in scene.targets
+        for method in scene.methods
+        for record in scene.overview.finished(method, target)[:1]  # the first seed
+        for category in (name for t, name in places if t == target)
+        if (path := prompt_scores_path(scene.run, record.cell, category)).exists()
+    ]
+    if not found:
+        raise UsageError(
+            f"the run keeps no prompt-wise scores ({scene.run / PROMPT_SCORES}) for this choice: "
+            "run faprompt or anomalyclip with --save-prompt-scores (and --retry always where its "
+            "cells are finished), or choose another method or category"
+        )
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    figure = canvas(3.6 * columns, 3.6 * rows + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, (title, path) in zip(panels, found, strict=False):
+        _panel(panel, read_prompt_scores(path))
+        panel.set_title(title)
+    for panel in panels[len(found) :]:
+        panel.set_visible(False)
+    _legend_of_labels(figure)
+    return figure
+
+
+def _panel(panel: Axes, found: PromptScores) -> None:
+    points, prompts, labels = embed(found)
+    for prompt, label in itertools.product(range(int(prompts.max()) + 1), (0, 1)):
+        chosen = (prompts == prompt) & (labels == label)
+        panel.scatter(
+            points[chosen, 0],
+            points[chosen, 1],
+            s=11,
+            linewidths=0.8,
+            marker=marker(prompt // len(LIGHT)),
+            edgecolors=colour(prompt),
+            facecolors=colour(prompt) if label else "none",
+        )
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.set_aspect("equal", adjustable="datalim")
+
+
+def embed(
+    found: PromptScores, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Two coordinates for each image under each prompt, by t-SNE.
+
+    Args:
+        found: scores [N, K, L]; of many images an evenly spaced part is taken.
+        seed: of the embedding.
+
+    Returns:
+        Points [N * K, 2], the prompt of each [N * K], the label of each [N * K], of the N images
+        that were taken.
+
+    Raises:
+        UsageError: there are fewer than three points.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    images, prompts, patches = found.scores.shape
+    if images * prompts < 3:
+        raise UsageError("t-SNE needs three points: run more images")
+    kept = np.unique(np.linspace(0, images - 1, min(images, max(MAX_POINTS // prompts, 2))).round())
+    chosen = kept.astype(int)
+    flat = found.scores[chosen].reshape(-1, patches).astype(np.float64)
+    size = min(50, *flat.shape)
+    if patches > size:
+        flat = PCA(size, random_state=seed).fit_transform(flat)
+    perplexity = min(30.0, (len(flat) - 1) / 3)
+    start = "pca" if min(flat.shape) >= 2 else "random"
+    points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(flat)
+    return (
+        np.asarray(points, np.float64),
+        np.tile(np.arange(prompts), len(chosen)),
+        np.repeat(found.labels[chosen], prompts),
+    )
+
+
+def _legend_of_labels(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=SOFT, linestyle="none", marker="o", markersize=4, markerfacecolor=fill)
+        for fill in ("none", SOFT)
+    ]
+    figure.legend(handles, ("normal", "anomalous"), loc="outside upper left", ncols=2)

@@ -1,0 +1,74 @@
+"""What of a run a figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..analysis.overview import Entrant, Overview, Target
+from ..errors import UsageError, unknown_name
+from ..names import normalize_name
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a run is drawn; empty means everything that fits.
+
+    Attributes:
+        metrics: names of `METRICS`.
+        methods, datasets: by name or by label.
+        category: one category, for tsne, curves and maps.
+        option: what a sweep varies.
+    """
+
+    metrics: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    category: str | None = None
+    option: str | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A run with what was chosen from it."""
+
+    run: Path
+    overview: Overview
+    methods: Sequence[Entrant]
+    targets: Sequence[Target]
+    choice: Choice
+
+    def metrics(self, default: Sequence[str]) -> tuple[str, ...]:
+        """The chosen metrics, or the default ones."""
+        return self.choice.metrics or tuple(default)
+
+    def value(self, method: Entrant, target: Target, metric: str) -> float | None:
+        """A metric in percent."""
+        value = self.overview.value(method, target, metric).value
+        return None if value is None else 100 * value
+
+    def categories(self) -> list[tuple[Target, str]]:
+        """The chosen category, or all, of each chosen dataset.
+
+        Raises:
+            UsageError: no chosen dataset has the category.
+        """
+        known = [(t, name) for t in self.targets for name in self.overview.categories(t)]
+        if self.choice.category is None:
+            return known
+        wanted = normalize_name(self.choice.category)
+        found = [(t, name) for t, name in known if normalize_name(name) == wanted]
+        if not found:
+            names = [name for _, name in known]
+            raise unknown_name("category of the chosen datasets", self.choice.category, names)
+        return found
+
+
+def refuse_too_many(count: int, most: int, shown: str) -> None:
+    """Raise UsageError if more categories have something to show than one figure can hold."""
+    if count > most:
+        raise UsageError(
+            f"{count} categories have {shown}, more than the {most} of one figure: choose with "
+            "--dataset and --category, or see all of them in `zsad report`"
+        )

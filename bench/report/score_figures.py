@@ -1,0 +1,138 @@
+"""Scores over datasets: as dots, and as a radar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..analysis.overview import Target
+from ..errors import UsageError
+from ..metric_table import METRICS
+from .canvas import bottom, canvas, legend
+from .palette import colour, line_style, marker
+from .scene import Scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.projections.polar import PolarAxes
+
+
+def scatter(scene: Scene) -> Figure:
+    """A dot per method on every dataset, a panel per metric."""
+    shown = _shown(scene, any)
+    if not shown:
+        raise UsageError("no chosen dataset has a value of the chosen metrics: choose others")
+    rows = sum(len(targets) for _, targets in shown)
+    figure = canvas(7.2, 1.1 + 0.34 * rows + 0.5 * len(shown))
+    heights = [len(targets) + 0.8 for _, targets in shown]
+    panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (metric, targets) in zip(panels, shown, strict=True):
+        _scatter_panel(scene, panel, metric, targets)
+    legend(figure, panels[0])
+    return figure
+
+
+def _shown(
+    scene: Scene, enough: Callable[[Iterable[bool]], bool], least: int = 1
+) -> list[tuple[str, list[Target]]]:
+    """The metrics that can be shown, each with the datasets on which enough methods have a value.
+
+    Args:
+        scene: the run.
+        enough: any or all.
+        least: how many datasets a metric needs.
+    """
+    shown = []
+    for metric in scene.metrics(("image_auroc", "pixel_auroc")):
+        targets = [
+            target
+            for target in scene.targets
+            if enough(scene.value(method, target, metric) is not None for method in scene.methods)
+        ]
+        if len(targets) >= least:
+            shown.append((metric, targets))
+    return shown
+
+
+def _scatter_panel(scene: Scene, panel: Axes, metric: str, targets: Sequence[Target]) -> None:
+    everything: list[float] = []
+    for method in scene.methods:
+        found = [(scene.value(method, target, metric), i) for i, target in enumerate(targets)]
+        points = [(value, row) for value, row in found if value is not None]
+        everything += [value for value, _ in points]
+        panel.scatter(
+            [value for value, _ in points],
+            [row for _, row in points],
+            s=30,
+            marker=marker(method.index),
+            color=colour(method.index),
+            edgecolors="white",
+            linewidths=0.5,
+            label=method.label,
+            zorder=3,
+        )
+    panel.set_title(f"{METRICS[metric].title} in percent")
+    panel.set_yticks(range(len(targets)), [target.title for target in targets])
+    panel.set_ylim(len(targets) - 0.5, -0.5)
+    panel.set_xlim(bottom(everything), 100.8)
+    panel.tick_params(length=0)
+    panel.spines["left"].set_visible(False)
+
+
+def radar(scene: Scene) -> Figure:
+    """A closed line per method around an axis per dataset, a panel per metric.
+
+    Only datasets on which every chosen method has a value: a line with a gap would deceive.
+    """
+    shown = _shown(scene, all, least=3)
+    if not shown:
+        raise UsageError(
+            "a radar needs three datasets on which every chosen method has a value: "
+            "run more datasets, choose fewer methods with --method, or take --kind scatter"
+        )
+    figure = canvas(4.6 * len(shown), 5.0)
+    panels = figure.subplots(
+        1,
+        len(shown),
+        squeeze=False,
+        subplot_kw={"projection": "polar"},
+        gridspec_kw={"wspace": 0.3},
+    )[0]
+    for panel, (metric, targets) in zip(panels, shown, strict=True):
+        _radar_panel(scene, panel, metric, targets)
+    legend(figure, panels[0])
+    return figure
+
+
+def _radar_panel(scene: Scene, panel: PolarAxes, metric: str, targets: Sequence[Target]) -> None:
+    angles = np.linspace(0, 2 * np.pi, len(targets), endpoint=False)
+    lowest = 100.0
+    for method in scene.methods:
+        values = [scene.value(method, target, metric) or 0.0 for target in targets]
+        lowest = min([lowest, *values])
+        panel.plot(
+            [*angles, angles[0]],
+            [*values, values[0]],
+            linewidth=1.5,
+            marker=marker(method.index),
+            markersize=3.5,
+            label=method.label,
+            **line_style(method.index),
+        )
+    panel.set_title(f"{METRICS[metric].title} in percent", pad=18)
+    panel.set_theta_offset(np.pi / 2)
+    panel.set_theta_direction(-1)
+    panel.set_xticks(angles, [target.title for target in targets])
+    for label, side in zip(panel.get_xticklabels(), np.sin(angles), strict=True):
+        label.set_horizontalalignment(
+            "center" if abs(side) < 0.2 else "left" if side > 0 else "right"
+        )
+    panel.set_ylim(max(0.0, bottom([lowest]) - 10), 100)
+    panel.spines["polar"].set_visible(False)
+    panel.tick_params(axis="x", pad=4)
+    panel.tick_params(axis="y", labelsize=7)
+    # between two axes, where no line ends
+    panel.set_rlabel_position(180 / len(targets))

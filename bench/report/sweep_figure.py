@@ -1,0 +1,206 @@
+"""Metrics against the value of an option."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ..analysis.matrix import is_incomplete, options_words
+from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.published import LEFT_OUT_OF_MEANS
+from ..errors import UsageError, unknown_name
+from ..metric_table import HEADLINES, METRICS
+from ..names import normalize_name, registry_name
+from .canvas import canvas, legend, note
+from .palette import colour, marker
+from .scene import Scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One method with one option, or several together, at several values; all else is equal.
+
+    Attributes:
+        option: its name, or the names of those that change together, "n_normal, n_abnormal".
+        values: as people write them, in order; numbers in numerical order.
+        methods: one for each value.
+        numeric: the values, where they are single numbers.
+    """
+
+    title: str
+    option: str
+    values: list[str]
+    methods: list[Entrant]
+    numeric: list[float] | None
+
+
+def find_sweeps(
+    overview: Overview, methods: Sequence[Entrant], together: Sequence[str] = ()
+) -> list[Sweep]:
+    """All options that take at least two values while everything else stays the same.
+
+    Options that only ever change together, as E and E' in Figure 5 of the FAPrompt paper, are one
+    sweep over their pairs. A method without an option has the variant's default, as its protocol
+    states it.
+
+    Args:
+        overview: of the run.
+        methods: among which to look.
+        together: look for these options only, and as one.
+    """
+    sets = list(dict.fromkeys(tuple(sorted(m.options)) for m in methods if m.options))
+    if together:
+        return _sweeps_of(overview, methods, tuple(together))
+    single = dict.fromkeys(name for names in sets for name in names)
+    found = [s for name in single for s in _sweeps_of(overview, methods, (name,))]
+    covered = {sweep.option for sweep in found}
+    for names in sets:
+        if len(names) > 1 and not covered.intersection(names):
+            found += _sweeps_of(overview, methods, names)
+    return found
+
+
+def _sweeps_of(
+    overview: Overview, methods: Sequence[Entrant], names: tuple[str, ...]
+) -> list[Sweep]:
+    """A sweep for each group of methods that differ in these options and in nothing else."""
+    groups: dict[tuple[str, ...], dict[str, tuple[tuple[Any, ...], Entrant]]] = {}
+    for method in methods:
+        options = _effective(overview, method)
+        if all(name in options for name in names):
+            rest = _json({k: v for k, v in options.items() if k not in names})
+            values = tuple(options[name] for name in names)
+            c = method.contender
+            group = groups.setdefault((c.method, c.title, c.variant, rest), {})
+            group[_json(values)] = values, method
+    return [_sweep(names, list(group.values())) for group in groups.values() if len(group) > 1]
+
+
+def _sweep(names: tuple[str, ...], members: Sequence[tuple[tuple[Any, ...], Entrant]]) -> Sweep:
+    first = members[0][1]
+    rest = {k: v for k, v in first.options.items() if k not in names}
+    words = f", {options_words(_json(rest))}" if rest else ""
+    plain = [(values[0] if len(names) == 1 else list(values), m) for values, m in members]
+    ordered = sorted(plain, key=lambda member: _rank(member[0]))
+    numbers = [v for v, _ in ordered if isinstance(v, int | float) and not isinstance(v, bool)]
+    return Sweep(
+        f"{first.contender.title} ({first.contender.variant}{words})",
+        ", ".join(names),
+        [_option_text(value) for value, _ in ordered],
+        [method for _, method in ordered],
+        [float(v) for v in numbers] if len(numbers) == len(ordered) else None,
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _effective(overview: Overview, method: Entrant) -> Mapping[str, Any]:
+    """A method's options, those that were not set included where the protocol states them."""
+    for record in overview.grid.of_column(method.contender):
+        stated = record.protocol.get("options")
+        if isinstance(stated, Mapping):
+            return {**stated, **method.options}
+    return method.options
+
+
+def _rank(value: Any) -> tuple[int, float, str, list[Any]]:
+    """A sorting key: numbers in numerical order, then texts, then lists by their parts."""
+    if isinstance(value, list | tuple):
+        return 2, 0.0, "", [_rank(part) for part in value]
+    if isinstance(value, int | float):
+        return 0, float(value), "", []
+    return 1, 0.0, str(value), []
+
+
+def _option_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(map(_option_text, value)) + ")"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def sweep(scene: Scene) -> Figure:
+    """A line per metric against the value of an option: Figures 4, 5 and 7 of the FAPrompt paper.
+
+    A point is the mean over the datasets of a domain (industrial without MVTecAD, if it has
+    others) on which every value of the option has the metric.
+    """
+    sweeps = _chosen_sweeps(scene)
+    domains = list(dict.fromkeys(target.domain for target in scene.targets))
+    figure = canvas(4.2 * len(domains), 3.3 * len(sweeps) + 0.4)
+    panels = figure.subplots(len(sweeps), len(domains), squeeze=False)
+    for (i, found), (j, domain) in itertools.product(enumerate(sweeps), enumerate(domains)):
+        _panel(scene, panels[i, j], found, domain)
+    legend(figure, panels[0, 0])
+    return figure
+
+
+def _chosen_sweeps(scene: Scene) -> list[Sweep]:
+    found = everything = find_sweeps(scene.overview, scene.methods)
+    option = scene.choice.option
+    if option:
+        names = [registry_name(name) for name in option.split(",")]
+        found = find_sweeps(scene.overview, scene.methods, names)
+        if everything and not found:
+            known = sorted({sweep.option for sweep in everything})
+            raise unknown_name("swept option of this run", option, known)
+    if not found:
+        raise UsageError(
+            "no option takes several values in this run: put a sweep into a plan file, for example "
+            '[[methods]] name = "faprompt", sweep = { n_prompts = [1, 5, 10] }, and run that'
+        )
+    return found
+
+
+def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
+    targets = _averaged(scene, domain)
+    positions = found.numeric or list(range(len(found.values)))
+    drawn = False
+    for i, metric in enumerate(scene.metrics(HEADLINES)):
+        means = _means(scene, found.methods, targets, metric)
+        if means:
+            drawn = True
+            panel.plot(
+                positions,
+                means,
+                color=colour(i),
+                marker=marker(i),
+                markersize=5,
+                linewidth=1.5,
+                label=METRICS[metric].title,
+            )
+    panel.set_title(f"{found.title}\n{domain}, {', '.join(t.title for t in targets)}"[:110])
+    panel.set_xlabel(found.option)
+    panel.set_ylabel("percent")
+    panel.set_xticks(positions, found.values)
+    low, high = panel.get_ylim()
+    middle = (low + high) / 2  # a span of less than two points would make noise look like a trend
+    panel.set_ylim(min(low, middle - 1), min(max(high, middle + 1), 100.4))
+    if not drawn:
+        note(panel, "no value")
+
+
+def _averaged(scene: Scene, domain: str) -> list[Target]:
+    """The datasets of a domain whose mean is drawn: complete ones, if there are any."""
+    own = [t for t in scene.targets if t.domain == domain]
+    whole = [t for t in own if not is_incomplete(scene.overview.grid.of_row(t.name))] or own
+    left_out = normalize_name(LEFT_OUT_OF_MEANS)
+    return [t for t in whole if normalize_name(t.name) != left_out] or whole
+
+
+def _means(
+    scene: Scene, methods: Sequence[Entrant], targets: Sequence[Target], metric: str
+) -> list[float]:
+    """The mean over the targets that all methods have, for each method; [] without any."""
+    values = [[scene.value(method, t, metric) for method in methods] for t in targets]
+    complete = [[v for v in row if v is not None] for row in values if None not in row]
+    return [fmean(column) for column in zip(*complete, strict=True)] if complete else []
