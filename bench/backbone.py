@@ -103,6 +103,17 @@ class VisualFeatures:
             self.grid,
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[VisualFeatures]) -> VisualFeatures:
+        """Features of several batches, of the same tokens and grid, as those of one."""
+        first = parts[0]
+        return cls(
+            torch.cat([part.class_token for part in parts]),
+            torch.cat([part.class_token_no_ln for part in parts]),
+            {spec: torch.cat([part.tokens[spec] for part in parts]) for spec in first.tokens},
+            first.grid,
+        )
+
     def __len__(self) -> int:
         return self.class_token.shape[0]
 

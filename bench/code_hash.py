@@ -21,8 +21,9 @@ from .names import registry_name
 from .registry import FOLDER_OF, NAMESPACE
 
 READING = ("anomaly_maps", "backbone", "data.loading", "dataset", "images", "preprocess", "prompts")
-LEARNING = (*READING, "method", "training.batches", "training.feature_cache", "training.loop")
-SCORING = (*READING, "method", "metrics", "running.evaluation")
+CONTRACT = ("method", "options", "query")
+LEARNING = (*READING, *CONTRACT, "training.batches", "training.feature_cache", "training.loop")
+SCORING = (*READING, *CONTRACT, "metrics", "running.evaluation")
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}
 _closures: dict[str, tuple[ModuleSpec | None, list[str]]] = {}

@@ -25,7 +25,8 @@ from torch import Tensor
 from .backbone import PRECISIONS, Backbone
 from .dataset import Dataset
 from .errors import ContractError, UsageError
-from .method import Method, Prediction, Query, TrainableMethod, build
+from .method import Method, TrainableMethod, build
+from .query import Prediction, Query
 from .training.loop import fit
 
 IMAGES = 4
@@ -114,7 +115,8 @@ def ignores_the_batch(cls: type[Method], backbone: Backbone) -> None:
     method = build(cls, backbone)
     pictures = _pictures(method)
     single = [_predict(method, pictures[i : i + 1], CLASS_NAMES[i : i + 1]) for i in range(IMAGES)]
-    _require_equal(_predict(method, pictures), _joined(single), "the batch changes the answer")
+    whole = _predict(method, pictures)
+    _require_equal(whole, Prediction.joined(single), "the batch changes the answer")
 
 
 def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
@@ -122,7 +124,8 @@ def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
     method = build(cls, backbone)
     pictures, order = _pictures(method), [2, 0, 3, 1]
     permuted = _predict(method, pictures[order], [CLASS_NAMES[i] for i in order])
-    _require_equal(_pick(_predict(method, pictures), order), permuted, "the order matters")
+    expected = _predict(method, pictures).map(lambda tensor: tensor[order])
+    _require_equal(expected, permuted, "the order matters")
 
 
 def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
@@ -222,9 +225,9 @@ def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
     on_gpu = load_backbone(device="cuda")
     method, reference = build(cls, on_gpu), build(cls, load_backbone())
     pictures = _pictures(reference)
-    gpu, cpu = _predict(method, pictures.cuda()), _predict(reference, pictures)
-    moved = Prediction(*(None if t is None else t.cpu() for t in (gpu.scores, gpu.maps)))
-    _require_equal(moved, cpu, "CUDA answers differently", tolerance=1e-3)
+    gpu = _predict(method, pictures).map(lambda tensor: tensor.cpu())
+    cpu = _predict(reference, pictures)
+    _require_equal(gpu, cpu, "CUDA answers differently", tolerance=1e-3)
 
 
 METHOD_CHECKS: tuple[MethodCheck, ...] = (
@@ -268,12 +271,7 @@ def _pictures(method: Method) -> Tensor:
 
 
 def _query(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Query:
-    features = method.preprocess.encode(method.backbone, images, method.token_specs)
-    return Query(
-        features.select(method.token_specs),
-        list(names),
-        images if method.needs_images else None,
-    )
+    return Query.encoded(method, images, names)
 
 
 def _predict(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Prediction:
@@ -285,17 +283,6 @@ def _fit(method: TrainableMethod, epochs: int) -> list[dict[str, float]]:
     arrays, masks = _picture_arrays(method.image_size)
     labels = [int(mask.any()) for mask in masks]
     return fit(method, list(arrays), list(masks), labels, list(CLASS_NAMES), epochs=epochs)
-
-
-def _pick(answer: Prediction, order: Sequence[int]) -> Prediction:
-    index = torch.tensor(list(order))
-    return Prediction(*(None if t is None else t[index] for t in (answer.scores, answer.maps)))
-
-
-def _joined(answers: Sequence[Prediction]) -> Prediction:
-    scores = [a.scores for a in answers if a.scores is not None]
-    maps = [a.maps for a in answers if a.maps is not None]
-    return Prediction(torch.cat(scores) if scores else None, torch.cat(maps) if maps else None)
 
 
 def _require_equal(

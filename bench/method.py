@@ -5,24 +5,35 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .backbone import Backbone, BackboneSpec, TokenSpec, VisualFeatures
-from .errors import ContractError, UsageError, WeightsError, unknown_name
+from .backbone import Backbone, BackboneSpec, TokenSpec
+from .errors import ContractError, WeightsError, unknown_name
+from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
+from .query import Prediction, Query
 
-LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0, "batch_size": 1}
-AuxiliarySplit = Literal["test", "all"]
-EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # options that learned weights do not depend on
+__all__ = [
+    "AuxiliarySplit",
+    "LoadReport",
+    "Method",
+    "Options",
+    "Prediction",
+    "Query",
+    "Schedule",
+    "Supervision",
+    "TrainableMethod",
+    "build",
+    "make_options",
+]
+
 PUBLISHED_MAP_SIZE = 518  # pixels; published smoothing sigmas are meant at this map size
 
 
@@ -36,86 +47,6 @@ class Supervision(enum.StrEnum):
     TRAINING_FREE = "training-free"
     AUXILIARY = "auxiliary-trained"
     TEST_TIME = "test-time"
-
-
-@dataclass(frozen=True)
-class Query:
-    """What `predict` sees of a batch: never a label, never a mask.
-
-    Attributes:
-        features: of the batch's B images, with the tokens that the method declared.
-        class_names: B words for the prompts.
-        images: [B, 3, S, S] normalised, as the method's `preprocess` made them; where the method
-            declares `needs_images`.
-    """
-
-    features: VisualFeatures
-    class_names: Sequence[str]
-    images: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.class_names)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a method answers; greater is more anomalous.
-
-    Attributes:
-        scores: [B] float32 anomaly scores, or None for a pixel-level method.
-        maps: [B, H, W] float32 anomaly maps at the method's map size, or None.
-    """
-
-    scores: Tensor | None
-    maps: Tensor | None
-
-    def checked(self, batch: int, method: str) -> Prediction:
-        """A copy of the prediction as float32, after checking shapes and finiteness.
-
-        Raises:
-            ContractError: no answer, a wrong kind or shape, a NaN, or a value that is infinite in
-                float32; names the method.
-        """
-        if self.scores is None and self.maps is None:
-            raise ContractError(f"method '{method}' returned neither scores nor maps")
-        copies: list[Tensor | None] = []
-        shapes = {"scores": (self.scores, 1), "maps": (self.maps, 3)}
-        for part, (tensor, dims) in shapes.items():
-            if tensor is None:
-                copies.append(None)
-                continue
-            if not isinstance(tensor, Tensor) or tensor.is_complex():
-                kind = getattr(tensor, "dtype", type(tensor).__name__)
-                raise ContractError(
-                    f"method '{method}' returned {part} as {kind}: expected a tensor of floats"
-                )
-            if tensor.dim() != dims or len(tensor) != batch:
-                raise ContractError(
-                    f"method '{method}' returned {part} of shape {tuple(tensor.shape)} for a batch "
-                    f"of {batch}: expected {'[B]' if dims == 1 else '[B, H, W]'}"
-                )
-            single = tensor.detach().to(torch.float32, copy=True)
-            copies.append(single)
-            if not bool(torch.isfinite(single).all()):
-                finite = bool(torch.isfinite(tensor).all())
-                what = f"{part} too large for float32" if finite else f"NaN or infinite {part}"
-                raise ContractError(f"method '{method}' returned {what}")
-        return Prediction(*copies)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What every method can be asked; a method's own options extend it.
-
-    Attributes:
-        image_size: input side in pixels; None is the published one where the backbone's grid can
-            be resized to it, else the backbone's native size.
-        smoothing_sigma: Gaussian sigma in pixels of the map; None is the published sigma, scaled
-            from 518 px to the map size; 0 gives unsmoothed maps.
-    """
-
-    image_size: int | None = None
-    smoothing_sigma: float | None = None
 
 
 class Method(nn.Module, ABC):
@@ -477,22 +408,6 @@ class TrainableMethod(Method):
         return LoadReport(tuple(taken), tuple(name for name in state if name not in own))
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value can stand for an annotation: plain type, tuple, Literal or union."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value in inner
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in inner)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return not isinstance(kind, type) or isinstance(value, kind)
-
-
 def make_options(
     cls: type[Method],
     variant: str | None,
@@ -516,28 +431,14 @@ def make_options(
     options = cls.variants[chosen]
     if auxiliary is not None and issubclass(cls, TrainableMethod):
         overrides = {**cls.auxiliary_options.get(auxiliary, {}), **overrides}
-    kinds = get_type_hints(type(options))
-    known = [f.name for f in dataclasses.fields(options)]
-    for name, value in overrides.items():
-        if name not in known:
-            raise unknown_name(f"option of method {cls.title}", name, known)
-        if not _fits(value, kinds[name]):
-            kind = getattr(kinds[name], "__name__", str(kinds[name]))
-            raise UsageError(f"option '{name}' of method {cls.title} takes {kind}, not {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"option '{name}' of method {cls.title} is {value}: give a number")
-        if name in LEAST and value is not None and value < LEAST[name]:
-            raise UsageError(
-                f"option '{name}' of method {cls.title} is at least {LEAST[name]}, not {value}"
-            )
-    return dataclasses.replace(options, **overrides)
+    return with_overrides(options, overrides, cls.title)
 
 
 def build(
     cls: type[Method],
     backbone: Backbone,
     variant: str | None = None,
-    seed: int = 111,
+    seed: int = DEFAULT_SEED,
     auxiliary: str | None = None,
     **options: Any,
 ) -> Method:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from .errors import UsageError
 from .images import to_rgb
-from .method import Method, Prediction, Query
+from .method import Method
+from .query import Prediction, Query
 
 
 def predict_images(
@@ -54,22 +55,17 @@ def predict_images(
         raise UsageError(f"{len(pictures)} images but {len(names)} class names")
     if image_size is not None:
         method = _resized(method, image_size)
-    device = method.backbone.device
     answers = []
     for start in range(0, len(pictures), batch_size):
         chosen = pictures[start : start + batch_size]
-        batch = torch.stack([method.preprocess(picture) for picture in chosen]).to(device)
-        features = method.preprocess.encode(method.backbone, batch, method.token_specs)
-        query = Query(
-            features.select(method.token_specs),
+        query = Query.encoded(
+            method,
+            torch.stack([method.preprocess(picture) for picture in chosen]),
             names[start : start + batch_size],
-            batch if method.needs_images else None,
         )
         with torch.no_grad():
-            answers.append(method.predict(query).checked(len(batch), method.name))
-    scores = [a.scores.cpu() for a in answers if a.scores is not None]
-    maps = [a.maps.cpu() for a in answers if a.maps is not None]
-    return Prediction(torch.cat(scores) if scores else None, torch.cat(maps) if maps else None)
+            answers.append(method.predict(query).checked(len(query), method.name))
+    return Prediction.joined(answers).map(lambda tensor: tensor.cpu())
 
 
 def _resized(method: Method, image_size: int) -> Method:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from zsad.bench import create
 from zsad.bench.backbone import Backbone
 from zsad.bench.method import Query, TrainableMethod
+from zsad.bench.options import DEFAULT_SEED
 from zsad.bench.training.batches import ImageSource, MemorySource, Source, memory_source
 from zsad.bench.training.loop import TrainingConfig, optimise
 
@@ -102,7 +103,7 @@ def epochs(method: TrainableMethod, count: int, batch_size: int) -> tuple[float,
     if not isinstance(source, MemorySource):
         raise SystemExit(f"{method.name} augments images: nothing can be cached")
     live = ImageSource(method, pixels, source.labels, source.masks, source.class_names)
-    config = TrainingConfig(epochs=1, batch_size=batch_size, shuffle=True, seed=111)
+    config = TrainingConfig(epochs=1, batch_size=batch_size, shuffle=True, seed=DEFAULT_SEED)
     optimise(method, source, config)  # the first steps allocate memory
     fast = timed(lambda: optimise(method, source, config), device, repeats=3)
     slow = timed(lambda: optimise(method, live, config), device)

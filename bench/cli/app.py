@@ -21,6 +21,7 @@ import typer
 from .. import registry
 from ..errors import INTERRUPTED, UsageError, ZsadError
 from ..names import display_name, registry_name
+from ..options import DEFAULT_SEED
 from . import data as cli_data
 from . import report as cli_report
 from . import results as cli_results
@@ -201,7 +202,7 @@ def run(
     pretrained: Pretrained = None,
     device: Device = "auto",
     precision: Precision = "fp32",
-    seeds: Seeds = "111",
+    seeds: Seeds = str(DEFAULT_SEED),
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
     checkpoint: Checkpoints = None,
@@ -266,7 +267,7 @@ def show_plan(
     backbone_config: BackboneConfig = None,
     pretrained: Pretrained = None,
     device: Device = "auto",
-    seeds: Seeds = "111",
+    seeds: Seeds = str(DEFAULT_SEED),
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
     checkpoint: Checkpoints = None,
@@ -295,7 +296,7 @@ def train(
     device: Device = "auto",
     precision: Precision = "fp32",
     split: AuxiliarySplit = None,
-    seed: Annotated[int, typer.Option(help="Of initial values and order.")] = 111,
+    seed: Annotated[int, typer.Option(help="Of initial values and order.")] = DEFAULT_SEED,
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .. import registry
-from ..backbone import Backbone, TokenSpec, VisualFeatures
+from ..backbone import Backbone, TokenSpec
 from ..conformance import TOLERANCE
 from ..data.completeness import Completeness
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
@@ -311,19 +311,12 @@ def _run_group(
             tally.seconds_forward += forward.seconds
             if tally.contestant.error is None:
                 with isolated(tally.contestant, progress):
-                    query = _query(tally.contestant.ready, features, images, batch)
+                    query = Query.of(
+                        tally.contestant.ready, features, batch.class_names, images
+                    ).map(_own_copy)
                     _predict(plan, tally, query, batch, gallery)
         bar.update(len(images))
     return truth
-
-
-def _query(method: Method, features: VisualFeatures, images: Tensor, batch: Batch) -> Query:
-    """What a method sees of a batch, in tensors of its own."""
-    return Query(
-        features.select(method.token_specs).map(_own_copy),
-        tuple(batch.class_names),
-        _own_copy(images) if method.needs_images else None,
-    )
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
@@ -412,14 +405,14 @@ def _examine(tally: Tally, query: Query, prediction: Prediction) -> None:
     """
     if tally.single is not None:
         first, answer = tally.single
-        joined = _joined_queries(first, query)
+        joined = Query.joined([first, query])
         _refuse_difference(tally, joined, [answer, prediction], [joined])
     elif len(query) == 1:
         tally.single = (query, prediction)
         return
     else:
         half = len(query) // 2
-        halves = [_slice(query, 0, half), _slice(query, half, len(query))]
+        halves = [query[:half], query[half:]]
         _refuse_difference(tally, query, [prediction], halves)
     tally.single = None
     tally.contestant.examined = True
@@ -434,8 +427,12 @@ def _refuse_difference(
         again = [method.predict(query).checked(len(query), method.name) for query in queries]
     tolerance = _tolerance(method.backbone)
     found = []
-    for part in ("scores", "maps"):
-        one, other = _joined(answers, part), _joined(again, part)
+    given, repeated = Prediction.joined(answers), Prediction.joined(again)
+    pairs = {
+        "scores": (given.scores, repeated.scores),
+        "maps": (given.maps, repeated.maps),
+    }
+    for part, (one, other) in pairs.items():
         if one is None or other is None:
             continue
         difference = float((one - other).abs().max())
@@ -454,37 +451,6 @@ def _tolerance(backbone: Backbone) -> float:
     """What rounding may change when images are batched otherwise."""
     usual = TOLERANCES[backbone.precision]
     return max(usual, CUDA_TOLERANCE) if backbone.device.type == "cuda" else usual
-
-
-def _joined(answers: Sequence[Prediction], part: str) -> Tensor | None:
-    found = [getattr(answer, part) for answer in answers]
-    return None if any(tensor is None for tensor in found) else torch.cat(found)
-
-
-def _slice(query: Query, start: int, stop: int) -> Query:
-    """Some of a query's images."""
-    return Query(
-        query.features.map(lambda tensor: tensor[start:stop]),
-        query.class_names[start:stop],
-        None if query.images is None else query.images[start:stop],
-    )
-
-
-def _joined_queries(first: Query, second: Query) -> Query:
-    """The images of two queries as one."""
-    a, b = first.features, second.features
-    return Query(
-        VisualFeatures(
-            torch.cat([a.class_token, b.class_token]),
-            torch.cat([a.class_token_no_ln, b.class_token_no_ln]),
-            {spec: torch.cat([tokens, b.tokens[spec]]) for spec, tokens in a.tokens.items()},
-            a.grid,
-        ),
-        (*first.class_names, *second.class_names),
-        None
-        if first.images is None or second.images is None
-        else torch.cat([first.images, second.images]),
-    )
 
 
 def _prompt_maps(method: Method, query: Query) -> list[Tensor]:

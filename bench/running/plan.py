@@ -16,10 +16,10 @@ from .. import registry
 from ..errors import UsageError, unknown_name
 from ..files import read_json
 from ..names import normalize_name, registry_name
+from ..options import DEFAULT_SEED
 from ..records.record import Cell, labelled
 
 DEFAULT_OUT = Path("results/runs/builtin")
-DEFAULT_SEED = 111  # AnomalyCLIP, FAPrompt and APRIL-GAN train with it
 PUBLISHED = "published"
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,38}[A-Za-z0-9._-])?")
 Retry = Literal["failed", "never", "always"]

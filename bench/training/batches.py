@@ -46,6 +46,16 @@ class TrainingBatch:
     labels: Tensor
     masks: Tensor
 
+    @classmethod
+    def of(cls, query: Query, labels: Tensor, masks: Tensor, device: torch.device) -> TrainingBatch:
+        """A batch on a device, of masks [B, M, M] bool."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        dtype = query.features.class_token.dtype
+        return cls(query.map(move), move(labels), move(masks).to(dtype))
+
 
 class Source(ABC):
     """Training samples that can be asked for in any order."""
@@ -79,11 +89,11 @@ class MemorySource(Source):
         images: [N, 3, S, S], kept only for a method that reads them.
     """
 
+    method: TrainableMethod
     features: VisualFeatures
     labels: Tensor
     masks: Tensor
     class_names: Sequence[str]
-    device: torch.device
     images: Tensor | None = None
 
     def __len__(self) -> int:
@@ -93,26 +103,28 @@ class MemorySource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        for chosen in _chunks(order, batch_size):
-            index = torch.tensor(chosen)
-            yield _training_batch(
-                _rows(self.features, index, self.device),
-                self.labels[index],
-                self.masks[index],
-                [self.class_names[i] for i in chosen],
-                None if self.images is None else self.images[index].to(self.device),
-            )
+        return map(self._batch, _chunks(order, batch_size))
+
+    def _batch(self, chosen: Sequence[int]) -> TrainingBatch:
+        index = torch.tensor(chosen)
+        query = Query.of(
+            self.method,
+            self.features.map(lambda tensor: tensor[index]),
+            [self.class_names[i] for i in chosen],
+            None if self.images is None else self.images[index],
+        )
+        device = self.method.backbone.device
+        return TrainingBatch.of(query, self.labels[index], self.masks[index], device)
 
 
 @dataclass(frozen=True)
 class CachedSource(Source):
     """Features from the cache on disk."""
 
+    method: TrainableMethod
     features: CachedFeatures
     masks: CachedMasks
     samples: Sequence[Sample]
-    specs: frozenset[TokenSpec]
-    device: torch.device
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -121,15 +133,15 @@ class CachedSource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        return _read_ahead(self._batch(chosen) for chosen in _chunks(order, batch_size))
+        return _read_ahead(map(self._batch, _chunks(order, batch_size)))
 
     def _batch(self, chosen: Sequence[int]) -> TrainingBatch:
-        features = self.features.batch(chosen, self.specs)
-        return _training_batch(
-            features.map(lambda t: t.to(self.device, non_blocking=True)),
+        features = self.features.batch(chosen, self.method.token_specs)
+        return TrainingBatch.of(
+            Query.of(self.method, features, [self.samples[i].class_name for i in chosen]),
             torch.tensor([self.samples[i].label for i in chosen]),
             self.masks.batch(chosen),
-            [self.samples[i].class_name for i in chosen],
+            self.method.backbone.device,
         )
 
 
@@ -232,10 +244,8 @@ def encoded_batch(
     kept = slice(count)
     images, masks, labels = images[kept], masks[kept], labels[kept]
     class_names = class_names[kept]
-    images = images.to(method.backbone.device, non_blocking=True)
-    features = method.preprocess.encode(method.backbone, images, method.token_specs)
-    seen = images if method.needs_images else None
-    return _training_batch(features, labels, masks, class_names, seen)
+    query = Query.encoded(method, images, class_names)
+    return TrainingBatch.of(query, labels, masks, method.backbone.device)
 
 
 def can_cache(method: TrainableMethod) -> bool:
@@ -308,7 +318,7 @@ def memory_source(
         for part in torch.split(prepared, batch_size)
     ]
     seen = prepared if method.needs_images else None
-    return MemorySource(joined(parts), truth, resized, names, backbone.device, seen)
+    return MemorySource(method, VisualFeatures.joined(parts), truth, resized, names, seen)
 
 
 def dataset_source(
@@ -376,21 +386,8 @@ def cache_features(
         for size in sizes:
             _fill(first, cached, masks[size], dataset, samples, workers, progress or Progress())
         for number, method in zip(numbers, members, strict=True):
-            sources[number] = CachedSource(
-                cached, masks[method.map_size], samples, method.token_specs, method.backbone.device
-            )
+            sources[number] = CachedSource(method, cached, masks[method.map_size], samples)
     return sources
-
-
-def joined(parts: Sequence[VisualFeatures]) -> VisualFeatures:
-    """Features of several batches as those of one."""
-    first = parts[0]
-    return VisualFeatures(
-        torch.cat([part.class_token for part in parts]),
-        torch.cat([part.class_token_no_ln for part in parts]),
-        {spec: torch.cat([part.tokens[spec] for part in parts]) for spec in first.tokens},
-        first.grid,
-    )
 
 
 def _fill(
@@ -431,7 +428,7 @@ def _fill(
                 bar.update(len(batch))
                 progress.check()
             if shard in to_encode:
-                cached.write(shard, joined(parts))
+                cached.write(shard, VisualFeatures.joined(parts))
             masks.write(shard, torch.cat(truths))
 
 
@@ -445,21 +442,6 @@ def _encoded(
 
 def _resized(mask: NDArray[Any], size: int) -> Tensor:
     return torch.from_numpy(resize_mask(np.asarray(mask) > 0, size, MaskRule())[0].copy())
-
-
-def _training_batch(
-    features: VisualFeatures,
-    labels: Tensor,
-    masks: Tensor,
-    class_names: Sequence[str],
-    images: Tensor | None = None,
-) -> TrainingBatch:
-    device, dtype = features.class_token.device, features.class_token.dtype
-    return TrainingBatch(
-        Query(features, class_names, images),
-        labels.to(device, non_blocking=True),
-        masks.to(device, non_blocking=True).to(dtype),
-    )
 
 
 def _mosaic_partners(method: TrainableMethod) -> int:
@@ -496,10 +478,6 @@ def _read_ahead(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, batches, None)
             yield batch
-
-
-def _rows(features: VisualFeatures, index: Tensor, device: torch.device) -> VisualFeatures:
-    return features.map(lambda t: t[index].to(device))
 
 
 def _chunks(order: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -33,7 +33,8 @@ from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, UsageError
 from ..files import whole_file
-from ..method import EVALUATION_ONLY, AuxiliarySplit, Schedule, TrainableMethod
+from ..method import AuxiliarySplit, Schedule, TrainableMethod
+from ..options import DEFAULT_SEED, EVALUATION_ONLY
 from ..progress import Progress
 from ..records.record import environment
 from ..registry import names
@@ -43,7 +44,6 @@ from .leakage import content_marks, refuse_leakage
 
 LOG = logging.getLogger(__name__)
 
-DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 SHOWN_TERMS = 4
 POSITION = ("epoch", "step", "lr")  # of a step in the history, beside the loss terms

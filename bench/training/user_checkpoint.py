@@ -18,8 +18,9 @@ from typing import Any, Literal
 from ..checkpoint import file_sha256, read_provenance
 from ..dataset import Dataset
 from ..errors import UsageError, WeightsError
-from ..method import EVALUATION_ONLY, TrainableMethod, build
+from ..method import TrainableMethod, build
 from ..names import registry_name
+from ..options import EVALUATION_ONLY
 from ..records.record import UNDECLARED, Auxiliary, auxiliary_from_json
 from ..registry import dataset_class, entries
 from .leakage import marked_images

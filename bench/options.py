@@ -1,0 +1,75 @@
+"""What can be asked of a method: its options, their defaults, and which values they take."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import UsageError, unknown_name
+
+DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
+EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # options that learned weights do not depend on
+LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0, "batch_size": 1}
+AuxiliarySplit = Literal["test", "all"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every method can be asked; a method's own options extend it.
+
+    Attributes:
+        image_size: input side in pixels; None is the published one where the backbone's grid can
+            be resized to it, else the backbone's native size.
+        smoothing_sigma: Gaussian sigma in pixels of the map; None is the published sigma, scaled
+            from 518 px to the map size; 0 gives unsmoothed maps.
+    """
+
+    image_size: int | None = None
+    smoothing_sigma: float | None = None
+
+
+def with_overrides(options: Options, overrides: Mapping[str, Any], title: str) -> Options:
+    """The options with other values for some of them.
+
+    Args:
+        options: of a variant.
+        overrides: option -> value.
+        title: of the method, for messages.
+
+    Raises:
+        UsageError: an option does not exist, or takes no such value; names the nearest known ones.
+    """
+    kinds = get_type_hints(type(options))
+    known = [field.name for field in dataclasses.fields(options)]
+    for name, value in overrides.items():
+        if name not in known:
+            raise unknown_name(f"option of method {title}", name, known)
+        option = f"option '{name}' of method {title}"
+        if not _fits(value, kinds[name]):
+            kind = getattr(kinds[name], "__name__", str(kinds[name]))
+            raise UsageError(f"{option} takes {kind}, not {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{option} is {value}: give a number")
+        if name in LEAST and value is not None and value < LEAST[name]:
+            raise UsageError(f"{option} is at least {LEAST[name]}, not {value}")
+    return dataclasses.replace(options, **overrides)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value can stand for an annotation: plain type, tuple, Literal or union."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(part, inner[0]) for part in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
