@@ -11,6 +11,7 @@ from .backbone import Backbone
 from .checkpoint import read_together
 from .errors import UsageError
 from .method import Method, TrainableMethod, build
+from .options import DEFAULT_SEED
 from .registry import method_class, resolve
 from .training.user_checkpoint import open_checkpoint, refuse_misfit
 
@@ -22,7 +23,7 @@ def create(
     backbone: Backbone,
     variant: str | None = None,
     checkpoint: str | Path | Sequence[str | Path] | None = None,
-    seed: int = 111,
+    seed: int = DEFAULT_SEED,
     auxiliary: str | None = None,
     **options: Any,
 ) -> Method:

@@ -32,6 +32,7 @@ from ..code_hash import training_code
 from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, UsageError
+from ..factory import create
 from ..files import whole_file
 from ..method import AuxiliarySplit, Schedule, TrainableMethod
 from ..options import DEFAULT_SEED, EVALUATION_ONLY
@@ -173,8 +174,6 @@ def train(
     Raises:
         UsageError: an unknown name or option, or the method learns nothing.
     """
-    from ..factory import create  # which reads checkpoints by a module of this package
-
     known = dataset.name if dataset.name in names("dataset") else None
     method = create(name, backbone, variant, seed=seed, auxiliary=known, **(options or {}))
     if not isinstance(method, TrainableMethod):
