@@ -6,10 +6,8 @@ Contract for `datasets/`: a file holds one public subclass of `Dataset`; the fol
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,19 +18,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .content import content_hashes
-from .errors import DataError, UsageError, unknown_name
+from .errors import DataError, LayoutError, UsageError, unknown_name
 from .images import MaskRule, read_drawn_mask, read_picture
-from .names import normalize_name
 
-LOG = logging.getLogger(__name__)
 Split = Literal["train", "test"]
 Domain = Literal["industrial", "medical", "synthetic", "custom"]
-MAX_FOLDERS = 20_000
-"""A search for a dataset's folder gives up after so many: the data root is not a whole disk."""
-
-
-class LayoutError(DataError):
-    """A folder that should be a dataset's is in none of the layouts that are known."""
+__all__ = [
+    "Box",
+    "CategoryInfo",
+    "Counts",
+    "Dataset",
+    "Domain",
+    "LayoutError",
+    "Reading",
+    "Sample",
+    "Source",
+    "Split",
+    "files_of",
+]
 
 
 class Box(NamedTuple):
@@ -169,7 +172,9 @@ class Dataset(ABC):
         categories: category -> CategoryInfo, in the paper's order; empty when found on disk only.
         released_keys: released code -> the class key of the set's only category in that code's
             loader, where it is not the category's name; None where that loader has no key for it.
-        folders: names under which the dataset's folder is looked for below a data root.
+        folders: names under which the dataset's folder is looked for below a data root; without
+            any the root is taken as it is.
+        needs_match: only a folder that `match` knows is taken for the dataset's.
         mask_rule: how a mask file becomes booleans; the options mask_threshold and mask_resize
             replace its parts for one instance.
         auxiliary: the name of the dataset that trainable methods learn from before this one.
@@ -192,6 +197,7 @@ class Dataset(ABC):
     released_keys: ClassVar[Mapping[str, str | None]] = {}
     source: ClassVar[Source] = Source()
     folders: ClassVar[Sequence[str]] = ()
+    needs_match: ClassVar[bool] = False
     mask_rule: MaskRule = MaskRule()
     auxiliary: ClassVar[str] = "mvtec_ad"
     in_benchmark: ClassVar[bool] = False
@@ -224,16 +230,18 @@ class Dataset(ABC):
 
     @classmethod
     def open(cls, root: Path | str | None = None, **options: Any) -> Self:
-        """The dataset below a root: a folder of many datasets, or the dataset's own.
-
-        Here a folder that has one of the usual names (`folders`, name, title) is taken, if there
-        is one; a subclass may know its folder better.
+        """The dataset in a folder of its own; `load_dataset` finds that below a data root.
 
         Raises:
             UsageError: an option does not exist.
-            DataError: the folder is missing; the message says what tree is expected.
+            DataError: the dataset cannot be made ready there.
         """
-        return cls(None if root is None else _named_folder(cls, Path(root)), **options)
+        return cls(root, **options)
+
+    @classmethod
+    def packaged(cls) -> Path | None:
+        """The folder that an installed package brings; taken where the data root has none."""
+        return None
 
     @classmethod
     def expected(cls) -> Counts:
@@ -343,134 +351,6 @@ def files_of(samples: Iterable[Sample]) -> list[Path]:
     """The images and masks of samples, each file once, in the samples' order."""
     paths = (path for sample in samples for path in (sample.image_path, *sample.mask_paths))
     return list(dict.fromkeys(paths))
-
-
-def locate(dataset: type[Dataset], data_root: Path | str, by_name: bool = False) -> Path:
-    """The dataset's own folder: `data_root` itself, or one below it that bears a usual name.
-
-    Names are compared without case, spaces and punctuation, down to three levels, so wrappers
-    such as "archive/brain_tumor_dataset" or "TestDataset/Kvasir" are found.
-
-    Args:
-        dataset: the class; `match` and `folders` say how to know it.
-        data_root: a folder of many datasets, or the dataset's own.
-        by_name: do not take a folder by its shape alone (images/ and masks/ may be anybody's).
-
-    Raises:
-        LayoutError: a folder bears the name and holds something else.
-        DataError: nothing fits; the message names the folder, the names looked for and the tree.
-    """
-    root = Path(data_root).expanduser()
-    if not root.is_dir():
-        what = "is no folder" if root.exists() else "does not exist"
-        raise DataError(
-            f"data root {root} {what}: point --data-root at the folder that holds your datasets"
-        )
-    here = dataset.match(root)
-    wanted = _usual_names(dataset)
-    bears_name = normalize_name(root.resolve().name) in wanted
-    if here == 2 or (here == 1 and bears_name):
-        return root
-    named: list[Path] = []
-    for folder in _folders_below(root, depth=3):
-        if normalize_name(folder.name) in wanted:
-            named.append(folder)
-            if (inner := _surest(dataset, folder, wanted)) is not None:
-                return inner
-    if bears_name and (inner := _surest(dataset, root, wanted)) is not None:
-        return inner
-    if here == 1 and not by_name and not _holds_others(root, dataset):
-        return root
-    for folder in _folders_below(root, depth=2):
-        if dataset.match(folder) == 2:
-            return folder
-    tree = f"; expected is\n{dataset.source.tree}" if dataset.source.tree else ""
-    if named or bears_name:
-        place = named[0] if named else root
-        for folder in [*(named or [root]), *_folders_below(place, depth=2)]:
-            if why := dataset.lacks(folder):
-                raise LayoutError(f"{folder} is not a complete {dataset.title}: {why}{tree}")
-        raise LayoutError(f"{place} is not {dataset.title} in a layout that is known{tree}")
-    names = ", ".join(dataset.folders or (dataset.name,))
-    raise DataError(
-        f"{dataset.title} is not below {root}: put it there in a folder named like one of "
-        f"{names}{tree}"
-    )
-
-
-def _named_folder(dataset: type[Dataset], root: Path) -> Path:
-    """The folder of a usual name at or below a root, down to three levels; else the root itself."""
-    root = root.expanduser()
-    wanted = _usual_names(dataset)
-    if not dataset.folders or normalize_name(root.resolve().name) in wanted or dataset.match(root):
-        return root
-    return next(
-        (f for f in _folders_below(root, depth=3) if normalize_name(f.name) in wanted), root
-    )
-
-
-def _surest(dataset: type[Dataset], folder: Path, wanted: Set[str]) -> Path | None:
-    """Of a folder and those below it the one that matches best, by name among equals."""
-    places = [folder, *_folders_below(folder, depth=2)]
-    sure = [(dataset.match(place), normalize_name(place.name) in wanted) for place in places]
-    best = max(range(len(places)), key=lambda at: sure[at])
-    return places[best] if sure[best][0] > 0 else None
-
-
-def _usual_names(dataset: type[Dataset]) -> Set[str]:
-    return {normalize_name(name) for name in (dataset.name, dataset.title, *dataset.folders)}
-
-
-def _holds_others(root: Path, dataset: type[Dataset]) -> bool:
-    """Whether a folder named as another dataset lies in a root, which is then nobody's own."""
-    from .registry import dataset_class, names
-
-    taken: set[str] = set()
-    for name in names("dataset"):
-        try:
-            other = dataset_class(name)
-        except Exception as error:  # somebody's broken plug-in is no matter of this search
-            LOG.debug("dataset %s cannot be imported: %s", name, error)
-            continue
-        if other.in_benchmark and other.name != dataset.name:
-            taken |= _usual_names(other)
-    return any(normalize_name(folder.name) in taken for folder in _folders_in(root))
-
-
-def _folders_below(root: Path, depth: int) -> Iterator[Path]:
-    """Folders below a root, level by level; links are followed, the depth bounds their loops."""
-    level = [root]
-    left = MAX_FOLDERS
-    for _ in range(depth):
-        below: list[Path] = []
-        for parent in level:
-            inside = _folders_in(parent)[:left]
-            left -= len(inside)
-            yield from inside
-            below += inside
-        level = below
-
-
-def is_debris(name: str) -> bool:
-    """Whether a file or folder is hidden, or what macOS leaves in archives."""
-    return name.startswith((".", "__MACOSX"))
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link to itself is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _folders_in(parent: Path) -> list[Path]:
-    try:
-        with os.scandir(parent) as entries:
-            names = sorted(e.name for e in entries if is_folder(e) and not is_debris(e.name))
-    except OSError:
-        return []
-    return [parent / name for name in names]
 
 
 def _read_whole(

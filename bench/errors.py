@@ -40,6 +40,10 @@ class DataError(ZsadError):
     """A dataset folder, an image or a mask is missing or broken."""
 
 
+class LayoutError(DataError):
+    """A folder that should be a dataset's is in none of the layouts that are known."""
+
+
 class FileError(ZsadError):
     """A file cannot be written: the disk is full, read-only, or a folder has the name."""
 

@@ -15,7 +15,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .data.locate import find_root, is_named, usual_names
 from .errors import ContractError, UsageError, message_of, unknown_name
+from .folders import folders_in
 from .names import display_name, normalize_name, registry_name
 
 if TYPE_CHECKING:
@@ -175,7 +177,43 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
         UsageError: unknown name or option.
         DataError: the folder is missing; the message says what tree is expected.
     """
-    return dataset_class(name).open(root, **options)
+    return open_dataset(dataset_class(name), root, options)
+
+
+def open_dataset(
+    dataset: type[Dataset],
+    root: str | Path | None,
+    options: Mapping[str, Any],
+    by_name: bool = False,
+) -> Dataset:
+    """A dataset of a class; see `load_dataset`.
+
+    Args:
+        dataset: the class.
+        root: a folder of many datasets, the dataset's own, or None.
+        options: of the dataset.
+        by_name: do not take the root itself by its shape alone. So it is where the root holds a
+            folder named as another dataset.
+    """
+    place = None if root is None else Path(root).expanduser()
+    if place is not None and not by_name:
+        unsure = not is_named(place, dataset) and dataset.match(place) == 1
+        by_name = unsure and _holds_others(place, dataset)
+    return dataset.open(find_root(dataset, place, by_name), **options)
+
+
+def _holds_others(root: Path, dataset: type[Dataset]) -> bool:
+    """Whether a folder named as another dataset of the benchmark lies in a root."""
+    taken: set[str] = set()
+    for name in names("dataset"):
+        try:
+            other = dataset_class(name)
+        except BrokenEntry as error:  # somebody's broken plug-in does not matter to this search
+            LOG.debug("%s", error)
+            continue
+        if other.in_benchmark and other.name != dataset.name:
+            taken |= usual_names(other)
+    return any(normalize_name(folder.name) in taken for folder in folders_in(root))
 
 
 def __getattr__(name: str) -> Any:

@@ -11,20 +11,17 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Se
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from ..bench.dataset import (
     Box,
     Dataset,
-    LayoutError,
     Reading,
     Sample,
     Split,
-    is_debris,
-    is_folder,
-    locate,
 )
-from ..bench.errors import DataError, UsageError, unknown_name
+from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
+from ..bench.folders import folders_in, is_debris, is_folder
 from ..bench.images import read_mask
 from ..bench.names import display_name, registry_name
 from ._splits import NormalSplit
@@ -73,21 +70,13 @@ def subfolders(folder: Path | None) -> dict[str, Path]:
     Raises:
         LayoutError: two names differ only in case, so that they mean the same.
     """
-    if folder is None:
-        return {}
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if is_folder(e) and not is_debris(e.name))
-    except OSError:
-        return {}
     found: dict[str, Path] = {}
-    for name in names:
-        if name.lower() in found:
+    for path in [] if folder is None else folders_in(folder):
+        twin = found.setdefault(path.name.lower(), path)
+        if twin != path:
             raise LayoutError(
-                f"folders {found[name.lower()]} and {folder / name} differ only in case: rename "
-                "or remove one of them"
+                f"folders {twin} and {path} differ only in case: rename or remove one of them"
             )
-        found[name.lower()] = folder / name
     return found
 
 
@@ -244,6 +233,7 @@ class LaidOutDataset(Dataset):
     """
 
     layouts: ClassVar[Sequence[Layout]] = ()
+    needs_match: ClassVar[bool] = True
     open_categories: ClassVar[bool] = False
     drops_useless: ClassVar[bool] = False
     option_defaults: ClassVar[Mapping[str, Any]] = {
@@ -264,33 +254,6 @@ class LaidOutDataset(Dataset):
         if self.options["layout"] not in (None, *keys):
             raise unknown_name(f"layout of {self.name}", str(self.options["layout"]), keys)
         self._listing: Listing | None = None
-        self._fault: DataError | None = None
-        try:
-            self.root = self.find_root(root)
-        except DataError as fault:  # told when samples are asked for
-            self._fault = fault
-
-    @classmethod
-    def open(cls, root: Path | str | None = None, **options: Any) -> Self:
-        """See `Dataset.open`: what the constructor puts off is told at once."""
-        dataset = cls(root, **options)
-        if dataset._fault is not None:
-            raise dataset._fault
-        return dataset
-
-    @classmethod
-    def find_root(cls, root: Path | str | None) -> Path:
-        """The dataset's own folder.
-
-        Raises:
-            DataError: it is not at or below `root`.
-        """
-        if root is None:
-            raise DataError(
-                f"{cls.title} needs a folder: point --data-root at the one that holds it "
-                f"(from {cls.source.page or 'your own files'})"
-            )
-        return locate(cls, root)
 
     @classmethod
     def match(cls, folder: Path) -> int:
@@ -395,8 +358,6 @@ class LaidOutDataset(Dataset):
         )
 
     def _layout(self) -> Layout:
-        if self._fault is not None:
-            raise self._fault
         wanted = self.options["layout"]
         try:
             fitting = [

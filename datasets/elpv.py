@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from ..bench.dataset import CategoryInfo, Counts, LayoutError, Sample, Source
+from ..bench.dataset import CategoryInfo, Counts, Sample, Source
 from ..bench.errors import DataError
 from ._layouts import (
     CategoryTrees,
@@ -22,8 +21,6 @@ from ._layouts import (
     lacking,
 )
 from ._meta import MetaJson
-
-logger = logging.getLogger(__name__)
 
 
 class Grade(NamedTuple):
@@ -120,23 +117,9 @@ class ELPV(SplitDataset):
     )
 
     @classmethod
-    def find_root(cls, root: Path | str | None) -> Path:
-        """The folder, or the installed package's own data.
-
-        Raises:
-            DataError: neither is there.
-        """
-        try:
-            return super().find_root(root)
-        except LayoutError:  # a folder of that name is there: its fault is to be seen
-            raise
-        except DataError:
-            packaged = packaged_folder()
-            if packaged is None or (root is not None and not Path(root).expanduser().is_dir()):
-                raise
-            if root is not None:
-                logger.warning("ELPV is not below %s: taken from the package elpv-dataset", root)
-            return packaged
+    def packaged(cls) -> Path | None:
+        """See `Dataset.packaged`: the data of `elpv-dataset`."""
+        return packaged_folder()
 
     def notes(self) -> list[str]:
         """Says so where the images are the package's."""

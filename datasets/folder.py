@@ -188,25 +188,10 @@ class Folder(LaidOutDataset):
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)
-        try:
-            inside = subfolders(self.root).values()
-            here = [self.root, *(place for place in inside if self.may_choose(place.name))]
-            drawn = any(_first(subfolders(place), MASKS) for place in here)
-        except DataError as fault:  # told when samples are asked for
-            self._fault = self._fault or fault
-            drawn = False
+        inside = subfolders(self.root).values()
+        here = [self.root, *(place for place in inside if self.may_choose(place.name))]
+        drawn = any(_first(subfolders(place), MASKS) for place in here)
         self.has_masks = drawn or names_masks(self.root)
-
-    @classmethod
-    def find_root(cls, root: Path | str | None) -> Path:
-        """The very folder that was named: a user's own images bear no usual name.
-
-        Raises:
-            DataError: it does not exist.
-        """
-        if root is None or not Path(root).expanduser().is_dir():
-            raise DataError(f"folder {root} does not exist; expected is\n{cls.source.tree}")
-        return Path(root).expanduser()
 
     def doubts(self, found: Listing) -> list[str]:
         """See `LaidOutDataset.doubts`: images of equal content that are normal and anomalous."""

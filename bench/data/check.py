@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..dataset import Counts, Dataset, LayoutError, Sample, Split, locate
-from ..errors import DataError
+from ..dataset import Counts, Dataset, Sample, Split
+from ..errors import DataError, LayoutError
 from ..images import resize_mask
-from ..registry import dataset_class, resolve, sound_names
+from ..registry import dataset_class, open_dataset, resolve, sound_names
 from .completeness import SPLITS, CategoryCount, Completeness, completeness, count_categories
 
 Status = Literal["ok", "incomplete", "broken", "missing"]
@@ -163,9 +163,7 @@ def check(
         given.setdefault("missing", "skip")  # count what is there and report the gaps
     start = DatasetCheck(dataset_type.name, dataset_type.title, "missing")
     try:
-        if by_name and data_root is not None:
-            locate_by_name(dataset_type, data_root)
-        dataset = dataset_type.open(data_root, **given)
+        dataset = open_dataset(dataset_type, data_root, given, by_name)
     except DataError as error:
         status: Status = "broken" if isinstance(error, LayoutError) else "missing"
         return dataclasses.replace(start, status=status, problems=[str(error)])
@@ -201,17 +199,6 @@ def check(
         fingerprint=fingerprint,
     )
     return _opened(dataset, samples, result) if open_files else result
-
-
-def locate_by_name(dataset_type: type[Dataset], data_root: Path) -> None:
-    """Refuse a data root whose own shape happens to fit, for datasets that look for folders.
-
-    Raises:
-        DataError: no folder bears one of the dataset's names, nor does it hold what only that
-            dataset has, nor does a package bring it.
-    """
-    if dataset_type.folders and dataset_type.match(data_root.expanduser()) == 1:
-        locate(dataset_type, data_root, by_name=True)
 
 
 def _opened(

@@ -186,7 +186,7 @@ def test_absent_dataset_lists_the_names_looked_for(tmp_path):
 
 def test_constructor_puts_the_error_off_until_samples(tmp_path):
     dataset = dataset_class("mpdd")(tmp_path)
-    with pytest.raises(DataError, match="MPDD is not below"):
+    with pytest.raises(DataError, match="is not MPDD in a layout that is known"):
         dataset.samples()
 
 
@@ -276,13 +276,13 @@ def test_split_table_of_visa_may_not_lead_out(tmp_path, trees):
     ],
 )
 def test_a_missing_part_is_named(tmp_path, trees, name, part, says):
-    dataset = dataset_class({"clinicdb": "cvc_clinicdb"}.get(name, name))
-    root = tmp_path / dataset.folders[0]
+    dataset = {"clinicdb": "cvc_clinicdb"}.get(name, name)
+    root = tmp_path / dataset_class(dataset).folders[0]
     root.mkdir()
     getattr(trees, name)(root)
     shutil.rmtree(root / part) if (root / part).is_dir() else (root / part).unlink()
     with pytest.raises(DataError, match=says):
-        dataset.open(tmp_path).samples()
+        load_dataset(dataset, tmp_path).samples()
 
 
 def test_an_unknown_kind_of_defect_is_named_once(tmp_path, trees):

@@ -50,7 +50,7 @@ def test_samples_come_in_one_fixed_order(tree_case, dataset, build):
 def test_own_folder_and_data_root_give_the_same(tree_case, build):
     data_root, folder = build(tree_case)
     direct = load_dataset(tree_case.dataset, folder)
-    prints = {direct.fingerprint(), type(direct)(str(folder)).fingerprint()}
+    prints = {direct.fingerprint(), type(direct)(str(direct.root)).fingerprint()}
     if tree_case.dataset != "folder":
         prints.add(load_dataset(tree_case.dataset, data_root).fingerprint())
     assert len(prints) == 1

@@ -81,7 +81,7 @@ def test_a_new_dataset_is_found_under_a_shared_data_root(tmp_path, trees):
     trees.mask(own / "masks" / "0.png")
     trees.mvtec(tmp_path / "data" / "mvtec")
     for root in (tmp_path / "data", own):
-        opened = dataset.open(root)
+        opened = registry.open_dataset(dataset, root, {})
         assert opened.root == own
         assert len(opened.samples()) == 2
 

@@ -4,9 +4,10 @@ import sys
 
 import pytest
 from zsad.bench.data.check import category_table, check, check_all, is_wrong, table
-from zsad.bench.dataset import Counts, Dataset, Sample, locate
+from zsad.bench.data.locate import locate
+from zsad.bench.dataset import Counts, Dataset, Sample
 from zsad.bench.errors import DataError, UsageError
-from zsad.bench.registry import dataset_class
+from zsad.bench.registry import dataset_class, load_dataset
 
 
 def complete_btad(root, trees):
@@ -135,20 +136,22 @@ def test_fingerprint_sees_files_and_not_their_place(tmp_path, trees):
     for place in ("one", "two"):
         trees.br35h(tmp_path / place / "Br35H")
     br35h = dataset_class("br35h")
-    prints = [br35h(tmp_path / place).fingerprint() for place in ("one", "two")]
+    prints = [br35h(tmp_path / place / "Br35H").fingerprint() for place in ("one", "two")]
     assert prints[0] == prints[1]
     image = tmp_path / "two" / "Br35H" / "yes" / "y0.jpg"
     content = image.read_bytes()
     os.utime(image, (1, 1))
-    assert br35h(tmp_path / "two").fingerprint() == prints[0], "times are not content"
+    assert br35h(tmp_path / "two" / "Br35H").fingerprint() == prints[0], "times are not content"
     image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(image, (1, 1))
-    assert br35h(tmp_path / "two").fingerprint() != prints[0], "one byte is, at the same size"
+    assert br35h(tmp_path / "two" / "Br35H").fingerprint() != prints[0], (
+        "one byte is, at the same size"
+    )
 
 
 def test_fingerprint_of_a_choice_of_samples_depends_on_the_choice(tmp_path, trees):
     trees.br35h(tmp_path / "Br35H")
-    dataset = dataset_class("br35h")(tmp_path)
+    dataset = dataset_class("br35h")(tmp_path / "Br35H")
     samples = dataset.samples()
     assert dataset.fingerprint_of(samples) == dataset.fingerprint()
     assert dataset.fingerprint_of(samples[1:]) != dataset.fingerprint()
@@ -196,7 +199,7 @@ def test_locate_prefers_sure_folders_and_is_not_lost_in_loops(tmp_path):
     assert locate(Plain, deep) == deep
     (tmp_path / "plain.txt").touch()
     assert locate(Plain, tmp_path) == deep  # a named folder beats a nameless one
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         locate(Plain, deep / "plain.txt")
     with pytest.raises(DataError, match="is not below"):
         locate(Plain, tmp_path / "archive" / "Pl-ain" / "inner", by_name=True)
@@ -205,15 +208,15 @@ def test_locate_prefers_sure_folders_and_is_not_lost_in_loops(tmp_path):
 def test_root_that_holds_another_dataset_is_nobodys_own(tmp_path, trees):
     trees.sdd_flat(tmp_path / "SDD")
     with pytest.raises(DataError, match="MVTecAD is not below"):
-        dataset_class("mvtec_ad").open(tmp_path)
-    assert dataset_class("mvtec_ad").open(tmp_path / "SDD").samples()  # asked for by its path
+        load_dataset("mvtec_ad", tmp_path)
+    assert load_dataset("mvtec_ad", tmp_path / "SDD").samples()  # asked for by its path
 
 
 def test_named_folder_may_wrap_another(tmp_path, trees):
     inner = tmp_path / "Kvasir" / "version 2" / "images only"
     trees.pairs(inner)
-    assert dataset_class("kvasir").open(tmp_path / "Kvasir").root == inner
-    assert dataset_class("kvasir").open(tmp_path).root == inner
+    assert load_dataset("kvasir", tmp_path / "Kvasir").root == inner
+    assert load_dataset("kvasir", tmp_path).root == inner
 
 
 def test_what_macos_leaves_in_archives_is_passed_over(tmp_path, trees):
@@ -222,7 +225,7 @@ def test_what_macos_leaves_in_archives_is_passed_over(tmp_path, trees):
         left = tmp_path / "archive" / "__MACOSX" / "Kvasir-SEG" / part / "._cju0qk.jpg"
         left.parent.mkdir(parents=True)
         left.write_bytes(b"x")
-    assert len(dataset_class("kvasir").open(tmp_path).samples()) == 2
+    assert len(load_dataset("kvasir", tmp_path).samples()) == 2
 
 
 def test_plugin_without_layouts_can_be_checked(tmp_path, trees):
