@@ -40,11 +40,11 @@ from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
 from zsad.bench.files import write_json
 from zsad.bench.images import MaskRule, read_image, read_mask
+from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import Case, GalleryError, read_gallery
 from zsad.bench.records.record import (
     Auxiliary,
     CategoryResult,
-    Cell,
     ImageScores,
     Record,
     RecordError,
@@ -53,6 +53,7 @@ from zsad.bench.records.record import (
     read_records,
     write_record,
 )
+from zsad.bench.records.run_folder import gallery_folder
 from zsad.bench.report.figures import KINDS_OF_FIGURE
 from zsad.bench.report.page import render_report
 from zsad.bench.report.scene import Choice, Scene
@@ -594,7 +595,8 @@ INDEX = {"cases": [as_json(CASE)]}
 
 @pytest.mark.parametrize("path", list(paths_of(INDEX)), ids=lambda path: ".".join(map(str, path)))
 def test_gallery_indexes_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
-    file = tmp_path / "gallery" / "cell" / "one.json"
+    cell = a_record().cell
+    file = gallery_folder(tmp_path, cell) / "one.json"
     second = {**INDEX["cases"][0], "rank": 2, "category": "two"}
     for value in WRONG_VALUES:
         changed = with_value(INDEX, path, value)
@@ -602,7 +604,7 @@ def test_gallery_indexes_with_a_wrong_value_are_read_or_refused_by_name(tmp_path
             changed["cases"].append(second)
         write_json(file, changed)
         try:
-            cases = read_gallery(tmp_path, "cell")
+            cases = read_gallery(tmp_path, cell)
         except GalleryError as error:
             assert file.name in str(error)
         else:

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..errors import UsageError, unknown_name
 from ..names import normalize_name
-from ..records.record import UNDECLARED, CategoryResult, Record, labelled
+from ..records.cell import labelled
+from ..records.record import UNDECLARED, CategoryResult, Record
 from . import published as paper
 
 NOT_RUN = "not run"

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UsageError, ZsadError, shortened, unknown_name
-from ..files import file_name, whole_file
+from ..files import whole_file
 from ..metric_table import METRICS
-from ..records.prompt_scores import PROMPT_SCORES
-from ..records.record import CELLS, Record, read_records, write_record
+from ..records.record import Record, read_records, write_record
+from ..records.run_folder import CELLS, GALLERY, MAPS, PROMPT_SCORES
 from .baseline import CHECKPOINT, learned_in_run
 
 PREFERENCES = ("newest",)
-BESIDES = ("maps", "gallery", PROMPT_SCORES)  # folders with a folder per cell
+BESIDES = (MAPS, GALLERY, PROMPT_SCORES)  # folders with a folder per cell
 
 
 class MergeConflict(ZsadError):
@@ -140,7 +140,7 @@ def _copy_besides(choice: Kept, out: Path) -> None:
     if choice.run.resolve() == out.resolve():
         return
     for folder in BESIDES:
-        source = choice.run / folder / file_name(choice.record.cell.key)
+        source = choice.run / folder / choice.record.cell.key
         target = out / folder / source.name
         if source.is_dir() and not source.is_symlink():
             shutil.rmtree(target, ignore_errors=True)

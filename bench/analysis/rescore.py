@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ZsadError
-from ..files import file_name
 from ..metric_table import METRICS, of_level
 from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
 from ..records.record import CategoryResult, Record, RecordError, read_records
+from ..records.run_folder import maps_path
 
-MAPS = "maps"
 NOT_KEPT: Mapping[str, str] = {
     "image": "not recomputed: the record has no per-image scores",
     "pixel": "not recomputed: this run has no maps (--save-maps keeps them)",
@@ -83,16 +82,11 @@ def rescore_run(run: Path, tolerance: float = 1e-9) -> list[Rescored]:
     ]
 
 
-def maps_path(run: Path, cell_key: str, category: str) -> Path:
-    """Where a run keeps the raw maps of a category."""
-    return run / MAPS / file_name(cell_key) / f"{file_name(category)}.npz"
-
-
 def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
     same_definition = record.protocol.get("metric_version") == METRIC_VERSION
     results, moves, with_maps = [], [], []
     for result in record.categories:
-        path = maps_path(run, record.cell.key, result.category)
+        path = maps_path(run, record.cell, result.category)
         with_maps.append(path.is_file())
         try:
             scored = result.images is not None and result.images.scores is not None

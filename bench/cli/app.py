@@ -627,7 +627,7 @@ def _gaps(records: Iterable[Record]) -> list[str]:
 
 def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:
     """What is odd about the copies of the datasets, a line each; the first ones of a dataset."""
-    from ..records.record import labelled
+    from ..records.cell import labelled
 
     told: dict[tuple[str, str], list[str]] = {}
     for record in records:
@@ -644,6 +644,7 @@ def _summary(plan: Plan) -> None:
     """Print both tables and what failed; exit with 1 if a cell failed."""
     from ..analysis.tables import make_table
     from ..records.record import read_records
+    from ..records.run_folder import CELLS
 
     records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
     failed = [r for r in records if r.error is not None]
@@ -652,7 +653,7 @@ def _summary(plan: Plan) -> None:
     if len(failed) < len(records):
         for layout in ("image", "pixel"):
             echo(f"\n{make_table(records, layout).render('md')}")
-    echo(f"\nrecords: {Path(plan.out) / 'cells'}")
+    echo(f"\nrecords: {Path(plan.out) / CELLS}")
     for warning in [*_gaps(records), *_oddities(records)]:
         echo(f"warning: {warning}", err=True)
     cells_of: dict[str, list[str]] = {}

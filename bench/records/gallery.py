@@ -21,6 +21,7 @@ from PIL import Image
 
 from ..errors import ZsadError
 from ..files import file_name, read_json, whole_file, write_json
+from .cell import Cell
 from .json_fields import (
     as_class,
     as_count,
@@ -34,6 +35,7 @@ from .json_fields import (
     optional,
     shown,
 )
+from .run_folder import gallery_folder, strip_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from ..data.loading import Batch
     from ..preprocess import Preprocess
 
-GALLERY = "gallery"
 SIDE = 112
 GAP = 4
 HEAT = "inferno"
@@ -168,18 +169,18 @@ class Gallery:
     """Collects the cases of one category while it runs, and writes them at its end.
 
     Args:
-        folder: the run's gallery folder.
+        run: the run folder.
         keep: how many best and how many worst cases are kept of each cell.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        self.folder = folder
+    def __init__(self, run: Path, keep: int = 2) -> None:
+        self.run = run
         self.keep = keep
-        self._cells: dict[str, _Candidates] = {}
+        self._cells: dict[Cell, _Candidates] = {}
 
     def add_batch(
         self,
-        cell_key: str,
+        cell: Cell,
         batch: Batch,
         scores: Tensor | None,
         maps: Tensor,
@@ -188,7 +189,7 @@ class Gallery:
         """Offer the images of a batch.
 
         Args:
-            cell_key: `Cell.key` of the cell.
+            cell: of the run.
             batch: with images as `preprocess` made them.
             scores: [B], or None where the method gives none.
             maps: [B, H, W], greater is more anomalous.
@@ -196,7 +197,7 @@ class Gallery:
         """
         for i, name in enumerate(batch.names):
             self.add(
-                cell_key,
+                cell,
                 name,
                 int(batch.labels[i]),
                 None if scores is None else float(scores[i]),
@@ -207,7 +208,7 @@ class Gallery:
 
     def add(
         self,
-        cell_key: str,
+        cell: Cell,
         name: str,
         label: int,
         score: float | None,
@@ -221,7 +222,7 @@ class Gallery:
         both kinds of pixels; other images are then passed over.
 
         Args:
-            cell_key: `Cell.key` of the cell.
+            cell: of the run.
             name: identity of the image in its dataset.
             label: 0 normal, 1 anomalous.
             score: the method's anomaly score, or None.
@@ -229,7 +230,7 @@ class Gallery:
             mask: [H, W], True = anomalous, or None.
             heat: anomaly map [H, W], greater is more anomalous.
         """
-        found = self._cells.setdefault(cell_key, _Candidates(self.keep))
+        found = self._cells.setdefault(cell, _Candidates(self.keep))
         found.low = min(found.low, float(heat.min()))
         found.high = max(found.high, float(heat.max()))
         if score is not None:
@@ -246,8 +247,8 @@ class Gallery:
 
     def write(self, category: str) -> None:
         """Write the strips of every cell as those of this category, and forget them."""
-        for cell_key, found in self._cells.items():
-            folder = self.folder / cell_key
+        for cell, found in self._cells.items():
+            folder = gallery_folder(self.run, cell)
             cases = []
             for kind, candidates in zip(KINDS, (found.best(), found.worst()), strict=True):
                 for rank, own in enumerate(candidates, start=1):
@@ -265,14 +266,14 @@ class Gallery:
         self._cells.clear()
 
 
-def read_gallery(run: Path, cell_key: str) -> list[Case]:
+def read_gallery(run: Path, cell: Cell) -> list[Case]:
     """The cases of a cell, by category, best first; empty where a run kept no pictures.
 
     Raises:
         GalleryError: an index is broken, or names a file outside its folder.
     """
     cases = []
-    for path in sorted((run / GALLERY / file_name(cell_key)).glob("*.json")):
+    for path in sorted(gallery_folder(run, cell).glob("*.json")):
         try:
             cases += list_of(_case)(as_mapping(read_json(path))["cases"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -283,18 +284,13 @@ def read_gallery(run: Path, cell_key: str) -> list[Case]:
     return sorted(cases, key=lambda c: (c.category, KINDS.index(c.kind), c.rank))
 
 
-def strip_path(run: Path, cell_key: str, case: Case) -> Path:
-    """Where the PNG of a case lies."""
-    return run / GALLERY / file_name(cell_key) / case.file
-
-
-def read_strip(run: Path, cell_key: str, case: Case) -> Image.Image:
+def read_strip(run: Path, cell: Cell, case: Case) -> Image.Image:
     """The strip of a case, RGBA.
 
     Raises:
         GalleryError: it is missing or not a picture.
     """
-    path = strip_path(run, cell_key, case)
+    path = strip_path(run, cell, case.file)
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return image.convert("RGBA")

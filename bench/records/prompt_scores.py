@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ZsadError
-from ..files import file_name, whole_file
-from .record import Cell
-
-PROMPT_SCORES = "prompt_scores"
+from ..files import whole_file
+from .cell import Cell
+from .run_folder import prompt_scores_path
 
 
 class PromptScoresError(ZsadError):
@@ -31,11 +30,6 @@ class PromptScores:
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
-
-
-def prompt_scores_path(run: Path, cell: Cell, category: str) -> Path:
-    """Where the prompt-wise scores of a cell's category lie."""
-    return run / PROMPT_SCORES / cell.key / f"{file_name(category)}.npz"
 
 
 def write_prompt_scores(run: Path, cell: Cell, category: str, found: PromptScores) -> Path:

@@ -7,23 +7,18 @@ every metric, what is undefined and why, the per-image scores, and all that was 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
-import platform
-import subprocess
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.completeness import Completeness
 from ..errors import ZsadError
-from ..files import file_name, read_json, write_json
+from ..files import read_json, write_json
 from ..metric_table import METRICS
+from .cell import Cell
 from .json_fields import (
     as_amount,
     as_anything,
@@ -40,16 +35,14 @@ from .json_fields import (
     optional,
     shown,
 )
+from .run_folder import CELLS, record_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-CELLS = "cells"
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
-SUPERSEDED = "superseded"
-CODE_FOLDERS = ("bench", "methods", "datasets")
 FRAME_COLUMNS = (
     "method",
     "title",
@@ -64,67 +57,10 @@ FRAME_COLUMNS = (
     "label",
     "dataset_label",
 )
-PACKAGES = ("zsad", "torch", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 class RecordError(ZsadError):
     """A record or a run directory is missing, broken, or of an unknown schema."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """What one record is about. `options` holds only what differs from the variant's defaults.
-
-    `label` and `dataset_label` are those of the plan's entries of the method and of the dataset,
-    which tell two entries apart that are otherwise equal here; "" without one.
-    Cells are equal when their JSON forms are: an option written as a tuple is read as a list.
-    """
-
-    method: str
-    variant: str
-    dataset: str
-    seed: int
-    options: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
-    dataset_label: str = ""
-
-    @property
-    def target(self) -> str:
-        """The dataset with its label: what tells rows of a table and a plan's datasets apart."""
-        return labelled(self.dataset, self.dataset_label)
-
-    @property
-    def options_text(self) -> str:
-        """The options as JSON text with sorted names; "" without options."""
-        return json.dumps(dict(self.options), sort_keys=True, default=str) if self.options else ""
-
-    @property
-    def key(self) -> str:
-        """A file name that is the cell's identity; never leaves the run directory."""
-        method = labelled(self.method, self.label)
-        parts = [method, self.variant, self.target, f"seed{self.seed}"]
-        if self.options:
-            parts.append(hashlib.sha256(self.options_text.encode()).hexdigest()[:8])
-        return file_name("--".join(parts))
-
-    def _identity(self) -> tuple[str | int, ...]:
-        labels = (self.label, self.dataset_label)
-        return (self.method, self.variant, self.dataset, self.seed, self.options_text, *labels)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cell) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-
-def labelled(name: str, label: str) -> str:
-    """A name with the label of its entry in a plan.
-
-    >>> labelled("MVTecAD", "copy"), labelled("MVTecAD", "")
-    ('MVTecAD (copy)', 'MVTecAD')
-    """
-    return f"{name} ({label})" if label else name
 
 
 @dataclass(frozen=True)
@@ -235,24 +171,9 @@ class Record:
 
 def write_record(run: Path, record: Record) -> Path:
     """Store a record in a run directory; returns its path."""
-    path = run / CELLS / f"{record.cell.key}.json"
+    path = record_path(run, record.cell)
     write_json(path, dataclasses.asdict(record))
     return path
-
-
-def supersede(run: Path, path: Path, why: str) -> None:
-    """Move a file of a run below its folder `superseded`, under a name that is free, and say why.
-
-    A file that another process has moved already is left to it.
-    """
-    place = run / SUPERSEDED / path.relative_to(run)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while (target := place.with_name(f"{place.stem}.{number}{place.suffix}")).exists():
-        number += 1
-    with suppress(FileNotFoundError):
-        path.replace(target)
-        LOG.warning("%s is done again: %s; the old one is %s", path.stem, why, target)
 
 
 def read_record(path: Path) -> Record:
@@ -472,52 +393,3 @@ def load_run(path: Path | str) -> pd.DataFrame:
         RecordError: the directory is no run, or a record is broken.
     """
     return to_frame(record for record in read_records(path) if record.status == "ok")
-
-
-@lru_cache(maxsize=1)
-def environment() -> Mapping[str, str]:
-    """Package versions, Python, platform and the git commit of the source, for provenance."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    found["commit"] = _git_commit()
-    return found
-
-
-@lru_cache(maxsize=64)
-def plug_in(kind: str, name: str) -> Mapping[str, str]:
-    """The distribution that brought a method or dataset, and its version; empty for zsad's own."""
-    from ..code_hash import distribution_of
-
-    found = distribution_of(kind, name)
-    if found is None:
-        return {}
-    return {"distribution": f"{found.metadata['Name']} {found.version}"}
-
-
-def _git_commit() -> str:
-    """The commit of the checkout this file belongs to, "+changes" if dirty, "" outside of one.
-
-    Dirty is also one with files in the folders of code that git does not know.
-    """
-    own = Path(__file__).resolve()
-    try:
-        _git(own.parent, "ls-files", "--error-unmatch", own.name)  # not a checkout around the venv
-        commit = _git(own.parent, "rev-parse", "HEAD")
-        top = Path(_git(own.parent, "rev-parse", "--show-toplevel"))
-        state = _git(own.parent, "status", "--porcelain", "-uno") or _git(
-            top, "status", "--porcelain", "--", *CODE_FOLDERS
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return commit + ("+changes" if state else "")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=5, check=True
-    ).stdout.strip()

@@ -13,6 +13,7 @@ from typing import Any
 from ..analysis.overview import Entrant, Overview, Target, result_of
 from ..files import read_json
 from ..records.record import CategoryResult, Record
+from ..records.run_folder import plan_path
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def dump(record: Record) -> str:
 def plan_text(run: Path) -> str:
     """The run's plan as indented JSON, "" where it has none."""
     try:
-        return _indented(read_json(run / "plan.json"))
+        return _indented(read_json(plan_path(run)))
     except (OSError, ValueError, RecursionError):
         return ""
 

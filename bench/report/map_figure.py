@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..analysis.overview import Entrant, Target
 from ..errors import UsageError
+from ..records.cell import Cell
 from ..records.gallery import KINDS, Case, read_strip
 from .canvas import SOFT, canvas
 from .pictures import cases_of
@@ -18,7 +19,7 @@ from .scene import Scene, refuse_too_many
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Column = tuple[Entrant, list[tuple[str, Case]]]  # a method, its cases with the keys of their cells
+_Column = tuple[Entrant, list[tuple[Cell, Case]]]  # a method, its cases with their cells
 
 
 def maps(scene: Scene) -> Figure:
@@ -49,7 +50,7 @@ def _columns(scene: Scene, target: Target, category: str) -> list[_Column]:
     found = []
     for method in scene.methods:
         cases = cases_of(scene.run, scene.overview, method, target)
-        own = [(key, case) for key, case in cases if case.category == category and case.rank == 1]
+        own = [(cell, case) for cell, case in cases if case.category == category and case.rank == 1]
         if own:
             found.append((method, own))
     return found
@@ -70,6 +71,6 @@ def _draw(scene: Scene, panels: NDArray[Any], name: str, columns: Sequence[_Colu
         )
     for own, (method, cases) in zip(panels.T, columns, strict=False):
         own[0].set_title(method.label, fontsize=8)
-        for key, case in cases:
-            strip = np.asarray(read_strip(scene.run, key, case))
+        for cell, case in cases:
+            strip = np.asarray(read_strip(scene.run, cell, case))
             own[KINDS.index(case.kind)].imshow(strip, interpolation="nearest")

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ..analysis.overview import Overview
 from ..files import write_text
 from ..metric_table import METRICS
-from ..records.record import environment
+from ..records.provenance import environment
 from .costs import costs
 from .curves import curve_groups
 from .differences import differences, direction, signed, summary

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.overview import Entrant, Overview, Target
+from ..records.cell import Cell
 from ..records.gallery import KINDS, Case, read_gallery, read_strip
 
 
@@ -39,16 +40,16 @@ class GalleryView:
 
 def cases_of(
     run: Path, overview: Overview, method: Entrant, target: Target
-) -> list[tuple[str, Case]]:
-    """The cases of a method on a dataset, of its first seed, each with the key of its cell.
+) -> list[tuple[Cell, Case]]:
+    """The cases of a method on a dataset, of its first seed, each with its cell.
 
     Raises:
         GalleryError: an index is broken.
     """
     return [
-        (record.cell.key, case)
+        (record.cell, case)
         for record in overview.finished(method, target)[:1]
-        for case in read_gallery(run, record.cell.key)
+        for case in read_gallery(run, record.cell)
     ]
 
 
@@ -67,14 +68,14 @@ def gallery(run: Path, overview: Overview, budget: int) -> GalleryView:
     for target in overview.targets:
         order = {name: i for i, name in enumerate(overview.categories(target))}
         for method in overview.entrants:
-            for key, case in cases_of(run, overview, method, target):
+            for cell, case in cases_of(run, overview, method, target):
                 if case.category in order:
-                    wanted.append((case.rank, order[case.category], target, method, key, case))
+                    wanted.append((case.rank, order[case.category], target, method, cell, case))
     wanted.sort(key=lambda item: item[:2])  # every dataset's first category before its second
     pictures: dict[tuple[str, str, str], list[Picture]] = {}
     spent = shown = 0
-    for _, _, target, method, key, case in wanted if budget > 0 else []:
-        uri = _data_uri(run, key, case)
+    for _, _, target, method, cell, case in wanted if budget > 0 else []:
+        uri = _data_uri(run, cell, case)
         if spent + len(uri) > budget:
             break
         spent, shown = spent + len(uri), shown + 1
@@ -104,8 +105,8 @@ def _panel(
     return PicturePanel(category, columns)
 
 
-def _data_uri(run: Path, cell_key: str, case: Case) -> str:
+def _data_uri(run: Path, cell: Cell, case: Case) -> str:
     """A strip as a data URI, much smaller than its PNG."""
     buffer = io.BytesIO()
-    read_strip(run, cell_key, case).save(buffer, format="WEBP", quality=62, method=2)
+    read_strip(run, cell, case).save(buffer, format="WEBP", quality=62, method=2)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

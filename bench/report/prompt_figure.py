@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..records.prompt_scores import (
-    PROMPT_SCORES,
-    PromptScores,
-    prompt_scores_path,
-    read_prompt_scores,
-)
+from ..records.prompt_scores import PromptScores, read_prompt_scores
+from ..records.run_folder import PROMPT_SCORES, prompt_scores_path
 from .canvas import SOFT, canvas
 from .palette import LIGHT, colour, marker
 from .scene import Scene

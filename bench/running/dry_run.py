@@ -19,10 +19,12 @@ from ..errors import ZsadError
 from ..method import AuxiliarySplit
 from ..names import display_name
 from ..progress import Progress
-from ..records.record import CELLS, Cell, Record, RecordError, labelled, read_record
+from ..records.cell import Cell, labelled
+from ..records.record import Record, RecordError, read_record
+from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
 from .plan import PUBLISHED, Plan, auxiliary_of
-from .runner import changed_cells, open_dataset, record_path, samples_by_category
+from .runner import changed_cells, open_dataset, samples_by_category
 
 TO_DO = ("to do", "failed", "changed")
 

@@ -32,11 +32,12 @@ from ..data.completeness import Completeness
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
-from ..files import file_name, read_json, whole_file
+from ..files import read_json, whole_file
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from ..progress import Progress
+from ..records.cell import Cell
 from ..records.gallery import Gallery
 from ..records.json_fields import (
     as_amount,
@@ -49,17 +50,17 @@ from ..records.json_fields import (
     optional,
 )
 from ..records.prompt_scores import PromptScores, write_prompt_scores
+from ..records.provenance import environment
 from ..records.record import (
     Auxiliary,
     CategoryResult,
-    Cell,
     ImageScores,
     Record,
     RecordError,
     auxiliary_from_json,
     category_from_json,
-    environment,
 )
+from ..records.run_folder import maps_path
 from .identity import IMAGES
 from .plan import Plan
 from .prepare import Contestant, isolated
@@ -241,7 +242,7 @@ def score_category(
         with isolated(contestant, progress):
             groups.setdefault(contestant.group_key(), []).append(contestant)
     parts: dict[Cell, Part] = {}
-    gallery = Gallery(Path(plan.out) / "gallery", plan.gallery) if plan.gallery else None
+    gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
     title = f"{dataset.title} {samples[0].category}"
     with progress.track(len(samples) * len(groups), title, "img") as bar:
         for group in groups.values():
@@ -352,7 +353,7 @@ def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gall
         if plan.save_maps:
             tally.maps.append(maps)
     if gallery is not None:
-        gallery.add_batch(contestant.cell.key, batch, prediction.scores, maps, method.preprocess)
+        gallery.add_batch(contestant.cell, batch, prediction.scores, maps, method.preprocess)
 
 
 def _versions(query: Query) -> dict[str, int]:
@@ -568,7 +569,7 @@ def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str,
 
 def _save_maps(plan: Plan, cell: Cell, category: str, tally: Tally, truth: Truth) -> None:
     """Keep raw maps and masks, so that metrics can be recomputed without a model."""
-    path = Path(plan.out) / "maps" / cell.key / f"{file_name(category)}.npz"
+    path = maps_path(Path(plan.out), cell, category)
     maps, masks = torch.cat(tally.maps).numpy(), np.asarray(truth.masks, dtype=bool)
     with whole_file(path) as file:
         np.savez_compressed(file, maps=maps, masks=masks)

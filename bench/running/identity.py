@@ -25,7 +25,8 @@ from ..errors import Stopped, ZsadError
 from ..method import AuxiliarySplit, make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
-from ..records.record import Cell, Record
+from ..records.cell import Cell
+from ..records.record import Record
 from ..training.loop import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
 from .plan import PUBLISHED, Plan, auxiliary_of

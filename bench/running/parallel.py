@@ -26,14 +26,12 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from ..backbone import BUILT_IN, check_device
 from ..errors import Stopped, UsageError, ZsadError, unknown_name
 from ..progress import Progress
-from ..records.locks import held
+from ..records.run_folder import lock, part_path, record_path, stop_path
 from .plan import Plan
 from .prepare import checkpoint_path, needs_learning
 from .runner import (
     SPLIT_ABOVE,
     Unit,
-    part_path,
-    record_path,
     run_unit,
     start_run,
     unfinished,
@@ -46,7 +44,6 @@ LOG = logging.getLogger(__name__)
 Backend = Literal["loky", "threads", "dask"]
 BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
 MOST_JOBS = 4  # by default; the built-in plan has six units
-STOP_FILE = "stop"  # its presence asks the workers of a run to stop
 
 
 class WorkerLost(ZsadError):
@@ -104,7 +101,7 @@ def run(
     start_run(plan, progress)
     index, count = shard
     mine = units(plan, SPLIT_ABOVE)[index::count]
-    stop_file = Path(plan.out) / STOP_FILE
+    stop_file = stop_path(Path(plan.out))
     stop_file.unlink(missing_ok=True)
     with (
         _watched(plan, mine, progress, stop_file, f"{jobs} processes"),
@@ -148,7 +145,7 @@ def work(plan: Plan, unit: Unit, jobs: int) -> None:
             run_unit(
                 dataclasses.replace(plan, device=device),
                 unit,
-                WorkerProgress(stop_file=Path(plan.out) / STOP_FILE),
+                WorkerProgress(stop_file=stop_path(Path(plan.out))),
             )
         except Stopped:
             return
@@ -189,7 +186,7 @@ def _device(plan: Plan, jobs: int) -> Iterator[str]:
     slots = [(gpu, slot) for slot in range(math.ceil(jobs / max(gpus, 1))) for gpu in range(gpus)]
     while slots:
         for gpu, slot in slots:
-            with held(Path(plan.out), f"device-{gpu}-{slot}", patient=False) as mine:
+            with lock(Path(plan.out), f"device-{gpu}-{slot}", blocking=False) as mine:
                 if mine:
                     yield f"cuda:{gpu}"
                     return

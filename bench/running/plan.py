@@ -17,7 +17,7 @@ from ..errors import UsageError, unknown_name
 from ..files import read_json
 from ..names import normalize_name, registry_name
 from ..options import DEFAULT_SEED
-from ..records.record import Cell, labelled
+from ..records.cell import Cell, labelled
 
 DEFAULT_OUT = Path("results/runs/builtin")
 PUBLISHED = "published"

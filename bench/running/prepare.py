@@ -24,12 +24,12 @@ from ..data.loading import is_death_of_reader
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, DataError, Stopped, UsageError, message_of
 from ..factory import create
-from ..files import file_name
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
-from ..records.locks import held
-from ..records.record import Auxiliary, Cell, supersede
+from ..records.cell import Cell
+from ..records.record import Auxiliary
+from ..records.run_folder import lock, supersede, weights_path
 from ..training.batches import cache_features
 from ..training.feature_cache import FeatureCache
 from ..training.loop import Training, auxiliary_samples, train_method
@@ -245,7 +245,7 @@ def checkpoint_path(plan: Plan, cell: Cell) -> Path:
     learned = dataclasses.replace(
         cell, dataset=dataset, options=options, label="", dataset_label=""
     )
-    return Path(plan.out) / "checkpoints" / f"{file_name(learned.key)}.safetensors"
+    return weights_path(Path(plan.out), learned)
 
 
 def is_learned(plan: Plan, cell: Cell) -> bool:
@@ -303,7 +303,7 @@ def _learn(
     try:
         auxiliary = open_auxiliary(plan, dataset.name)
         new = [(c.cell, learner) for c, learner in waiting if not is_learned(plan, c.cell)]
-        with held(Path(plan.out), f"features-{name}"):
+        with lock(Path(plan.out), f"features-{name}"):
             _cache(plan, auxiliary, new, progress)
     except Stopped:
         raise
@@ -362,7 +362,7 @@ def _learn_one(
     """
     path = checkpoint_path(plan, contestant.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with held(Path(plan.out), path.stem, patient) as mine:
+    with lock(Path(plan.out), path.stem, patient) as mine:
         if not mine:
             return False
         with isolated(contestant, progress):

@@ -1,13 +1,4 @@
-"""A run: its directory, its units of work, who does which, and what survives a kill.
-
-    plan.json                     the resolved plan
-    cells/<cell>.json             one record per finished or failed cell
-    parts/<cell>/<category>.json  finished categories of cells under way
-    checkpoints/                  learned weights
-    locks/                        held by living processes only
-    gallery/, maps/               pictures and raw maps, where asked for
-    prompt_scores/                what each abnormal prompt says of each patch, where asked for
-    superseded/                   records, parts and weights that were made under other conditions
+"""A run: its units of work, who does which, and what survives a kill.
 
 Several processes may fill one run: a unit of work is locked by whoever does it, and the operating
 system drops the lock when the process dies.
@@ -35,18 +26,18 @@ from ..dataset import Dataset, Sample, files_of
 from ..errors import DataError, Stopped, UsageError, ZsadError, message_of
 from ..files import file_name, remove_abandoned, write_json
 from ..progress import Progress
-from ..records.locks import held
-from ..records.record import (
+from ..records.cell import Cell
+from ..records.provenance import environment, plug_in
+from ..records.record import ErrorInfo, Record, RecordError, read_record, write_record
+from ..records.run_folder import (
     CELLS,
-    Cell,
-    ErrorInfo,
-    Record,
-    RecordError,
-    environment,
-    plug_in,
-    read_record,
+    LOCKS,
+    lock,
+    part_path,
+    parts_folder,
+    plan_path,
+    record_path,
     supersede,
-    write_record,
 )
 from .evaluation import Part, score_category
 from .identity import CODE_FIELDS, IMAGES, Identities, difference, known
@@ -156,11 +147,11 @@ def start_run(plan: Plan, progress: Progress | None = None) -> None:
     """
     folder = Path(plan.out)
     try:
-        for name in (CELLS, "locks"):
+        for name in (CELLS, LOCKS):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        with held(folder, "plan"):
-            _refuse_other_settings(plan, folder / "plan.json")
-            write_json(folder / "plan.json", dataclasses.asdict(plan))
+        with lock(folder, "plan"):
+            _refuse_other_settings(plan, plan_path(folder))
+            write_json(plan_path(folder), dataclasses.asdict(plan))
     except OSError as error:
         raise UsageError(
             f"run directory {folder} is not writable ({error}): choose --out"
@@ -170,7 +161,7 @@ def start_run(plan: Plan, progress: Progress | None = None) -> None:
     for cell in plan.cells():
         path = record_path(folder, cell)
         if plan.retry == "always":
-            for old in [path, *(folder / "parts" / cell.key).glob("*.json")]:
+            for old in [path, *parts_folder(folder, cell).glob("*.json")]:
                 if old.exists():
                     supersede(folder, old, "--retry always")
         elif path.exists():
@@ -289,8 +280,8 @@ def run_unit(plan: Plan, unit: Unit, progress: Progress, patient: bool = True) -
     contestants: list[Contestant] = []
     with _hashing(dataset, own, progress) as hashed:
         for category, samples in own.items():
-            lock = file_name(f"{unit.target}--{category}")
-            with held(folder, lock, patient) as mine:
+            lock_name = file_name(f"{unit.target}--{category}")
+            with lock(folder, lock_name, patient) as mine:
                 if not mine:
                     continue
                 waiting = [
@@ -481,7 +472,7 @@ def finish_cell(
     except RecordError as error:
         if _is_done(folder, cell):  # another process was faster and has cleared the parts
             return
-        shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
+        shutil.rmtree(parts_folder(folder, cell), ignore_errors=True)
         write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
         return
     try:
@@ -493,7 +484,7 @@ def finish_cell(
         write_failure(folder, cell, error)
         return
     write_record(folder, record)
-    shutil.rmtree(folder / "parts" / cell.key, ignore_errors=True)
+    shutil.rmtree(parts_folder(folder, cell), ignore_errors=True)
 
 
 def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
@@ -507,16 +498,6 @@ def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
         folder,
         Record(cell=cell, status="error", title=title, provenance=environment(), error=info),
     )
-
-
-def record_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's record lies."""
-    return folder / CELLS / f"{cell.key}.json"
-
-
-def part_path(folder: Path, cell: Cell, category: str) -> Path:
-    """Where a finished category of an unfinished cell lies."""
-    return folder / "parts" / cell.key / f"{file_name(category)}.json"
 
 
 def _record_failures(folder: Path, contestants: Sequence[Contestant]) -> None:

@@ -37,7 +37,7 @@ from ..files import whole_file
 from ..method import AuxiliarySplit, Schedule, TrainableMethod
 from ..options import DEFAULT_SEED, EVALUATION_ONLY
 from ..progress import Progress
-from ..records.record import environment
+from ..records.provenance import environment
 from ..registry import names
 from .batches import Source, TrainingBatch, dataset_source, memory_source
 from .feature_cache import FeatureCache, digest

@@ -12,14 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from zsad.bench.analysis import published
-from zsad.bench.records.record import (
-    CategoryResult,
-    Cell,
-    ErrorInfo,
-    ImageScores,
-    Record,
-    write_record,
-)
+from zsad.bench.records.cell import Cell
+from zsad.bench.records.record import CategoryResult, ErrorInfo, ImageScores, Record, write_record
 
 PROTOCOL = {
     "backbone": "ViT-L-14-336",

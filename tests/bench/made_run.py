@@ -13,15 +13,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from zsad.bench.files import write_json
 from zsad.bench.metrics import PixelAccumulator, image_metrics, roc_curve_points
+from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import Gallery
-from zsad.bench.records.record import (
-    CategoryResult,
-    Cell,
-    ErrorInfo,
-    ImageScores,
-    Record,
-    write_record,
-)
+from zsad.bench.records.record import CategoryResult, ErrorInfo, ImageScores, Record, write_record
 
 SIDE = 56
 SKILL = {
@@ -127,7 +121,7 @@ def _score(
     folder: Path, cell: Cell, category: str, drawn: list[Any], skill: float, keep: int
 ) -> CategoryResult:
     generator = np.random.default_rng([*cell.key.encode(), *category.encode()])
-    gallery = Gallery(folder / "gallery", keep)
+    gallery = Gallery(folder, keep)
     names, labels, scores = [], [], []
     has_masks = cell.dataset not in IMAGE_ONLY
     with PixelAccumulator() as pixels:
@@ -140,7 +134,7 @@ def _score(
             scores.append(score)
             pixels.update(mask[None], heat[None])
             shown_mask = mask if has_masks else None
-            gallery.add(cell.key, names[-1], label, score, image, shown_mask, heat)
+            gallery.add(cell, names[-1], label, score, image, shown_mask, heat)
         gallery.write(category)
         measured, per_pixel = image_metrics(np.asarray(labels), np.asarray(scores)), pixels.result()
         curves = {}

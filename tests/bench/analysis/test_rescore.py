@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
-from zsad.bench.analysis.rescore import NOT_KEPT, maps_path, rescore_run
+from zsad.bench.analysis.rescore import NOT_KEPT, rescore_run
 from zsad.bench.cli import results as cli_results
 from zsad.bench.metrics import PixelAccumulator
+from zsad.bench.records.cell import Cell
 from zsad.bench.records.record import RecordError, read_records, write_record
+from zsad.bench.records.run_folder import maps_path
 
 SHAPE = (40, 12, 12)
+CELL = Cell("clip", "official", "visa", 111)
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def kept_run(tmp_path, scored_record):
         categories=[dataclasses.replace(result, metrics={**result.metrics, **measured.defined()})],
     )
     write_record(tmp_path, record)
-    path = maps_path(tmp_path, record.cell.key, "one")
+    path = maps_path(tmp_path, record.cell, "one")
     path.parent.mkdir(parents=True)
     np.savez_compressed(path, maps=maps, masks=masks)
     return tmp_path
@@ -68,7 +71,7 @@ def test_stored_metrics_that_are_wrong_are_found(kept_run):
 
 
 def test_without_maps_pixel_metrics_stay_while_their_definition_does(kept_run):
-    path = maps_path(kept_run, "clip--official--visa--seed111", "one")
+    path = maps_path(kept_run, CELL, "one")
     path.unlink()
     forge(kept_run, pixel_pro=0.456)
     (found,) = rescore_run(kept_run)
@@ -77,7 +80,7 @@ def test_without_maps_pixel_metrics_stay_while_their_definition_does(kept_run):
 
 
 def test_without_maps_pixel_metrics_of_an_old_definition_are_dropped(kept_run):
-    maps_path(kept_run, "clip--official--visa--seed111", "one").unlink()
+    maps_path(kept_run, CELL, "one").unlink()
     (record,) = read_records(kept_run)
     write_record(
         kept_run, dataclasses.replace(record, protocol={**record.protocol, "metric_version": 0})
@@ -117,13 +120,13 @@ def save(path, **arrays):
     ids=["empty", "no zip", "cut", "no masks", "2-d", "shapes", "nan", "pickle"],
 )
 def test_broken_maps_are_named(kept_run, write):
-    write(maps_path(kept_run, "clip--official--visa--seed111", "one"))
+    write(maps_path(kept_run, CELL, "one"))
     with pytest.raises(RecordError, match="clip--official--visa--seed111"):
         rescore_run(kept_run)
 
 
 def test_a_flipped_byte_in_the_maps_is_found(kept_run):
-    path = maps_path(kept_run, "clip--official--visa--seed111", "one")
+    path = maps_path(kept_run, CELL, "one")
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 3] ^= 0xFF
     path.write_bytes(bytes(raw))
@@ -132,7 +135,7 @@ def test_a_flipped_byte_in_the_maps_is_found(kept_run):
 
 
 def test_names_cannot_lead_out_of_the_run(tmp_path):
-    path = maps_path(tmp_path, "../../x", "../../../etc/passwd")
+    path = maps_path(tmp_path, Cell("../../x", "v", "d", 1), "../../../etc/passwd")
     assert path.resolve().is_relative_to(tmp_path.resolve() / "maps")
 
 

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from zsad.bench.records.gallery import GAP, SIDE, Gallery, GalleryError, read_gallery, strip_path
+from zsad.bench.records.cell import Cell
+from zsad.bench.records.gallery import GAP, SIDE, Gallery, GalleryError, read_gallery
+from zsad.bench.records.run_folder import strip_path
 
-CELL = "clip--official--visa--seed111"
+CELL = Cell("clip", "official", "visa", 111)
 
 
 def offer(gallery, name, label, score, with_mask=True, size=60):
@@ -21,7 +23,7 @@ def offer(gallery, name, label, score, with_mask=True, size=60):
 
 
 def test_best_are_the_highest_anomalous_and_worst_the_ones_that_cost_most(tmp_path):
-    gallery = Gallery(tmp_path / "gallery", keep=2)
+    gallery = Gallery(tmp_path, keep=2)
     for i, score in enumerate([0.1, 0.9, 0.5, 0.8, 0.95]):
         offer(gallery, f"bad{i}", 1, score)
     for i, score in enumerate([0.0, 0.2, 0.3, 0.92]):
@@ -40,7 +42,7 @@ def test_result_does_not_depend_on_the_order_of_images(tmp_path):
     scores = [(f"bad{i}", 1, s) for i, s in enumerate([0.3, 0.9, 0.5, 0.8])]
     scores += [(f"good{i}", 0, s) for i, s in enumerate([0.1, 0.6, 0.2, 0.4])]
     for name, order in (("a", scores), ("b", scores[::-1])):
-        gallery = Gallery(tmp_path / name / "gallery", keep=1)
+        gallery = Gallery(tmp_path / name, keep=1)
         for item in order:
             offer(gallery, *item)
         gallery.write("pcb1")
@@ -58,7 +60,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
 
 
 def test_without_scores_an_image_is_judged_by_its_own_pixels(tmp_path):
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     mask = np.zeros((56, 56), bool)
     mask[:20, :20] = True
     image = np.zeros((56, 56, 3), np.uint8)
@@ -73,7 +75,7 @@ def test_without_scores_an_image_is_judged_by_its_own_pixels(tmp_path):
 
 
 def test_no_image_is_shown_twice(tmp_path):
-    gallery = Gallery(tmp_path / "gallery", keep=3)
+    gallery = Gallery(tmp_path, keep=3)
     offer(gallery, "only", 1, 0.5)
     offer(gallery, "normal", 0, 0.4)
     gallery.write("pcb1")
@@ -82,7 +84,7 @@ def test_no_image_is_shown_twice(tmp_path):
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_label_alone_gives_cases_without_quality(tmp_path, label):
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     for i in range(3):
         offer(gallery, f"image{i}", label, float(i))
     gallery.write("pcb1")
@@ -93,7 +95,7 @@ def test_one_label_alone_gives_cases_without_quality(tmp_path, label):
 
 
 def test_strip_is_image_mask_and_map_with_transparent_gaps(tmp_path):
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     image = np.full((224, 224, 3), 200, np.uint8)
     mask = np.zeros((224, 224), bool)
     mask[100, 100] = True
@@ -102,7 +104,7 @@ def test_strip_is_image_mask_and_map_with_transparent_gaps(tmp_path):
     gallery.add(CELL, "a", 1, 0.5, image, mask, heat)
     gallery.write("x")
     (case,) = read_gallery(tmp_path, CELL)
-    strip = Image.open(strip_path(tmp_path, CELL, case))
+    strip = Image.open(strip_path(tmp_path, CELL, case.file))
     assert strip.size == (3 * SIDE + 2 * GAP, SIDE)
     pixels = np.asarray(strip)
     assert (pixels[:, SIDE : SIDE + GAP, 3] == 0).all()
@@ -113,23 +115,25 @@ def test_strip_is_image_mask_and_map_with_transparent_gaps(tmp_path):
 
 
 def test_missing_mask_of_an_anomalous_image_is_not_drawn_as_normal(tmp_path):
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     offer(gallery, "a", 1, 0.5, with_mask=False)
     gallery.write("pcb1")
     (case,) = read_gallery(tmp_path, CELL)
-    panel = np.asarray(Image.open(strip_path(tmp_path, CELL, case)))[:, SIDE + GAP : -SIDE - GAP]
+    panel = np.asarray(Image.open(strip_path(tmp_path, CELL, case.file)))[
+        :, SIDE + GAP : -SIDE - GAP
+    ]
     assert set(np.unique(panel[..., 0])) == {150, 175}
 
 
 def test_constant_maps_and_strange_category_names_are_drawn(tmp_path):
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     zero = np.zeros((40, 40), np.float32)
     gallery.add(CELL, "a", 1, 0.5, np.zeros((40, 40, 3), np.uint8), None, zero)
     gallery.write("../<b>")
     (case,) = read_gallery(tmp_path, CELL)
     assert case.category == "../<b>"
-    assert strip_path(tmp_path, CELL, case).parent == tmp_path / "gallery" / CELL
-    assert strip_path(tmp_path, CELL, case).exists()
+    assert strip_path(tmp_path, CELL, case.file).parent == tmp_path / "gallery" / CELL.key
+    assert strip_path(tmp_path, CELL, case.file).exists()
 
 
 @pytest.mark.parametrize(
@@ -146,11 +150,11 @@ def test_batches_are_shown_as_they_were_before_normalisation(tmp_path, normalisa
     preprocess = Preprocess(56, **normalisation)
     tensor = preprocess(image)[None]
     batch = Batch(tensor, torch.tensor([1]), torch.ones(1, 56, 56, dtype=bool), ["x"], ["a"], 0)
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     gallery.add_batch(CELL, batch, torch.tensor([0.4]), torch.rand(1, 56, 56), preprocess)
     gallery.write("any")
     (case,) = read_gallery(tmp_path, CELL)
-    pixels = np.asarray(Image.open(strip_path(tmp_path, CELL, case)))
+    pixels = np.asarray(Image.open(strip_path(tmp_path, CELL, case.file)))
     assert (pixels[5, 5, :3] == (10, 120, 250)).all()
     assert case.category == "any"
 
@@ -183,10 +187,10 @@ def test_a_run_shows_images_in_their_own_colours_whatever_its_backbone_expects(
     [{"file": "../../secret.png"}, {"file": "a.txt"}, {"kind": "middling"}, {"label": 7}],
 )
 def test_index_that_points_elsewhere_is_refused(tmp_path, change):
-    gallery = Gallery(tmp_path / "gallery", keep=1)
+    gallery = Gallery(tmp_path, keep=1)
     offer(gallery, "a", 1, 0.5)
     gallery.write("pcb1")
-    path = tmp_path / "gallery" / CELL / "pcb1.json"
+    path = tmp_path / "gallery" / CELL.key / "pcb1.json"
     index = json.loads(path.read_text())
     index["cases"][0] |= change
     path.write_text(json.dumps(index))
@@ -196,7 +200,7 @@ def test_index_that_points_elsewhere_is_refused(tmp_path, change):
 
 def test_broken_index_names_its_file_and_no_gallery_is_empty(tmp_path):
     assert read_gallery(tmp_path, CELL) == []
-    path = tmp_path / "gallery" / CELL / "pcb1.json"
+    path = tmp_path / "gallery" / CELL.key / "pcb1.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"cases": [{"nonsense": 1}]}')
     with pytest.raises(GalleryError, match=r"pcb1\.json"):

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from zsad.bench import create, load_backbone, load_run, run
 from zsad.bench.analysis.merge import merge_runs
-from zsad.bench.records.prompt_scores import prompt_scores_path, read_prompt_scores
+from zsad.bench.records.prompt_scores import read_prompt_scores
 from zsad.bench.records.record import read_records
+from zsad.bench.records.run_folder import prompt_scores_path
 from zsad.bench.report.figures import draw
 from zsad.bench.report.scene import Choice
 from zsad.bench.training.loop import fit

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 from zsad.bench.analysis.overview import BUILT_IN_NOTE, Overview
 from zsad.bench.errors import UsageError
+from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import GalleryError
 from zsad.bench.records.prompt_scores import (
     PromptScores,
@@ -17,7 +18,7 @@ from zsad.bench.records.prompt_scores import (
     read_prompt_scores,
     write_prompt_scores,
 )
-from zsad.bench.records.record import Cell, read_records
+from zsad.bench.records.record import read_records
 from zsad.bench.report import prompt_figure
 from zsad.bench.report.curve_figure import curves
 from zsad.bench.report.figures import draw

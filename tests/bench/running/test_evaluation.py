@@ -14,7 +14,7 @@ from zsad.bench.backbone import TokenSpec
 from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Prediction, build
 from zsad.bench.progress import Progress
-from zsad.bench.records.record import Cell
+from zsad.bench.records.cell import Cell
 from zsad.bench.running.evaluation import score_category
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.prepare import Contestant

@@ -33,8 +33,9 @@ from zsad.bench.errors import DataError, FileError, Stopped, UsageError
 from zsad.bench.metrics import PixelAccumulator
 from zsad.bench.progress import Progress
 from zsad.bench.records import gallery
+from zsad.bench.records.cell import Cell
 from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
-from zsad.bench.records.record import Cell, read_records
+from zsad.bench.records.record import read_records
 from zsad.bench.report import canvas
 from zsad.bench.running import evaluation
 from zsad.bench.running.dry_run import outlook

@@ -24,7 +24,8 @@ from zsad.bench.checkpoint import write_tensors
 from zsad.bench.code_hash import bench_code, class_code, imported_modules, source_hash
 from zsad.bench.errors import Stopped, UsageError
 from zsad.bench.progress import Progress
-from zsad.bench.records.record import RecordError, read_records, supersede
+from zsad.bench.records.record import RecordError, read_records
+from zsad.bench.records.run_folder import supersede
 from zsad.bench.running import identity, runner
 from zsad.bench.running.dry_run import outlook
 from zsad.bench.running.evaluation import Part

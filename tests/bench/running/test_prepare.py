@@ -16,8 +16,8 @@ from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.checkpoint import read_header, read_payload
 from zsad.bench.conformance import check_method
 from zsad.bench.progress import Progress
-from zsad.bench.records.locks import held
 from zsad.bench.records.record import read_records
+from zsad.bench.records.run_folder import lock
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import checkpoint_path, prepare, split_of, train_one
 from zsad.bench.running.runner import run, start_run
@@ -68,7 +68,7 @@ def test_wide_backbones_and_other_precisions_learn_as_asked(tmp_path, monkeypatc
 def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path):
     plan = plan_for(tmp_path, "anomalyclip", "coop")
     first, second = (checkpoint_path(plan, cell) for cell in plan.cells())
-    with held(tmp_path, first.stem):
+    with lock(tmp_path, first.stem):
         worker = threading.Thread(target=prepared, args=(plan,))
         worker.start()
         deadline = time.monotonic() + 120

@@ -1,0 +1,123 @@
+"""Where everything of a run lies, and the locks of the processes that share it.
+
+A run is a folder; most of its folders have one file or folder per cell, named by the cell's key:
+
+    plan.json                       the resolved plan
+    cells/<cell>.json               records
+    parts/<cell>/<category>.json    finished categories of unfinished cells
+    checkpoints/<training>.safetensors
+    maps/<cell>/<category>.npz      with --save-maps
+    prompt_scores/<cell>/<category>.npz
+    gallery/<cell>/                 pictures, and an index for each category
+    superseded/                     what was made under other conditions, at the path that it had
+    locks/                          held by processes that are at work
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..files import file_name
+from .cell import Cell
+
+LOG = logging.getLogger(__name__)
+CELLS = "cells"
+GALLERY = "gallery"
+LOCKS = "locks"
+MAPS = "maps"
+PROMPT_SCORES = "prompt_scores"
+SUPERSEDED = "superseded"
+
+
+def plan_path(run: Path) -> Path:
+    """Where a run keeps its resolved plan."""
+    return run / "plan.json"
+
+
+def record_path(run: Path, cell: Cell) -> Path:
+    """Where a cell's record lies."""
+    return run / CELLS / f"{cell.key}.json"
+
+
+def parts_folder(run: Path, cell: Cell) -> Path:
+    """Where the finished categories of an unfinished cell lie."""
+    return run / "parts" / cell.key
+
+
+def part_path(run: Path, cell: Cell, category: str) -> Path:
+    """Where a finished category of an unfinished cell lies."""
+    return parts_folder(run, cell) / f"{file_name(category)}.json"
+
+
+def weights_path(run: Path, training: Cell) -> Path:
+    """Where a run keeps learned weights; `training` is a cell whose dataset was trained on."""
+    return run / "checkpoints" / f"{training.key}.safetensors"
+
+
+def maps_path(run: Path, cell: Cell, category: str) -> Path:
+    """Where the anomaly maps and masks of a cell's category lie."""
+    return run / MAPS / cell.key / f"{file_name(category)}.npz"
+
+
+def prompt_scores_path(run: Path, cell: Cell, category: str) -> Path:
+    """Where the prompt-wise scores of a cell's category lie."""
+    return run / PROMPT_SCORES / cell.key / f"{file_name(category)}.npz"
+
+
+def gallery_folder(run: Path, cell: Cell) -> Path:
+    """Where the pictures of a cell lie, with an index for each category."""
+    return run / GALLERY / cell.key
+
+
+def strip_path(run: Path, cell: Cell, name: str) -> Path:
+    """Where a picture of a cell lies."""
+    return gallery_folder(run, cell) / name
+
+
+def stop_path(run: Path) -> Path:
+    """The file whose presence asks the workers of a run to stop."""
+    return run / "stop"
+
+
+def supersede(run: Path, path: Path, why: str) -> None:
+    """Move a file of a run below its folder `superseded`, under a name that is free, and say why.
+
+    A file that another process has moved already is left to it.
+    """
+    place = run / SUPERSEDED / path.relative_to(run)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (target := place.with_name(f"{place.stem}.{number}{place.suffix}")).exists():
+        number += 1
+    with suppress(FileNotFoundError):
+        path.replace(target)
+        LOG.warning("%s is done again: %s; the old one is %s", path.stem, why, target)
+
+
+@contextmanager
+def lock(run: Path, name: str, blocking: bool = True) -> Iterator[bool]:
+    """Hold a lock of a run; the operating system releases those of dead processes.
+
+    Args:
+        run: the run folder.
+        name: of the lock, a file name.
+        blocking: wait while another process has it; else the answer is False at once.
+
+    Yields:
+        Whether the lock is held.
+    """
+    file = FileLock(str(run / LOCKS / f"{name}.lock"))
+    try:
+        file.acquire(timeout=-1 if blocking else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        file.release()
