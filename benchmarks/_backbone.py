@@ -1,4 +1,4 @@
-"""The backbone that the timings are made with: ViT-L/14's depth and grid, a narrow visual tower."""
+"""The backbone of the timings: ViT-L/14's depth and grid, with a visual tower of width 128."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ARCHITECTURE = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose a backbone."""
     parser.add_argument("--backbone", help="open_clip model name (default: the one built here)")
-    parser.add_argument("--config", help="open_clip model-config json in the place of a name")
+    parser.add_argument("--config", help="open_clip model-config json instead of a name")
     parser.add_argument("--pretrained", default="random", help="tag, checkpoint file, or random")
     parser.add_argument("--device", default="cpu")
 
@@ -47,7 +47,7 @@ def backbone_of(arguments: argparse.Namespace) -> Backbone:
     if arguments.backbone or arguments.config:
         return load_backbone(arguments.backbone, config=arguments.config, **where)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "narrow-24L.json"
+        path = Path(folder) / "width-128-24L.json"
         path.write_text(json.dumps(ARCHITECTURE))
         return load_backbone(config=path, **where)
 

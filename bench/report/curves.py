@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,10 +45,21 @@ CURVE_KINDS: Mapping[str, CurveKind] = {
 class Curve:
     """The curve of one record; `area` is its metric, in [0, 1] where it is defined."""
 
+    kind: CurveKind
     method: Entrant
     x: Sequence[float]
     y: Sequence[float]
     area: float | None
+
+    @property
+    def text(self) -> str:
+        """The method and the area in percent."""
+        return self.method.label + ("" if self.area is None else f": {100 * self.area:.1f}")
+
+    @cached_property
+    def path(self) -> str:
+        """The line as `svg_path` gives it, "" of too few points."""
+        return svg_path(self.x, self.y, self.kind.x_end)
 
 
 def curves_of(
@@ -62,65 +74,37 @@ def curves_of(
         category: of the dataset.
         name: a key of `CURVE_KINDS`.
     """
-    found = []
+    kind, found = CURVE_KINDS[name], []
     for method in methods:
         for record in overview.finished(method, target):
             result = result_of(record, category)
             if result is not None and name in result.curves:
-                curve, area = result.curves[name], result.metrics.get(CURVE_KINDS[name].metric)
-                found.append(Curve(method, curve["x"], curve["y"], area))
+                curve, area = result.curves[name], result.metrics.get(kind.metric)
+                found.append(Curve(kind, method, curve["x"], curve["y"], area))
     return found
 
 
 @dataclass(frozen=True)
-class Line:
-    """A curve as an SVG path in a square of `SIDE` units."""
-
-    method: Entrant
-    path: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """All methods' curves of one kind in one category."""
-
-    kind: CurveKind
-    lines: list[Line]
-
-
-@dataclass(frozen=True)
 class CurveGroup:
-    """The panels of a dataset by category."""
+    """The curves of a dataset: for each category one panel of curves for each kind."""
 
     target: Target
-    categories: list[tuple[str, list[Panel]]]
+    categories: dict[str, list[list[Curve]]]
 
 
 def curve_groups(overview: Overview) -> list[CurveGroup]:
     """All curves of a run, without datasets, categories and kinds that have none."""
-    groups = []
+    groups, methods = [], overview.entrants
     for target in overview.targets:
-        categories = []
+        categories = {}
         for category in overview.categories(target):
-            panels = [_panel(overview, target, category, name) for name in CURVE_KINDS]
-            panels = [panel for panel in panels if panel.lines]
-            if panels:
-                categories.append((category, panels))
+            every = (curves_of(overview, methods, target, category, k) for k in CURVE_KINDS)
+            panels = [[curve for curve in panel if curve.path] for panel in every]
+            if any(panels):
+                categories[category] = [panel for panel in panels if panel]
         if categories:
             groups.append(CurveGroup(target, categories))
     return groups
-
-
-def _panel(overview: Overview, target: Target, category: str, name: str) -> Panel:
-    kind, lines = CURVE_KINDS[name], []
-    for curve in curves_of(overview, overview.entrants, target, category, name):
-        label = curve.method.label
-        text = label if curve.area is None else f"{label}: {100 * curve.area:.1f}"
-        path = svg_path(curve.x, curve.y, kind.x_end)
-        if path:
-            lines.append(Line(curve.method, path, text))
-    return Panel(kind, lines)
 
 
 def svg_path(x: Sequence[float], y: Sequence[float], x_end: float = 1.0) -> str:

@@ -31,7 +31,7 @@ class Difference:
 
     @property
     def points(self) -> float:
-        """Here minus printed."""
+        """The number of the run minus the printed one."""
         return float(self.number.delta_text)
 
     @property
@@ -74,7 +74,7 @@ def summary(found: Sequence[Difference]) -> str:
 
 
 def signed(number: Number) -> str:
-    """The difference to the printed number with a real minus sign, "" without one."""
+    """The difference from the printed number with a real minus sign, "" without one."""
     if number.value is None or number.printed is None:
         return ""
     return number.delta_text.replace("-", "−").replace("+0.0", "0.0")

@@ -48,7 +48,7 @@ def level_tables(overview: Overview) -> list[LevelTable]:
 
 
 def _comparable_row(overview: Overview, row: Row) -> Row:
-    """A row without the printed numbers that are about something else."""
+    """A row without the printed numbers that measure something else."""
     targets = [t for t in overview.targets if t.title == row.label]
     targets = targets or [t for t in overview.targets if t.domain == row.group]
     cells = [

@@ -8,31 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-LIGHT = (
-    "#0068a8",
-    "#d65a00",
-    "#00a078",
-    "#c2559a",
-    "#c99a1a",
-    "#57b4e8",
-    "#8a9296",
-    "#4b2f8f",
-    "#8f1d2c",
-    "#14201f",
+COLOURS = (
+    ("#0068a8", "#5aaee8"),
+    ("#d65a00", "#f0894b"),
+    ("#00a078", "#3fc79d"),
+    ("#c2559a", "#dd93c0"),
+    ("#c99a1a", "#e2b640"),
+    ("#57b4e8", "#9adcf7"),
+    ("#8a9296", "#8d979b"),
+    ("#4b2f8f", "#8a6fe0"),
+    ("#8f1d2c", "#e0566b"),
+    ("#14201f", "#f2f4f4"),
 )
-DARK = (
-    "#5aaee8",
-    "#f0894b",
-    "#3fc79d",
-    "#dd93c0",
-    "#e2b640",
-    "#9adcf7",
-    "#8d979b",
-    "#8a6fe0",
-    "#e0566b",
-    "#f2f4f4",
-)
-"""The same colours for the page's dark theme."""
+"""In the page's light theme and in figures, and in its dark theme."""
 DASHES = (("-", "none"), ("--", "6 3"), (":", "1.5 3.5"))
 """As matplotlib and as CSS write them."""
 MARKERS = "osD^vPXh<>"
@@ -40,30 +28,30 @@ MARKERS = "osD^vPXh<>"
 
 def colour(index: int) -> str:
     """The colour of the method at a place of the table's columns."""
-    return LIGHT[index % len(LIGHT)]
+    return COLOURS[index % len(COLOURS)][0]
 
 
 def marker(index: int) -> str:
     """Its marker in a figure."""
-    return MARKERS[(index + index // len(LIGHT)) % len(MARKERS)]
+    return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
 
 def line_style(index: int) -> dict[str, Any]:
     """Its colour and dash, as arguments of matplotlib's `plot`."""
-    dash, _ = DASHES[index // len(LIGHT) % len(DASHES)]
+    dash, _ = DASHES[index // len(COLOURS) % len(DASHES)]
     return {"color": colour(index), "linestyle": dash}
 
 
 def css_classes(index: int) -> str:
     """Its colour and dash, as classes of `stylesheet`."""
-    return f"s{index % len(LIGHT)} d{index // len(LIGHT) % len(DASHES)}"
+    return f"s{index % len(COLOURS)} d{index // len(COLOURS) % len(DASHES)}"
 
 
 def stylesheet() -> str:
     """CSS that gives the classes s0, s1, ... their colours and d0, d1, ... their dashes."""
     light, dark = (
-        "".join(f" --s{i}: {value};" for i, value in enumerate(colours))
-        for colours in (LIGHT, DARK)
+        "".join(f" --s{i}: {colour};" for i, colour in enumerate(theme))
+        for theme in zip(*COLOURS, strict=True)
     )
     return "\n".join(
         [
@@ -72,7 +60,7 @@ def stylesheet() -> str:
             f'  :root:not([data-theme="light"]) {{{dark} }}',
             "}",
             f':root[data-theme="dark"] {{{dark} }}',
-            *(f".s{i} {{ stroke: var(--s{i}); }}" for i in range(len(LIGHT))),
+            *(f".s{i} {{ stroke: var(--s{i}); }}" for i in range(len(COLOURS))),
             *(f".d{i} {{ stroke-dasharray: {css}; }}" for i, (_, css) in enumerate(DASHES)),
         ]
     )

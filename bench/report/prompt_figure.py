@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..records.prompt_scores import PromptScores, read_prompt_scores
 from ..records.run_folder import PROMPT_SCORES, prompt_scores_path
 from .canvas import SOFT, canvas
-from .palette import LIGHT, colour, marker
+from .palette import COLOURS, colour, marker
 from .scene import Scene
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _panel(panel: Axes, found: PromptScores) -> None:
             points[chosen, 1],
             s=11,
             linewidths=0.8,
-            marker=marker(prompt // len(LIGHT)),
+            marker=marker(prompt // len(COLOURS)),
             edgecolors=colour(prompt),
             facecolors=colour(prompt) if label else "none",
         )

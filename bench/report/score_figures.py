@@ -85,7 +85,7 @@ def _scatter_panel(scene: Scene, panel: Axes, metric: str, targets: Sequence[Tar
 def radar(scene: Scene) -> Figure:
     """A closed line per method around an axis per dataset, a panel per metric.
 
-    Only datasets on which every chosen method has a value: a line with a gap would deceive.
+    Only datasets on which every chosen method has a value: a line with a gap would mislead.
     """
     shown = _shown(scene, all, least=3)
     if not shown:

@@ -3,7 +3,7 @@
   const root = document.documentElement;
   root.classList.add("js");
 
-  /* Theme: the reader's choice lasts as long as the browser lets it. */
+  /* Theme: the reader's choice is stored where the browser allows it. */
   const toggle = document.getElementById("theme");
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   const remembered = () => { try { return localStorage.getItem("zsad-theme"); } catch (error) { return null; } };
@@ -19,7 +19,7 @@
     label();
   });
 
-  /* Sorting: falling, rising, as it was. Rows without a value stay last, means stay below. */
+  /* Sorting: descending, ascending, original order. Rows without a value come last, means stay below. */
   const keyOf = (cell, text) => {
     if (text) { return cell.textContent.trim().toLowerCase(); }
     const value = cell.dataset.sort !== undefined ? cell.dataset.sort : cell.textContent.trim();
@@ -60,7 +60,7 @@
     });
   });
 
-  /* Filtering: whatever names another domain, dataset or method is hidden. */
+  /* Filtering: what belongs to another domain, dataset or method is hidden. */
   const selects = Array.from(document.querySelectorAll("select[data-filter]"));
   const tagged = Array.from(document.querySelectorAll("main [data-domain], main [data-dataset], main [data-method]"));
   const clear = document.getElementById("clear");
@@ -72,7 +72,7 @@
     tagged.forEach((node) => {
       const own = node.dataset;
       let off = ["domain", "dataset", "method"].some((name) => wanted[name] && own[name] !== undefined && own[name] !== wanted[name]);
-      /* What is about a whole domain goes when one dataset of another domain is wanted. */
+      /* What is about a whole domain is hidden when a dataset of another domain is chosen. */
       if (wanted.dataset && own.dataset === undefined && own.domain !== undefined) {
         off = off || own.domain !== domains.get(wanted.dataset) || node.classList.contains("summary");
       }

@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, sorts and filters, and asks nobody for anything."""
+"""The report in a real browser: it draws, sorts and filters, and requests nothing."""
 
 import base64
 import json

@@ -23,7 +23,7 @@ from zsad.bench.report import prompt_figure
 from zsad.bench.report.curve_figure import curves
 from zsad.bench.report.figures import draw
 from zsad.bench.report.map_figure import maps
-from zsad.bench.report.palette import DARK, LIGHT, line_style, marker
+from zsad.bench.report.palette import COLOURS, line_style, marker
 from zsad.bench.report.prompt_figure import embed, tsne
 from zsad.bench.report.scene import Choice, Scene
 from zsad.bench.report.score_figures import radar, scatter
@@ -96,7 +96,7 @@ def test_radar_with_too_few_common_datasets_says_what_to_do(run):
 def test_colours_and_markers_tell_methods_apart():
     looks = {(*line_style(i).values(), marker(i)) for i in range(30)}
     assert len(looks) == 30
-    assert len(set(LIGHT)) == len(LIGHT) == len(set(DARK)) == len(DARK)
+    assert all(len(set(theme)) == len(COLOURS) for theme in zip(*COLOURS, strict=True))
 
 
 # -- sweeps

@@ -192,13 +192,15 @@ def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
     assert re.search(r"\d\.\d±\d+\.\d", page)
     assert ">Seed</th>" in page
     (group,) = curve_groups(Overview.read(folder))
-    assert len(group.categories[0][1][0].lines) == 3
+    assert len(group.categories["candle"][0]) == 3
 
 
 def test_curves_are_drawn_for_every_cell_that_has_them(run):
     groups = {g.target.title: g for g in curve_groups(Overview.read(run))}
-    assert [len(p.lines) for _, panels in groups["BTAD"].categories for p in panels] == [2] * 6
-    kinds = [panel.kind.metric for panel in groups["ISIC"].categories[0][1]]
+    assert [len(panel) for panels in groups["BTAD"].categories.values() for panel in panels] == [
+        2
+    ] * 6
+    kinds = [panel[0].kind.metric for panel in groups["ISIC"].categories["isic"]]
     assert kinds == ["pixel_auroc", "pixel_pro"]
 
 
