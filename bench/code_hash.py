@@ -20,8 +20,8 @@ from pathlib import Path
 from .names import registry_name
 from .registry import FOLDER_OF, NAMESPACE
 
-READING = ("anomaly_maps", "backbone", "data.loading", "dataset", "images", "preprocess", "prompts")
-CONTRACT = ("method", "options", "query")
+READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
+CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query")
 LEARNING = (*READING, *CONTRACT, "training.batches", "training.feature_cache", "training.loop")
 SCORING = (*READING, *CONTRACT, "metrics", "running.evaluation")
 

@@ -19,9 +19,7 @@ from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import unknown_name
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
-from ._losses import image_entropy, map_loss
-from ._prompt_learner import (
-    STORED_RTOL,
+from ..bench.prompt_learner import (
     Frame,
     FrozenText,
     frame_of,
@@ -29,6 +27,8 @@ from ._prompt_learner import (
     learned_tokens,
     placeholder_ids,
 )
+from ._losses import image_entropy, map_loss
+from ._stored_prompts import other_class_prompts
 from ._value_path import value_specs
 
 LAST = 24  # of ViT-L/14's 24 blocks
@@ -144,21 +144,8 @@ class ClassPromptLearner(TrainableMethod):
     # -- prompts ------------------------------------------------------------------------------
 
     def other_prompts(self, state: Mapping[str, Any]) -> str:
-        """See `TrainableMethod`; by the embeddings that CoOp's code stores of its prompts.
-
-        The class names are those that were learned from, so only the words around them count.
-        """
-        suffix = state.get("token_suffix")
-        if not isinstance(suffix, Tensor):
-            return ""
-        ids = [read_tokens(self.backbone, row) for row in suffix.reshape(-1, *suffix.shape[-2:])]
-        if not all(ids):
-            return "its 'token_suffix' are not token embeddings of this backbone"
-        fits = [[_frames(self.backbone, ending, row) for row in ids] for ending in self.endings]
-        if all(map(any, fits)) and all(map(any, zip(*fits, strict=True))):
-            return ""
-        words = " and ".join(f"'{ending}'" for ending in self.endings)
-        return f"its 'token_suffix' are not prompts that end in {words}"
+        """See `TrainableMethod`; by the embeddings that CoOp's code stores of its prompts."""
+        return other_class_prompts(self.backbone, state.get("token_suffix"), self.endings)
 
     def frame(self, class_names: Sequence[str]) -> Frame:
         """The frame of 2 N prompts: for each class name the normal one, then the abnormal one."""
@@ -239,34 +226,3 @@ class ClassPromptLearner(TrainableMethod):
 def unit_states(features: Tensor) -> Tensor:
     """[2 N, D] raw features, states alternating -> [N, 2, D] normalised."""
     return F.normalize(features, dim=-1).reshape(-1, 2, features.shape[-1])
-
-
-def read_tokens(backbone: Backbone, embeddings: Tensor) -> list[int]:
-    """The tokens of embeddings [T, W], end-of-text included; empty where one is none of them."""
-    table = backbone.text.token_embedding.weight.detach().float()
-    end = int(backbone.tokenize([""]).max())
-    tokens: list[int] = []
-    for embedding in embeddings.to(table):
-        distance = (table - embedding).square().sum(dim=-1)
-        nearest = int(distance.argmin())
-        if float(distance[nearest]) > STORED_RTOL * float(table[nearest].square().sum()):
-            return []
-        tokens.append(nearest)
-        if nearest == end:
-            return tokens
-    return []
-
-
-def _frames(backbone: Backbone, ending: str, tokens: list[int]) -> bool:
-    """Whether tokens read as an ending, with some class name in the place of {}."""
-    before, after = (_words(backbone, part) for part in ending.split("{}"))
-    words = tokens[:-1]
-    inner = words[len(before) : len(words) - len(after)]
-    return words == [*before, *inner, *after] and bool(inner)
-
-
-def _words(backbone: Backbone, text: str) -> list[int]:
-    """The tokens of a text without start and end."""
-    ids = backbone.tokenize([text])[0].tolist()
-    end = max(ids)
-    return ids[1 : ids.index(end)]

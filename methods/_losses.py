@@ -173,8 +173,8 @@ def binary_focal_loss(scores: Tensor, labels: Tensor, *, as_logits: bool = False
     return ((1 - torch.exp(-entropy)) ** FOCAL_GAMMA * entropy).mean()
 
 
-def pairwise_overlap(features: Tensor) -> Tensor:
-    """Sum over unordered pairs i < j of |cos(f_i, f_j)|; FAPrompt's orthogonality of prompts.
+def orthogonality_loss(features: Tensor) -> Tensor:
+    """Sum over unordered pairs i < j of |cos(f_i, f_j)|; FAPrompt's L_oc.
 
     Args:
         features: [K, D] text features of the K abnormal prompts.

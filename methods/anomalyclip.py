@@ -20,21 +20,20 @@ from torch.nn import functional as F
 from ..bench.anomaly_maps import prompt_probabilities, smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
-from ._losses import image_entropy, map_loss, pairwise_overlap
-from ._prompt_learner import (
-    DeepTokens,
+from ..bench.prompt_learner import (
     FrozenText,
     encode_prompts,
     learned_prompt,
     learned_tokens,
     make_frame,
-    other_stored_prompts,
 )
+from ._half_precision import deep_tokens
+from ._losses import image_entropy, map_loss, orthogonality_loss
+from ._stored_prompts import DEAD_TENSORS, other_stored_prompts
 from ._value_path import value_specs
 
 NORMAL_ENDING = "object."
 ABNORMAL_ENDING = "damaged object."
-DEAD_TENSORS = ("compound_prompt_projections", "token_prefix", "token_suffix", "tokenized_prompts")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class AnomalyClip(TrainableMethod):
         width = self.backbone.text_width
         self.ctx_pos = learned_tokens(1, 1, chosen.n_context, width)
         self.ctx_neg = learned_tokens(1, chosen.n_prompts, chosen.n_context, width)
-        self.compound_prompts_text = DeepTokens.make(
+        self.compound_prompts_text = deep_tokens(
             self.backbone, chosen.deep_length, chosen.deep_depth, chosen.half_deep_tokens
         )
         self._normal = make_frame(self.backbone, chosen.n_context, [NORMAL_ENDING])
@@ -173,8 +172,8 @@ class AnomalyClip(TrainableMethod):
         terms = {"image": image, **local.terms()}
         total = image + self.options.local_weight * local.total
         if self.options.overlap_weight:
-            terms["overlap"] = pairwise_overlap(features[1:])
-            total = total + self.options.overlap_weight * terms["overlap"]
+            terms["orthogonality"] = orthogonality_loss(features[1:])
+            total = total + self.options.overlap_weight * terms["orthogonality"]
         return {**terms, "total": total}
 
 

@@ -28,9 +28,9 @@ from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
 from ._losses import dice_loss, focal_loss
-from ._prompt_learner import linear
 from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL
 
 TILES = 4  # of a mosaic, two by two

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from ..bench.backbone import Backbone
 from ..bench.method import Options, Query
+from ..bench.prompt_learner import MetaNet, encode_prompts
 from ._class_prompts import ON_VALUE_PATH, ClassPromptLearner, ClassPromptOptions, unit_states
-from ._prompt_learner import MetaNet, encode_prompts
 
 ENDINGS = ("normal {}.", "anomalous {}.")
 

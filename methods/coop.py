@@ -17,8 +17,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..bench.method import Options, Query
+from ..bench.prompt_learner import encode_prompts
 from ._class_prompts import ON_VALUE_PATH, ClassPromptLearner, ClassPromptOptions, unit_states
-from ._prompt_learner import encode_prompts
 
 ENDINGS = ("normal {}.", "anomalous {}.")
 

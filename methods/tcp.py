@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from ..bench.backbone import Backbone
 from ..bench.errors import UsageError, unknown_name
 from ..bench.method import Options, Query, Schedule
+from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
 from ._class_prompts import ClassPromptLearner, ClassPromptOptions, unit_states
-from ._prompt_learner import linear
 from ._prompts import WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL
 
 ENDINGS = ("{}.", "damaged {}.")

@@ -55,7 +55,7 @@ def test_many_prompts_have_tokens_of_their_own_and_are_kept_apart(tiny, random_c
     case = random_case(method)
     terms = method.loss(case.query, case.labels, case.masks)
     local = sum(terms[name] for name in ("focal", "dice_abnormal", "dice_normal"))
-    expected = terms["image"] + 4 * local + 2 * terms["overlap"]
+    expected = terms["image"] + 4 * local + 2 * terms["orthogonality"]
     torch.testing.assert_close(terms["total"], expected)
     features = model.raw_features()
     assert features.shape == (11, tiny.embed_dim)

@@ -10,7 +10,7 @@ from zsad.bench import create
 from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.method import Query
-from zsad.methods._prompt_learner import make_frame
+from zsad.bench.prompt_learner import make_frame
 
 BOTTLES = ["bottle"] * 3
 LABELS = torch.tensor([1, 0, 1])

@@ -11,7 +11,7 @@ from zsad.methods._losses import (
     dice_loss,
     focal_loss,
     local_loss,
-    pairwise_overlap,
+    orthogonality_loss,
 )
 
 
@@ -86,9 +86,9 @@ def test_binary_focal_of_a_probability_vanishes_where_it_is_right():
 
 def test_overlap_counts_each_pair_once():
     features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
-    assert pairwise_overlap(features).item() == pytest.approx(1.0)
-    assert pairwise_overlap(torch.ones(10, 4)).item() == pytest.approx(45.0, rel=1e-5)
-    assert pairwise_overlap(torch.ones(1, 4)).item() == 0.0
+    assert orthogonality_loss(features).item() == pytest.approx(1.0)
+    assert orthogonality_loss(torch.ones(10, 4)).item() == pytest.approx(45.0, rel=1e-5)
+    assert orthogonality_loss(torch.ones(1, 4)).item() == 0.0
 
 
 def test_local_terms_add_up_over_layers():
