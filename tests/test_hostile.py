@@ -31,8 +31,8 @@ from zsad.bench.analysis.compare import (
     intervals_json,
     to_json,
 )
+from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.merge import merge_runs
-from zsad.bench.analysis.overview import Overview
 from zsad.bench.analysis.rescore import rescore_run
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.checkpoint import read_payload, read_tensors
@@ -533,11 +533,11 @@ def drawn_run(tmp_path_factory):
 
 def draw_figure(kind: str, run: Path, records: list[Record]) -> None:
     """A figure of all records; one of a category, of the first record's dataset."""
-    overview = Overview(records)
-    targets = overview.targets
+    matrix = arrange(records)
+    targets = matrix.datasets
     if kind in ("curves", "maps"):
         targets = [t for t in targets if t.name == records[0].cell.target]
-    KINDS_OF_FIGURE[kind](Scene(run, overview, overview.entrants, targets, Choice()))
+    KINDS_OF_FIGURE[kind](Scene(run, matrix, matrix.methods, targets, Choice()))
 
 
 def test_the_record_that_is_damaged_next_is_compared_and_drawn(drawn_run):

@@ -8,28 +8,19 @@ datasets only.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError, unknown_name
+from ..errors import UsageError
 from ..metric_table import HEADLINES, checked_metrics
 from ..names import normalize_name
 from ..records.record import ImageScores, Record
 from .formats import DASH, Column, Row, Table, TableCell
-from .matrix import (
-    ROW_PROTOCOL,
-    SHARED_PROTOCOL,
-    Contender,
-    Grid,
-    arrange,
-    labels,
-    measure,
-    protocol_difference,
-)
+from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
+from .protocol_notes import protocol_difference
 from .statistics import (
     ImageMetric,
     Interval,
@@ -46,6 +37,7 @@ from .statistics import (
     rank_methods,
     signed_rank,
 )
+from .values import measure
 
 RESAMPLED: tuple[ImageMetric, ...] = ("image_auroc", "image_ap")
 
@@ -138,14 +130,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Side:
-    """One side: a contender of a grid, under a label."""
+    """One side: a method of a matrix, under a label."""
 
     label: str
-    grid: Grid
-    contender: Contender
+    matrix: Matrix
+    method: EvaluatedMethod
 
-    def records(self, dataset: str) -> tuple[Record, ...]:
-        return self.grid.records(self.contender, dataset)
+    @property
+    def finished(self) -> dict[str, TargetDataset]:
+        """The datasets with a finished cell, by normalized name."""
+        return {
+            normalize_name(dataset.name): dataset
+            for dataset in self.matrix.datasets
+            if self.matrix.finished(self.method, dataset)
+        }
 
 
 @dataclass
@@ -187,86 +185,70 @@ def _sides(
     method_a: str | None,
     method_b: str | None,
 ) -> list[tuple[_Side, _Side]]:
-    grid_a = arrange(run_a)
+    matrix_a = arrange(run_a)
     if run_b is None:
         if method_a is None or method_b is None:
             raise UsageError("name two methods of the run (--method-a, --method-b) or a second run")
-        a, b = (_side(grid_a, name, "") for name in (method_a, method_b))
-        if a.contender == b.contender:
+        a, b = (_side(matrix_a, name, "") for name in (method_a, method_b))
+        if a.method == b.method:
             raise UsageError(f"'{method_a}' and '{method_b}' are the same method of this run")
         return [(a, b)]
-    grid_b = arrange(run_b)
+    matrix_b = arrange(run_b)
     if method_a is not None or method_b is not None:
         first, second = method_a or method_b or "", method_b or method_a or ""
-        return [(_side(grid_a, first, " (run a)"), _side(grid_b, second, " (run b)"))]
-    shared = [c for c in grid_a.contenders if c in grid_b.contenders]
+        return [(_side(matrix_a, first, " (run a)"), _side(matrix_b, second, " (run b)"))]
+    shared = [c for c in matrix_a.methods if c in matrix_b.methods]
     if not shared:
         raise UsageError("the runs share no method: name one of each (--method-a, --method-b)")
-    texts = dict(zip(shared, labels(shared), strict=True))
     return [
-        (_Side(f"{texts[c]} (run a)", grid_a, c), _Side(f"{texts[c]} (run b)", grid_b, c))
-        for c in shared
+        (_Side(f"{m.label} (run a)", matrix_a, m), _Side(f"{m.label} (run b)", matrix_b, m))
+        for m in shared
     ]
 
 
-def _side(grid: Grid, name: str, suffix: str) -> _Side:
-    text = dict(zip(grid.contenders, labels(grid.contenders), strict=True))
-    contender = find_contender(grid, name)
-    return _Side(text[contender] + suffix, grid, contender)
+def _side(matrix: Matrix, name: str, suffix: str) -> _Side:
+    method = find_method(matrix, name)
+    return _Side(method.label + suffix, matrix, method)
 
 
-def find_contender(grid: Grid, name: str) -> Contender:
+def find_method(matrix: Matrix, name: str) -> EvaluatedMethod:
     """The method that NAME or NAME@VARIANT means.
 
     Raises:
         UsageError: there is none or several.
     """
-    method, _, variant = name.partition("@")
-    found = [
-        c
-        for c in grid.contenders
-        if normalize_name(method) in (normalize_name(c.method), normalize_name(c.title))
-        and (not variant or normalize_name(variant) == normalize_name(c.variant))
-    ]
-    if not found:
-        known = {f"{c.method}@{c.variant}" for c in grid.contenders}
-        raise unknown_name("method of this run", name, known)
-    plain = [c for c in found if not c.options]
-    plain = [c for c in plain if normalize_name(method) == normalize_name(c.title)] or plain
+    found = matrix.select_methods([name])
+    plain = [m for m in found if not m.options]
+    titled = normalize_name(name.partition("@")[0])
+    plain = [m for m in plain if normalize_name(m.title) == titled] or plain
     if len(found) > 1 and len(plain) != 1:
-        rivals = ", ".join(f"{c.method}@{c.variant} {c.options} ({c.title})" for c in found)
+        rivals = ", ".join(f"{m.method}@{m.variant} {m.options_text} ({m.title})" for m in found)
         raise UsageError(f"'{name}' means several methods of this run: {rivals}")
     return found[0] if len(found) == 1 else plain[0]
 
 
 def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
-    names_b = {normalize_name(name): name for name in b.grid.datasets if _done(b, name)}
-    names_a = [name for name in a.grid.datasets if _done(a, name)]
-    common = [name for name in names_a if normalize_name(name) in names_b]
+    of_a, of_b = a.finished, b.finished
     differences = []
-    for dataset in common:
-        left, right = a.records(dataset), b.records(names_b[normalize_name(dataset)])
-        differences += _dataset_differences(a.grid.title(dataset), left, right, settings)
+    for name in [name for name in of_a if name in of_b]:
+        left = a.matrix.cell(a.method, of_a[name])
+        right = b.matrix.cell(b.method, of_b[name])
+        differences += _dataset_differences(of_a[name].title, left, right, settings)
     return Comparison(
         a.label,
         b.label,
         tuple(differences),
         tuple(o for m in settings.metrics if (o := _over_datasets(m, differences)) is not None),
-        tuple(a.grid.title(name) for name in names_a if name not in common),
-        tuple(b.grid.title(n) for s, n in names_b.items() if s not in map(normalize_name, common)),
+        tuple(dataset.title for name, dataset in of_a.items() if name not in of_b),
+        tuple(dataset.title for name, dataset in of_b.items() if name not in of_a),
     )
-
-
-def _done(side: _Side, dataset: str) -> bool:
-    return any(record.status == "ok" for record in side.records(dataset))
 
 
 def _dataset_differences(
     title: str, left: Sequence[Record], right: Sequence[Record], settings: Settings
 ) -> list[Difference]:
     images = _pair_images(left, right)
-    protocol = protocol_difference(left, right, (*SHARED_PROTOCOL, *ROW_PROTOCOL))
-    protocol += _code_difference(left, right)
+    protocol = [*protocol_difference(left, right), *_code_difference(left, right)]
     pairs = {m: (measure(left, m), measure(right, m)) for m in settings.metrics}
     tests = _tests(
         images,
@@ -400,22 +382,22 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def intervals(
     records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
-) -> dict[tuple[Contender, str], Interval]:
+) -> dict[tuple[EvaluatedMethod, TargetDataset], Interval]:
     """The interval of an image-level metric for every method and dataset of a run.
 
     Cells without scores or without both labels have none. Seeds are averaged.
     """
     settings = settings or Settings()
-    grid = arrange(records)
+    matrix = arrange(records)
     found = {}
-    for (contender, dataset), cell in grid.cells.items():
+    for (method, dataset), cell in matrix.cells.items():
         images = _pair_images(cell, ())
         if images.why_not:
             continue
         values, replicates = bootstrap(
             images.categories, [metric], settings.replicates, settings.seed, settings.resampling
         )[metric]
-        found[contender, dataset] = interval(
+        found[method, dataset] = interval(
             float(values.mean()), replicates.mean(axis=0), settings.level
         )
     return found
@@ -433,17 +415,16 @@ def rank(
         StatsError: too few methods or datasets, or the extra `stats` is missing.
     """
     (metric,) = checked_metrics([metric])
-    grid = arrange(records)
+    matrix = arrange(records, allow_incomplete=allow_incomplete)
     columns: dict[str, list[float | None]] = {}
-    for contender, label in zip(grid.contenders, labels(grid.contenders), strict=True):
-        measured = [measure(grid.records(contender, d), metric) for d in grid.datasets]
+    for method in matrix.methods:
+        measured = [matrix.value(method, d, metric) for d in matrix.datasets]
         if any(value.value is not None for value in measured):
-            columns[label] = [
-                None if value.incomplete and not allow_incomplete else value.value
-                for value in measured
+            columns[method.label] = [
+                None if matrix.leaves_out(value) else value.value for value in measured
             ]
     complete = [
-        i for i in range(len(grid.datasets)) if all(v[i] is not None for v in columns.values())
+        i for i in range(len(matrix.datasets)) if all(v[i] is not None for v in columns.values())
     ]
     if not columns:
         raise StatsError(f"no method of this run has {metric}")
@@ -513,23 +494,23 @@ def interval_table(
 ) -> Table:
     """Values of a run's methods with their bootstrap intervals, in percent."""
     settings = settings or Settings()
-    grid = arrange(records)
+    matrix = arrange(records)
     found = intervals(records, metric, settings)
     rows = []
-    for dataset in grid.datasets:
+    for dataset in matrix.datasets:
         cells = []
-        for contender in grid.contenders:
-            at = found.get((contender, dataset))
+        for method in matrix.methods:
+            at = found.get((method, dataset))
             text = DASH if at is None else f"{_percent(at.value)} ({_range(at, signed=False)})"
-            notes = measure(grid.records(contender, dataset), metric).notes
+            notes = matrix.value(method, dataset, metric).notes
             cells.append(TableCell(text=text, notes=notes))
-        rows.append(Row(grid.title(dataset), tuple(cells)))
+        rows.append(Row(dataset.title, tuple(cells)))
     remark = (
         f"{metric} in percent with {100 * settings.level:g} % percentile intervals from "
         f"{settings.replicates} {settings.resampling} resamples of the images (seed "
         f"{settings.seed})."
     )
-    columns = tuple(Column(text) for text in labels(grid.contenders))
+    columns = tuple(Column(method.label) for method in matrix.methods)
     return Table("uncertainty", metric, ("Dataset",), columns, tuple(rows), (remark,))
 
 
@@ -572,19 +553,19 @@ def intervals_json(
     records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
 ) -> list[dict[str, Any]]:
     """What `interval_table` shows as plain values in [0, 1], an object per method and dataset."""
-    grid = arrange(records)
+    matrix = arrange(records)
     found = intervals(records, metric, settings)
     rows = []
-    for (contender, dataset), cell in grid.cells.items():
-        at = found.get((contender, dataset))
+    for (method, dataset), cell in matrix.cells.items():
+        at = found.get((method, dataset))
         value = measure(cell, metric)
         rows.append(
             {
-                "method": contender.method,
-                "variant": contender.variant,
-                "title": contender.title,
-                "options": json.loads(contender.options or "{}"),
-                "dataset": dataset,
+                "method": method.method,
+                "variant": method.variant,
+                "title": method.title,
+                "options": method.options,
+                "dataset": dataset.name,
                 "metric": metric,
                 "value": value.value if at is None else at.value,
                 "low": None if at is None else at.low,

@@ -10,27 +10,29 @@ from ..names import normalize_name
 from ..records.record import CategoryResult, Record
 from . import published as paper
 from .formats import Column, Number, Row, Table, TableCell, has_printed
-from .matrix import Grid, column_notes, labels, measure, notes_of, place, source_notes
+from .matrix import Matrix, TargetDataset, place
+from .protocol_notes import column_notes
+from .values import measure, notes_of, source_notes
 
 ALL = "all"  # the label of a row that counts a dataset's categories together
 
 # -- complexity (Table 6) -----------------------------------------------------------------------
 
 
-def complexity_table(grid: Grid, published: bool, delta: bool) -> Table:
+def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
     """Table 6: parameters, training time per batch and inference time per image, and ours."""
     printed = {cost.model: cost for cost in paper.costs()}
     rows = []
     devices = set()
-    for contender, label in zip(grid.contenders, labels(grid.contenders), strict=True):
-        every = grid.of_column(contender)
+    for method in matrix.methods:
+        every = matrix.of_method(method)
         records = [record for record in every if record.status == "ok"]
         devices |= {str(r.provenance["device"]) for r in records if r.provenance.get("device")}
         failed = () if records else notes_of([measure(every, HEADLINES[0])])
         failed += tuple(source_notes(records))
-        numbers = _costs(records, printed.get(contender.printed_as(printed) or ""))
+        numbers = _costs(records, printed.get(method.printed_as(printed) or ""))
         cells = tuple(TableCell((number,)) for number in numbers)
-        rows.append(Row(label, cells, notes=failed + column_notes(grid, contender)))
+        rows.append(Row(method.label, cells, notes=failed + column_notes(matrix, method)))
     names = (
         "Parameters",
         "of them learning",
@@ -101,16 +103,16 @@ def _largest(values: Iterable[float | None]) -> float | None:
 # -- datasets (Tables 4 and 5) ------------------------------------------------------------------
 
 
-def datasets_table(grid: Grid, published: bool, delta: bool) -> Table:
+def datasets_table(matrix: Matrix, published: bool, delta: bool) -> Table:
     """Tables 4 and 5: how many test images were scored, beside the printed counts."""
     order = list(dict.fromkeys(normalize_name(count.dataset) for count in paper.counts()))
-    names = sorted(grid.datasets, key=lambda name: place(normalize_name(name), order))
+    datasets = sorted(matrix.datasets, key=lambda d: place(normalize_name(d.name), order))
     remarks = [
         "In brackets the counts of Tables 4 and 5, in braces the difference to them. For AITEX and "
         "ELPV the paper counts defect and module types; both are scored as one category. For tile "
         "it prints 83 anomalous images where the dataset has 84."
     ]
-    rows = tuple(row for name in names for row in _dataset_rows(grid, name))
+    rows = tuple(row for dataset in datasets for row in _dataset_rows(matrix, dataset))
     columns = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
     return Table(
         "datasets",
@@ -124,17 +126,17 @@ def datasets_table(grid: Grid, published: bool, delta: bool) -> Table:
     )
 
 
-def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
+def _dataset_rows(matrix: Matrix, dataset: TargetDataset) -> list[Row]:
     """A row per category where the paper has one, then a row for the whole dataset."""
-    title, domain = grid.title(dataset), grid.domain(dataset)
-    scored = [record for record in grid.of_row(dataset) if record.status == "ok"]
+    title, domain = dataset.title, dataset.domain
+    scored = [record for record in matrix.of_dataset(dataset) if record.status == "ok"]
     if not scored:
-        notes = notes_of([measure(grid.of_row(dataset), HEADLINES[0])])
+        notes = notes_of([measure(matrix.of_dataset(dataset), HEADLINES[0])])
         return [Row(ALL, (TableCell(text=domain), *(TableCell(),) * 5), title, notes)]
     printed = {
         normalize_name(c.category): c
         for c in paper.counts()
-        if normalize_name(c.dataset) == normalize_name(dataset)
+        if normalize_name(c.dataset) == normalize_name(dataset.name)
     }
     record = max(scored, key=lambda r: len(r.categories))
     notes = () if _same_counts(scored) else ("records of this dataset differ in their images",)
@@ -144,7 +146,7 @@ def _dataset_rows(grid: Grid, dataset: str) -> list[Row]:
     whole = printed.get("")
     if len(printed) > 1:
         whole = _total(list(printed.values()))
-        order = {name: i for i, name in enumerate(grid.categories(dataset))}
+        order = {name: i for i, name in enumerate(matrix.categories(dataset))}
         results = sorted(record.categories, key=lambda r: order[r.category])
         rows = [
             Row(

@@ -1,41 +1,24 @@
-"""A run's records arranged by method and dataset, with what makes two of them incomparable.
+"""The results matrix: the records of a run arranged by evaluated method and target dataset.
 
-A dataset's value is the unweighted mean over its categories, as in the paper; several seeds give a
-mean and a standard deviation.
+Tables, figures, comparisons and the report all read it, so that order, labels and values are the
+same everywhere.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, unknown_name
 from ..names import normalize_name
 from ..records.cell import labelled
-from ..records.record import UNDECLARED, CategoryResult, Record
+from ..records.record import Record, read_records
 from . import published as paper
-
-NOT_RUN = "not run"
-NULL = "null"  # an entry of the protocol that is not there, as JSON
-UNDEFINED = "undefined: "
-
-# Protocol entries that belong to a dataset must agree along its row, the others along a column.
-ROW_PROTOCOL = (
-    "dataset_fingerprint",
-    "dataset_options",
-    "mask_threshold",
-    "mask_resize",
-    "limit",
-)
-# Entries that say no more than others do: the learned weights follow from what was learned.
-SILENT_PROTOCOL = ("dataset_title", "domain", "seed", "checkpoint_sha256")
-# Entries that all columns of a table should share.
-SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "precision")
+from .values import Value, measure
 
 
 class NoRecordsError(UsageError):
@@ -44,20 +27,37 @@ class NoRecordsError(UsageError):
     exit_code = 1
 
 
-_Entries = Mapping[str, str]  # a protocol, flat, its values as JSON texts
-
-
 @dataclass(frozen=True)
-class Contender:
-    """What makes a column: a method in one variant with one set of options.
+class EvaluatedMethod:
+    """A method in one variant with one set of options: a column of the matrix.
 
-    `title` includes the label of its entry in the plan.
+    Attributes:
+        method, variant: registry names.
+        options_text: the options that differ from the variant's defaults, as JSON; "" without any.
+        title: with the label of its entry in the plan.
+        label: unique within the matrix: the title, with variant and options only where titles are
+            equal.
+        index: place in the order of columns.
     """
 
     method: str
     variant: str
-    options: str
+    options_text: str
     title: str
+    label: str = field(default="", compare=False)
+    index: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, record: Record) -> EvaluatedMethod:
+        """The method of a record, without its label and place in a matrix."""
+        cell = record.cell
+        return cls(cell.method, cell.variant, cell.options_text, labelled(record.title, cell.label))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options that differ from the variant's defaults."""
+        values: Mapping[str, Any] = json.loads(self.options_text or "{}")
+        return values
 
     @property
     def ablation(self) -> str | None:
@@ -74,75 +74,147 @@ class Contender:
         own = {normalize_name(self.title), normalize_name(self.method)}
         return next((name for name in names if normalize_name(name) in own), None)
 
-
-@dataclass(frozen=True)
-class Value:
-    """A metric of a contender on a dataset or a category: in [0, 1], or None and why.
-
-    Attributes:
-        incomplete: measured on, or learned from, an incomplete copy of a dataset: not to be set
-            beside numbers of the whole one.
-    """
-
-    value: float | None = None
-    spread: float | None = None
-    notes: tuple[str, ...] = ()
-    incomplete: bool = False
+    def is_named(self, name: str) -> bool:
+        """Whether a user means this method by its name, title or label, or by NAME@VARIANT."""
+        own = set(map(normalize_name, (self.method, self.title, self.label)))
+        method, at, variant = name.partition("@")
+        with_variant = at and normalize_name(variant) == normalize_name(self.variant)
+        return normalize_name(name) in own or bool(with_variant and normalize_name(method) in own)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Records arranged by contender and dataset.
+class TargetDataset:
+    """A dataset that methods were evaluated on: a row of the matrix.
 
     Attributes:
-        contenders: in the order of columns.
-        datasets: names (`Cell.target`) in the order of rows.
-        cells: all seeds of a contender on a dataset; those that failed too.
+        name: registry name with the label of its entry in the plan (`Cell.target`).
+        title: as the paper prints it, or as its loader calls itself.
+        domain: industrial, medical, or what its loader says.
     """
 
-    contenders: tuple[Contender, ...]
-    datasets: tuple[str, ...]
-    cells: Mapping[tuple[Contender, str], tuple[Record, ...]]
+    name: str
+    title: str = field(compare=False)
+    domain: str = field(compare=False)
 
-    def records(self, contender: Contender, dataset: str) -> tuple[Record, ...]:
+
+@dataclass(frozen=True)
+class Matrix:
+    """Records by evaluated method and target dataset.
+
+    Attributes:
+        methods: in the order of columns: the paper's, then alphabetically.
+        datasets: in the order of rows: the paper's, then alphabetically.
+        cells: all seeds of a method on a dataset; those that failed too.
+        records: all records, in the order in which they were given.
+        allow_incomplete: let incomplete datasets into means, and beside printed numbers.
+    """
+
+    methods: tuple[EvaluatedMethod, ...]
+    datasets: tuple[TargetDataset, ...]
+    cells: Mapping[tuple[EvaluatedMethod, TargetDataset], tuple[Record, ...]]
+    records: tuple[Record, ...]
+    allow_incomplete: bool = False
+
+    @classmethod
+    def read(cls, run: Path | str, allow_incomplete: bool = False) -> Matrix:
+        """The matrix of a run directory.
+
+        Raises:
+            RecordError: the directory is not a run, or a record is broken.
+            NoRecordsError: it has no records yet.
+        """
+        return arrange(read_records(run), allow_incomplete=allow_incomplete)
+
+    @cached_property
+    def finished_records(self) -> list[Record]:
+        """All records that did not fail."""
+        return [record for record in self.records if record.error is None]
+
+    @cached_property
+    def failed_records(self) -> list[Record]:
+        """All records of cells that failed."""
+        return [record for record in self.records if record.error is not None]
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains of the datasets, in order."""
+        return list(dict.fromkeys(dataset.domain for dataset in self.datasets))
+
+    def cell(self, method: EvaluatedMethod, dataset: TargetDataset) -> tuple[Record, ...]:
         """The records of a cell, none where it was not run."""
-        return self.cells.get((contender, dataset), ())
+        return self.cells.get((method, dataset), ())
 
-    def of_column(self, contender: Contender) -> list[Record]:
-        """All records of a contender."""
-        return [r for name in self.datasets for r in self.records(contender, name)]
+    def finished(self, method: EvaluatedMethod, dataset: TargetDataset) -> list[Record]:
+        """The records of a cell that did not fail, by seed."""
+        records = [r for r in self.cell(method, dataset) if r.error is None]
+        return sorted(records, key=lambda r: r.cell.seed)
 
-    def of_row(self, dataset: str) -> list[Record]:
+    def of_method(self, method: EvaluatedMethod) -> list[Record]:
+        """All records of a method."""
+        return [r for dataset in self.datasets for r in self.cell(method, dataset)]
+
+    def of_dataset(self, dataset: TargetDataset) -> list[Record]:
         """All records of a dataset."""
-        return [r for c in self.contenders for r in self.records(c, dataset)]
+        return [r for method in self.methods for r in self.cell(method, dataset)]
 
-    def categories(self, dataset: str) -> list[str]:
+    def value(
+        self,
+        method: EvaluatedMethod,
+        dataset: TargetDataset,
+        metric: str,
+        category: str | None = None,
+    ) -> Value:
+        """A metric of a cell, or of one of its categories; see `measure`."""
+        return measure(self.cell(method, dataset), metric, category)
+
+    def leaves_out(self, value: Value) -> bool:
+        """Whether a value stays out of differences and means: its dataset is incomplete."""
+        return value.incomplete and not self.allow_incomplete
+
+    def categories(self, dataset: TargetDataset) -> list[str]:
         """The categories of a dataset in the paper's order, then in the records'."""
-        order = [normalize_name(name) for name in paper.categories(dataset)]
-        records = self.of_row(dataset)
+        order = [normalize_name(name) for name in paper.categories(dataset.name)]
+        records = self.of_dataset(dataset)
         found = dict.fromkeys(result.category for r in records for result in r.categories)
         return sorted(found, key=lambda name: place(normalize_name(name), order))
 
-    def title(self, dataset: str) -> str:
-        """A dataset as the paper prints it, or as its loader calls itself."""
-        rows = self.of_row(dataset)
-        name, label = (rows[0].cell.dataset, rows[0].cell.dataset_label) if rows else (dataset, "")
-        known = [
-            printed
-            for printed in paper.datasets()
-            if normalize_name(printed) == normalize_name(name)
-        ]
-        own = [str(r.protocol["dataset_title"]) for r in rows if _titled(r)]
-        return labelled([*known, *own, name][0], label)
+    def select_methods(self, names: Iterable[str]) -> list[EvaluatedMethod]:
+        """The methods that are named (`EvaluatedMethod.is_named`), in order; all without names.
 
-    def domain(self, dataset: str) -> str:
-        """Industrial, medical, or what the dataset's loader says."""
-        own = [str(r.protocol["domain"]) for r in self.of_row(dataset) if r.protocol.get("domain")]
-        return paper.domain_of(dataset) or [*own, "other"][0]
+        Raises:
+            UsageError: a name fits none of them.
+        """
+        wanted = list(names)
+        for name in wanted:
+            if not any(method.is_named(name) for method in self.methods):
+                known = [f"{m.method}@{m.variant}" for m in self.methods]
+                known += [m.label for m in self.methods]
+                raise unknown_name("method of this run", name, known)
+        return [m for m in self.methods if not wanted or any(map(m.is_named, wanted))]
+
+    def select_datasets(self, names: Iterable[str]) -> list[TargetDataset]:
+        """The datasets whose name or title is given, in order; all without names.
+
+        Raises:
+            UsageError: a name fits none of them.
+        """
+        wanted = {normalize_name(name): name for name in names}
+        own = {d: {normalize_name(d.name), normalize_name(d.title)} for d in self.datasets}
+        for key, name in wanted.items():
+            if not any(key in both for both in own.values()):
+                raise unknown_name("dataset of this run", name, [d.name for d in own])
+        return [d for d, both in own.items() if not wanted or both & wanted.keys()]
 
 
-def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
-    """Records by contender and dataset, both in the paper's order, then alphabetically.
+def arrange(
+    records: Iterable[Record], datasets: Sequence[str] = (), allow_incomplete: bool = False
+) -> Matrix:
+    """Records by method and dataset.
+
+    Args:
+        records: of any status.
+        datasets: only these; all if empty.
+        allow_incomplete: see `Matrix`.
 
     Raises:
         NoRecordsError: there are no records.
@@ -151,274 +223,77 @@ def arrange(records: Iterable[Record], datasets: Sequence[str] = ()) -> Grid:
     everything = list(records)
     if not everything:
         raise NoRecordsError("the run has no records yet: 'zsad run' fills it")
-    names = {record.cell.target for record in everything}
-    for dataset in datasets:
-        if normalize_name(dataset) not in map(normalize_name, names):
-            raise unknown_name("dataset of this run", dataset, names)
-    wanted = set(map(normalize_name, datasets or names))
-    kept = [r for r in everything if normalize_name(r.cell.target) in wanted]
-    cells: dict[tuple[Contender, str], list[Record]] = {}
-    for record in kept:
-        cells.setdefault((contender_of(record), record.cell.target), []).append(record)
-    printed = paper.models()
-    contenders = sorted(
-        {contender for contender, _ in cells},
-        key=lambda c: (
-            place(c.method_among(printed), printed),
-            c.title.lower(),
-            c.variant,
-            c.options,
-        ),
-    )
+    matrix = _arranged(everything, allow_incomplete)
+    if not datasets:
+        return matrix
+    chosen = {dataset.name for dataset in matrix.select_datasets(datasets)}
+    return _arranged([r for r in everything if r.cell.target in chosen], allow_incomplete)
+
+
+def _arranged(records: Sequence[Record], allow_incomplete: bool) -> Matrix:
+    by_dataset: dict[str, list[Record]] = {}
+    for record in records:
+        by_dataset.setdefault(record.cell.target, []).append(record)
+    datasets = {name: _dataset(name, own) for name, own in by_dataset.items()}
+    methods = {method: method for method in _ordered(map(EvaluatedMethod.of, records))}
+    cells: dict[tuple[EvaluatedMethod, TargetDataset], list[Record]] = {}
+    for record in records:
+        key = (methods[EvaluatedMethod.of(record)], datasets[record.cell.target])
+        cells.setdefault(key, []).append(record)
     order = [normalize_name(name) for name in paper.datasets()]
     rows = sorted(
-        {name for _, name in cells}, key=lambda n: (place(normalize_name(n), order), n.lower())
+        datasets.values(), key=lambda d: (place(normalize_name(d.name), order), d.name.lower())
     )
-    return Grid(tuple(contenders), tuple(rows), {k: tuple(v) for k, v in cells.items()})
-
-
-def contender_of(record: Record) -> Contender:
-    """The column of a record."""
-    cell = record.cell
-    title = labelled(record.title, cell.label)
-    return Contender(cell.method, cell.variant, cell.options_text, title)
-
-
-def labels(contenders: Sequence[Contender]) -> list[str]:
-    """Column labels: the title, with variant and options only where titles are equal."""
-    found = []
-    for contender in contenders:
-        rivals = [c for c in contenders if c.title == contender.title and c != contender]
-        text = contender.title
-        if any(c.variant != contender.variant for c in rivals):
-            text += f" ({contender.variant})"
-        if any(c.variant == contender.variant for c in rivals) and contender.options:
-            text += f" {options_words(contender.options)}"
-        found.append(text)
-    return found
-
-
-def options_words(options: str) -> str:
-    """A cell's options as words: "n_prompts=1, sigma=4"."""
-    if not options:
-        return ""
-    return ", ".join(f"{k}={json.dumps(v)}" for k, v in json.loads(options).items())
-
-
-# -- values -------------------------------------------------------------------------------------
-
-
-def measure(records: Sequence[Record], metric: str, category: str | None = None) -> Value:
-    """A metric over the seeds of one cell: mean over categories, then mean and sd over seeds.
-
-    Args:
-        records: the cell's records; several differ in their seeds only.
-        metric: a name of `METRICS`.
-        category: one category instead of the mean over all.
-    """
-    if not records:
-        return Value(notes=(NOT_RUN,))
-    values = [_measure_one(record, metric, category) for record in records]
-    found = [v.value for v in values if v.value is not None]
-    notes = list(dict.fromkeys(note for v in values for note in v.notes))
-    if found and len(found) < len(values):
-        notes.append(f"over {len(found)} of {len(values)} seeds")
-    if found:
-        notes += source_notes(records, category)
-    return Value(
-        fmean(found) if found else None,
-        stdev(found) if len(found) > 1 else None,
-        tuple(notes),
-        bool(found) and is_incomplete(records, category),
+    return Matrix(
+        tuple(methods),
+        tuple(rows),
+        {key: tuple(own) for key, own in cells.items()},
+        tuple(records),
+        allow_incomplete,
     )
 
 
-def is_incomplete(records: Iterable[Record], category: str | None = None) -> bool:
-    """Whether records were measured on, or learned from, an incomplete copy of a dataset."""
-    return any(_gaps(record, category) for record in records)
-
-
-def source_notes(records: Iterable[Record], category: str | None = None) -> list[str]:
-    """What a reader must know of the data behind some records, each once.
-
-    Args:
-        records: of one cell.
-        category: what concerns this one alone, instead of the whole dataset.
-    """
-    notes: list[str] = []
-    for record in records:
-        if record.error is not None:
-            continue
-        notes += _gaps(record, category)
-        chosen = record.completeness and dataclasses.replace(record.completeness, limit=None).chosen
-        if chosen and category is None:  # a limit is told once, below the table
-            notes.append(chosen)
-        if record.protocol.get("auxiliary") == UNDECLARED:
-            notes.append(
-                "learned from an undeclared dataset, which may be this one: --learned-from NAME "
-                "declares it"
-            )
-    return list(dict.fromkeys(notes))
-
-
-def _gaps(record: Record, category: str | None) -> list[str]:
-    """How the copies that a record was learned from and measured on differ from the releases."""
-    held, auxiliary = record.completeness, record.auxiliary
-    gaps = []
-    if held is not None and category is None:
-        gaps.append(held.gap)
-    elif held is not None and category in (*held.differing_categories, *held.extra_categories):
-        gaps.append("not the category's images as released")
-    if auxiliary is not None and auxiliary.completeness is not None:
-        gap = auxiliary.completeness.gap
-        gaps.append(f"learned from {auxiliary.name}, {gap}" if gap else "")
-    return [gap for gap in gaps if gap]
-
-
-def notes_of(values: Iterable[Value]) -> tuple[str, ...]:
-    """The notes of several values, each once."""
-    return tuple(dict.fromkeys(note for value in values for note in value.notes))
-
-
-def _measure_one(record: Record, metric: str, category: str | None) -> Value:
-    if record.error is not None:
-        return Value(notes=(f"failed: {record.error.type}: {_first_line(record.error.message)}",))
-    results = record.categories
-    if category is not None:
-        results = [r for r in (record.by_category.get(category),) if r is not None]
-    if not results:
-        return Value(notes=(NOT_RUN if category else "the record has no categories",))
-    defined = [r.metrics[metric] for r in results if metric in r.metrics]
-    missing = [r for r in results if metric not in r.metrics]
-    if not defined:
-        reasons = dict.fromkeys(_reason(r, metric) for r in missing)
-        return Value(notes=(UNDEFINED + "; ".join(reasons),))
-    if not missing:
-        return Value(fmean(defined))
-    why = "; ".join(f"{r.category}: {_reason(r, metric)}" for r in missing)
-    return Value(
-        fmean(defined), notes=(f"over {len(defined)} of {len(results)} categories ({why})",)
+def _ordered(methods: Iterable[EvaluatedMethod]) -> list[EvaluatedMethod]:
+    """Each method once, in the order of columns, with its label and place."""
+    printed = paper.models()
+    ordered = sorted(
+        set(methods),
+        key=lambda m: (
+            place(m.method_among(printed), printed),
+            m.title.lower(),
+            m.variant,
+            m.options_text,
+        ),
     )
+    return [replace(m, label=_label(m, ordered), index=i) for i, m in enumerate(ordered)]
 
 
-def _reason(result: CategoryResult, metric: str) -> str:
-    return result.undefined.get(metric, "not recorded")
+def _label(method: EvaluatedMethod, methods: Iterable[EvaluatedMethod]) -> str:
+    rivals = [m for m in methods if m.title == method.title and m != method]
+    text = method.title
+    if any(m.variant != method.variant for m in rivals):
+        text += f" ({method.variant})"
+    if any(m.variant == method.variant for m in rivals) and method.options_text:
+        text += f" {options_words(method.options)}"
+    return text
 
 
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0]
+def options_words(options: Mapping[str, Any]) -> str:
+    """Options as words: "n_prompts=1, sigma=4"."""
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in options.items())
 
 
-def _titled(record: Record) -> bool:
-    return bool(record.protocol.get("dataset_title"))
-
-
-# -- protocol -----------------------------------------------------------------------------------
-
-
-def protocol_notes(grid: Grid) -> dict[tuple[Contender, str], tuple[str, ...]]:
-    """For each cell, what of its protocol differs from the rest of its column and of its row.
-
-    The rest is represented by the most common value; where there is none, by the first.
-    """
-    cells = {
-        key: [_entries(r) for r in records if r.protocol] for key, records in grid.cells.items()
-    }
-    notes: dict[tuple[Contender, str], list[str]] = {}
-    for contender in grid.contenders:
-        column = {key: entries for key, entries in cells.items() if key[0] == contender}
-        for key, texts in _unusual(column, _of_a_column, "elsewhere in this column").items():
-            notes.setdefault(key, []).extend(texts)
-    for dataset in grid.datasets:
-        row = {key: entries for key, entries in cells.items() if key[1] == dataset}
-        for key, texts in _unusual(row, _of_a_row, "elsewhere in this row").items():
-            notes.setdefault(key, []).extend(texts)
-    return {key: tuple(dict.fromkeys(texts)) for key, texts in notes.items() if texts}
-
-
-def _of_a_row(name: str) -> bool:
-    return name.partition(".")[0] in ROW_PROTOCOL
-
-
-def _of_a_column(name: str) -> bool:
-    return not _of_a_row(name) and name.partition(".")[0] not in SILENT_PROTOCOL
-
-
-def _unusual(
-    cells: Mapping[tuple[Contender, str], Sequence[_Entries]],
-    matters: Callable[[str], bool],
-    where: str,
-) -> dict[tuple[Contender, str], list[str]]:
-    """What differs from the most common value among these cells, cell by cell."""
-    every = [entries for described in cells.values() for entries in described]
-    names = dict.fromkeys(name for entries in every for name in entries if matters(name))
-    usual = {name: _most_common(every, name) for name in names}
-    return {
-        key: [
-            f"{name} is {_short(entries.get(name, NULL))}, {where} {_short(value)}"
-            for entries in described
-            for name, value in usual.items()
-            if entries.get(name, NULL) != value
-        ]
-        for key, described in cells.items()
-    }
-
-
-def _most_common(described: Sequence[_Entries], name: str) -> str:
-    values = Counter(entries.get(name, NULL) for entries in described)
-    return values.most_common(1)[0][0] if values else NULL
-
-
-def _entries(record: Record) -> _Entries:
-    """The protocol as JSON texts; what is inside an object is an entry of its own ("options.k").
-
-    An option that the protocol states in effect as well (image_size) is left out.
-    """
-    found: dict[str, str] = {}
-    for name, value in record.protocol.items():
-        if isinstance(value, Mapping):
-            inner = {f"{name}.{k}": v for k, v in value.items() if k not in record.protocol}
-        else:
-            inner = {name: value}
-        found |= {k: json.dumps(v, sort_keys=True, default=str) for k, v in inner.items()}
-    return found
-
-
-def _short(text: str) -> str:
-    """A protocol entry as a footnote may show it: hashes and long lists are cut."""
-    plain = text.strip('"')
-    return plain if len(plain) <= 24 else f"{plain[:12]}…"
-
-
-def column_notes(grid: Grid, contender: Contender) -> tuple[str, ...]:
-    """What tells a column from most others: shared protocol entries, and its options."""
-    described = {c: [_entries(r) for r in grid.of_column(c) if r.protocol] for c in grid.contenders}
-    notes = []
-    for name in SHARED_PROTOCOL if described[contender] else ():
-        values = {c: _most_common(entries, name) for c, entries in described.items() if entries}
-        usual = Counter(values.values()).most_common(1)[0][0]
-        if values[contender] != usual:
-            notes.append(f"{name} is {_short(values[contender])}, in most columns {_short(usual)}")
-    if any(text.startswith("backbone ") for text in notes):  # the weights are then others anyway
-        notes = [text for text in notes if not text.startswith("weights_sha256 ")]
-    if contender.options:
-        notes.append(f"with {options_words(contender.options)}")
-    return tuple(notes)
+def _dataset(name: str, records: Sequence[Record]) -> TargetDataset:
+    """A dataset by the name that its records share."""
+    cell = records[0].cell
+    key = normalize_name(cell.dataset)
+    titles = [printed for printed in paper.datasets() if normalize_name(printed) == key]
+    titles += [str(title) for r in records if (title := r.protocol.get("dataset_title"))]
+    domains = [str(domain) for r in records if (domain := r.protocol.get("domain"))]
+    domain = paper.domain_of(name) or [*domains, "other"][0]
+    return TargetDataset(name, labelled([*titles, cell.dataset][0], cell.dataset_label), domain)
 
 
 def place(name: Any, order: Sequence[Any]) -> int:
     """The position of a name in the paper's order; behind all of them if it has none."""
     return order.index(name) if name in order else len(order)
-
-
-def protocol_difference(
-    left: Sequence[Record], right: Sequence[Record], names: Sequence[str]
-) -> list[str]:
-    """What of the named protocol entries differs between two sides, one line per entry."""
-    sides = [[_entries(r) for r in side if r.protocol] for side in (left, right)]
-    found = []
-    for name in dict.fromkeys(n for side in sides for entries in side for n in entries):
-        a, b = (_most_common(side, name) for side in sides)
-        if name.partition(".")[0] in names and a != b:
-            found.append(f"{name} is {_short(a)} in a, {_short(b)} in b")
-    return found

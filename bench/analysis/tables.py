@@ -20,20 +20,9 @@ from ..records.record import Record, read_records
 from . import published as paper
 from .fact_tables import complexity_table, datasets_table
 from .formats import Column, Number, Row, Table, TableCell, has_differences, has_printed
-from .matrix import (
-    NOT_RUN,
-    UNDEFINED,
-    Contender,
-    Grid,
-    Value,
-    arrange,
-    column_notes,
-    labels,
-    measure,
-    notes_of,
-    place,
-    protocol_notes,
-)
+from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange, place
+from .protocol_notes import CellNotes, column_notes, protocol_notes
+from .values import NOT_RUN, UNDEFINED, Value, notes_of
 
 LAYOUTS = ("image", "pixel", "breakdown", "complexity", "ablation", "datasets")
 FIXED_LAYOUTS = ("complexity", "ablation", "datasets")
@@ -42,8 +31,7 @@ DOMAINS = ("industrial", "medical")
 ABLATION_TABLES: Mapping[Level, int] = {"image": 20, "pixel": 21}
 MEAN = "Mean"
 
-_RowValues = Mapping[Contender, Sequence[Value]]  # both metrics of every column
-_CellNotes = Mapping[tuple[Contender, str], tuple[str, ...]]
+_RowValues = Mapping[EvaluatedMethod, Sequence[Value]]  # both metrics of every column
 
 
 @dataclass(frozen=True)
@@ -55,11 +43,6 @@ class Request:
     pro: str = "exact"
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
-    allow_incomplete: bool = False
-
-    def left_out(self, value: Value) -> bool:
-        """Whether a value stays out of differences and means: its dataset is incomplete."""
-        return value.incomplete and not self.allow_incomplete
 
     def of_level(self, level: Level) -> tuple[str, ...]:
         """The metrics to show at a level: those that were chosen, else the paper's pair.
@@ -132,9 +115,9 @@ def make_table(
             f"{', '.join(name for name in LAYOUTS if name not in FIXED_LAYOUTS)}"
         )
     records = read_records(source) if isinstance(source, (str, Path)) else list(source)
-    grid = arrange(records, datasets)
-    request = Request(published, delta, pro, tuple(datasets), chosen, allow_incomplete)
-    makers: dict[str, Callable[[Grid, Request], Table]] = {
+    matrix = arrange(records, datasets, allow_incomplete)
+    request = Request(published, delta, pro, tuple(datasets), chosen)
+    makers: dict[str, Callable[[Matrix, Request], Table]] = {
         "image": lambda g, r: _level_table(g, r, "image"),
         "pixel": lambda g, r: _level_table(g, r, "pixel"),
         "breakdown": _breakdown_table,
@@ -142,7 +125,7 @@ def make_table(
         "ablation": _ablation_table,
         "datasets": lambda g, r: datasets_table(g, r.published, r.delta),
     }
-    return makers[layout](grid, request)
+    return makers[layout](matrix, request)
 
 
 def _number(value: Value, printed: float | None = None) -> Number:
@@ -177,11 +160,9 @@ def _ranked(cells: Sequence[TableCell]) -> tuple[TableCell, ...]:
     )
 
 
-def _columns(grid: Grid, names: tuple[str, ...]) -> tuple[Column, ...]:
-    texts = labels(grid.contenders)
+def _columns(matrix: Matrix, names: tuple[str, ...]) -> tuple[Column, ...]:
     return tuple(
-        Column(text, names, column_notes(grid, contender))
-        for text, contender in zip(texts, grid.contenders, strict=True)
+        Column(method.label, names, column_notes(matrix, method)) for method in matrix.methods
     )
 
 
@@ -199,22 +180,22 @@ class _Pairs:
         printed: (normalized dataset, model) -> the printed numbers by metric.
     """
 
-    grid: Grid
+    matrix: Matrix
     request: Request
     level: Level
     table: int
     metrics: tuple[str, ...]
-    models: Mapping[Contender, str | None]
+    models: Mapping[EvaluatedMethod, str | None]
     printed: Mapping[tuple[str, str], Mapping[str, float]]
 
     @classmethod
     def of(
         cls,
-        grid: Grid,
+        matrix: Matrix,
         request: Request,
         level: Level,
         table: int,
-        models: Mapping[Contender, str | None],
+        models: Mapping[EvaluatedMethod, str | None],
         metrics: tuple[str, ...],
     ) -> _Pairs:
         """The pairs beside one of the paper's tables."""
@@ -223,49 +204,53 @@ class _Pairs:
             for p in (*paper.main_results(), *paper.ablations())
             if p.table == table
         }
-        return cls(grid, request, level, table, metrics, models, printed)
+        return cls(matrix, request, level, table, metrics, models, printed)
 
-    def values(self, dataset: str) -> _RowValues:
+    def values(self, dataset: TargetDataset) -> _RowValues:
         """The metrics of every column."""
         return {
-            c: tuple(measure(self.grid.records(c, dataset), metric) for metric in self.metrics)
-            for c in self.grid.contenders
+            c: tuple(self.matrix.value(c, dataset, metric) for metric in self.metrics)
+            for c in self.matrix.methods
         }
 
-    def beside(self, contender: Contender, dataset: str) -> Sequence[float | None]:
+    def beside(self, method: EvaluatedMethod, dataset: TargetDataset) -> Sequence[float | None]:
         """The printed numbers of a cell; the released codes' PRO is what is printed as PRO."""
-        found = self.printed.get((normalize_name(dataset), self.models[contender] or ""), {})
+        found = self.printed.get((normalize_name(dataset.name), self.models[method] or ""), {})
         names = {self.request.pro_metric: "pixel_pro"}
         return [found.get(names.get(metric, metric)) for metric in self.metrics]
 
-    def hidden(self, dataset: str, why: str) -> Row:
+    def hidden(self, dataset: TargetDataset, why: str) -> Row:
         """The row of a dataset without any value."""
         empty = TableCell((Number(),) * len(self.metrics))
-        cells = (empty,) * len(self.grid.contenders)
+        cells = (empty,) * len(self.matrix.methods)
         notes = (UNDEFINED + why,)
-        return Row(self.grid.title(dataset), cells, self.grid.domain(dataset), notes)
+        return Row(dataset.title, cells, dataset.domain, notes)
 
-    def row(self, dataset: str, values: _RowValues, group: str, protocol: _CellNotes) -> Row:
+    def row(
+        self, dataset: TargetDataset, values: _RowValues, group: str, protocol: CellNotes
+    ) -> Row:
         """A dataset's row."""
         cells = []
-        for contender, pair in values.items():
+        for method, pair in values.items():
             notes = notes_of(pair)
             if any(value.value is not None for value in pair):
-                notes += protocol.get((contender, dataset), ())
-            printed = self.beside(contender, dataset)
-            if any(map(self.request.left_out, pair)):
+                notes += protocol.get((method, dataset), ())
+            printed = self.beside(method, dataset)
+            if any(map(self.matrix.leaves_out, pair)):
                 printed = [None] * len(pair)
             elif self.request.beside:
-                notes += _doubts(self.table, dataset, self.models[contender])
+                notes += _doubts(self.table, dataset, self.models[method])
             numbers = (_number(v, p) for v, p in zip(pair, printed, strict=True))
             cells.append(TableCell(tuple(numbers), notes=notes))
-        return Row(self.grid.title(dataset), _ranked(cells), group)
+        return Row(dataset.title, _ranked(cells), group)
 
     def counts(self, values: Sequence[Value]) -> bool:
         """Whether a cell takes part in means."""
-        return _complete(values) and not any(map(self.request.left_out, values))
+        return _complete(values) and not any(map(self.matrix.leaves_out, values))
 
-    def mean(self, measured: Mapping[str, _RowValues], domain: str, group: str) -> Row | None:
+    def mean(
+        self, measured: Mapping[TargetDataset, _RowValues], domain: str, group: str
+    ) -> Row | None:
         """The mean over a domain: of the paper's datasets those that every shown method has.
 
         Methods without any value in the domain show a dash and do not count. There is no row for
@@ -273,72 +258,75 @@ class _Pairs:
         copy is incomplete do not count unless they are allowed.
         """
         names = paper.mean_datasets(self.level, domain)
-        present = {
-            n: v
-            for n in names
-            for d, v in measured.items()
-            if normalize_name(d) == normalize_name(n)
-        }
+        by_name = {normalize_name(d.name): d for d in measured}
+        present = [by_name[n] for n in map(normalize_name, names) if n in by_name]
         active = [
-            c for c in self.grid.contenders if any(self.counts(v[c]) for v in present.values())
+            m for m in self.matrix.methods if any(self.counts(measured[d][m]) for d in present)
         ]
-        common = [
-            n for n, v in present.items() if active and all(self.counts(v[c]) for c in active)
-        ]
+        common = [d for d in present if active and all(self.counts(measured[d][m]) for m in active)]
         if len(present) < 2 or not common:
             return None
         cells = []
-        for contender in self.grid.contenders:
-            if contender not in active:
-                some = any(_complete(v[contender]) for v in present.values())
-                why = "no complete dataset in this domain" if some else "no value in this domain"
-                cells.append(TableCell((Number(),) * len(self.metrics), notes=(why,)))
+        for method in self.matrix.methods:
+            if method in active:
+                cells.append(self._mean_cell(method, common, measured))
                 continue
-            numbers = []
-            for i in range(len(self.metrics)):
-                own = [present[n][contender][i].value for n in common]
-                printed = [self.beside(contender, n)[i] for n in common]
-                numbers.append(_number(Value(_mean_or_none(own)), _mean_or_none(printed)))
-            cells.append(TableCell(tuple(numbers)))
+            some = any(_complete(measured[d][method]) for d in present)
+            why = "no complete dataset in this domain" if some else "no value in this domain"
+            cells.append(TableCell((Number(),) * len(self.metrics), notes=(why,)))
         complete = len(common) == len(names)
         label = MEAN if complete else f"{MEAN} of {len(common)} of {len(names)}"
         notes = [f"without {paper.LEFT_OUT_OF_MEANS}, as in the paper"] * (domain == "industrial")
         if not complete:
-            notes.append(f"over {', '.join(common)}")
+            notes.append(f"over {', '.join(d.title for d in common)}")
         return Row(label, _ranked(cells), group, tuple(notes), summary=True)
 
+    def _mean_cell(
+        self,
+        method: EvaluatedMethod,
+        datasets: Sequence[TargetDataset],
+        measured: Mapping[TargetDataset, _RowValues],
+    ) -> TableCell:
+        """The means of a method over datasets, beside those of the printed numbers."""
+        numbers = []
+        for i in range(len(self.metrics)):
+            own = [measured[d][method][i].value for d in datasets]
+            printed = [self.beside(method, d)[i] for d in datasets]
+            numbers.append(_number(Value(_mean_or_none(own)), _mean_or_none(printed)))
+        return TableCell(tuple(numbers))
 
-def _level_table(grid: Grid, request: Request, level: Level) -> Table:
+
+def _level_table(matrix: Matrix, request: Request, level: Level) -> Table:
     """Tables 1 and 2: datasets by methods, then domain means."""
     names = paper.models()
-    models = {c: c.printed_as(names) for c in grid.contenders}
+    models = {c: c.printed_as(names) for c in matrix.methods}
     metrics = request.of_level(level)
-    pairs = _Pairs.of(grid, request, level, paper.MAIN_TABLE[level], models, metrics)
-    protocol = protocol_notes(grid)
+    pairs = _Pairs.of(matrix, request, level, paper.MAIN_TABLE[level], models, metrics)
+    protocol = protocol_notes(matrix)
     rows: list[Row | None] = []
-    measured: dict[str, _RowValues] = {}
+    measured: dict[TargetDataset, _RowValues] = {}
     left_out: dict[str, list[str]] = {}  # reason -> datasets
     hidden: list[Row] = []
-    for dataset in grid.datasets:
+    for dataset in matrix.datasets:
         values = pairs.values(dataset)
         why = _undefined_everywhere(values.values())
         if why and _is_left_out(dataset, level):
-            left_out.setdefault(why, []).append(grid.title(dataset))
+            left_out.setdefault(why, []).append(dataset.title)
             hidden.append(pairs.hidden(dataset, why))
             continue
         measured[dataset] = values
-        rows.append(pairs.row(dataset, values, grid.domain(dataset), protocol))
+        rows.append(pairs.row(dataset, values, dataset.domain, protocol))
     rows += [pairs.mean(measured, domain, domain) for domain in DOMAINS]
     labelled = tuple(METRICS[metric].label for metric in metrics)
     shown = _by_group([row for row in rows if row is not None])
     where = f"Table {paper.MAIN_TABLE[level]}"
-    remarks = _remarks(grid, request, where, "pixel_pro" in metrics, shown)
+    remarks = _remarks(matrix, request, where, "pixel_pro" in metrics, shown)
     remarks += [f"Not shown: {', '.join(titles)} ({why})." for why, titles in left_out.items()]
     return Table(
         level,
         f"{level.capitalize()}-level ({', '.join(labelled)}) in percent",
         ("Domain", "Dataset"),
-        _columns(grid, labelled),
+        _columns(matrix, labelled),
         tuple(shown),
         tuple(remarks),
         request.published,
@@ -347,10 +335,10 @@ def _level_table(grid: Grid, request: Request, level: Level) -> Table:
     )
 
 
-def _is_left_out(dataset: str, level: Level) -> bool:
+def _is_left_out(dataset: TargetDataset, level: Level) -> bool:
     """The paper has the dataset, but not in its table of this level."""
-    known = paper.domain_of(dataset) is not None
-    return known and normalize_name(dataset) not in map(normalize_name, paper.datasets(level))
+    known = paper.domain_of(dataset.name) is not None
+    return known and normalize_name(dataset.name) not in map(normalize_name, paper.datasets(level))
 
 
 def _by_group(rows: Sequence[Row]) -> list[Row]:
@@ -370,8 +358,10 @@ def _undefined_everywhere(values: Iterable[Sequence[Value]]) -> str:
     return "; ".join(reasons)
 
 
-def _doubts(table: int, dataset: str, model: str | None, category: str = "") -> tuple[str, ...]:
-    doubt = paper.doubt_about(table, dataset, model, category) if model else None
+def _doubts(
+    table: int, dataset: TargetDataset, model: str | None, category: str = ""
+) -> tuple[str, ...]:
+    doubt = paper.doubt_about(table, dataset.name, model, category) if model else None
     return () if doubt is None else (f"the printed value is doubtful: {doubt.reason}",)
 
 
@@ -385,11 +375,11 @@ def _mean_or_none(values: Sequence[float | None]) -> float | None:
 
 
 def _remarks(
-    grid: Grid, request: Request, where: str, exact_pro: bool, rows: Sequence[Row]
+    matrix: Matrix, request: Request, where: str, exact_pro: bool, rows: Sequence[Row]
 ) -> list[str]:
     """What a reader must know about all numbers, and about the printed ones that are shown."""
     remarks = []
-    limits = _entries(grid, "limit")
+    limits = _entries(matrix, "limit")
     if limits:
         few = ", ".join(limits)
         remarks.append(f"Only the first {few} images of each category and label were scored.")
@@ -401,7 +391,7 @@ def _remarks(
         return remarks
     text = " and ".join(shown)
     remarks.append(f"{text[0].upper()}{text[1:]}.")
-    own = ", ".join(_entries(grid, "backbone")) or "not recorded"
+    own = ", ".join(_entries(matrix, "backbone")) or "not recorded"
     remarks.append(
         "The printed numbers were made with CLIP ViT-L/14@336px at 518 pixels (WinCLIP and AnoVL "
         f"with ViT-B/16+ at 240); the backbone here: {own}."
@@ -418,9 +408,9 @@ def _remarks(
     return remarks
 
 
-def _entries(grid: Grid, name: str) -> list[str]:
+def _entries(matrix: Matrix, name: str) -> list[str]:
     """The different values of a protocol entry in the records that are shown, without None."""
-    records = [record for contender in grid.contenders for record in grid.of_column(contender)]
+    records = [record for method in matrix.methods for record in matrix.of_method(method)]
     values = [record.protocol.get(name) for record in records]
     return list(dict.fromkeys(str(value) for value in values if value is not None))
 
@@ -428,20 +418,20 @@ def _entries(grid: Grid, name: str) -> list[str]:
 # -- breakdown (Tables 12-19) -------------------------------------------------------------------
 
 
-def _breakdown_table(grid: Grid, request: Request) -> Table:
+def _breakdown_table(matrix: Matrix, request: Request) -> Table:
     """Tables 12-19: the categories of a dataset by methods, one group of rows per metric."""
     metrics = request.metrics or (*request.pair("image"), *request.pair("pixel"))
-    protocol = protocol_notes(grid)
-    chosen = grid.datasets
+    protocol = protocol_notes(matrix)
+    chosen = matrix.datasets
     if not request.datasets:
-        chosen = tuple(d for d in grid.datasets if len(grid.categories(d)) > 1) or chosen
+        chosen = tuple(d for d in matrix.datasets if len(matrix.categories(d)) > 1) or chosen
     rows: list[Row] = []
     hidden: list[Row] = []
     for dataset in chosen:
         for metric in metrics:
             group = [
-                _category_row(grid, request, dataset, metric, category, protocol)
-                for category in (*grid.categories(dataset), None)
+                _category_row(matrix, request, dataset, metric, category, protocol)
+                for category in (*matrix.categories(dataset), None)
             ]
             if any(cell.numbers[0].value is not None for row in group for cell in row.cells):
                 rows += group
@@ -449,7 +439,7 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
                 hidden.append(group[-1])
     if not rows:
         raise UsageError("no category has a value to show in layout 'breakdown'")
-    remarks = _remarks(grid, request, "Tables 12 to 19", "pixel_pro" in metrics, rows)
+    remarks = _remarks(matrix, request, "Tables 12 to 19", "pixel_pro" in metrics, rows)
     for row in hidden:
         why = "; ".join(dict.fromkeys(note for cell in row.cells for note in cell.notes))
         remarks.append(f"Not shown: {row.group} ({why}).")
@@ -457,7 +447,7 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
         "breakdown",
         "Per category in percent",
         ("Metric", "Category"),
-        _columns(grid, ()),
+        _columns(matrix, ()),
         tuple(rows),
         tuple(remarks),
         request.published,
@@ -467,37 +457,37 @@ def _breakdown_table(grid: Grid, request: Request) -> Table:
 
 
 def _category_row(
-    grid: Grid,
+    matrix: Matrix,
     request: Request,
-    dataset: str,
+    dataset: TargetDataset,
     metric: str,
     category: str | None,
-    protocol: _CellNotes,
+    protocol: CellNotes,
 ) -> Row:
     """A category's row, or for None the row of the mean over categories."""
     printed = _printed_categories(dataset, category, metric, request)
     cells = []
-    for contender in grid.contenders:
-        value = measure(grid.records(contender, dataset), metric, category)
-        found = printed.get(contender.printed_as(printed) or "")
-        found = None if request.left_out(value) else found
+    for method in matrix.methods:
+        value = matrix.value(method, dataset, metric, category)
+        found = printed.get(method.printed_as(printed) or "")
+        found = None if matrix.leaves_out(value) else found
         notes = value.notes
         if category is None and value.value is not None:
-            notes += protocol.get((contender, dataset), ())
+            notes += protocol.get((method, dataset), ())
         if found is not None and request.beside:
             notes += _doubts(found.table, dataset, found.model, found.category)
         cells.append(TableCell((_number(value, found.value if found else None),), notes=notes))
-    group = f"{grid.title(dataset)} {_metric_words(metric)}"
+    group = f"{dataset.title} {_metric_words(metric)}"
     return Row(category or "mean", _ranked(cells), group, summary=category is None)
 
 
 def _printed_categories(
-    dataset: str, category: str | None, metric: str, request: Request
+    dataset: TargetDataset, category: str | None, metric: str, request: Request
 ) -> Mapping[str, paper.PrintedCategory]:
     """The printed numbers beside a row of the breakdown, by model."""
     beside = "pixel_pro" if metric == request.pro_metric else metric
     name = normalize_name(category or paper.DATASET_MEAN)
-    return paper.breakdown_by_row().get((normalize_name(dataset), name, beside), {})
+    return paper.breakdown_by_row().get((normalize_name(dataset.name), name, beside), {})
 
 
 def _metric_words(metric: str) -> str:
@@ -507,27 +497,27 @@ def _metric_words(metric: str) -> str:
 # -- ablation (Tables 20, 21 and 3) -------------------------------------------------------------
 
 
-def _ablation_table(grid: Grid, request: Request) -> Table:
+def _ablation_table(matrix: Matrix, request: Request) -> Table:
     """Tables 20 and 21 with the averages of Table 3: datasets by models, both levels."""
-    grid, models = _studied(grid)
-    protocol = protocol_notes(grid)
+    matrix, models = _studied(matrix)
+    protocol = protocol_notes(matrix)
     rows: list[Row] = []
     for level, table in ABLATION_TABLES.items():
-        pairs = _Pairs.of(grid, request, level, table, models, request.pair(level))
-        for domain in dict.fromkeys(grid.domain(dataset) for dataset in grid.datasets):
+        pairs = _Pairs.of(matrix, request, level, table, models, request.pair(level))
+        for domain in dict.fromkeys(dataset.domain for dataset in matrix.datasets):
             group = f"{level}, {domain}"
-            inside = [d for d in grid.datasets if grid.domain(d) == domain]
+            inside = [d for d in matrix.datasets if d.domain == domain]
             measured = {dataset: pairs.values(dataset) for dataset in inside}
             defined = {d: v for d, v in measured.items() if any(map(_complete, v.values()))}
             rows += [pairs.row(d, values, group, protocol) for d, values in defined.items()]
             mean = pairs.mean(defined, domain, group)
             if mean is not None:
-                rows.append(_beside_table_three(mean, grid, models, level, domain))
+                rows.append(_beside_table_three(mean, matrix, models, level, domain))
     if not rows:
         raise UsageError("no dataset has a value to show in layout 'ablation'")
     columns = [
         dataclasses.replace(column, label=c.ablation or column.label)
-        for column, c in zip(_columns(grid, ("AUROC", "AP/PRO")), grid.contenders, strict=True)
+        for column, c in zip(_columns(matrix, ("AUROC", "AP/PRO")), matrix.methods, strict=True)
     ]
     return Table(
         "ablation",
@@ -535,29 +525,33 @@ def _ablation_table(grid: Grid, request: Request) -> Table:
         ("Level", "Dataset"),
         tuple(columns),
         tuple(rows),
-        tuple(_remarks(grid, request, "Tables 20, 21 and 3", True, rows)),
+        tuple(_remarks(matrix, request, "Tables 20, 21 and 3", True, rows)),
         request.published,
         request.delta,
     )
 
 
-def _studied(grid: Grid) -> tuple[Grid, dict[Contender, str | None]]:
+def _studied(matrix: Matrix) -> tuple[Matrix, dict[EvaluatedMethod, str | None]]:
     """The columns of an ablation in the paper's order, and the paper's name of each.
 
     Shown are the methods of which a variant is among the paper's models; all if there is none.
     """
     order = paper.ablation_models()
-    models = {c: _ablation_name(c, order) for c in grid.contenders}
+    models = {c: _ablation_name(c, order) for c in matrix.methods}
     studied = {c.method for c, name in models.items() if name is not None}
     columns = sorted(
-        (c for c in grid.contenders if not studied or c.method in studied),
-        key=lambda c: (place(models[c], order), grid.contenders.index(c)),
+        (c for c in matrix.methods if not studied or c.method in studied),
+        key=lambda c: (place(models[c], order), matrix.methods.index(c)),
     )
-    return dataclasses.replace(grid, contenders=tuple(columns)), models
+    return dataclasses.replace(matrix, methods=tuple(columns)), models
 
 
 def _beside_table_three(
-    mean: Row, grid: Grid, models: Mapping[Contender, str | None], level: Level, domain: str
+    mean: Row,
+    matrix: Matrix,
+    models: Mapping[EvaluatedMethod, str | None],
+    level: Level,
+    domain: str,
 ) -> Row:
     """A mean row beside the averages that Table 3 prints, if it covers what they cover."""
     if mean.label != MEAN:
@@ -568,8 +562,8 @@ def _beside_table_three(
         if p.table in (3, 10) and (p.level, p.domain) == (level, domain)
     }
     cells = []
-    for contender, cell in zip(grid.contenders, mean.cells, strict=True):
-        pair = printed.get(models[contender] or "", tuple(n.printed for n in cell.numbers))
+    for method, cell in zip(matrix.methods, mean.cells, strict=True):
+        pair = printed.get(models[method] or "", tuple(n.printed for n in cell.numbers))
         numbers = (
             dataclasses.replace(n, printed=p) for n, p in zip(cell.numbers, pair, strict=True)
         )
@@ -577,8 +571,8 @@ def _beside_table_three(
     return dataclasses.replace(mean, cells=tuple(cells))
 
 
-def _ablation_name(contender: Contender, models: Sequence[str]) -> str | None:
+def _ablation_name(method: EvaluatedMethod, models: Sequence[str]) -> str | None:
     """The paper's name of an ablation: by the variant where that is one, else by the method."""
-    if contender.ablation is not None:
-        return contender.ablation
-    return None if contender.options else contender.printed_as(models)
+    if method.ablation is not None:
+        return method.ablation
+    return None if method.options else method.printed_as(models)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..analysis import published
-from ..analysis.overview import Entrant, Overview
+from ..analysis.matrix import EvaluatedMethod, Matrix
 from ..records.record import Record
 
 
@@ -24,7 +24,7 @@ class Cost:
         width: length of the time's bar in percent.
     """
 
-    method: Entrant
+    method: EvaluatedMethod
     effective: int | None
     published: int | None
     train_seconds: float | None
@@ -36,11 +36,11 @@ class Cost:
     width: float = 0.0
 
 
-def costs(overview: Overview) -> list[Cost]:
+def costs(matrix: Matrix) -> list[Cost]:
     """Parameters, times and memory of every method that finished a cell."""
     found = []
-    for method in overview.entrants:
-        records = [r for target in overview.targets for r in overview.finished(method, target)]
+    for method in matrix.methods:
+        records = [r for target in matrix.datasets for r in matrix.finished(method, target)]
         if records:
             found.append(_cost(method, records))
     slowest = max((c.ms_per_image or 0 for c in found), default=0)
@@ -49,7 +49,7 @@ def costs(overview: Overview) -> list[Cost]:
     return [dataclasses.replace(c, width=100 * (c.ms_per_image or 0) / slowest) for c in found]
 
 
-def _cost(method: Entrant, records: Sequence[Record]) -> Cost:
+def _cost(method: EvaluatedMethod, records: Sequence[Record]) -> Cost:
     def timings(name: str) -> list[float]:
         return [r.timing[name] for r in records if name in r.timing]
 
@@ -57,7 +57,7 @@ def _cost(method: Entrant, records: Sequence[Record]) -> Cost:
     forward, own = sum(timings("seconds_forward")), sum(timings("seconds_predict"))
     per_image = timings("ms_per_image")
     mean = sum(per_image) / len(per_image) if per_image else None
-    model = method.contender.printed_as([cost.model for cost in published.costs()])
+    model = method.printed_as([cost.model for cost in published.costs()])
     printed = [cost.infer_ms for cost in published.costs() if cost.model == model]
     devices = sorted({str(r.provenance.get("device", "")) for r in records} - {""})
     return Cost(

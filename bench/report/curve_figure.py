@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..analysis.overview import Target
+from ..analysis.matrix import TargetDataset
 from ..errors import UsageError
 from .canvas import LINE, canvas, legend, note
 from .curves import CURVE_KINDS, curves_of
@@ -22,7 +22,7 @@ def curves(scene: Scene) -> Figure:
         (target, category)
         for target, category in scene.categories()
         if any(
-            curves_of(scene.overview, scene.methods, target, category, name) for name in CURVE_KINDS
+            curves_of(scene.matrix, scene.methods, target, category, name) for name in CURVE_KINDS
         )
     ]
     if not rows:
@@ -39,12 +39,12 @@ def curves(scene: Scene) -> Figure:
     return figure
 
 
-def _panel(scene: Scene, panel: Axes, target: Target, category: str, name: str) -> None:
+def _panel(scene: Scene, panel: Axes, target: TargetDataset, category: str, name: str) -> None:
     kind = CURVE_KINDS[name]
     if kind.has_diagonal:
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle="--")
     named = set()
-    for curve in curves_of(scene.overview, scene.methods, target, category, name):
+    for curve in curves_of(scene.matrix, scene.methods, target, category, name):
         label = curve.method.label
         panel.plot(
             curve.x,

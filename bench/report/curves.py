@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..analysis.overview import Entrant, Overview, Target, result_of
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 
 SIDE = 120.0  # of a panel, in SVG units
 
@@ -46,7 +46,7 @@ class Curve:
     """The curve of one record; `area` is its metric, in [0, 1] where it is defined."""
 
     kind: CurveKind
-    method: Entrant
+    method: EvaluatedMethod
     x: Sequence[float]
     y: Sequence[float]
     area: float | None
@@ -63,12 +63,16 @@ class Curve:
 
 
 def curves_of(
-    overview: Overview, methods: Sequence[Entrant], target: Target, category: str, name: str
+    matrix: Matrix,
+    methods: Sequence[EvaluatedMethod],
+    target: TargetDataset,
+    category: str,
+    name: str,
 ) -> list[Curve]:
     """The curves of some methods in a category, one for each seed.
 
     Args:
-        overview: the run.
+        matrix: the run.
         methods: whose curves.
         target: the dataset.
         category: of the dataset.
@@ -76,8 +80,8 @@ def curves_of(
     """
     kind, found = CURVE_KINDS[name], []
     for method in methods:
-        for record in overview.finished(method, target):
-            result = result_of(record, category)
+        for record in matrix.finished(method, target):
+            result = record.by_category.get(category)
             if result is not None and name in result.curves:
                 curve, area = result.curves[name], result.metrics.get(kind.metric)
                 found.append(Curve(kind, method, curve["x"], curve["y"], area))
@@ -88,17 +92,17 @@ def curves_of(
 class CurveGroup:
     """The curves of a dataset: for each category one panel of curves for each kind."""
 
-    target: Target
+    target: TargetDataset
     categories: dict[str, list[list[Curve]]]
 
 
-def curve_groups(overview: Overview) -> list[CurveGroup]:
+def curve_groups(matrix: Matrix) -> list[CurveGroup]:
     """All curves of a run, without datasets, categories and kinds that have none."""
-    groups, methods = [], overview.entrants
-    for target in overview.targets:
+    groups, methods = [], matrix.methods
+    for target in matrix.datasets:
         categories = {}
-        for category in overview.categories(target):
-            every = (curves_of(overview, methods, target, category, k) for k in CURVE_KINDS)
+        for category in matrix.categories(target):
+            every = (curves_of(matrix, methods, target, category, k) for k in CURVE_KINDS)
             panels = [[curve for curve in panel if curve.path] for panel in every]
             if any(panels):
                 categories[category] = [panel for panel in panels if panel]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..analysis.formats import Number, Row
-from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..metric_table import HEADLINES, METRICS, Level, of_level
 from .level_tables import LevelTable
 
@@ -23,8 +23,8 @@ class Difference:
         erratum: why the printed number is doubtful, or "".
     """
 
-    target: Target
-    method: Entrant
+    target: TargetDataset
+    method: EvaluatedMethod
     metric: str
     number: Number
     erratum: str
@@ -40,21 +40,21 @@ class Difference:
         return 100 * min(abs(self.points), LONGEST_BAR) / LONGEST_BAR
 
 
-def differences(overview: Overview, tables: Sequence[LevelTable]) -> list[Difference]:
+def differences(matrix: Matrix, tables: Sequence[LevelTable]) -> list[Difference]:
     """Every number of the run that the paper prints too and that is comparable."""
-    by_title = {target.title: target for target in overview.targets}
+    by_title = {target.title: target for target in matrix.datasets}
     return [
         difference
         for own in tables
         for row in own.table.rows
         if row.label in by_title and not row.summary
-        for difference in _of_row(overview, own.level, by_title[row.label], row)
+        for difference in _of_row(matrix, own.level, by_title[row.label], row)
     ]
 
 
-def _of_row(overview: Overview, level: Level, target: Target, row: Row) -> Iterator[Difference]:
+def _of_row(matrix: Matrix, level: Level, target: TargetDataset, row: Row) -> Iterator[Difference]:
     titles = [METRICS[name].title for name in of_level(level, HEADLINES)]
-    for method, cell in zip(overview.entrants, row.cells, strict=True):
+    for method, cell in zip(matrix.methods, row.cells, strict=True):
         errata = [note for note in cell.notes if note.startswith("the printed value")]
         for title, number in zip(titles, cell.numbers, strict=True):
             if number.value is not None and number.printed is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..analysis.overview import Entrant, Overview, Target, result_of
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..files import read_json
 from ..records.record import CategoryResult, Record
 from ..records.run_folder import plan_path
@@ -20,21 +20,21 @@ from ..records.run_folder import plan_path
 class CellRow:
     """A category of a finished cell."""
 
-    target: Target
-    method: Entrant
+    target: TargetDataset
+    method: EvaluatedMethod
     seed: int
     result: CategoryResult
 
 
-def cell_rows(overview: Overview) -> list[CellRow]:
+def cell_rows(matrix: Matrix) -> list[CellRow]:
     """One row for each dataset, category, method and seed."""
     return [
         CellRow(target, method, record.cell.seed, result)
-        for target in overview.targets
-        for category in overview.categories(target)
-        for method in overview.entrants
-        for record in overview.finished(method, target)
-        if (result := result_of(record, category)) is not None
+        for target in matrix.datasets
+        for category in matrix.categories(target)
+        for method in matrix.methods
+        for record in matrix.finished(method, target)
+        if (result := record.by_category.get(category)) is not None
     ]
 
 
@@ -55,9 +55,9 @@ class Fact:
         return len(self.values) == 1
 
 
-def facts(overview: Overview) -> list[Fact]:
+def facts(matrix: Matrix) -> list[Fact]:
     """What the numbers of the finished cells depend on, by name."""
-    described = [dict(_flat({**r.protocol, **r.provenance})) for r in overview.records]
+    described = [dict(_flat({**r.protocol, **r.provenance})) for r in matrix.finished_records]
     return [
         Fact(name, Counter(entries.get(name, "–") for entries in described).most_common())
         for name in sorted({name for entries in described for name in entries})

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..analysis.overview import Overview
+from ..analysis.matrix import Matrix
+from ..analysis.notices import notices
 from ..errors import UsageError, unknown_name
 from ..metric_table import checked_metrics
 from .canvas import SOFT, save, style
@@ -56,16 +57,16 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
     if out.suffix.lower() not in FORMATS:
         raise UsageError(f"a figure is written as {', '.join(FORMATS)}, not as '{out.name}'")
     choice = dataclasses.replace(choice, metrics=checked_metrics(choice.metrics))
-    overview = Overview.read(run)
-    if not overview.records:
+    matrix = Matrix.read(run)
+    if not matrix.finished_records:
         raise UsageError(f"every cell of {run} has failed: there is nothing to draw")
-    methods = overview.select_entrants(choice.methods)
-    targets = overview.select_targets(choice.datasets)
+    methods = matrix.select_methods(choice.methods)
+    targets = matrix.select_datasets(choice.datasets)
     from matplotlib import rc_context
 
     with rc_context(style()):
-        figure = KINDS_OF_FIGURE[kind](Scene(run, overview, methods, targets, choice))
-        notices = "\n".join(overview.notices_of(methods, targets))
-        figure.text(0.01, -0.01, notices, fontsize=6.5, color=SOFT, va="top")
+        figure = KINDS_OF_FIGURE[kind](Scene(run, matrix, methods, targets, choice))
+        text = "\n".join(notices(matrix, methods, targets))
+        figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")
         save(figure, out)
     return out

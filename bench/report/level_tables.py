@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..analysis.formats import Row, Table, TableCell, has_differences
-from ..analysis.matrix import is_incomplete
-from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
+from ..analysis.notices import is_built_in
 from ..analysis.tables import make_table
+from ..analysis.values import is_incomplete
 from ..metric_table import LEVELS, Level
 
 
@@ -33,29 +34,29 @@ class LevelTable:
         return own if self.has_differences else [t for t in own if "printed" not in t]
 
 
-def level_tables(overview: Overview) -> list[LevelTable]:
+def level_tables(matrix: Matrix) -> list[LevelTable]:
     """A table for each level that has values."""
     found = []
     for level in LEVELS:
-        allow = overview.allow_incomplete
-        table = make_table(overview.everything, level, delta=True, allow_incomplete=allow)
+        allow = matrix.allow_incomplete
+        table = make_table(matrix.records, level, delta=True, allow_incomplete=allow)
         numbers = [n for row in table.rows for cell in row.cells for n in cell.numbers]
         if any(number.value is not None for number in numbers):
-            rows = tuple(_comparable_row(overview, row) for row in table.rows)
+            rows = tuple(_comparable_row(matrix, row) for row in table.rows)
             domains = [(name, list(own)) for name, own in groupby(rows, key=lambda row: row.group)]
             found.append(LevelTable(level, dataclasses.replace(table, rows=rows), domains))
     return found
 
 
-def _comparable_row(overview: Overview, row: Row) -> Row:
+def _comparable_row(matrix: Matrix, row: Row) -> Row:
     """A row without the printed numbers that measure something else."""
-    targets = [t for t in overview.targets if t.title == row.label]
-    targets = targets or [t for t in overview.targets if t.domain == row.group]
+    targets = [t for t in matrix.datasets if t.title == row.label]
+    targets = targets or [t for t in matrix.datasets if t.domain == row.group]
     cells = [
         cell
-        if all(is_comparable(overview, method, target) for target in targets)
+        if all(is_comparable(matrix, method, target) for target in targets)
         else _without_printed(cell)
-        for method, cell in zip(overview.entrants, row.cells, strict=True)
+        for method, cell in zip(matrix.methods, row.cells, strict=True)
     ]
     return dataclasses.replace(row, cells=tuple(cells))
 
@@ -66,15 +67,15 @@ def _without_printed(cell: TableCell) -> TableCell:
     return dataclasses.replace(cell, numbers=numbers, notes=notes)
 
 
-def is_comparable(overview: Overview, method: Entrant, target: Target) -> bool:
+def is_comparable(matrix: Matrix, method: EvaluatedMethod, target: TargetDataset) -> bool:
     """Whether a cell measures what the paper printed.
 
     It does not with changed options, on a part of the images, with the tiny backbone, on a
     built-in dataset, or on an incomplete one unless that is allowed.
     """
-    records = overview.finished(method, target)
+    records = matrix.finished(method, target)
     limited = any(record.protocol.get("limit") is not None for record in records)
     chosen = any(r.completeness is not None and r.completeness.chosen for r in records)
-    incomplete = is_incomplete(records) and not overview.allow_incomplete
-    built_in = any(overview.is_built_in(record) for record in records)
+    incomplete = is_incomplete(records) and not matrix.allow_incomplete
+    built_in = any(is_built_in(record) for record in records)
     return not (method.options or limited or chosen or incomplete or built_in)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis.overview import Entrant, Target
+from ..analysis.matrix import EvaluatedMethod, TargetDataset
 from ..errors import UsageError
 from ..records.cell import Cell
 from ..records.gallery import KINDS, Case, read_strip
@@ -19,7 +19,7 @@ from .scene import Scene, refuse_too_many
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Column = tuple[Entrant, list[tuple[Cell, Case]]]  # a method, its cases with their cells
+_Column = tuple[EvaluatedMethod, list[tuple[Cell, Case]]]  # a method, its cases with their cells
 
 
 def maps(scene: Scene) -> Figure:
@@ -45,11 +45,11 @@ def maps(scene: Scene) -> Figure:
     return figure
 
 
-def _columns(scene: Scene, target: Target, category: str) -> list[_Column]:
+def _columns(scene: Scene, target: TargetDataset, category: str) -> list[_Column]:
     """The methods that have cases in a category."""
     found = []
     for method in scene.methods:
-        cases = cases_of(scene.run, scene.overview, method, target)
+        cases = cases_of(scene.run, scene.matrix, method, target)
         own = [(cell, case) for cell, case in cases if case.category == category and case.rank == 1]
         if own:
             found.append((method, own))

@@ -14,7 +14,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..analysis.overview import Overview
+from ..analysis.matrix import Matrix
+from ..analysis.notices import notices
 from ..files import write_text
 from ..metric_table import METRICS
 from ..records.provenance import environment
@@ -64,10 +65,10 @@ def render_report(
     allow_incomplete: bool = False,
 ) -> str:
     """The page as text; arguments and errors as `write_report`."""
-    overview = Overview.read(run, allow_incomplete)
-    tables = level_tables(overview)
-    found = differences(overview, tables)
-    backbones = [record.protocol.get("backbone") for record in overview.records]
+    matrix = Matrix.read(run, allow_incomplete)
+    tables = level_tables(matrix)
+    found = differences(matrix, tables)
+    backbones = [record.protocol.get("backbone") for record in matrix.finished_records]
     script = _read("report.js")
     return (
         _templates()
@@ -79,20 +80,21 @@ def render_report(
             js_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             version=environment()["zsad"],
-            overview=overview,
+            matrix=matrix,
+            notices=notices(matrix),
             backbones=list(dict.fromkeys(str(name) for name in backbones if name)),
-            rankings=rankings(overview, tables),
+            rankings=rankings(matrix, tables),
             tables=tables,
             differences=found,
             summary=summary(found) if found else "",
-            curves=curve_groups(overview),
-            costs=costs(overview),
-            gallery=gallery(run, overview, int(picture_megabytes * MEGABYTE)),
-            cells=cell_rows(overview),
+            curves=curve_groups(matrix),
+            costs=costs(matrix),
+            gallery=gallery(run, matrix, int(picture_megabytes * MEGABYTE)),
+            cells=cell_rows(matrix),
             metrics=METRICS.values(),
-            many_seeds=len({r.cell.seed for r in overview.records}) > 1,
-            facts=facts(overview),
-            dumps=[(record, dump(record)) for record in overview.everything],
+            many_seeds=len({r.cell.seed for r in matrix.finished_records}) > 1,
+            facts=facts(matrix),
+            dumps=[(record, dump(record)) for record in matrix.records],
             plan=plan_text(run),
         )
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..records.cell import Cell
 from ..records.gallery import KINDS, Case, read_gallery, read_strip
 
@@ -26,20 +26,20 @@ class PicturePanel:
     """The pictures of one category: for each method its best and worst cases."""
 
     category: str
-    columns: list[tuple[Entrant, list[Picture]]]
+    columns: list[tuple[EvaluatedMethod, list[Picture]]]
 
 
 @dataclass(frozen=True)
 class GalleryView:
     """All pictures by dataset, and how many were left out."""
 
-    groups: list[tuple[Target, list[PicturePanel]]]
+    groups: list[tuple[TargetDataset, list[PicturePanel]]]
     shown: int
     left_out: int
 
 
 def cases_of(
-    run: Path, overview: Overview, method: Entrant, target: Target
+    run: Path, matrix: Matrix, method: EvaluatedMethod, target: TargetDataset
 ) -> list[tuple[Cell, Case]]:
     """The cases of a method on a dataset, of its first seed, each with its cell.
 
@@ -48,27 +48,27 @@ def cases_of(
     """
     return [
         (record.cell, case)
-        for record in overview.finished(method, target)[:1]
+        for record in matrix.finished(method, target)[:1]
         for case in read_gallery(run, record.cell)
     ]
 
 
-def gallery(run: Path, overview: Overview, budget: int) -> GalleryView:
+def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
     """The pictures of the first seed of every cell, the most extreme ones first, within a budget.
 
     Args:
         run: the run directory.
-        overview: of its records.
+        matrix: of its records.
         budget: bytes that the pictures may take within the page.
 
     Raises:
         GalleryError: an index or a picture is broken.
     """
     wanted = []
-    for target in overview.targets:
-        order = {name: i for i, name in enumerate(overview.categories(target))}
-        for method in overview.entrants:
-            for cell, case in cases_of(run, overview, method, target):
+    for target in matrix.datasets:
+        order = {name: i for i, name in enumerate(matrix.categories(target))}
+        for method in matrix.methods:
+            for cell, case in cases_of(run, matrix, method, target):
                 if case.category in order:
                     wanted.append((case.rank, order[case.category], target, method, cell, case))
     wanted.sort(key=lambda item: item[:2])  # every dataset's first category before its second
@@ -82,8 +82,8 @@ def gallery(run: Path, overview: Overview, budget: int) -> GalleryView:
         place = (target.name, case.category, method.label)
         pictures.setdefault(place, []).append(Picture(case, uri))
     groups = []
-    for target in overview.targets:
-        panels = [_panel(overview, target, c, pictures) for c in overview.categories(target)]
+    for target in matrix.datasets:
+        panels = [_panel(matrix, target, c, pictures) for c in matrix.categories(target)]
         panels = [panel for panel in panels if panel.columns]
         if panels:
             groups.append((target, panels))
@@ -91,13 +91,13 @@ def gallery(run: Path, overview: Overview, budget: int) -> GalleryView:
 
 
 def _panel(
-    overview: Overview,
-    target: Target,
+    matrix: Matrix,
+    target: TargetDataset,
     category: str,
     pictures: Mapping[tuple[str, str, str], list[Picture]],
 ) -> PicturePanel:
     columns = []
-    for method in overview.entrants:
+    for method in matrix.methods:
         own = pictures.get((target.name, category, method.label), [])
         if own:
             own = sorted(own, key=lambda p: (KINDS.index(p.case.kind), p.case.rank))

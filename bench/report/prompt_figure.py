@@ -33,7 +33,7 @@ def tsne(scene: Scene) -> Figure:
         (f"{method.label}\n{target.title}, {category}", path)
         for target in scene.targets
         for method in scene.methods
-        for record in scene.overview.finished(method, target)[:1]  # the first seed
+        for record in scene.matrix.finished(method, target)[:1]  # the first seed
         for category in (name for t, name in places if t == target)
         if (path := prompt_scores_path(scene.run, record.cell, category)).exists()
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..analysis.formats import Row
-from ..analysis.overview import Entrant, Overview
+from ..analysis.matrix import EvaluatedMethod, Matrix
 from .level_tables import LevelTable
 
 DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
@@ -16,7 +16,7 @@ DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
 class Rank:
     """A method's mean AUROC; `position` is the place of its dot in percent of the axis."""
 
-    method: Entrant
+    method: EvaluatedMethod
     text: str
     position: float
 
@@ -37,7 +37,7 @@ class Ranking:
     ranks: list[Rank]
 
 
-def rankings(overview: Overview, tables: Sequence[LevelTable]) -> list[Ranking]:
+def rankings(matrix: Matrix, tables: Sequence[LevelTable]) -> list[Ranking]:
     """For each level and domain the mean row of the table.
 
     A domain with a single dataset shows that one; one with several and no mean shows nothing.
@@ -47,14 +47,14 @@ def rankings(overview: Overview, tables: Sequence[LevelTable]) -> list[Ranking]:
         for domain, rows in own.domains:
             means = [row for row in rows if row.summary] or (rows if len(rows) == 1 else [])
             title = f"{domain_title(domain)}, {own.level} level"
-            found += [_ranking(overview, title, row) for row in means[:1]]
+            found += [_ranking(matrix, title, row) for row in means[:1]]
     return [ranking for ranking in found if ranking.ranks]
 
 
-def _ranking(overview: Overview, title: str, row: Row) -> Ranking:
+def _ranking(matrix: Matrix, title: str, row: Row) -> Ranking:
     values = [
         (method, cell.numbers[0].value)
-        for method, cell in zip(overview.entrants, row.cells, strict=True)
+        for method, cell in zip(matrix.methods, row.cells, strict=True)
         if cell.numbers and cell.numbers[0].value is not None
     ]
     values.sort(key=lambda item: -item[1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..errors import UsageError, unknown_name
 from ..names import normalize_name
 
@@ -34,27 +34,27 @@ class Scene:
     """A run with what was chosen from it."""
 
     run: Path
-    overview: Overview
-    methods: Sequence[Entrant]
-    targets: Sequence[Target]
+    matrix: Matrix
+    methods: Sequence[EvaluatedMethod]
+    targets: Sequence[TargetDataset]
     choice: Choice
 
     def metrics(self, default: Sequence[str]) -> tuple[str, ...]:
         """The chosen metrics, or the default ones."""
         return self.choice.metrics or tuple(default)
 
-    def value(self, method: Entrant, target: Target, metric: str) -> float | None:
+    def value(self, method: EvaluatedMethod, target: TargetDataset, metric: str) -> float | None:
         """A metric in percent."""
-        value = self.overview.value(method, target, metric).value
+        value = self.matrix.value(method, target, metric).value
         return None if value is None else 100 * value
 
-    def categories(self) -> list[tuple[Target, str]]:
+    def categories(self) -> list[tuple[TargetDataset, str]]:
         """The chosen category, or all, of each chosen dataset.
 
         Raises:
             UsageError: no chosen dataset has the category.
         """
-        known = [(t, name) for t in self.targets for name in self.overview.categories(t)]
+        known = [(t, name) for t in self.targets for name in self.matrix.categories(t)]
         if self.choice.category is None:
             return known
         wanted = normalize_name(self.choice.category)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..analysis.overview import Target
+from ..analysis.matrix import TargetDataset
 from ..errors import UsageError
 from ..metric_table import METRICS
 from .canvas import bottom, canvas, legend
@@ -37,7 +37,7 @@ def scatter(scene: Scene) -> Figure:
 
 def _shown(
     scene: Scene, enough: Callable[[Iterable[bool]], bool], least: int = 1
-) -> list[tuple[str, list[Target]]]:
+) -> list[tuple[str, list[TargetDataset]]]:
     """The metrics that can be shown, each with the datasets on which enough methods have a value.
 
     Args:
@@ -57,7 +57,9 @@ def _shown(
     return shown
 
 
-def _scatter_panel(scene: Scene, panel: Axes, metric: str, targets: Sequence[Target]) -> None:
+def _scatter_panel(
+    scene: Scene, panel: Axes, metric: str, targets: Sequence[TargetDataset]
+) -> None:
     everything: list[float] = []
     for method in scene.methods:
         found = [(scene.value(method, target, metric), i) for i, target in enumerate(targets)]
@@ -107,7 +109,9 @@ def radar(scene: Scene) -> Figure:
     return figure
 
 
-def _radar_panel(scene: Scene, panel: PolarAxes, metric: str, targets: Sequence[Target]) -> None:
+def _radar_panel(
+    scene: Scene, panel: PolarAxes, metric: str, targets: Sequence[TargetDataset]
+) -> None:
     angles = np.linspace(0, 2 * np.pi, len(targets), endpoint=False)
     lowest = 100.0
     for method in scene.methods:

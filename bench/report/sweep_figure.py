@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.matrix import is_incomplete, options_words
-from ..analysis.overview import Entrant, Overview, Target
+from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset, options_words
 from ..analysis.published import LEFT_OUT_OF_MEANS
+from ..analysis.values import is_incomplete
 from ..errors import UsageError, unknown_name
 from ..metric_table import HEADLINES, METRICS
 from ..names import normalize_name, registry_name
@@ -38,12 +38,12 @@ class Sweep:
     title: str
     option: str
     values: list[str]
-    methods: list[Entrant]
+    methods: list[EvaluatedMethod]
     numeric: list[float] | None
 
 
 def find_sweeps(
-    overview: Overview, methods: Sequence[Entrant], together: Sequence[str] = ()
+    matrix: Matrix, methods: Sequence[EvaluatedMethod], together: Sequence[str] = ()
 ) -> list[Sweep]:
     """All options that take at least two values while everything else stays the same.
 
@@ -52,47 +52,49 @@ def find_sweeps(
     states it.
 
     Args:
-        overview: of the run.
+        matrix: of the run.
         methods: among which to look.
         together: look for these options only, and as one.
     """
     sets = list(dict.fromkeys(tuple(sorted(m.options)) for m in methods if m.options))
     if together:
-        return _sweeps_of(overview, methods, tuple(together))
+        return _sweeps_of(matrix, methods, tuple(together))
     single = dict.fromkeys(name for names in sets for name in names)
-    found = [s for name in single for s in _sweeps_of(overview, methods, (name,))]
+    found = [s for name in single for s in _sweeps_of(matrix, methods, (name,))]
     covered = {sweep.option for sweep in found}
     for names in sets:
         if len(names) > 1 and not covered.intersection(names):
-            found += _sweeps_of(overview, methods, names)
+            found += _sweeps_of(matrix, methods, names)
     return found
 
 
 def _sweeps_of(
-    overview: Overview, methods: Sequence[Entrant], names: tuple[str, ...]
+    matrix: Matrix, methods: Sequence[EvaluatedMethod], names: tuple[str, ...]
 ) -> list[Sweep]:
     """A sweep for each group of methods that differ in these options and in nothing else."""
-    groups: dict[tuple[str, ...], dict[str, tuple[tuple[Any, ...], Entrant]]] = {}
+    groups: dict[tuple[str, ...], dict[str, tuple[tuple[Any, ...], EvaluatedMethod]]] = {}
     for method in methods:
-        options = _effective(overview, method)
+        options = _effective(matrix, method)
         if all(name in options for name in names):
             rest = _json({k: v for k, v in options.items() if k not in names})
             values = tuple(options[name] for name in names)
-            c = method.contender
-            group = groups.setdefault((c.method, c.title, c.variant, rest), {})
+            who = method.method, method.title, method.variant, rest
+            group = groups.setdefault(who, {})
             group[_json(values)] = values, method
     return [_sweep(names, list(group.values())) for group in groups.values() if len(group) > 1]
 
 
-def _sweep(names: tuple[str, ...], members: Sequence[tuple[tuple[Any, ...], Entrant]]) -> Sweep:
+def _sweep(
+    names: tuple[str, ...], members: Sequence[tuple[tuple[Any, ...], EvaluatedMethod]]
+) -> Sweep:
     first = members[0][1]
     rest = {k: v for k, v in first.options.items() if k not in names}
-    words = f", {options_words(_json(rest))}" if rest else ""
+    words = f", {options_words(rest)}" if rest else ""
     plain = [(values[0] if len(names) == 1 else list(values), m) for values, m in members]
     ordered = sorted(plain, key=lambda member: _rank(member[0]))
     numbers = [v for v, _ in ordered if isinstance(v, int | float) and not isinstance(v, bool)]
     return Sweep(
-        f"{first.contender.title} ({first.contender.variant}{words})",
+        f"{first.title} ({first.variant}{words})",
         ", ".join(names),
         [_option_text(value) for value, _ in ordered],
         [method for _, method in ordered],
@@ -104,9 +106,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _effective(overview: Overview, method: Entrant) -> Mapping[str, Any]:
+def _effective(matrix: Matrix, method: EvaluatedMethod) -> Mapping[str, Any]:
     """A method's options, those that were not set included where the protocol states them."""
-    for record in overview.grid.of_column(method.contender):
+    for record in matrix.of_method(method):
         stated = record.protocol.get("options")
         if isinstance(stated, Mapping):
             return {**stated, **method.options}
@@ -145,11 +147,11 @@ def sweep(scene: Scene) -> Figure:
 
 
 def _chosen_sweeps(scene: Scene) -> list[Sweep]:
-    found = everything = find_sweeps(scene.overview, scene.methods)
+    found = everything = find_sweeps(scene.matrix, scene.methods)
     option = scene.choice.option
     if option:
         names = [registry_name(name) for name in option.split(",")]
-        found = find_sweeps(scene.overview, scene.methods, names)
+        found = find_sweeps(scene.matrix, scene.methods, names)
         if everything and not found:
             known = sorted({sweep.option for sweep in everything})
             raise unknown_name("swept option of this run", option, known)
@@ -189,16 +191,16 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
         note(panel, "no value")
 
 
-def _averaged(scene: Scene, domain: str) -> list[Target]:
+def _averaged(scene: Scene, domain: str) -> list[TargetDataset]:
     """The datasets of a domain whose mean is drawn: complete ones, if there are any."""
     own = [t for t in scene.targets if t.domain == domain]
-    whole = [t for t in own if not is_incomplete(scene.overview.grid.of_row(t.name))] or own
+    whole = [t for t in own if not is_incomplete(scene.matrix.of_dataset(t))] or own
     left_out = normalize_name(LEFT_OUT_OF_MEANS)
     return [t for t in whole if normalize_name(t.name) != left_out] or whole
 
 
 def _means(
-    scene: Scene, methods: Sequence[Entrant], targets: Sequence[Target], metric: str
+    scene: Scene, methods: Sequence[EvaluatedMethod], targets: Sequence[TargetDataset], metric: str
 ) -> list[float]:
     """The mean over the targets that all methods have, for each method; [] without any."""
     values = [[scene.value(method, t, metric) for method in methods] for t in targets]

@@ -190,11 +190,11 @@ def test_intervals_hold_the_value(two_methods, make_record):
     records = [*two_methods, make_record("CLIP", "isic", {"x": {"pixel_auroc": 0.5}})]
     found = intervals(records, "image_auroc", FAST)
     assert len(found) == len(two_methods)
-    for (contender, dataset), at in found.items():
+    for (method, dataset), at in found.items():
         (record,) = [
             r
             for r in two_methods
-            if r.cell.dataset == dataset and r.cell.method == contender.method
+            if r.cell.dataset == dataset.name and r.cell.method == method.method
         ]
         assert at.value == pytest.approx(record.categories[0].metrics["image_auroc"])
         assert at.low <= at.value <= at.high

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
-from zsad.bench.analysis.overview import BUILT_IN_NOTE, Overview
+from zsad.bench.analysis.matrix import Matrix
+from zsad.bench.analysis.notices import BUILT_IN_NOTE
 from zsad.bench.errors import UsageError
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import GalleryError
@@ -48,8 +49,8 @@ def swept(tmp_path_factory, make_run):
 
 
 def scene(run, choice=None):
-    overview = Overview.read(run)
-    return Scene(run, overview, overview.entrants, overview.targets, choice or Choice())
+    matrix = Matrix.read(run)
+    return Scene(run, matrix, matrix.methods, matrix.datasets, choice or Choice())
 
 
 def lines_by_label(panel):
@@ -103,8 +104,8 @@ def test_colours_and_markers_tell_methods_apart():
 
 
 def test_sweeps_are_found_in_numerical_order(swept):
-    overview = Overview.read(swept)
-    found = {own.option: own for own in find_sweeps(overview, overview.entrants)}
+    matrix = Matrix.read(swept)
+    found = {own.option: own for own in find_sweeps(matrix, matrix.methods)}
     assert found["n_prompts"].values == ["1", "2", "10"]
     assert found["n_prompts"].numeric == [1, 2, 10]
     assert found["sizes"].values == ["(2, 1)", "(10, 4)"]
@@ -118,7 +119,7 @@ def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     assert "VisA" in panel.get_title() and "MVTecAD" not in panel.get_title()
     line = lines_by_label(panel)["image AUROC"]
     assert line.get_xdata().tolist() == [1, 2, 10]
-    (own,) = (s for s in find_sweeps(shown.overview, shown.methods) if s.option == "n_prompts")
+    (own,) = (s for s in find_sweeps(shown.matrix, shown.methods) if s.option == "n_prompts")
     visa = next(t for t in shown.targets if t.name == "visa")
     expected = [shown.value(method, visa, "image_auroc") for method in own.methods]
     assert line.get_ydata().tolist() == pytest.approx(expected)
@@ -130,8 +131,8 @@ def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path, make_ru
         raw = json.loads(path.read_text())
         raw["protocol"]["options"] = {"sigma": raw["cell"]["options"].get("sigma", 4)}
         path.write_text(json.dumps(raw))
-    overview = Overview.read(folder)
-    (found,) = find_sweeps(overview, overview.entrants)
+    matrix = Matrix.read(folder)
+    (found,) = find_sweeps(matrix, matrix.methods)
     assert found.numeric == [4, 8]
 
 
@@ -143,10 +144,10 @@ def test_options_that_move_together_are_one_sweep(tmp_path, make_run):
         raw = json.loads(path.read_text())
         raw["protocol"]["options"] = {"n_normal": 5, "n_abnormal": 2, **raw["cell"]["options"]}
         path.write_text(json.dumps(raw))
-    overview = Overview.read(folder)
-    (found,) = find_sweeps(overview, overview.entrants)
+    matrix = Matrix.read(folder)
+    (found,) = find_sweeps(matrix, matrix.methods)
     assert found.option == "n_abnormal, n_normal"
-    (asked,) = find_sweeps(overview, overview.entrants, ("n_normal", "n_abnormal"))
+    (asked,) = find_sweeps(matrix, matrix.methods, ("n_normal", "n_abnormal"))
     assert asked.values == ["(2, 1)", "(5, 2)", "(10, 4)"]
     out = draw(folder, "sweep", tmp_path / "f.svg", Choice(option="n_normal,n_abnormal"))
     assert ">(10, 4)<" in out.read_text("utf-8")
@@ -155,8 +156,8 @@ def test_options_that_move_together_are_one_sweep(tmp_path, make_run):
 def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path, make_run):
     options = [{"n_prompts": k, "n_selected": m} for k in (1, 10) for m in (5, 20)]
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
-    overview = Overview.read(folder)
-    found = [(s.option, s.values) for s in find_sweeps(overview, overview.entrants)]
+    matrix = Matrix.read(folder)
+    found = [(s.option, s.values) for s in find_sweeps(matrix, matrix.methods)]
     assert sorted(found) == [("n_prompts", ["1", "10"])] * 2 + [("n_selected", ["5", "20"])] * 2
 
 

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 from typer.testing import CliRunner
-from zsad.bench.analysis.overview import BUILT_IN_NOTE, Overview
+from zsad.bench.analysis.matrix import Matrix
+from zsad.bench.analysis.notices import BUILT_IN_NOTE
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.records.gallery import GalleryError
 from zsad.bench.records.record import RecordError, read_records
@@ -158,8 +159,8 @@ def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_pat
         folder = make_run(
             tmp_path / name, ["CLIP"], ["visa"], [option], images=4, keep=0, backbone=backbone
         )
-        overview = Overview.read(folder)
-        assert len(differences(overview, level_tables(overview))) == expected, name
+        matrix = Matrix.read(folder)
+        assert len(differences(matrix, level_tables(matrix))) == expected, name
 
 
 def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
@@ -168,18 +169,18 @@ def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
     raw = json.loads(path.read_text())
     raw["protocol"]["limit"] = 2
     path.write_text(json.dumps(raw))
-    overview = Overview.read(folder)
-    assert differences(overview, level_tables(overview)) == []
+    matrix = Matrix.read(folder)
+    assert differences(matrix, level_tables(matrix)) == []
     assert "at most 2 for each category and label." in render_report(folder)
 
 
 def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
-    overview = Overview.read(paper_run)
-    tables = level_tables(overview)
-    found = differences(overview, tables)
+    matrix = Matrix.read(paper_run)
+    tables = level_tables(matrix)
+    found = differences(matrix, tables)
     assert len(found) == 486  # 117 and 126 pairs of Tables 1 and 2
     assert max(abs(d.points) for d in found) <= 0.2
-    best = {p.title: p.ranks[0].method.label for p in rankings(overview, tables)}
+    best = {p.title: p.ranks[0].method.label for p in rankings(matrix, tables)}
     assert best["Industrial, image level"] == "FAPrompt"
     page = render_report(paper_run)
     checked(page)
@@ -191,12 +192,12 @@ def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
     page = render_report(folder)
     assert re.search(r"\d\.\d±\d+\.\d", page)
     assert ">Seed</th>" in page
-    (group,) = curve_groups(Overview.read(folder))
+    (group,) = curve_groups(Matrix.read(folder))
     assert len(group.categories["candle"][0]) == 3
 
 
 def test_curves_are_drawn_for_every_cell_that_has_them(run):
-    groups = {g.target.title: g for g in curve_groups(Overview.read(run))}
+    groups = {g.target.title: g for g in curve_groups(Matrix.read(run))}
     assert [len(panel) for panels in groups["BTAD"].categories.values() for panel in panels] == [
         2
     ] * 6
@@ -224,7 +225,7 @@ def test_svg_path_of_too_few_points_is_empty(x, y):
 
 
 def test_costs_are_means_over_images(run):
-    by_label = {cost.method.label: cost for cost in costs(Overview.read(run))}
+    by_label = {cost.method.label: cost for cost in costs(Matrix.read(run))}
     assert by_label["FAPrompt"].ms_per_image == pytest.approx(31 + 2 + 12 * 1.7)
     assert by_label["FAPrompt"].train_seconds == 420
     assert by_label["CLIP"].train_seconds is None
@@ -233,7 +234,7 @@ def test_costs_are_means_over_images(run):
 
 
 def test_gallery_shows_best_before_worst_side_by_side(run):
-    view = gallery(run, Overview.read(run), 8 * MEGABYTE)
+    view = gallery(run, Matrix.read(run), 8 * MEGABYTE)
     target, panels = view.groups[0]
     assert target.title == "MVTecAD"
     assert [method.label for method, _ in panels[0].columns] == ["CLIP", "CoOp", "FAPrompt"]
@@ -243,16 +244,16 @@ def test_gallery_shows_best_before_worst_side_by_side(run):
 
 
 def test_gallery_keeps_its_budget_and_says_what_it_left_out(run):
-    overview = Overview.read(run)
-    everything = gallery(run, overview, 8 * MEGABYTE)
-    view = gallery(run, overview, 60_000)
+    matrix = Matrix.read(run)
+    everything = gallery(run, matrix, 8 * MEGABYTE)
+    view = gallery(run, matrix, 60_000)
     pictures = [
         p for _, panels in view.groups for panel in panels for _, own in panel.columns for p in own
     ]
     assert 0 < sum(len(p.uri) for p in pictures) <= 60_000
     assert view.shown == len(pictures) and view.shown + view.left_out == everything.shown
     assert all(picture.case.rank == 1 for picture in pictures)
-    assert gallery(run, overview, 0).groups == []
+    assert gallery(run, matrix, 0).groups == []
 
 
 def test_broken_picture_is_named(tmp_path, make_run):
@@ -317,7 +318,7 @@ def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path, make_
     raw["completeness"] = {"found": 4, "expected": 2162, "differing_categories": ["candle"]}
     path.write_text(json.dumps(raw))
     for allowed, count in ((False, 0), (True, 4)):
-        overview = Overview.read(folder, allowed)
-        assert len(differences(overview, level_tables(overview))) == count
+        matrix = Matrix.read(folder, allowed)
+        assert len(differences(matrix, level_tables(matrix))) == count
         page = render_report(folder, allow_incomplete=allowed)
         assert "VisA: incomplete: 4 of 2162 images." in page

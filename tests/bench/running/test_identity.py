@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from zsad.bench import load_backbone, load_run, registry
 from zsad.bench.analysis.compare import Settings, compare_runs
-from zsad.bench.analysis.matrix import arrange, labels
+from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.tables import make_table
 from zsad.bench.checkpoint import write_tensors
 from zsad.bench.code_hash import bench_code, class_code, imported_modules, source_hash
@@ -467,9 +467,9 @@ def test_one_method_with_two_checkpoints_is_two_columns(site, data, tmp_path):
     assert [(r.status, r.cell.label) for r in found] == [("ok", ""), ("ok", "mine")]
     zeros, ones = ([c.images.scores for c in r.categories] for r in found)
     assert zeros == [[0.0, 0.0], [0.0, 0.0]] and ones != zeros
-    grid = arrange(found)
-    assert labels(grid.contenders) == ["Learner", "Learner (mine)"]
-    assert all(len(records) == 1 for records in grid.cells.values())
+    matrix = arrange(found)
+    assert [method.label for method in matrix.methods] == ["Learner", "Learner (mine)"]
+    assert all(len(records) == 1 for records in matrix.cells.values())
     (pair,) = compare_runs(
         found, None, "learner", "learner (mine)", Settings(("image_auroc",), replicates=20)
     )
