@@ -355,8 +355,8 @@ def categories(kinds: Sequence[Kind], normal: int, anomalous: int) -> Mapping[st
 class DrawnDataset(Dataset):
     """A set that is drawn when it is first asked for, and then read like any other.
 
-    The root is the folder that drawn sets are kept in; None is the cache. The options seed and
-    size give other drawings.
+    The root is the folder that drawn sets are kept in; None is the cache, and so is the folder of
+    the user's datasets in ZSAD_DATA. The options seed and size give other drawings.
     """
 
     domain = "synthetic"
@@ -466,4 +466,6 @@ def _pixels_sha256(files: tuple[tuple[Path, Path | None], ...], content: tuple[s
 
 def _is_own(root: Path) -> bool:
     """A data root that holds other datasets is not drawn into, unless a set lies there already."""
+    if str(root) == os.environ.get("ZSAD_DATA"):
+        return False
     return root.is_dir() and (not any(root.iterdir()) or any(root.glob("synthetic*-v*")))

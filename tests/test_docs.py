@@ -236,9 +236,10 @@ def at_work(workplace, tmp_path, monkeypatch):
     shutil.copytree(workplace, place)
     monkeypatch.chdir(place)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    monkeypatch.setattr(cli, "_device", lambda name: "cpu")
+    for verb in ("run", "train", "predict"):
+        monkeypatch.setattr(f"zsad.bench.cli.{verb}.chosen_device", lambda name: "cpu")
     monkeypatch.setattr("zsad.bench.running.parallel.run", lambda *_, **__: None)
-    monkeypatch.setattr(cli, "_summary", lambda plan: None)
+    monkeypatch.setattr("zsad.bench.cli.run._summary", lambda plan: None)
     monkeypatch.setattr("zsad.bench.running.prepare.train_one", _train_nothing)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)
     monkeypatch.setattr("zsad.bench.factory.create", _create_nothing)

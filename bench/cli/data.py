@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError, unknown_name
-from ..names import display_name, registry_name
-from .terminal import echo, out_option
+from ..errors import UsageError
+from ..names import display_name
+from .options import DataRoot, DatasetOptions, Json, dataset_options, out_option
+from .terminal import echo
 
 app = typer.Typer(
     help="Check datasets on disk, say where they come from, show them.",
     no_args_is_help=True,
 )
-
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that holds the datasets' folders, or one dataset's own.", envvar="ZSAD_DATA"
-    ),
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dataset-option",
-        help="NAME=VALUE, or DATASET.NAME=VALUE where several are named; may be repeated.",
-    ),
-]
-EarlierOptions = Annotated[list[str] | None, typer.Option("--option", "-o", hidden=True)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
@@ -44,8 +28,7 @@ def check(
     open_files: Annotated[
         bool, typer.Option("--open-files", help="Decode every image and mask.")
     ] = False,
-    dataset_option: Options = None,
-    option: EarlierOptions = None,
+    dataset_option: DatasetOptions = None,
     as_json: Json = False,
 ) -> None:
     """Say what is usable, missing and wrong; exit code 1 when something is wrong."""
@@ -58,7 +41,7 @@ def check(
         wanted,
         data_root,
         open_files,
-        dataset_options([*(dataset_option or []), *(option or [])], chosen),
+        dataset_options(dataset_option or [], chosen),
         lambda name: echo(f"opening {name}", err=True) if open_files else None,
     )
     if as_json:
@@ -140,8 +123,7 @@ def show(
     count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
     split: Annotated[str, typer.Option(help="test or train")] = "test",
-    dataset_option: Options = None,
-    option: EarlierOptions = None,
+    dataset_option: DatasetOptions = None,
 ) -> None:
     """Write a contact sheet with mask outlines."""
     from ..data.contact_sheet import choose, contact_sheet, save
@@ -150,7 +132,7 @@ def show(
 
     if split not in ("test", "train"):
         raise UsageError(f"a split is 'train' or 'test', not '{split}'")
-    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
+    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option))
     samples = dataset.samples("test" if split == "test" else "train")
     if not samples:
         raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
@@ -181,8 +163,7 @@ def meta(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    dataset_option: Options = None,
-    option: EarlierOptions = None,
+    dataset_option: DatasetOptions = None,
 ) -> None:
     """Write the released codes' meta.json, so that they read the same samples."""
     from ..data.check import is_below
@@ -190,7 +171,7 @@ def meta(
     from ..files import write_text
     from ..registry import load_dataset
 
-    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option, option))
+    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option))
     if out is None and (data_root is None or not is_below(dataset.root, data_root)):
         raise UsageError(f"{dataset.title} lies in {dataset.root}: say with --out where to write")
     path = out or dataset.root / "meta.json"
@@ -213,60 +194,7 @@ def meta(
         echo("TIFF files are listed, which the released loaders may not open: convert with --png")
 
 
-def _options_of(name: str, *pairs: list[str] | None) -> dict[str, Any]:
+def _options_of(name: str, pairs: list[str] | None) -> dict[str, Any]:
     """The options of a command's only dataset."""
-    given = dataset_options([pair for part in pairs for pair in part or []], [name])
+    given = dataset_options(pairs or [], [name])
     return next(iter(given.values()))
-
-
-def dataset_options(
-    pairs: Sequence[str], names: Sequence[str], auxiliaries: Sequence[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """Options of datasets from "NAME=VALUE" or "DATASET.NAME=VALUE".
-
-    Values are read as JSON where they are such, else as text.
-
-    >>> dataset_options(["mask_threshold=127", "kvasir.missing=skip"], ["kvasir"])
-    {'kvasir': {'mask_threshold': 127, 'missing': 'skip'}}
-
-    Args:
-        pairs: as they were given.
-        names: the datasets that the command names; the prefix may be left out where it is one.
-        auxiliaries: further datasets, by registry name, that methods are trained on.
-
-    Returns:
-        The options of each of the datasets, by registry name.
-
-    Raises:
-        UsageError: a pair has no "=", names another dataset or none where it must, or an option
-            that the dataset does not have.
-    """
-    from ..registry import dataset_class, resolve
-
-    named = dict.fromkeys(resolve("dataset", name).name for name in names)
-    options: dict[str, dict[str, Any]] = {name: {} for name in (*named, *auxiliaries)}
-    for pair in pairs:
-        left, equals, text = pair.partition("=")
-        target, _, key = left.rpartition(".")
-        key = registry_name(key)
-        if not equals or not key:
-            raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
-        if not target and len(named) != 1:
-            raise UsageError(
-                f"--dataset-option {pair}: several datasets are named, so say which is meant: "
-                f"DATASET.{pair}"
-            )
-        name = resolve("dataset", target).name if target else next(iter(options))
-        if name not in options:
-            raise UsageError(
-                f"--dataset-option {pair}: {target} is not among the named datasets, and no method "
-                "is trained on it: leave the option out"
-            )
-        known = dataset_class(name).option_defaults
-        if key not in known:
-            raise unknown_name(f"option of dataset {name}", key, known)
-        try:
-            options[name][key] = json.loads(text)
-        except ValueError:
-            options[name][key] = text
-    return options

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .results import AllowIncomplete
-from .terminal import echo, out_option
-
-Run = Annotated[Path, typer.Argument(help="A run directory.")]
+from .options import AllowIncomplete, Run, out_option
+from .terminal import echo
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run: Run,
-    out: Annotated[
-        Path | None, out_option("--out", "-o", help="HTML file; RUN/report.html if not given.")
-    ] = None,
+    out: Annotated[Path | None, out_option(help="HTML file; RUN/report.html if not given.")] = None,
     title: Annotated[str | None, typer.Option(help="Title; the run's name if not given.")] = None,
     pictures: Annotated[
         float, typer.Option(help="Megabytes that the gallery may take; 0 leaves it out.")
@@ -42,9 +38,7 @@ def figure(
     kind: Annotated[
         str, typer.Option(help="scatter, radar, sweep, tsne, curves or maps.")
     ] = "scatter",
-    out: Annotated[
-        Path | None, out_option("--out", "-o", help="A .png, .pdf or .svg file.")
-    ] = None,
+    out: Annotated[Path | None, out_option(help="A .png, .pdf or .svg file.")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric to draw, may be repeated.")
     ] = None,

@@ -13,36 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError, ZsadError
-from .terminal import echo, out_option
+from .options import AllowIncomplete, Metrics, Run, out_option
+from .terminal import echo
 
 if TYPE_CHECKING:
     from ..analysis.compare import Settings
     from ..analysis.statistics import ImageMetric, Ranking
     from ..records.record import Record
 
-Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-OutFile = Annotated[
-    Path | None, out_option("--output", "-o", help="Write to this file, not to the terminal.")
-]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this dataset; may be repeated.")
 ]
-Metrics = Annotated[
-    list[str] | None, typer.Option("--metric", help="Such as image_auroc; may be repeated.")
-]
-
-AllowIncomplete = Annotated[
-    bool,
-    typer.Option(
-        "--allow-incomplete",
-        help="Let incomplete datasets into means and differences, and beside printed numbers.",
-    ),
-]
-
+OutFile = Annotated[Path | None, out_option(help="Write to this file, not to the terminal.")]
 Format = Annotated[
     str | None,
     typer.Option(
-        help="md, csv, latex, html or json.  [default: by the suffix of --output, else md]",
+        help="md, csv, latex, html or json.  [default: by the suffix of --out, else md]",
         show_default=False,
     ),
 ]
@@ -80,7 +66,7 @@ def table(
     dataset: Datasets = None,
     metric: Metrics = None,
     allow_incomplete: AllowIncomplete = False,
-    output: OutFile = None,
+    out: OutFile = None,
 ) -> None:
     """Print a run as one of the paper's tables."""
     from ..analysis.tables import make_table
@@ -95,7 +81,7 @@ def table(
         metrics=metric or (),
         allow_incomplete=allow_incomplete,
     )
-    _emit(made.render(format_of(format, output)), output)
+    _emit(made.render(format_of(format, out)), out)
 
 
 def compare(
@@ -120,11 +106,11 @@ def compare(
     ] = False,
     diagram: Annotated[
         Path | None,
-        out_option(help="Write the critical-difference diagram (.png, .pdf, .svg)."),
+        out_option("--diagram", help="Write the critical-difference diagram (.png, .pdf, .svg)."),
     ] = None,
     allow_incomplete: AllowIncomplete = False,
     format: Format = None,  # noqa: A002
-    output: OutFile = None,
+    out: OutFile = None,
 ) -> None:
     """Compare two runs or two methods, with intervals, tests and ranks.
 
@@ -147,13 +133,13 @@ def compare(
     paired = second is not None or method_a is not None or method_b is not None
     comparisons = compare_runs(first, second, method_a, method_b, settings) if paired else []
     rankings = _rankings(first, settings, diagram) if ranks or diagram is not None else {}
-    chosen_format = format_of(format, output)
+    chosen_format = format_of(format, out)
     if chosen_format == "json":
         from ..analysis.compare import intervals_json, to_json
 
         chosen = () if paired else _resampled(settings)
         rows = [row for name in chosen for row in intervals_json(first, name, settings)]
-        _emit(json.dumps(to_json(comparisons, rankings, rows), indent=1) + "\n", output)
+        _emit(json.dumps(to_json(comparisons, rankings, rows), indent=1) + "\n", out)
         return
     tables = [comparison_table(comparison, level) for comparison in comparisons]
     if not paired:
@@ -162,16 +148,16 @@ def compare(
         from ..analysis.compare import ranking_table
 
         tables += [ranking_table(found, name) for name, found in rankings.items()]
-    _emit("\n".join(made.render(chosen_format) for made in tables), output)
+    _emit("\n".join(made.render(chosen_format) for made in tables), out)
 
 
-def format_of(name: str | None, output: Path | None) -> str:
-    """The format that was asked for, else the one that the output's suffix means, else Markdown.
+def format_of(name: str | None, out: Path | None) -> str:
+    """The format that was asked for, else the one that the file's suffix means, else Markdown.
 
     >>> format_of(None, Path("t.tex")), format_of("md", Path("t.tex")), format_of(None, None)
     ('latex', 'md', 'md')
     """
-    suffix = "" if output is None else output.suffix.lower()
+    suffix = "" if out is None else out.suffix.lower()
     return name or FORMAT_OF_SUFFIX.get(suffix, "md")
 
 
@@ -335,12 +321,12 @@ def merge(
     echo(f"{len(kept)} records in {out}: {counts}")
 
 
-def _emit(text: str, output: Path | None) -> None:
+def _emit(text: str, out: Path | None) -> None:
     """Print, or write to a file."""
     from ..files import write_text
 
-    if output is None:
+    if out is None:
         echo(text.rstrip("\n"))
         return
-    write_text(output, text)
-    echo(f"wrote {output}", err=True)
+    write_text(out, text)
+    echo(f"wrote {out}", err=True)

@@ -1,4 +1,4 @@
-"""What the command prints, and the paths that it is told to write to.
+"""What the command prints.
 
 Names of files, datasets and plug-ins reach the terminal in rows and messages; a terminal acts on
 the control characters in them.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -39,19 +37,3 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line of a log record."""
         return printable(super().format(record))
-
-
-def out_option(*names: str, **settings: Any) -> Any:
-    """An option that takes a path to write to, and refuses an empty one.
-
-    Args:
-        *names: of the option ("--out", "-o"); none is the parameter's own name.
-        **settings: of `typer.Option`.
-    """
-    return typer.Option(*names, parser=_given_path, metavar="PATH", **settings)
-
-
-def _given_path(text: str) -> Path:
-    if not str(text).strip():
-        raise typer.BadParameter("the path is empty (an unset variable?): name a file or a folder")
-    return Path(text)

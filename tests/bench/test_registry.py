@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import zsad.bench
 from zsad.bench import registry
-from zsad.bench.cli.listing import describe_datasets, describe_methods
+from zsad.bench.cli.describe import describe_datasets, describe_methods
 from zsad.bench.errors import ContractError, UsageError
 from zsad.bench.method import Method, Options, Prediction
 from zsad.bench.names import registry_name
@@ -93,7 +93,7 @@ def broken(request, tmp_path, monkeypatch):
 def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
     broken, caplog, monkeypatch
 ):
-    monkeypatch.setattr("zsad.bench.cli.listing._effective", lambda cls: "0")
+    monkeypatch.setattr("zsad.bench.cli.describe._effective", lambda cls: "0")
     plan = make_plan(["all"], ["synthetic"], limit=1)
     assert broken not in {method.name for method in plan.methods}
     assert "left out" in caplog.text

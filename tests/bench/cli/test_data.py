@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
-from zsad.bench.cli.data import app, dataset_options
+from zsad.bench.cli.data import app
+from zsad.bench.cli.options import dataset_options
 from zsad.bench.data.contact_sheet import TILE, choose, draw_tile
 from zsad.bench.errors import DataError, UsageError
 from zsad.bench.registry import load_dataset
@@ -156,13 +157,11 @@ def test_options_of_nothing_are_refused(pair, message):
 
 def test_check_counts_only_the_chosen_categories(tmp_path, trees):
     trees.mvtec(tmp_path / "mvtec")
-    for flag in ("--dataset-option", "--option"):
-        result = invoke(
-            "check", "mvtec-ad", "--data-root", tmp_path, flag, "categories=bottle", "--json"
-        )
-        (entry,) = json.loads(result.stdout)
-        assert [part["category"] for part in entry["categories"]] == ["bottle"]
-        assert len(entry["problems"]) == 1
+    chosen = ("--dataset-option", "categories=bottle")
+    result = invoke("check", "mvtec-ad", "--data-root", tmp_path, *chosen, "--json")
+    (entry,) = json.loads(result.stdout)
+    assert [part["category"] for part in entry["categories"]] == ["bottle"]
+    assert len(entry["problems"]) == 1
     with pytest.raises(UsageError, match="unknown category of MVTecAD 'botle': did you mean"):
         invoke("check", "mvtec-ad", "--data-root", tmp_path, "--dataset-option", "categories=botle")
 

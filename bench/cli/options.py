@@ -1,0 +1,242 @@
+"""Options that several verbs share, and what their texts mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import registry
+from ..errors import UsageError, unknown_name
+from ..names import registry_name
+from .terminal import echo
+
+if TYPE_CHECKING:
+    from ..progress import Progress
+    from ..running.plan import Plan
+
+Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+MethodName = Annotated[str, typer.Argument(help="NAME or NAME@VARIANT")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the datasets' folders, or one dataset's own.", envvar="ZSAD_DATA"
+    ),
+]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", help="tiny, NAME[:PRETRAINED or FILE], or published.")
+]
+BackboneConfig = Annotated[
+    Path | None, typer.Option(help="An open_clip model-config json instead of a name.")
+]
+Pretrained = Annotated[str | None, typer.Option(help="A pretrained tag or a checkpoint file.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")]
+Precision = Annotated[str, typer.Option(help="fp32, fp64, or autocast to fp16 or bf16.")]
+MethodOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="METHOD.NAME=VALUE of a method; may be repeated."),
+]
+DatasetOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset-option",
+        help="NAME=VALUE, or DATASET.NAME=VALUE where several are named; may be repeated.",
+    ),
+]
+LearnedFrom = Annotated[
+    str | None,
+    typer.Option(help="Dataset that checkpoints without a header or AUXILIARY were trained on."),
+]
+AuxiliarySplit = Annotated[
+    str | None,
+    typer.Option(help="test, or all for train and test. [default: each method's own]"),
+]
+BatchSize = Annotated[int, typer.Option(help="Images per visual forward.")]
+Workers = Annotated[int, typer.Option(help="Processes that read images.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", help="Such as image-auroc; may be repeated.")
+]
+AllowIncomplete = Annotated[
+    bool,
+    typer.Option(
+        "--allow-incomplete",
+        help="Let incomplete datasets into means and differences, and beside printed numbers.",
+    ),
+]
+
+
+def out_option(*names: str, **settings: Any) -> Any:
+    """An option that takes a path to write to, and refuses an empty one.
+
+    Args:
+        *names: of the option; none are "--out" and "-o".
+        **settings: of `typer.Option`.
+    """
+    return typer.Option(
+        *(names or ("--out", "-o")), parser=_nonempty_path, metavar="PATH", **settings
+    )
+
+
+def _nonempty_path(text: str) -> Path:
+    if not str(text).strip():
+        raise typer.BadParameter("the path is empty (an unset variable?): name a file or a folder")
+    return Path(text)
+
+
+def comma_separated(text: str) -> list[str]:
+    """The parts of a list that are not empty, without spaces around them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def chosen_device(device: str) -> str:
+    """The device that a name means: "auto" is a GPU if there is one.
+
+    Raises:
+        UsageError: torch does not know the device.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{device}': take cpu, cuda, cuda:1 or auto") from error
+    return device
+
+
+def method_table(method: str, options: Sequence[str]) -> dict[str, Any]:
+    """NAME@VARIANT and the options that concern it, as a plan's table."""
+    name, _, variant = method.partition("@")
+    own: dict[str, Any] = {}
+    for text in options:
+        target, key, value = method_option(text)
+        if target == registry_name(name):
+            own[key] = value
+    return {"name": name, "variant": variant or None, "options": own}
+
+
+def method_option(text: str) -> tuple[str, str, Any]:
+    """The method, the option and the value of METHOD.NAME=VALUE.
+
+    The value is TOML (number, true, "text", [1, 2]) or else plain text.
+
+    Raises:
+        UsageError: a part is missing.
+    """
+    target, dot, rest = text.partition(".")
+    key, equals, value = rest.partition("=")
+    if not (dot and equals and key):
+        raise UsageError(f"--option takes METHOD.NAME=VALUE, not '{text}'")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    parsed = tuple(parsed) if isinstance(parsed, list) else parsed
+    return registry_name(target), registry_name(key), parsed
+
+
+def dataset_options(
+    pairs: Sequence[str], names: Sequence[str], auxiliaries: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Options of datasets from "NAME=VALUE" or "DATASET.NAME=VALUE".
+
+    Values are read as JSON where they are such, else as text.
+
+    >>> dataset_options(["mask_threshold=127", "kvasir.missing=skip"], ["kvasir"])
+    {'kvasir': {'mask_threshold': 127, 'missing': 'skip'}}
+
+    Args:
+        pairs: as they were given.
+        names: the datasets that the command names; the prefix may be left out where it is one.
+        auxiliaries: further datasets, by registry name, that methods are trained on.
+
+    Returns:
+        The options of each of the datasets, by registry name.
+
+    Raises:
+        UsageError: a pair has no "=", names another dataset or none where it must, or an option
+            that the dataset does not have.
+    """
+    named = dict.fromkeys(registry.resolve("dataset", name).name for name in names)
+    options: dict[str, dict[str, Any]] = {name: {} for name in (*named, *auxiliaries)}
+    for pair in pairs:
+        left, equals, text = pair.partition("=")
+        target, _, key = left.rpartition(".")
+        key = registry_name(key)
+        if not equals or not key:
+            raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
+        if not target and len(named) != 1:
+            raise UsageError(
+                f"--dataset-option {pair}: several datasets are named, so say which is meant: "
+                f"DATASET.{pair}"
+            )
+        name = registry.resolve("dataset", target).name if target else next(iter(options))
+        if name not in options:
+            raise UsageError(
+                f"--dataset-option {pair}: {target} is not among the named datasets, and no method "
+                "is trained on it: leave the option out"
+            )
+        known = registry.dataset_class(name).option_defaults
+        if key not in known:
+            raise unknown_name(f"option of dataset {name}", key, known)
+        options[name][key] = _json_or_text(text)
+    return options
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def with_dataset_options(plan: Plan, pairs: Sequence[str]) -> Plan:
+    """A plan with options laid over those of its datasets, of target and auxiliary ones alike."""
+    auxiliaries = plan.auxiliaries()
+    given = dataset_options(pairs, [entry.name for entry in plan.datasets], auxiliaries)
+    return dataclasses.replace(
+        plan,
+        datasets=tuple(
+            dataclasses.replace(entry, options={**entry.options, **given[entry.name]})
+            for entry in plan.datasets
+        ),
+        auxiliary_options={
+            **plan.auxiliary_options,
+            **{
+                name: {**plan.options_of_auxiliary(name), **given[name]}
+                for name in auxiliaries
+                if given[name]
+            },
+        },
+    )
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """Progress on a terminal; the first Ctrl-C stops after the batch, the second at once."""
+    from ..progress import Progress
+
+    progress = Progress(bar=not quiet and sys.stderr.isatty())
+
+    def stop(number: int, frame: Any) -> None:
+        if progress.stop.is_set():
+            raise KeyboardInterrupt
+        echo("\nstopping after this batch; Ctrl-C again stops at once", err=True)
+        progress.stop.set()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield progress
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,330 @@
+"""`zsad run` and `zsad plan`: from the command line and a plan file to a plan, and its answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from ..names import display_name, registry_name
+from ..options import DEFAULT_SEED
+from ..running.plan import PUBLISHED, Plan, all_methods, make_plan, read_plan_settings
+from .options import (
+    AuxiliarySplit,
+    BackboneConfig,
+    BackboneName,
+    BatchSize,
+    DataRoot,
+    DatasetOptions,
+    Device,
+    Json,
+    LearnedFrom,
+    MethodOptions,
+    Precision,
+    Pretrained,
+    Quiet,
+    Workers,
+    chosen_device,
+    comma_separated,
+    method_option,
+    method_table,
+    out_option,
+    progress_bar,
+    with_dataset_options,
+)
+from .terminal import echo
+
+if TYPE_CHECKING:
+    from ..data.completeness import Completeness
+    from ..records.record import Record
+
+PlanFile = Annotated[Path | None, typer.Argument(help="A plan file (TOML).")]
+Methods = Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")]
+Datasets = Annotated[str, typer.Option(help="Comma-separated; all.")]
+RunFolder = Annotated[Path | None, out_option(help="Run directory.")]
+Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        help="METHOD.AUXILIARY=FILE: learned weights; METHOD=FILE if its header names the dataset "
+        "that it was trained on, or it is unknown. May be repeated.",
+    ),
+]
+Auxiliary = Annotated[str | None, typer.Option(help="Dataset to train on.")]
+MapSize = Annotated[int | None, typer.Option(help="Compare all maps at this size.")]
+Limit = Annotated[int | None, typer.Option(help="Images per category and label.")]
+SaveMaps = Annotated[bool, typer.Option("--save-maps", help="Keep raw maps.")]
+SavePromptScores = Annotated[
+    bool, typer.Option("--save-prompt-scores", help="Keep the scores of each prompt, for t-SNE.")
+]
+Gallery = Annotated[int, typer.Option(help="Best and worst cases to keep; 0 is none.")]
+Retry = Annotated[str, typer.Option(help="failed, never or always.")]
+KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep finished cells of other code.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes, sharing what GPUs there are. "
+        "[default: 1; one per core, up to 4, for the built-in backbone on a CPU]"
+    ),
+]
+Parallel = Annotated[str, typer.Option(help="loky, threads or dask.")]
+Scheduler = Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster.")]
+Shard = Annotated[str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command()(run)
+    app.command("plan")(show_plan)
+
+
+def run(
+    context: typer.Context,
+    plan_file: PlanFile = None,
+    methods: Methods = "all",
+    datasets: Datasets = "synthetic",
+    out: RunFolder = None,
+    data_root: DataRoot = None,
+    backbone: BackboneName = Plan.backbone,
+    backbone_config: BackboneConfig = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    precision: Precision = Plan.precision,
+    seeds: Seeds = str(DEFAULT_SEED),
+    option: MethodOptions = None,
+    dataset_option: DatasetOptions = None,
+    checkpoint: Checkpoints = None,
+    learned_from: LearnedFrom = None,
+    auxiliary: Auxiliary = None,
+    auxiliary_split: AuxiliarySplit = None,
+    batch_size: BatchSize = Plan.batch_size,
+    workers: Workers = Plan.workers,
+    map_size: MapSize = None,
+    limit: Limit = None,
+    save_maps: SaveMaps = Plan.save_maps,
+    save_prompt_scores: SavePromptScores = Plan.save_prompt_scores,
+    gallery: Gallery = Plan.gallery,
+    retry: Retry = Plan.retry,
+    keep_old: KeepOld = Plan.keep_old,
+    jobs: Jobs = None,
+    parallel: Parallel = "loky",
+    scheduler: Scheduler = None,
+    shard: Shard = "0/1",
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods on datasets and print the tables; the same command again resumes.
+
+    Without arguments: all methods on the built-in set with the built-in backbone.
+    """
+    from ..running import parallel as engine
+
+    plan = _plan(context, plan_file)
+    backend = "dask" if scheduler else parallel
+    with progress_bar(quiet) as progress:
+        engine.run(plan, progress, jobs, backend, scheduler, _shard(shard))
+    _summary(plan)
+
+
+def show_plan(
+    context: typer.Context,
+    plan_file: PlanFile = None,
+    methods: Methods = "all",
+    datasets: Datasets = "synthetic",
+    out: RunFolder = None,
+    data_root: DataRoot = None,
+    backbone: BackboneName = Plan.backbone,
+    backbone_config: BackboneConfig = None,
+    pretrained: Pretrained = None,
+    device: Device = "auto",
+    precision: Precision = Plan.precision,
+    seeds: Seeds = str(DEFAULT_SEED),
+    option: MethodOptions = None,
+    dataset_option: DatasetOptions = None,
+    checkpoint: Checkpoints = None,
+    learned_from: LearnedFrom = None,
+    auxiliary: Auxiliary = None,
+    auxiliary_split: AuxiliarySplit = None,
+    batch_size: BatchSize = Plan.batch_size,
+    workers: Workers = Plan.workers,
+    map_size: MapSize = None,
+    limit: Limit = None,
+    save_maps: SaveMaps = Plan.save_maps,
+    save_prompt_scores: SavePromptScores = Plan.save_prompt_scores,
+    gallery: Gallery = Plan.gallery,
+    retry: Retry = Plan.retry,
+    keep_old: KeepOld = Plan.keep_old,
+    as_json: Json = False,
+) -> None:
+    """Show what a run would do: cells, what is done, time, missing data and weights."""
+    from ..running.dry_run import outlook
+
+    view = outlook(_plan(context, plan_file))
+    echo(view.to_json() if as_json else view.to_text())
+    raise typer.Exit(0 if view.ready else 1)
+
+
+def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
+    """The plan of the command line: what is given there overrides the plan file."""
+    settings = read_plan_settings(plan_file) if plan_file is not None else {}
+    given = _given(context)
+    if plan_file is None or given.keys() & {"methods", "option", "checkpoint"}:
+        settings["methods"] = _method_tables(given, plan_file)
+    if given.get("learned_from") and not given.get("checkpoint"):
+        raise UsageError("--learned-from says what a --checkpoint was trained on: give one")
+    if "datasets" in given:
+        settings["datasets"] = comma_separated(given["datasets"])
+    if "seeds" in given:
+        settings["seeds"] = [_whole(seed) for seed in comma_separated(given["seeds"])]
+    own = {field.name for field in dataclasses.fields(Plan)} - {"methods", "datasets", "seeds"}
+    settings |= {name: value for name, value in given.items() if name in own}
+    if settings.get("data_root") is None:  # of the environment: a plan file goes before it
+        settings["data_root"] = context.params["data_root"]
+    settings["device"] = chosen_device(str(settings.get("device", "auto")))
+    plan = with_dataset_options(make_plan(**settings), given.get("dataset_option", []))
+    if plan.backbone != PUBLISHED and (plan.backbone, plan.backbone_config) != ("tiny", None):
+        from ..weights import check_backbone  # imports open_clip, which takes seconds
+
+        check_backbone(plan.backbone, plan.pretrained, plan.backbone_config)
+    return plan
+
+
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The parameters that stand on the command line."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+
+
+def _method_tables(given: Mapping[str, Any], plan_file: Path | None) -> list[dict[str, Any]]:
+    """The methods of the command line with their options and checkpoints, as a plan has them.
+
+    Raises:
+        UsageError: options or checkpoints of no method, or beside those of a plan file.
+    """
+    options, checkpoints = given.get("option", []), given.get("checkpoint", [])
+    if plan_file is not None and "methods" not in given:
+        flag = "--option" if options else "--checkpoint"
+        raise UsageError(f"{flag} beside a plan file needs --methods: put it into the file")
+    names = comma_separated(given.get("methods", "all"))
+    tables = [
+        method_table(name, options) for name in (all_methods() if names == ["all"] else names)
+    ]
+    chosen = {registry_name(table["name"]) for table in tables}
+    for flag, target_of, texts in (
+        ("--option", method_option, options),
+        ("--checkpoint", _checkpoint, checkpoints),
+    ):
+        for text in texts:
+            if target_of(text)[0] not in chosen:
+                raise UsageError(f"{flag} {text} is for a method that is not part of this run")
+    for table in tables:
+        _give_checkpoints(table, checkpoints, given.get("learned_from"))
+    return tables
+
+
+def _give_checkpoints(
+    table: dict[str, Any], checkpoints: list[str], learned_from: str | None
+) -> None:
+    """Put the files of --checkpoint that concern a method into its table."""
+    files: dict[str, list[str]] = {}
+    for text in checkpoints:
+        target, auxiliary, file = _checkpoint(text)
+        if target == registry_name(table["name"]):
+            files.setdefault(auxiliary, []).append(file)
+    if files:
+        table |= {"checkpoint": files, "learned_from": learned_from}
+
+
+def _checkpoint(text: str) -> tuple[str, str, str]:
+    """METHOD.AUXILIARY=FILE or METHOD=FILE: method, auxiliary dataset or "", file."""
+    target, equals, file = text.partition("=")
+    method, _, auxiliary = target.partition(".")
+    if not (equals and method and file):
+        raise UsageError(f"--checkpoint takes METHOD.AUXILIARY=FILE or METHOD=FILE, not '{text}'")
+    return registry_name(method), auxiliary.strip(), file
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"'{text}' is not a whole number") from error
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UsageError(f"--shard takes i/n with 0 <= i < n, not '{text}'")
+    return int(index), int(count)
+
+
+def _summary(plan: Plan) -> None:
+    """Print both tables and what failed; exit with 1 if a cell failed."""
+    from ..analysis.tables import make_table
+    from ..records.record import read_records
+    from ..records.run_folder import CELLS
+
+    records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
+    failed = [r for r in records if r.error is not None]
+    if not records:
+        echo("no records yet: this share has no unit, or other processes do it", err=True)
+    if len(failed) < len(records):
+        for layout in ("image", "pixel"):
+            echo(f"\n{make_table(records, layout).render('md')}")
+    echo(f"\nrecords: {Path(plan.out) / CELLS}")
+    for warning in [*_gaps(records), *_oddities(records)]:
+        echo(f"warning: {warning}", err=True)
+    for message in _failures(failed):
+        echo(f"failed: {message}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _failures(failed: Iterable[Record]) -> list[str]:
+    """The failed cells and why, a line for each reason."""
+    cells_of: dict[str, list[str]] = {}
+    for record in failed:
+        message = record.error.message if record.error is not None else ""
+        cells_of.setdefault(message, []).append(record.cell.key)
+    return [
+        f"{', '.join(keys[:3])}{f' and {len(keys) - 3} more' * (len(keys) > 3)}: {message}"
+        for message, keys in cells_of.items()
+    ]
+
+
+def _gaps(records: Iterable[Record]) -> list[str]:
+    """Incomplete datasets among those that were scored or trained on, a line each."""
+    held: list[tuple[str, Completeness | None]] = []
+    for record in records:
+        held.append((record.cell.target, record.completeness))
+        if record.auxiliary is not None:
+            held.append((record.auxiliary.name, record.auxiliary.completeness))
+    lines = [
+        f"{display_name(name)} is {found.gap}; numbers measured on it or learned from it stay "
+        "out of means and differences unless --allow-incomplete is given"
+        for name, found in held
+        if found is not None and found.gap
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:
+    """What is odd about the copies of the datasets, a line each; the first ones of a dataset."""
+    from ..records.cell import labelled
+
+    told: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        name = display_name(record.cell.dataset)
+        lines = told.setdefault((name, labelled(name, record.cell.dataset_label)), [])
+        lines += [text for text in record.warnings if text not in lines]
+    for (name, _), lines in told.items():
+        if len(lines) > shown:
+            lines[shown:] = [f"{len(lines) - shown} more: see zsad data check {name} --open-files"]
+    return [f"{target}: {text}" for (_, target), lines in told.items() for text in lines]
