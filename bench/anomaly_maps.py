@@ -1,6 +1,7 @@
 """From patch tokens and text features to scores and anomaly maps; shared by several methods.
 
-Axes: B images, L patches, D joint embedding; text features are ordered (normal, abnormal).
+Axes: B images, L patch tokens, D embedding, K prompts. Text features are ordered (normal,
+abnormal).
 """
 
 from __future__ import annotations

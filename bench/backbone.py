@@ -4,7 +4,8 @@ A `Backbone` wraps an open_clip model and never changes it. It runs the towers b
 that a single pass over the images yields the ordinary path and the V-V path together (the V-V path
 never feeds back into the ordinary one, methods of CLIP-Surgery and AnomalyCLIP).
 
-Axes: B images, L patches, W tower width, D joint embedding, N prompts, T prompt positions.
+Axes: B images, L patch tokens, D embedding (the joint space, or a tower's width before it), W width
+of the text tower, P prompts, T prompt positions, n deep tokens, S image side.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ BUILT_IN = "tiny"
 RANDOM = "random"
 TINY = Path(__file__).parent / "tiny"
 BUILT_IN_WEIGHTS = TINY / "tiny.safetensors"
-NARROW = 128  # width of both towers up to which a step waits for calls, not for products
+SMALL = 128  # width of both towers up to which a step waits for calls, not for products
 WINDOW_TOKENS_AT_ONCE = 1 << 16  # bounds the memory of `encode_windows`
 
 
@@ -45,7 +46,8 @@ class TokenSpec(NamedTuple):
     """Names one set of patch tokens that a method reads.
 
     Attributes:
-        layer: the block that the tokens leave, counted from 1; 0 is the stem, what enters ln_pre.
+        layer: the block that the tokens leave, counted from 1; 0 is the patch embeddings, which
+            enter ln_pre.
         value_from: None for CLIP's own attention; k for the V-V path that branches off at block k.
     """
 
@@ -80,7 +82,7 @@ class VisualFeatures:
     Attributes:
         class_token: [B, D] class token of the last block through ln_post and the projection.
         class_token_no_ln: [B, D] the same without ln_post (AnomalyCLIP, FAPrompt).
-        tokens: TokenSpec -> [B, L, W] patch tokens as they leave the block, no class token.
+        tokens: TokenSpec -> [B, L, D] patch tokens as they leave the block, no class token.
         grid: rows and columns of the patches, rows * columns = L.
     """
 
@@ -190,8 +192,8 @@ class Backbone:
         )
         if not usable:
             raise UsageError(
-                f"backbone '{self.name}' is no ViT CLIP with a class token and a plain text tower: "
-                "choose one such as ViT-L-14-336, ViT-B-16-plus-240 or tiny"
+                f"backbone '{self.name}' is not a ViT CLIP with a class token and a plain text "
+                "tower: choose one such as ViT-L-14-336, ViT-B-16-plus-240 or tiny"
             )
 
     # -- what the towers look like ------------------------------------------------------------
@@ -208,12 +210,12 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """W of the visual tower."""
+        """Width of the visual tower."""
         return int(self.visual.conv1.out_channels)
 
     @property
     def text_width(self) -> int:
-        """W of the text tower."""
+        """W, the width of the text tower."""
         return int(self.text.token_embedding.weight.shape[1])
 
     @property
@@ -227,19 +229,19 @@ class Backbone:
         return int(self.visual.conv1.kernel_size[0])
 
     @property
-    def narrow(self) -> bool:
-        """Both towers are so narrow that one thread learns fastest, and exactness costs little."""
-        return max(self.width, self.text_width) <= NARROW
+    def small(self) -> bool:
+        """Both towers are so small that one thread learns fastest, and exactness costs little."""
+        return max(self.width, self.text_width) <= SMALL
 
     @property
     def training_precision(self) -> Precision:
-        """What a run trains methods in: narrow backbones in double precision, others as asked.
+        """What a run trains methods in: small backbones in double precision, others as asked.
 
         What another processor computes differs in the last bit, and training makes that grow to
         the second digit of a metric. In double precision it stays out of sight, and where the
-        towers are narrow it costs little.
+        towers are small it costs little.
         """
-        return "fp64" if self.narrow and self.precision == "fp32" else self.precision
+        return "fp64" if self.small and self.precision == "fp32" else self.precision
 
     @property
     def native_grid(self) -> int:
@@ -329,18 +331,18 @@ class Backbone:
             specs: the patch tokens to keep, of all methods that share the pass.
 
         Raises:
-            UsageError: the size is no multiple of the patch size, or a layer does not exist.
+            UsageError: the size is not a multiple of the patch size, or a layer does not exist.
         """
         wanted = frozenset(specs)
         self.check_specs(wanted)
         with self._autocast():
-            stem = self._stem(images.to(self.dtype))  # [B, 1 + L, W]
+            embedded = self._embed_images(images.to(self.dtype))  # [B, 1 + L, D]
             side = images.shape[-1] // self.patch_size
             self.counter.images += len(images)
             kept: dict[TokenSpec, Tensor] = {}
             if TokenSpec(0) in wanted:
-                kept[TokenSpec(0)] = stem[:, 1:]
-            x = self.visual.ln_pre(stem)
+                kept[TokenSpec(0)] = embedded[:, 1:]
+            x = self.visual.ln_pre(embedded)
             value_paths = {spec.value_from for spec in wanted if spec.value_from is not None}
             running: dict[int, Tensor] = {}
             for number, block in enumerate(self.visual.transformer.resblocks, start=1):
@@ -368,7 +370,7 @@ class Backbone:
         )
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Patch tokens [..., W] into the joint space [..., D]: ln_post, then the projection.
+        """Patch tokens [..., D] into the joint space [..., D]: ln_post, then the projection.
 
         Gradients flow to the tokens.
         """
@@ -377,24 +379,24 @@ class Backbone:
         return projected.to(self.dtype)
 
     @torch.no_grad()
-    def encode_windows(self, stem: Tensor, windows: Tensor) -> Tensor:
+    def encode_windows(self, patch_embeddings: Tensor, windows: Tensor) -> Tensor:
         """Encode windows of patches as short sequences of their own (WinCLIP).
 
-        Every window is the class token and its patches, taken from the stem and sent through
-        ln_pre and the whole tower; tokens outside are dropped, not masked.
+        Every window is the class token and its patch embeddings, sent through ln_pre and the whole
+        tower; patches outside are dropped, not masked.
 
         Args:
-            stem: [B, L, W] the tokens `TokenSpec(0)`.
-            windows: [M, K] patch indices.
+            patch_embeddings: [B, L, D] the tokens `TokenSpec(0)`.
+            windows: [windows, patches of a window] patch indices.
 
         Returns:
-            [B, M, D] class tokens of the windows through ln_post and the projection.
+            [B, windows, D] class tokens of the windows through ln_post and the projection.
         """
-        batch, (count, size) = len(stem), windows.shape
+        batch, (count, size) = len(patch_embeddings), windows.shape
         first = self.visual.class_embedding + self.visual.positional_embedding[0]
-        first = first.to(stem.dtype).expand(batch * count, 1, -1)
-        patches = stem[:, windows].reshape(batch * count, size, -1)
-        sequences = torch.cat([first, patches], dim=1)  # [B * M, 1 + K, W]
+        first = first.to(patch_embeddings.dtype).expand(batch * count, 1, -1)
+        patches = patch_embeddings[:, windows].reshape(batch * count, size, -1)
+        sequences = torch.cat([first, patches], dim=1)  # [B * windows, 1 + size, D]
         self.counter.windows += batch * count
         step = max(1, WINDOW_TOKENS_AT_ONCE // (size + 1))
         parts = []
@@ -419,21 +421,21 @@ class Backbone:
                     f"{spec} does not exist in backbone '{self.name}' of {self.depth} blocks"
                 )
 
-    def _stem(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, 1 + L, W]: class token and patches with positions, before ln_pre."""
+    def _embed_images(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, 1 + L, D]: class token and patches with positions, before ln_pre."""
         size = images.shape[-1]
         if images.shape[-2] != size or size % self.patch_size:
             raise UsageError(
                 f"images of {tuple(images.shape[-2:])} px do not fit backbone '{self.name}': give "
                 f"squares whose side is a multiple of {self.patch_size}"
             )
-        patches = self.visual.conv1(images).flatten(2).transpose(1, 2)  # [B, L, W]
+        patches = self.visual.conv1(images).flatten(2).transpose(1, 2)  # [B, L, D]
         first = self.visual.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         positions = self._positions(size // self.patch_size)
         return torch.cat([first, patches], dim=1) + positions.to(patches.dtype)
 
     def _positions(self, side: int) -> Tensor:
-        """The positional embedding [1 + side * side, W]; the class token's row is never resized."""
+        """The positional embedding [1 + side * side, D]; the class token's row is never resized."""
         own: Tensor = self.visual.positional_embedding
         if side == self.native_grid:
             return own
@@ -451,17 +453,17 @@ class Backbone:
     # -- text ---------------------------------------------------------------------------------
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids [N, 77] of prompts, on the backbone's device."""
+        """Token ids [P, 77] of prompts, on the backbone's device."""
         return self.tokenizer(list(texts)).to(self.device)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids [N, T] -> frozen token embeddings [N, T, W], without positions."""
+        """Token ids [P, T] -> frozen token embeddings [P, T, W], without positions."""
         embedded: Tensor = self.text.token_embedding(ids)
         return embedded
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str] | Tensor, batch_size: int = 512) -> Tensor:
-        """Prompts or their token ids [N, 77] -> text features [N, D], not normalised."""
+        """Prompts or their token ids [P, 77] -> text features [P, D], not normalised."""
         ids = prompts if isinstance(prompts, Tensor) else self.tokenize(prompts)
         parts = [
             self.encode_embeddings(self.embed_tokens(part), part.argmax(dim=-1))
@@ -482,16 +484,16 @@ class Backbone:
         attention is causal.
 
         Args:
-            embeddings: [N, T, W] without positional embedding.
-            ends: [N] position of the end-of-text token.
-            deep_tokens: set i, [K, W], overwrites positions 1..K before block i + 1 (0-based
+            embeddings: [P, T, W] without positional embedding.
+            ends: [P] position of the end-of-text token.
+            deep_tokens: set i, [n, W], overwrites positions 1..n before block i + 1 (0-based
                 block number i + 1; the first block sees `embeddings`). AnomalyCLIP's
                 "compound prompts".
             shared: the prompts are alike in their first `shared` positions, deep tokens included,
                 and these are computed once, from the first prompt; all prompts end behind them.
 
         Returns:
-            [N, D] text features, not normalised.
+            [P, D] text features, not normalised.
         """
         length = int(ends.max()) + 1
         self.counter.prompts += len(embeddings)
@@ -513,7 +515,7 @@ class Backbone:
     def _continue_prompts(
         self, beginning: Tensor, x: Tensor, deep_tokens: Sequence[Tensor]
     ) -> Tensor:
-        """Prompts that continue one beginning [1, P, W]: their own positions [N, T, W], encoded.
+        """Prompts that continue one beginning [1, T', W]: their own positions [P, T, W], encoded.
 
         The attention is causal, so the beginning does not see what follows, and gives every prompt
         the same keys and values.
@@ -540,9 +542,11 @@ class Backbone:
     def _attend(
         self, block: Any, x: Tensor, with_value: bool = False, causal: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """The residual of ordinary attention and, if asked for, of V-V attention, both [B, T, W].
+        """The residual of ordinary attention and, if asked for, of V-V attention, both [B, L, D].
 
-        V-V attention puts the values in the place of queries and keys and shares the value and
+        Of either tower; in the text tower B are prompts and L their positions.
+
+        V-V attention takes the values for queries and keys too and shares the value and
         output projections (AnomalyCLIP's DPAM, from CLIP-Surgery).
         """
         query, key, value = self._heads(block, x)
@@ -553,7 +557,7 @@ class Backbone:
         return ordinary, self._merged(block, F.scaled_dot_product_attention(value, value, value))
 
     def _heads(self, block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of tokens [B, T, W], each [B, heads, T, W / heads]."""
+        """Queries, keys and values of tokens [B, L, D], each [B, heads, L, D / heads]."""
         attention = block.attn
         packed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
         packed = packed.reshape(*x.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -561,7 +565,7 @@ class Backbone:
         return query, key, value
 
     def _merged(self, block: Any, heads: Tensor) -> Tensor:
-        """The residual [B, T, W] of what the heads [B, heads, T, W / heads] attended to."""
+        """The residual [B, L, D] of what the heads [B, heads, L, D / heads] attended to."""
         residual: Tensor = block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
         return residual
 
@@ -577,7 +581,7 @@ class Backbone:
 
 
 def _with_deep_tokens(x: Tensor, number: int, deep_tokens: Sequence[Tensor]) -> Tensor:
-    """What block `number` (from 0) sees of [N, T, W]: positions 1..K overwritten by its set."""
+    """What block `number` (from 0) sees of [P, T, W]: positions 1..n overwritten by its set."""
     if not 1 <= number <= len(deep_tokens):
         return x
     deep = deep_tokens[number - 1].to(x.dtype).expand(len(x), -1, -1)

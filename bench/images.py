@@ -262,7 +262,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation that is still to be applied, 1 where there is none."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block is no reason to refuse the pixels
+    except Exception:  # a damaged EXIF block leaves the pixels usable
         return 1
     return value if value in _TURNS else 1
 

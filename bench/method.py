@@ -310,7 +310,7 @@ class TrainableMethod(Method):
         Args:
             query: features carry no gradient.
             labels: [B] int64, 0 normal, 1 anomalous.
-            masks: [B, S, S] of the features' dtype, 0 or 1, at the map size.
+            masks: [B, M, M] of the features' dtype, 0 or 1, at the map size.
         """
 
     def augment(

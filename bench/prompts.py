@@ -1,7 +1,7 @@
 """Prompt ensembles: templates, state words and class names become one text feature per state.
 
 A template has one place, `{}`, for a state; a state has one for the class name. Axes: B images,
-P prompts of an ensemble, D joint embedding; the two states are ordered (normal, abnormal).
+P prompts of an ensemble, D embedding; the two states are ordered (normal, abnormal).
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class TwoTiles(Preprocess):
     def encode(
         self, backbone: Backbone, images: Tensor, specs: Iterable[TokenSpec]
     ) -> VisualFeatures:
-        """Both tiles: class tokens [B, 2, D], patch tokens [B, 2 L, W], the grid of one tile."""
+        """Both tiles: class tokens [B, 2, D], patch tokens [B, 2 L, D], the grid of one tile."""
         side = self.image_size
         tiles = [
             tile

@@ -1,6 +1,6 @@
 """Learned prompts that end in the class name: what CoOp, CoCoOp and TCP have in common.
 
-Axes: B images, L patches, D joint embedding, W text width, n learned tokens.
+Axes: B images, L patch tokens, D embedding, W text width, n learned tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ClassPromptOptions(Options):
     Attributes:
         n_context: learned tokens, shared by both states and all classes.
         value_path: read the V-V path and the class token without ln_post, as AnomalyCLIP does,
-            in the place of CLIP's own path.
+            instead of CLIP's own path.
         temperature: of the image-level softmax; None is the backbone's own logit scale, which
             CoOp uses (0.01 of CLIP's released weights).
         map_temperature: of the patches' softmax.
@@ -148,7 +148,7 @@ class ClassPromptLearner(TrainableMethod):
         return other_class_prompts(self.backbone, state.get("token_suffix"), self.endings)
 
     def frame(self, class_names: Sequence[str]) -> Frame:
-        """The frame of 2 N prompts: for each class name the normal one, then the abnormal one."""
+        """Two prompts for each class name, the normal one and then the abnormal one."""
         count = self.options.n_context
         for name in class_names:
             if name not in self._ids:
@@ -167,7 +167,7 @@ class ClassPromptLearner(TrainableMethod):
 
         Args:
             class_names: B words.
-            encode: N different class names -> [N, 2, D].
+            encode: different class names -> [names, 2, D].
         """
         names = list(dict.fromkeys(class_names))
         if torch.is_grad_enabled():
@@ -224,5 +224,5 @@ class ClassPromptLearner(TrainableMethod):
 
 
 def unit_states(features: Tensor) -> Tensor:
-    """[2 N, D] raw features, states alternating -> [N, 2, D] normalised."""
+    """[2 * names, D] raw features, states alternating -> [names, 2, D] normalised."""
     return F.normalize(features, dim=-1).reshape(-1, 2, features.shape[-1])

@@ -26,8 +26,8 @@ def other_stored_prompts(
     """Which frozen tensor of a released state dict belongs to other prompts, as a clause, or "".
 
     AnomalyCLIP's library stores, beside the learned tokens, "tokenized_prompts_<kind>" [..., 77],
-    "token_prefix_<kind>" [..., 1, W] and "token_suffix_<kind>" [..., 76 - n, W]. What it has in the
-    places of learned tokens ("X", "N", "A") is left out of account.
+    "token_prefix_<kind>" [..., 1, W] and "token_suffix_<kind>" [..., 76 - n, W]. What it has in
+    place of learned tokens ("X", "N", "A") is left out of account.
 
     Args:
         backbone: its token embeddings are compared.
@@ -102,7 +102,7 @@ def read_tokens(backbone: Backbone, embeddings: Tensor) -> list[int]:
 
 
 def _frames(backbone: Backbone, ending: str, tokens: list[int]) -> bool:
-    """Whether tokens read as an ending, with some class name in the place of {}."""
+    """Whether tokens read as an ending, with some class name instead of {}."""
     before, after = (_words(backbone, part) for part in ending.split("{}"))
     words = tokens[:-1]
     inner = words[len(before) : len(words) - len(after)]

@@ -8,7 +8,8 @@ two square tiles of an image that keeps its aspect, instead of the views (`_anov
 plain linear adapter whose loss is taken on the joined tiles. Its maps are squashed to a square
 here, as all are; the script keeps the aspect to the end.
 
-Axes: B images, L patch tokens, D embedding, P prompts of a class, S image side.
+Axes: B images, L patch tokens, D embedding, P prompts of a class, S image and map
+side.
 
 Differences from the released code: docs/fidelity.md.
 """
@@ -211,10 +212,10 @@ class AnoVl(Method):
 
     def score_views(self, images: Tensor, states: Tensor) -> Tensor:
         """[B] mean over the views of the abnormal probability of the class token."""
-        seen = views(images)  # [V, B, 3, S, S]
+        seen = views(images)  # [22, B, 3, S, S]
         parts = torch.split(seen.flatten(0, 1), VIEWS_AT_ONCE)
         tokens = torch.cat([self.backbone.encode_image(part).class_token for part in parts])
-        repeated = states.repeat(len(seen), 1, 1)  # [V * B, 2, D]
+        repeated = states.repeat(len(seen), 1, 1)  # [22 * B, 2, D]
         probabilities = state_probabilities(tokens, repeated, TEMPERATURE)[:, 1]
         return probabilities.reshape(len(seen), -1).mean(dim=0)
 

@@ -9,7 +9,7 @@ do not fit the other. The released script trains for 3 epochs with mosaics on MV
 without on VisA, whose configuration any other auxiliary dataset takes here; variant
 `official_mvtec` takes MVTec AD's on all of them.
 
-Axes: B images, L patches, W visual width, D joint embedding.
+Axes: B images, L patch tokens, D embedding, S image side, M map side.
 
 Differences from the released code: docs/fidelity.md.
 """
@@ -108,7 +108,7 @@ class AprilGan(TrainableMethod):
         )
 
     def _layer_maps(self, query: Query, text: Tensor) -> list[Tensor]:
-        """[B, 2, S, S] of each layer: similarities are upsampled, and then made probabilities."""
+        """[B, 2, M, M] of each layer: similarities are upsampled, and then made probabilities."""
         maps = []
         for layer, spec in zip(self.fc, self._specs, strict=True):
             patches = F.normalize(layer(query.features.tokens[spec]), dim=-1)  # [B, L, D]
@@ -154,7 +154,7 @@ class AprilGan(TrainableMethod):
 
 
 def _mosaic(pictures: Tensor, mode: str) -> Tensor:
-    """Each four pictures of [4 B, C, S, S] in the place of one: [B, C, S, S]."""
+    """Each four pictures of [4 B, C, S, S] as one: [B, C, S, S]."""
     four = pictures.reshape(-1, TILES, *pictures.shape[1:])  # [B, 4, C, S, S]
     rows = [torch.cat([four[:, 2 * i], four[:, 2 * i + 1]], dim=-1) for i in range(2)]
     canvas = torch.cat(rows, dim=-2)  # [B, C, 2 S, 2 S]

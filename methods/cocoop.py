@@ -1,7 +1,7 @@
 """CoCoOp: CoOp's learned tokens, shifted for each image by a small network on its class token.
 
 Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022, and its released
-code (KaiyangZhou/CoOp), with two states in the place of classes. FAPrompt's CoCoOp rows have pixel
+code (KaiyangZhou/CoOp), with two states instead of classes. FAPrompt's CoCoOp rows have pixel
 results that CLIP's own patches and image labels cannot give, so the variant `paper` learns as
 AnomalyCLIP does, on the V-V path; `official` has CoCoOp's optimiser, rate, epochs, batch size and
 loss, but CoOp's twelve tokens of this comparison, no augmentation and 518 pixels.

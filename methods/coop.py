@@ -1,7 +1,7 @@
 """CoOp: a dozen learned tokens, then "normal bottle." or "anomalous bottle.".
 
 Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, and its released code
-(KaiyangZhou/CoOp), with two states in the place of classes as in AnomalyCLIP's comparison. Twelve
+(KaiyangZhou/CoOp), with two states instead of classes, as in AnomalyCLIP's comparison. Twelve
 tokens and not CoOp's own sixteen: FAPrompt's parameter count says so. CLIP's own patch tokens give
 a pixel-level AUROC below 0.5; FAPrompt's rows for SDD and AITEX are far above, which points to the
 V-V path and pixel-level losses, the variant `vv`.

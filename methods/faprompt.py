@@ -8,7 +8,7 @@ most abnormal patches give one vector that is added to the abnormal tokens, so t
 encoded again for every image. Options, ablations and the ways of the released code are in
 `_faprompt_variants.py`.
 
-Axes: B images, L patch tokens, D embedding, W text width, K abnormal prompts, S map side.
+Axes: B images, L patch tokens, D embedding, W text width, K abnormal prompts.
 
 Differences from the released code: docs/fidelity.md.
 """

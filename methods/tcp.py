@@ -2,7 +2,7 @@
 
 Yao et al., "TCP: Textual-based Class-aware Prompt Tuning for Visual-Language Model", CVPR 2024, and
 its released code (htyao89/Textual-based_Class-aware_prompt_tuning), with the two states of an
-object in the place of classes, as the FAPrompt paper (appendix C.2) compares it. `v1` takes the
+object instead of classes, as the FAPrompt paper (appendix C.2) compares it. `v1` takes the
 network's input from one sentence a state, `v2` from WinCLIP's ensemble. The visual path is not
 stated; the printed pixel-level numbers point to the V-V path, with AnomalyCLIP's pixel-level losses
 beside TCP's own. `literal` learns from TCP's losses alone.
@@ -68,7 +68,7 @@ class TextMetaNet(nn.Module):
         self.linear2 = linear(hidden, DEEP_LENGTH * width)
 
     def forward(self, text: Tensor) -> Tensor:
-        """[N, D] -> [N, 4, W]."""
+        """[K, D] -> [K, 4, W]."""
         hidden = self.linear1(text)
         tokens: Tensor = self.linear2(hidden * torch.sigmoid(1.702 * hidden))
         return tokens.reshape(len(text), DEEP_LENGTH, -1)
@@ -125,7 +125,7 @@ class Tcp(ClassPromptLearner):
         return [*super().prompt_facts(), f"deep tokens enter block {self._block}"]
 
     def frozen_features(self, class_names: Sequence[str]) -> Tensor:
-        """[N, 2, D] CLIP's own normalised text features of both states."""
+        """[names, 2, D] CLIP's own normalised text features of both states."""
         return self._teacher([name.replace("_", " ") for name in class_names])
 
     def text_features(self, query: Query) -> Tensor:
@@ -133,7 +133,7 @@ class Tcp(ClassPromptLearner):
         return self.by_class(query.class_names, self._encode)
 
     def _encode(self, class_names: Sequence[str]) -> Tensor:
-        deep = self.meta_net(self.frozen_features(class_names).flatten(0, 1))  # [2 N, 4, W]
+        deep = self.meta_net(self.frozen_features(class_names).flatten(0, 1))  # [2 * names, 4, W]
         nothing = deep[:, :0]  # earlier blocks see what the ones before them made
         prompts = self.frame(class_names).fill(self.ctx)
         sets = [nothing] * (self._block - 1) + [deep]

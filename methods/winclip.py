@@ -26,7 +26,7 @@ from ..bench.prompts import PromptEnsemble
 from ._prompts import WINCLIP_21, WINCLIP_22, WINCLIP_ABNORMAL, WINCLIP_NORMAL
 
 WINDOW_SIDES = (2, 3)  # patches; 32 and 48 px of 240
-STEM = TokenSpec(0)
+PATCH_EMBEDDINGS = TokenSpec(0)
 TEMPLATES = {"22": WINCLIP_22, "21": WINCLIP_21}
 
 
@@ -73,8 +73,8 @@ class WinClip(Method):
 
     @property
     def token_specs(self) -> frozenset[TokenSpec]:
-        """The stem, from which windows are cut."""
-        return frozenset({STEM})
+        """The patch embeddings, from which windows are cut."""
+        return frozenset({PATCH_EMBEDDINGS})
 
     def predict(self, query: Query) -> Prediction:
         """The class token's score, and the harmonic mean of all windows over a patch."""
@@ -82,7 +82,7 @@ class WinClip(Method):
         text = self.text(query.class_names)  # [B, 2, D]
         scores = state_probabilities(features.class_token, text, self.options.temperature)[:, 1]
         scales = [
-            self.window_map(features.tokens[STEM], features.grid[0], side, text)
+            self.window_map(features.tokens[PATCH_EMBEDDINGS], features.grid[0], side, text)
             for side in WINDOW_SIDES
         ]
         whole = scores.double()[:, None].expand_as(scales[0])
@@ -90,17 +90,17 @@ class WinClip(Method):
         maps = upsample(patches, features.grid, self.map_size).float()
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
 
-    def window_map(self, stem: Tensor, grid: int, side: int, text: Tensor) -> Tensor:
+    def window_map(self, embeddings: Tensor, grid: int, side: int, text: Tensor) -> Tensor:
         """Per patch the harmonic mean of the windows that cover it, [B, L] float64."""
-        windows = window_index(grid, side).to(stem.device)  # [M, side * side]
-        embedded = self.backbone.encode_windows(stem, windows)  # [B, M, D]
+        windows = window_index(grid, side).to(embeddings.device)  # [windows, side * side]
+        embedded = self.backbone.encode_windows(embeddings, windows)  # [B, windows, D]
         abnormal = state_probabilities(embedded, text, self.options.temperature)[..., 1]
         return spread_harmonically(abnormal.double(), windows, grid * grid)
 
 
 @lru_cache(maxsize=16)
 def window_index(grid: int, side: int) -> Tensor:
-    """Patch indices [M, side * side] of all windows, row by row, at a stride of one patch.
+    """Patch indices [windows, side * side] of all windows, row by row, at a stride of one patch.
 
     Raises:
         UsageError: the image has fewer patches along a side than a window.
@@ -115,13 +115,13 @@ def window_index(grid: int, side: int) -> Tensor:
 
 
 def spread_harmonically(values: Tensor, windows: Tensor, patches: int) -> Tensor:
-    """Harmonic mean per patch of the values [B, M] of the windows that cover it, [B, patches]."""
+    """Per patch the harmonic mean [B, L] of the values [B, windows] of windows that cover it."""
     cover = torch.zeros(len(windows), patches, dtype=values.dtype, device=values.device)
     cover.scatter_(1, windows, 1.0)
     return cover.sum(dim=0) / ((1 / values) @ cover)
 
 
 def harmonic_mean(values: Tensor) -> Tensor:
-    """Harmonic mean over the first axis; what is no number becomes 0, as in the released code."""
+    """Harmonic mean over the first axis; NaN and infinity become 0, as in the released code."""
     mean = len(values) / (1 / values).sum(dim=0)
     return torch.nan_to_num(mean, nan=0.0, posinf=0.0, neginf=0.0)

@@ -63,13 +63,13 @@ def _golden_backbone(name: str) -> Backbone:
 
 @pytest.fixture(scope="session")
 def golden_24l() -> Backbone:
-    """24 narrow visual blocks with ViT-L/14-336's grid, and its full-width text tower."""
+    """24 visual blocks of small width with ViT-L/14-336's grid, and its full-width text tower."""
     return _golden_backbone("golden-24L")
 
 
 @pytest.fixture(scope="session")
 def golden_b16() -> Backbone:
-    """A narrow ViT-B-16-plus-240."""
+    """A small ViT-B-16-plus-240."""
     return _golden_backbone("golden-ViT-B-16-plus-240")
 
 

@@ -127,7 +127,7 @@ def run(
 def default_jobs(plan: Plan) -> int:
     """One process, or one per core, up to four, for the built-in backbone on a CPU.
 
-    Its towers are so narrow that a second thread helps little, and learning uses one.
+    Its towers are so small that a second thread helps little, and learning uses one.
     """
     built_in = plan.backbone == BUILT_IN and plan.backbone_config is None
     if plan.device != "cpu" or not built_in or plan.workers:

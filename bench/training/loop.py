@@ -593,12 +593,12 @@ def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def _few_threads(backbone: Backbone) -> Iterator[None]:
-    """One thread for a narrow backbone: waking others takes longer than its products do.
+    """One thread for a small backbone: waking others takes longer than its products do.
 
     It also takes the number of threads out of what is learned.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if backbone.narrow and backbone.device.type == "cpu" else before)
+    torch.set_num_threads(1 if backbone.small and backbone.device.type == "cpu" else before)
     try:
         yield
     finally:

@@ -233,11 +233,11 @@ def test_tokens_hold_what_was_asked_for_without_the_class_token(small, pictures)
 
 
 def test_stem_is_what_enters_the_first_norm(small, pictures):
-    stem = small.encode_image(pictures, [TokenSpec(0)]).tokens[TokenSpec(0)]
+    embeddings = small.encode_image(pictures, [TokenSpec(0)]).tokens[TokenSpec(0)]
     with torch.no_grad():
         patches = small.visual.conv1(pictures).flatten(2).transpose(1, 2)
     expected = patches + small.visual.positional_embedding[1:]
-    torch.testing.assert_close(stem, expected)
+    torch.testing.assert_close(embeddings, expected)
 
 
 @pytest.mark.parametrize("spec", [TokenSpec(7), TokenSpec(-1), TokenSpec(2, 3), TokenSpec(3, 0)])
@@ -309,13 +309,13 @@ def test_the_window_of_all_patches_is_the_whole_image(small, pictures):
 
 
 def test_windows_are_encoded_apart_from_each_other(small, pictures, monkeypatch):
-    stem = small.encode_image(pictures, [TokenSpec(0)]).tokens[TokenSpec(0)]
+    embeddings = small.encode_image(pictures, [TokenSpec(0)]).tokens[TokenSpec(0)]
     windows = torch.tensor([[0, 1, 4, 5], [10, 11, 14, 15], [5, 6, 9, 10]])
-    together = small.encode_windows(stem, windows)
-    alone = torch.cat([small.encode_windows(stem, w[None]) for w in windows], dim=1)
+    together = small.encode_windows(embeddings, windows)
+    alone = torch.cat([small.encode_windows(embeddings, w[None]) for w in windows], dim=1)
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     monkeypatch.setattr("zsad.bench.backbone.WINDOW_TOKENS_AT_ONCE", 7)
-    torch.testing.assert_close(small.encode_windows(stem, windows), alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(small.encode_windows(embeddings, windows), alone, atol=1e-5, rtol=0)
 
 
 # -- text ---------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_a_method_that_changes_the_backbone_is_caught():
 
 
 class SinglePrecisionOnly(Sound, TrainableMethod):
-    """Its loss fails where a run of a narrow backbone trains it: in double precision."""
+    """Its loss fails where a run of a small backbone trains it: in double precision."""
 
     schedule = Schedule(epochs=1)
 

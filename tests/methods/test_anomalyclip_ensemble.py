@@ -70,6 +70,6 @@ def test_its_learned_state_can_be_loaded_again(seeds, tiny):
         assert torch.equal(other.learned_state()[name], tensor)
 
 
-def test_an_ensemble_of_nobody_is_refused(tiny):
+def test_an_ensemble_without_members_is_refused(tiny):
     with pytest.raises(UsageError, match="n_members"):
         create("anomalyclip_ensemble", tiny, n_members=0)

@@ -199,7 +199,7 @@ def test_an_unknown_tensor_behind_the_prefix_is_refused(tiny):
         create("coop", tiny).load_learned(state)
 
 
-def test_a_class_name_is_tokenised_once_in_whatever_company_it_comes(tiny, monkeypatch):
+def test_a_class_name_is_tokenised_once_whatever_classes_come_with_it(tiny, monkeypatch):
     method = create("coop", tiny)
     asked = []
     kept = type(tiny).tokenize

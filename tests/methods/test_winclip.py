@@ -10,7 +10,7 @@ from zsad.bench import create, predict_images
 from zsad.bench.errors import UsageError
 from zsad.bench.method import Query
 from zsad.methods.winclip import (
-    STEM,
+    PATCH_EMBEDDINGS,
     harmonic_mean,
     spread_harmonically,
     window_index,
@@ -49,16 +49,16 @@ def test_scores_and_maps_are_the_recorded_ones(method, golden_inputs, case):
 
 
 def test_each_step_is_the_recorded_one(method, features, case):
-    stem, text = features.tokens[STEM], method.text(["bottle"] * 3)
+    embeddings, text = features.tokens[PATCH_EMBEDDINGS], method.text(["bottle"] * 3)
     np.testing.assert_allclose(features.class_token.numpy(), case["cls_token"], atol=1e-5)
     for side, step in ((2, "window2"), (3, "window3")):
         windows = window_index(15, side)
         assert np.array_equal(windows.numpy() + 1, case[f"{step}_index"])
-        embedded = method.backbone.encode_windows(stem, windows)
+        embedded = method.backbone.encode_windows(embeddings, windows)
         np.testing.assert_allclose(
             embedded[:, ::4, ::8].numpy(), case[f"{step}_tokens_sub"], atol=1e-5
         )
-        scale = method.window_map(stem, 15, side, text)
+        scale = method.window_map(embeddings, 15, side, text)
         assert scale.dtype == torch.float64
         np.testing.assert_allclose(scale.reshape(3, 15, 15).numpy(), case[f"map{side}"], atol=1e-6)
 

@@ -44,7 +44,7 @@ def prepared(plan: Plan):
     return contestants
 
 
-def test_a_narrow_backbone_is_learned_from_in_double_and_scored_in_single_precision(tmp_path):
+def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precision(tmp_path):
     plan = plan_for(tmp_path, "anomalyclip")
     (contestant,) = prepared(plan)
     path = checkpoint_path(plan, contestant.cell)
@@ -60,7 +60,7 @@ def test_a_narrow_backbone_is_learned_from_in_double_and_scored_in_single_precis
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_wide_backbones_and_other_precisions_learn_as_asked(tmp_path, monkeypatch, precision):
     if precision == "fp32":
-        monkeypatch.setattr("zsad.bench.backbone.NARROW", 1)
+        monkeypatch.setattr("zsad.bench.backbone.SMALL", 1)
     (contestant,) = prepared(plan_for(tmp_path, "coop", precision=precision))
     assert contestant.protocol["learned_in"] == precision
 
