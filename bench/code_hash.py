@@ -22,7 +22,16 @@ from .registry import FOLDER_OF, NAMESPACE
 
 READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
 CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query")
-LEARNING = (*READING, *CONTRACT, "training.batches", "training.feature_cache", "training.loop")
+LEARNING = (
+    *READING,
+    *CONTRACT,
+    "training.batches",
+    "training.feature_cache",
+    "training.loop",
+    "training.optimisation",
+    "training.sources",
+    "training.trainer",
+)
 SCORING = (*READING, *CONTRACT, "metrics", "running.evaluation")
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}

@@ -27,7 +27,7 @@ from .dataset import Dataset
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
-from .training.loop import fit
+from .training.trainer import fit
 
 IMAGES = 4
 CLASS_NAMES = ("bottle", "metal nut", "bottle", "tile")

@@ -24,8 +24,10 @@ from zsad.bench import create
 from zsad.bench.backbone import Backbone
 from zsad.bench.method import Query, TrainableMethod
 from zsad.bench.options import DEFAULT_SEED
-from zsad.bench.training.batches import ImageSource, MemorySource, Source, memory_source
-from zsad.bench.training.loop import TrainingConfig, optimise
+from zsad.bench.training.batches import ImageSource, MemorySource, Source
+from zsad.bench.training.loop import optimise
+from zsad.bench.training.optimisation import TrainingConfig
+from zsad.bench.training.sources import memory_source
 
 
 class OneByOne(Backbone):

@@ -55,7 +55,7 @@ def train(
 ) -> None:
     """Fit a trainable method on an auxiliary dataset; the same command again resumes."""
     from ..running.prepare import train_one
-    from ..training.loop import refuse_unwritable
+    from ..training.trainer import refuse_unwritable
     from ..training.user_checkpoint import learned_from
 
     plan = make_plan(

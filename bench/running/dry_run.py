@@ -241,7 +241,7 @@ def _auxiliary_fault(
     found: dict[str, Completeness],
 ) -> str:
     """Why nothing can be learned before `name` is tested on, or ""; adds what is `found`."""
-    from ..training.loop import auxiliary_samples
+    from ..training.trainer import auxiliary_samples
     from .prepare import open_auxiliary
 
     try:

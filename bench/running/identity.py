@@ -27,7 +27,7 @@ from ..metrics import METRIC_VERSION
 from ..progress import Progress
 from ..records.cell import Cell
 from ..records.record import Record
-from ..training.loop import auxiliary_samples
+from ..training.trainer import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
 from .plan import PUBLISHED, Plan, auxiliary_of
 from .prepare import checkpoint_of, needs_learning, open_auxiliary, split_of

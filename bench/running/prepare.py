@@ -30,9 +30,10 @@ from ..progress import Progress
 from ..records.cell import Cell
 from ..records.record import Auxiliary
 from ..records.run_folder import lock, supersede, weights_path
-from ..training.batches import cache_features
 from ..training.feature_cache import FeatureCache
-from ..training.loop import Training, auxiliary_samples, train_method
+from ..training.optimisation import TrainingConfig
+from ..training.sources import cache_features
+from ..training.trainer import Training, auxiliary_samples, train_method
 from ..training.user_checkpoint import (
     Checkpoint,
     auxiliary_options,
@@ -267,15 +268,8 @@ def train_one(plan: Plan, out: Path, progress: Progress) -> Training:
     entry = plan.dataset_of(cell.target)
     root = entry.root if entry.root is not None else plan.data_root
     auxiliary = registry.load_dataset(cell.dataset, root, **entry.options)
-    return train_method(
-        learner,
-        auxiliary,
-        out,
-        seed=cell.seed,
-        split=plan.auxiliary_split,
-        workers=plan.workers,
-        progress=progress,
-    )
+    config = TrainingConfig(seed=cell.seed, workers=plan.workers, progress=progress)
+    return train_method(learner, auxiliary, out, config, split=plan.auxiliary_split)
 
 
 def _learner(plan: Plan, contestant: Contestant) -> TrainableMethod:
@@ -370,12 +364,10 @@ def _learn_one(
                 learner,
                 auxiliary,
                 path,
-                seed=contestant.cell.seed,
+                TrainingConfig(seed=contestant.cell.seed, workers=plan.workers, progress=progress),
                 split=split_of(plan, contestant.cell),
                 target=target,
-                workers=plan.workers,
                 supersede=partial(supersede, Path(plan.out)),
-                progress=progress,
             )
             _take(plan, contestant, training)
             contestant.protocol |= {

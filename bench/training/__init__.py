@@ -11,4 +11,4 @@ __all__ = ["Training", "TrainingConfig", "fit", "train", "train_method"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'zsad.bench.training' has no attribute '{name}'")
-    return getattr(importlib.import_module(".loop", __name__), name)
+    return getattr(importlib.import_module(".trainer", __name__), name)

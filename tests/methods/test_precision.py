@@ -9,7 +9,7 @@ from zsad.bench import create, load_backbone
 from zsad.bench.method import TrainableMethod
 from zsad.bench.predict import predict_images
 from zsad.bench.registry import method_class, names
-from zsad.bench.training.loop import fit
+from zsad.bench.training.trainer import fit
 
 IMAGES = list(np.random.default_rng(0).integers(0, 255, (3, 96, 96, 3), dtype=np.uint8))
 MASKS = np.zeros((3, 96, 96), bool)

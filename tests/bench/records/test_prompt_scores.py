@@ -12,7 +12,7 @@ from zsad.bench.records.record import read_records
 from zsad.bench.records.run_folder import prompt_scores_path
 from zsad.bench.report.figures import draw
 from zsad.bench.report.scene import Choice
-from zsad.bench.training.loop import fit
+from zsad.bench.training.trainer import fit
 
 IMAGES = 3  # of each label
 

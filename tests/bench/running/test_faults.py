@@ -45,7 +45,7 @@ from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import Contestant
 from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import ShardedArray
-from zsad.bench.training.loop import StateFile, TrainingState
+from zsad.bench.training.state import StateFile, TrainingState
 
 CATEGORIES = ("alpha", "beta", "gamma", "delta")
 KILLS = 30

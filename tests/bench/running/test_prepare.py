@@ -21,7 +21,7 @@ from zsad.bench.records.run_folder import lock
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import checkpoint_path, prepare, split_of, train_one
 from zsad.bench.running.runner import run, start_run
-from zsad.bench.training.loop import train
+from zsad.bench.training.trainer import train
 
 
 @pytest.fixture(autouse=True, scope="module")

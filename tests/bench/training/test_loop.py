@@ -29,24 +29,13 @@ from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, Wei
 from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod, build
 from zsad.bench.metrics import auroc
 from zsad.bench.progress import Progress
-from zsad.bench.training.batches import (
-    CachedSource,
-    DiskSource,
-    cache_features,
-    dataset_source,
-    memory_source,
-)
+from zsad.bench.training.batches import CachedSource, DiskSource
 from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.leakage import refuse_leakage
-from zsad.bench.training.loop import (
-    TrainingConfig,
-    epoch_means,
-    fit,
-    learning_rate,
-    optimise,
-    train,
-    train_method,
-)
+from zsad.bench.training.loop import epoch_means, optimise
+from zsad.bench.training.optimisation import TrainingConfig, learning_rate
+from zsad.bench.training.sources import cache_features, dataset_source, memory_source
+from zsad.bench.training.trainer import fit, train, train_method
 from zsad.bench.weights import load_backbone
 from zsad.datasets import _synthetic as drawings
 from zsad.datasets.synthetic_aux import SyntheticAux
@@ -207,6 +196,12 @@ def cache(tmp_path):
     return FeatureCache(tmp_path / "cache")
 
 
+def shuffled(method, arrays, **config):
+    """The history of fitting a method to arrays by any configuration."""
+    source = memory_source(method, *arrays, "square", config["batch_size"])
+    return optimise(method, source, TrainingConfig(**config)).history
+
+
 def learned(method):
     return {name: tensor.clone() for name, tensor in method.learned_state().items()}
 
@@ -287,13 +282,14 @@ def test_the_order_is_the_samples_own_or_shuffled_by_the_seed(backbone, arrays):
     quiet = ProbeOptions(noise=0.0)
 
     def totals(**how):
-        history = fit(Probe(backbone, quiet), *arrays, "square", epochs=2, batch_size=5, **how)
+        history = shuffled(Probe(backbone, quiet), arrays, epochs=2, batch_size=5, **how)
         return [entry["total"] for entry in history]
 
-    assert totals() == totals(seed=9), "nothing is random without shuffling and noise"
-    assert totals(shuffle=True, seed=9) == totals(shuffle=True, seed=9)
-    assert totals(shuffle=True, seed=9) != totals(shuffle=True, seed=10)
-    assert totals(shuffle=True, seed=9) != totals()
+    in_order = totals(shuffle=False)
+    assert in_order == totals(shuffle=False, seed=9), "only shuffling and noise are random"
+    assert totals(seed=9) == totals(seed=9)
+    assert totals(seed=9) != totals(seed=10)
+    assert totals(seed=9) != in_order
 
 
 def test_learning_rates_follow_dassl():
@@ -456,7 +452,7 @@ def test_arrays_that_do_not_fit_are_refused(backbone, arrays):
         fit(method, images, masks, labels, "square", batch_size=0)
     with pytest.raises(UsageError, match="masks"):
         fit(method, images, None, labels, "square")
-    with pytest.raises(UsageError, match="'clip' learns nothing"):
+    with pytest.raises(UsageError, match="'clip' is training-free"):
         fit(create("clip", backbone), images, masks, labels, "square")
 
 
@@ -473,9 +469,13 @@ def test_reduced_precision_learns_nearly_the_same(tmp_path, arrays, precision):
 
 def test_train_on_a_dataset_is_the_loop_of_fit(backbone, arrays, squares, cache, tmp_path):
     one, other = Probe(backbone), Probe(backbone)
-    history = fit(one, *arrays, "square", epochs=3, batch_size=8, shuffle=True, seed=4)
+    history = shuffled(one, arrays, epochs=3, batch_size=8, seed=4)
     training = train_method(
-        other, squares, tmp_path / "probe.safetensors", seed=4, batch_size=8, cache=cache
+        other,
+        squares,
+        tmp_path / "probe.safetensors",
+        TrainingConfig(seed=4, batch_size=8),
+        cache=cache,
     )
     assert training.history == history
     assert_same_weights(learned(one), learned(other))
@@ -484,9 +484,13 @@ def test_train_on_a_dataset_is_the_loop_of_fit(backbone, arrays, squares, cache,
 def test_every_image_passes_the_visual_tower_once_for_all_epochs_and_trainings(
     backbone, squares, cache, tmp_path
 ):
-    train_method(Probe(backbone), squares, tmp_path / "a.safetensors", cache=cache, epochs=4)
+    train_method(
+        Probe(backbone), squares, tmp_path / "a.safetensors", TrainingConfig(epochs=4), cache=cache
+    )
     assert backbone.counter.images == COUNT
-    train_method(Probe(backbone), squares, tmp_path / "b.safetensors", cache=cache, seed=2)
+    train_method(
+        Probe(backbone), squares, tmp_path / "b.safetensors", TrainingConfig(seed=2), cache=cache
+    )
     assert backbone.counter.images == COUNT
 
 
@@ -546,7 +550,11 @@ def test_a_method_that_augments_bypasses_the_cache(backbone, squares, cache, tmp
     options = ProbeOptions(schedule=replace(ADAM, augments=True))
     runs = [
         train_method(
-            Flipper(backbone, options), squares, tmp_path / f"{i}.safetensors", cache=cache, seed=s
+            Flipper(backbone, options),
+            squares,
+            tmp_path / f"{i}.safetensors",
+            TrainingConfig(seed=s),
+            cache=cache,
         )
         for i, s in enumerate((1, 1, 2))
     ]
@@ -555,7 +563,11 @@ def test_a_method_that_augments_bypasses_the_cache(backbone, squares, cache, tmp
     assert runs[0].history == runs[1].history
     assert runs[0].history != runs[2].history
     plain = train_method(
-        Probe(backbone), squares, tmp_path / "plain.safetensors", cache=cache, seed=1
+        Probe(backbone),
+        squares,
+        tmp_path / "plain.safetensors",
+        TrainingConfig(seed=1),
+        cache=cache,
     )
     assert [e["total"] for e in plain.history] != [e["total"] for e in runs[0].history]
 
@@ -563,8 +575,10 @@ def test_a_method_that_augments_bypasses_the_cache(backbone, squares, cache, tmp
 def test_fit_augments_as_train_does(backbone, arrays, squares, cache, tmp_path):
     options = ProbeOptions(schedule=replace(ADAM, augments=True))
     one, other = Flipper(backbone, options), Flipper(backbone, options)
-    history = fit(one, *arrays, "square", epochs=3, batch_size=5, shuffle=True, seed=4)
-    training = train_method(other, squares, tmp_path / "f.safetensors", seed=4, cache=cache)
+    history = shuffled(one, arrays, epochs=3, batch_size=5, seed=4)
+    training = train_method(
+        other, squares, tmp_path / "f.safetensors", TrainingConfig(seed=4), cache=cache
+    )
     assert training.history == history
 
 
@@ -618,8 +632,10 @@ def test_a_method_that_reads_images_gets_them(backbone, arrays, squares, cache, 
             return super().loss(query, labels, masks)
 
     one, other = Looking(backbone), Looking(backbone)
-    history = fit(one, *arrays, "square", epochs=1, batch_size=5, shuffle=True, seed=111)
-    training = train_method(other, squares, tmp_path / "l.safetensors", cache=cache, epochs=1)
+    history = shuffled(one, arrays, epochs=1, batch_size=5)
+    training = train_method(
+        other, squares, tmp_path / "l.safetensors", TrainingConfig(epochs=1), cache=cache
+    )
     assert [e["total"] for e in training.history] == pytest.approx([e["total"] for e in history])
 
 
@@ -630,7 +646,7 @@ def test_the_checkpoint_holds_the_learned_weights_and_how_they_came_about(
     backbone, squares, cache, tmp_path
 ):
     path = tmp_path / "deep" / "probe.safetensors"
-    training = train_method(Probe(backbone), squares, path, cache=cache, seed=7)
+    training = train_method(Probe(backbone), squares, path, TrainingConfig(seed=7), cache=cache)
     header = read_header(path)
     assert header["method"] == "probe"
     assert header["variant"] == "official"
@@ -705,9 +721,16 @@ def test_a_finished_training_is_loaded_and_another_one_is_not_overwritten(
     assert train_method(smoothed, squares, path, cache=cache).history == []
 
     with pytest.raises(UsageError, match="another training"):
-        train_method(Probe(backbone), squares, path, cache=cache, seed=8)
+        train_method(Probe(backbone), squares, path, TrainingConfig(seed=8), cache=cache)
     assert read_header(path)["seed"] == 111
-    other = train_method(Probe(backbone), squares, path, cache=cache, seed=8, overwrite=True)
+    other = train_method(
+        Probe(backbone),
+        squares,
+        path,
+        TrainingConfig(seed=8),
+        cache=cache,
+        supersede=lambda *_: None,
+    )
     assert read_header(path)["seed"] == 8
     assert len(other.history) == 9
 
@@ -721,13 +744,15 @@ def test_train_creates_the_method_by_name_and_the_checkpoint_loads(
 ):
     path = tmp_path / "learned"
     options = {"epochs": 2}
-    training = train("AnomalyCLIP", squares, backbone, path, options=options, seed=3, cache=cache)
+    training = train(
+        "AnomalyCLIP", squares, backbone, path, TrainingConfig(seed=3), options=options, cache=cache
+    )
     assert [entry["epoch"] for entry in training.history] == [0, 0, 1, 1]
     fresh = create("anomalyclip", backbone, checkpoint=path)
     assert_same_weights(learned(fresh), learned(training.method))
     untrained = create("anomalyclip", backbone, seed=3)
     assert not torch.equal(learned(fresh)["ctx_pos"], learned(untrained)["ctx_pos"])
-    with pytest.raises(UsageError, match="'clip' learns nothing"):
+    with pytest.raises(UsageError, match="'clip' is training-free"):
         train("clip", squares, backbone, tmp_path / "x", cache=cache)
 
 
@@ -828,7 +853,13 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
     whole = train_method(cls(backbone, options), squares, tmp_path / "whole", cache=cache)
     path = tmp_path / "stopped"
     with pytest.raises(Stopped):
-        train_method(cls(backbone, options), squares, path, cache=cache, progress=StopAt(5 + 3))
+        train_method(
+            cls(backbone, options),
+            squares,
+            path,
+            TrainingConfig(progress=StopAt(5 + 3)),
+            cache=cache,
+        )
     assert not path.exists()
     assert path.with_name("stopped.state").exists()
 
@@ -841,11 +872,15 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
 def test_a_state_of_another_training_is_left_alone(backbone, squares, cache, tmp_path, caplog):
     path = tmp_path / "probe"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, path, cache=cache, progress=StopAt(7))
+        train_method(
+            Probe(backbone), squares, path, TrainingConfig(progress=StopAt(7)), cache=cache
+        )
     with caplog.at_level(logging.WARNING):
-        other = train_method(Probe(backbone), squares, path, cache=cache, seed=2)
+        other = train_method(Probe(backbone), squares, path, TrainingConfig(seed=2), cache=cache)
     assert "another training" in caplog.text
-    clean = train_method(Probe(backbone), squares, tmp_path / "clean", cache=cache, seed=2)
+    clean = train_method(
+        Probe(backbone), squares, tmp_path / "clean", TrainingConfig(seed=2), cache=cache
+    )
     assert other.history == clean.history
 
 
@@ -854,7 +889,9 @@ def test_a_broken_state_means_starting_anew(backbone, squares, cache, tmp_path, 
     path = tmp_path / "probe"
     state = tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, path, cache=cache, progress=StopAt(7))
+        train_method(
+            Probe(backbone), squares, path, TrainingConfig(progress=StopAt(7)), cache=cache
+        )
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:-200])
     elif damage == "garbage":
@@ -887,18 +924,18 @@ def set_in(payload, path, value):
         ("state.history", 7),
         ("state.history.0", {"epoch": 0}),
         ("state.history.0.total", "much"),
-        ("loop", 3),
-        ("loop.method", {}),
-        ("loop.method", None),
-        ("loop.optimizer", []),
-        ("loop.optimizer.state.0", "moments"),
-        ("loop.optimizer.state.0.exp_avg", torch.zeros(3)),
-        ("loop.optimizer.state.0.step", None),
-        ("loop.optimizer.param_groups.0.betas", "fast"),
-        ("loop.scaler", 3),
-        ("loop.shuffling", torch.zeros(3)),
-        ("loop.augmenting", "state"),
-        ("loop.random", [1, 2]),
+        ("optimisation", 3),
+        ("optimisation.method", {}),
+        ("optimisation.method", None),
+        ("optimisation.optimizer", []),
+        ("optimisation.optimizer.state.0", "moments"),
+        ("optimisation.optimizer.state.0.exp_avg", torch.zeros(3)),
+        ("optimisation.optimizer.state.0.step", None),
+        ("optimisation.optimizer.param_groups.0.betas", "fast"),
+        ("optimisation.scaler", 3),
+        ("optimisation.shuffling", torch.zeros(3)),
+        ("optimisation.augmenting", "state"),
+        ("optimisation.random", [1, 2]),
     ],
 )
 def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
@@ -906,10 +943,10 @@ def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
 ):
     out, state = tmp_path / "probe", tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, out, cache=cache, progress=StopAt(7))
+        train_method(Probe(backbone), squares, out, TrainingConfig(progress=StopAt(7)), cache=cache)
     payload = torch.load(state, weights_only=True)
-    if path.startswith("loop."):  # what is loaded before the wrong part must not stay
-        payload["loop"]["method"]["head.weight"] += 5
+    if path.startswith("optimisation."):  # what is loaded before the wrong part must not stay
+        payload["optimisation"]["method"]["head.weight"] += 5
     set_in(payload, path, value)
     torch.save(payload, state)
     with caplog.at_level(logging.WARNING):
@@ -958,9 +995,8 @@ def train_as_a_process(root, folder, pace):
         Probe(small_backbone(folder)),
         Squares(Path(root)),
         Path(folder) / "probe",
-        epochs=KILL_EPOCHS,
+        TrainingConfig(epochs=KILL_EPOCHS, progress=Slow() if pace == "slow" else Progress()),
         cache=FeatureCache(Path(folder) / "cache"),
-        progress=Slow() if pace == "slow" else Progress(),
     )
 
 
@@ -1032,13 +1068,20 @@ def test_the_whole_auxiliary_set_is_train_and_test(backbone, squares, cache, tmp
 
     both = Both(squares.root)
     training = train_method(
-        Probe(backbone), both, tmp_path / "a", cache=cache, split="all", epochs=1
+        Probe(backbone), both, tmp_path / "a", TrainingConfig(epochs=1), cache=cache, split="all"
     )
     assert training.provenance["auxiliary"]["images"] == COUNT
-    training = train_method(Probe(backbone), both, tmp_path / "b", cache=cache, epochs=1)
+    training = train_method(
+        Probe(backbone), both, tmp_path / "b", TrainingConfig(epochs=1), cache=cache
+    )
     assert training.provenance["auxiliary"]["images"] == COUNT - 4
+
+    class Empty(Squares):
+        def samples(self, split="test"):
+            return []
+
     with pytest.raises(UsageError, match="no images in split"):
-        train_method(Probe(backbone), both, tmp_path / "c", cache=cache, samples=[])
+        train_method(Probe(backbone), Empty(squares.root), tmp_path / "c", cache=cache)
 
 
 def test_a_method_without_parameters_is_refused(backbone, arrays):

@@ -22,7 +22,8 @@ from zsad.bench.running.plan import Plan, make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_of, prepare
 from zsad.bench.running.runner import start_run
 from zsad.bench.training.leakage import content_marks
-from zsad.bench.training.loop import train
+from zsad.bench.training.optimisation import TrainingConfig
+from zsad.bench.training.trainer import train
 from zsad.bench.training.user_checkpoint import choose, open_checkpoint, refuse_leak
 
 FILES = {"mvtec_ad": ["m.pth"], "visa": ["v.pth"]}
@@ -328,11 +329,18 @@ def test_a_checkpoint_that_has_seen_one_image_of_its_target_is_refused(coop_file
     refuse_leak(checkpoint, "coop", load_dataset("folder", tree))
 
 
+def seen_of(dataset):
+    """Leaves a dataset two test images, which it returns."""
+    seen = [dataset.samples("test")[0], dataset.samples("test")[-1]]
+    dataset.samples = lambda split="test": seen if split == "test" else []
+    return seen
+
+
 def test_training_writes_what_it_has_seen(tiny, tmp_path):
     dataset = load_dataset("synthetic_aux")
-    seen = [dataset.samples("test")[0], dataset.samples("test")[-1]]
+    seen = seen_of(dataset)
     path = tmp_path / "learned.safetensors"
-    train("coop", dataset, tiny, path, samples=seen, epochs=1)
+    train("coop", dataset, tiny, path, TrainingConfig(epochs=1))
     assert read_header(path)["images"] == content_marks(seen)
     with pytest.raises(UsageError, match="learned on 'synthetic_aux'"):
         refuse_leak(open_checkpoint([path]), "coop", dataset)
@@ -342,9 +350,9 @@ def test_training_writes_what_it_has_seen(tiny, tmp_path):
 @pytest.mark.parametrize("split", [None, "test"])
 def test_a_trained_file_runs_without_being_told_the_split_it_was_trained_on(tiny, tmp_path, split):
     auxiliary = load_dataset("synthetic_aux")
-    seen = [auxiliary.samples("test")[0], auxiliary.samples("test")[-1]]
+    seen_of(auxiliary)
     path = tmp_path / "faprompt.safetensors"
-    train("faprompt", auxiliary, tiny, path, samples=seen, epochs=1, split=split)
+    train("faprompt", auxiliary, tiny, path, TrainingConfig(epochs=1), split=split)
     entry = {"name": "faprompt", "checkpoint": str(path)}
     plan = make_plan([entry], ["synthetic"], out=tmp_path / "run", limit=1, map_size=32)
     run(plan)

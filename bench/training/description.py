@@ -1,0 +1,76 @@
+"""What a training is: all that the learned weights depend on, for a checkpoint's header."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..code_hash import training_code
+from ..dataset import Dataset, Sample
+from ..method import AuxiliarySplit, TrainableMethod
+from ..options import EVALUATION_ONLY
+from .feature_cache import FeatureCache
+from .optimisation import TrainingConfig
+
+
+def describe(
+    method: TrainableMethod,
+    dataset: Dataset,
+    split: AuxiliarySplit,
+    samples: Sequence[Sample],
+    config: TrainingConfig,
+    cache: FeatureCache,
+) -> dict[str, Any]:
+    """All that the learned weights depend on, as plain JSON values.
+
+    Args:
+        method: with its initial weights.
+        dataset: the auxiliary dataset.
+        split: of it, that is trained on.
+        samples: of that split.
+        config: how they are gone through.
+        cache: where frozen features are kept, whose precision counts.
+    """
+    backbone = method.backbone
+    epochs, batch_size = config.lengths(method.schedule)
+    options = dataclasses.asdict(method.options)
+    if "split" in options:
+        options["split"] = split  # what was trained on, whoever chose it
+    return {
+        "method": method.name,
+        "code": training_code(type(method)),
+        "variant": method.variant,
+        "options": _plain(options),
+        "protocol": _plain(method.protocol()),
+        "schedule": _plain(dataclasses.asdict(method.schedule)),
+        "backbone": backbone.name,
+        "weights_sha256": backbone.weights_sha256,
+        "precision": backbone.precision,
+        "stored_precision": cache.precision,
+        "auxiliary": {
+            "dataset": dataset.name,
+            "options": _plain(dataset.options),
+            "split": split,
+            "images": len(samples),
+            "fingerprint": dataset.fingerprint_of(samples),
+        },
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": config.seed,
+        "initial_sha256": _parameters_sha256(method),
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if name not in EVALUATION_ONLY}
+
+
+def _parameters_sha256(method: TrainableMethod) -> str:
+    """Of the initial weights, so that a training from other ones is told apart."""
+    found = hashlib.sha256()
+    for name, parameter in method.named_parameters():
+        found.update(name.encode())
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

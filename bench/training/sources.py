@@ -1,0 +1,209 @@
+"""How training samples are made ready: frozen features are computed once, where they can be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ..backbone import TokenSpec, VisualFeatures
+from ..data.loading import load_batches
+from ..dataset import Dataset, Sample
+from ..errors import UsageError
+from ..images import MaskRule, resize_mask
+from ..method import TrainableMethod
+from ..progress import Progress
+from .batches import CachedSource, DiskSource, ImageSource, MemorySource, Source, masks_of
+from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
+
+LOG = logging.getLogger(__name__)
+ENCODE_AT_ONCE = 8
+"""Images of one visual forward when features are cached; divides `SHARD`."""
+
+
+def can_cache(method: TrainableMethod) -> bool:
+    """Whether the method learns from frozen features alone, so that they are computed once."""
+    return not (method.schedule.augments or method.needs_images)
+
+
+def memory_source(
+    method: TrainableMethod,
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    masks: Sequence[NDArray[Any]] | NDArray[Any],
+    labels: Sequence[int] | NDArray[Any] | Tensor,
+    class_names: str | Sequence[str],
+    batch_size: int,
+) -> Source:
+    """A source over arrays in memory; features are computed here, once, unless they cannot be.
+
+    Args:
+        method: says how images are prepared and which patch tokens it reads.
+        images: N uint8 RGB images [H, W, 3].
+        masks: N boolean masks [H, W], resized here by the official rule.
+        labels: N labels, 0 or 1.
+        class_names: one word for all, or N words.
+        batch_size: images of one visual forward.
+
+    Raises:
+        UsageError: lengths differ, or an image, a mask or a label is none.
+    """
+    if masks is None or labels is None or class_names is None:
+        raise UsageError("fit needs masks, labels and class names of its images")
+    count = len(images)
+    names = [class_names] * count if isinstance(class_names, str) else list(class_names)
+    if not count or not (len(masks) == len(labels) == len(names) == count):
+        raise UsageError(
+            f"fit needs as many masks, labels and class names as images, and at least one: got "
+            f"{count} images, {len(masks)} masks, {len(labels)} labels, {len(names)} class names"
+        )
+    truth = torch.as_tensor(np.asarray(labels)).long()
+    if not bool(((truth == 0) | (truth == 1)).all()):
+        raise UsageError("labels are 0 (normal) or 1 (anomalous)")
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UsageError(
+                f"image {number} is no uint8 array [H, W, 3] but {image.dtype} of "
+                f"shape {image.shape}"
+            )
+        if mask.shape != image.shape[:2]:
+            raise UsageError(f"mask {number} has shape {mask.shape}, its image {image.shape[:2]}")
+    prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
+    resized = torch.stack([_resized(mask, method.map_size) for mask in masks])
+    if method.schedule.augments:
+        return ImageSource(method, prepared, truth, resized, names)
+    backbone = method.backbone
+    parts = [
+        method.preprocess.encode(backbone, part.to(backbone.device), method.token_specs)
+        for part in torch.split(prepared, batch_size)
+    ]
+    seen = prepared if method.needs_images else None
+    return MemorySource(method, VisualFeatures.joined(parts), truth, resized, names, seen)
+
+
+def dataset_source(
+    method: TrainableMethod,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    cache: FeatureCache,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Source:
+    """A source over samples on disk: from the cache, which is filled first, where that is possible.
+
+    Args and errors as `cache_features`.
+    """
+    if can_cache(method):
+        cached = cache_features([method], dataset, samples, cache, workers, progress)
+        if cached[0] is not None:
+            return cached[0]
+    else:
+        LOG.info("%s changes images while it learns: every epoch encodes them", method.name)
+    return DiskSource(method, dataset, samples, workers)
+
+
+def cache_features(
+    methods: Sequence[TrainableMethod],
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    cache: FeatureCache,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> list[CachedSource | None]:
+    """Compute what the cache lacks of the frozen features that these methods learn from.
+
+    Methods with equal `forward_key` are served by one visual forward per image, and only the patch
+    tokens that they declare are kept.
+
+    Args:
+        methods: to be trained; those that augment are passed over.
+        dataset: the auxiliary dataset.
+        samples: of it, in a fixed order.
+        cache: where the features go.
+        workers: processes that read images.
+        progress: asked after each batch whether to stop; what is cached stays.
+
+    Returns:
+        One source a method, or None where features do not fit the cache or cannot be cached.
+
+    Raises:
+        DataError: an image is broken, or the anomalous images have no masks.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number, method in enumerate(methods):
+        if can_cache(method):
+            groups.setdefault(method.forward_key(), []).append(number)
+    sources: list[CachedSource | None] = [None] * len(methods)
+    for key, numbers in groups.items():
+        members = [methods[i] for i in numbers]
+        specs = frozenset().union(*(m.token_specs for m in members))
+        first = members[0]
+        cached = cache.features(first.backbone, key, first.image_size, specs, dataset, samples)
+        if not cache.has_room_for(cached):
+            continue
+        sizes = dict.fromkeys(method.map_size for method in members)
+        masks = {size: cache.masks(dataset, samples, size) for size in sizes}
+        for size in sizes:
+            _fill(first, cached, masks[size], dataset, samples, workers, progress or Progress())
+        for number, method in zip(numbers, members, strict=True):
+            sources[number] = CachedSource(method, cached, masks[method.map_size], samples)
+    return sources
+
+
+def _fill(
+    method: TrainableMethod,
+    cached: CachedFeatures,
+    masks: CachedMasks,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Compute the shards that are absent, whole shards in their order."""
+    to_encode = frozenset(cached.missing())
+    lacking = sorted(to_encode.union(masks.missing()))
+    if not lacking:
+        return
+    rows = [i for s in lacking for i in range(s * SHARD, min((s + 1) * SHARD, len(samples)))]
+    batches = load_batches(
+        dataset,
+        [samples[i] for i in rows],
+        method.preprocess,
+        masks.size,
+        ENCODE_AT_ONCE,
+        workers,
+        pin=method.backbone.device.type == "cuda",
+    )
+    with progress.track(len(rows), f"features of {dataset.title}", "img") as bar:
+        for shard in lacking:
+            size = min(SHARD, len(samples) - shard * SHARD)
+            parts: list[VisualFeatures] = []
+            truths: list[Tensor] = []
+            specs = cached.specs_missing(shard)
+            while sum(map(len, truths)) < size:
+                batch = next(batches)
+                truths.append(masks_of(batch, dataset))
+                if shard in to_encode:
+                    parts.append(_encoded(method, batch.images, specs))
+                bar.update(len(batch))
+                progress.check()
+            if shard in to_encode:
+                cached.write(shard, VisualFeatures.joined(parts))
+            masks.write(shard, torch.cat(truths))
+
+
+def _encoded(
+    method: TrainableMethod, images: Tensor, specs: frozenset[TokenSpec]
+) -> VisualFeatures:
+    """Features [B, ...] on the CPU, so that a shard does not fill the GPU."""
+    on_device = images.to(method.backbone.device, non_blocking=True)
+    return method.preprocess.encode(method.backbone, on_device, specs).map(lambda t: t.cpu())
+
+
+def _resized(mask: NDArray[Any], size: int) -> Tensor:
+    return torch.from_numpy(resize_mask(np.asarray(mask) > 0, size, MaskRule())[0].copy())
