@@ -6,7 +6,9 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..json_fields import Count
 
 if TYPE_CHECKING:  # records are read without numpy
     from ..dataset import Counts, Dataset, Sample, Split
@@ -67,15 +69,15 @@ class Completeness:
         chosen_options: other options that change the counts, as "name=value".
     """
 
-    found: int
-    expected: int | None = None
-    categories: int = 0
+    found: Count
+    expected: Count | None = None
+    categories: Count = 0
     missing_categories: tuple[str, ...] = ()
     extra_categories: tuple[str, ...] = ()
     differing_categories: tuple[str, ...] = ()
     chosen_categories: tuple[str, ...] | None = None
-    all_categories: int | None = None
-    limit: int | None = None
+    all_categories: Count | None = None
+    limit: Count | None = None
     chosen_options: tuple[str, ...] = ()
 
     @property
@@ -130,33 +132,6 @@ class Completeness:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a record."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, raw: Any) -> Self:
-        """What `to_json` gave; fields that are missing take their defaults, others are ignored.
-
-        Raises:
-            TypeError: it is not an object, or a field has another type; the message names it.
-        """
-        if not isinstance(raw, Mapping):
-            raise TypeError(f"completeness is an object, not {type(raw).__name__}")
-        values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            if field.name not in raw:
-                continue
-            value = raw[field.name]
-            listed = "tuple" in str(field.type)
-            good = (
-                isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-                if listed
-                else isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            )
-            if not good and not (value is None and "None" in str(field.type)):
-                raise TypeError(f"{field.name} of completeness has the wrong type: {value!r:.60}")
-            values[field.name] = tuple(value) if listed and value is not None else value
-        if "found" not in values:
-            raise TypeError("completeness has no field 'found'")
-        return cls(**values)
 
 
 def _categories(number: int) -> str:

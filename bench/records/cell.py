@@ -9,24 +9,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..files import file_name
+from ..json_fields import Integer, Label
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """What one record is about. `options` holds only what differs from the variant's defaults.
+    """What one record is about.
 
-    `label` and `dataset_label` are those of the plan's entries of the method and of the dataset,
-    which tell two entries apart that are otherwise equal here; "" without one.
     Cells are equal when their JSON forms are: an option written as a tuple is read as a list.
+
+    Attributes:
+        method, dataset: registry names.
+        options: only what differs from the variant's defaults.
+        label, dataset_label: of the plan's entry, to tell two entries apart that are otherwise
+            equal here; empty without one.
     """
 
-    method: str
-    variant: str
-    dataset: str
-    seed: int
+    method: Label
+    variant: Label
+    dataset: Label
+    seed: Integer
     options: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
-    dataset_label: str = ""
+    label: Label = ""
+    dataset_label: Label = ""
 
     @property
     def target(self) -> str:

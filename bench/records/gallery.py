@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +21,8 @@ from PIL import Image
 
 from ..errors import ZsadError
 from ..files import file_name, read_json, whole_file, write_json
+from ..json_fields import Binary, Count, Fraction, Label, Matching, as_list, as_mapping, from_json
 from .cell import Cell
-from .json_fields import (
-    as_class,
-    as_count,
-    as_fraction,
-    as_label,
-    as_mapping,
-    as_number,
-    as_text,
-    build,
-    list_of,
-    optional,
-    shown,
-)
 from .run_folder import gallery_folder, strip_path
 
 if TYPE_CHECKING:
@@ -56,6 +44,9 @@ class GalleryError(ZsadError):
     """The pictures of a run are missing or broken."""
 
 
+OwnPicture = Annotated[str, Matching(r"[^/\\\0]*\.png")]  # a name in the index's own folder
+
+
 @dataclass(frozen=True)
 class Case:
     """One strip of a cell's gallery.
@@ -72,14 +63,14 @@ class Case:
         file: name of the PNG beside the index.
     """
 
-    category: str
+    category: Label
     kind: Kind
-    rank: int
+    rank: Count
     name: str
-    label: int
+    label: Binary
     score: float | None
-    quality: float | None
-    file: str
+    quality: Fraction | None
+    file: OwnPicture
 
     @property
     def note(self) -> str:
@@ -275,7 +266,8 @@ def read_gallery(run: Path, cell: Cell) -> list[Case]:
     cases = []
     for path in sorted(gallery_folder(run, cell).glob("*.json")):
         try:
-            cases += list_of(_case)(as_mapping(read_json(path))["cases"])
+            raw = as_list(as_mapping(read_json(path))["cases"])
+            cases += [from_json(Case, case) for case in raw]
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise GalleryError(
                 f"{path} is not a readable index of pictures ({error}): delete its folder, or run "
@@ -296,36 +288,6 @@ def read_strip(run: Path, cell: Cell, case: Case) -> Image.Image:
             return image.convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise GalleryError(f"{path} is not a readable picture ({error})") from error
-
-
-def _case(raw: Any) -> Case:
-    case: Case = build(
-        Case,
-        raw,
-        category=as_label,
-        kind=_kind,
-        rank=as_count,
-        name=as_text,
-        label=as_class,
-        score=optional(as_number),
-        quality=optional(as_fraction),
-        file=_own_png,
-    )
-    return case
-
-
-def _kind(value: Any) -> str:
-    if value not in KINDS:
-        raise ValueError(f"neither of {' and '.join(KINDS)}: {shown(value)}")
-    return str(value)
-
-
-def _own_png(value: Any) -> str:
-    """The name of a PNG in the index's own folder."""
-    name = as_text(value)
-    if name != Path(name).name or not name.endswith(".png") or "\\" in name or "\0" in name:
-        raise ValueError(f"not the name of a picture beside the index: {shown(value)}")
-    return name
 
 
 # -- drawing ------------------------------------------------------------------------------------

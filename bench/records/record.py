@@ -12,29 +12,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..data.completeness import Completeness
 from ..errors import ZsadError
 from ..files import read_json, write_json
+from ..json_fields import (
+    Amount,
+    Between,
+    Binary,
+    Count,
+    Fraction,
+    Known,
+    Label,
+    as_whole,
+    from_json,
+)
 from ..metric_table import METRICS
 from .cell import Cell
-from .json_fields import (
-    as_amount,
-    as_anything,
-    as_class,
-    as_count,
-    as_fraction,
-    as_label,
-    as_number,
-    as_text,
-    as_whole,
-    build,
-    list_of,
-    mapping_of,
-    optional,
-    shown,
-)
 from .run_folder import CELLS, record_path
 
 if TYPE_CHECKING:
@@ -59,6 +54,24 @@ FRAME_COLUMNS = (
 )
 
 
+Metrics = Annotated[Mapping[str, Fraction], Known(tuple((name, Fraction) for name in METRICS))]
+Points = Annotated[
+    Mapping[str, list[Fraction]],
+    Known((("x", list[Fraction]), ("y", list[Fraction])), required=True),
+]
+Protocol = Annotated[
+    Mapping[str, Any],
+    Known(
+        (
+            ("dataset_title", Label | None),
+            ("domain", Label | None),
+            ("backbone", Label | None),
+            ("limit", Count | None),
+        )
+    ),
+]
+
+
 class RecordError(ZsadError):
     """A record or a run directory is missing, broken, or of an unknown schema."""
 
@@ -74,47 +87,61 @@ class ImageScores:
     """
 
     names: list[str]
-    labels: list[int]
+    labels: list[Binary]
     scores: list[float] | None
+
+    def __post_init__(self) -> None:
+        """Refuse lists of different lengths."""
+        lists = [part for part in (self.names, self.labels, self.scores) if part is not None]
+        if len({len(part) for part in lists}) > 1:
+            raise ValueError("names, labels and scores differ in length")
 
 
 @dataclass(frozen=True)
 class CategoryResult:
-    """The metrics of one category, in [0, 1].
+    """The metrics of one category.
 
     Attributes:
-        metrics: name -> value, only those that are defined.
-        undefined: name -> why it is absent.
-        curves: name ("image_roc", "pixel_roc", "pixel_pro") -> {"x": [...], "y": [...]}.
+        class_name: the word that prompts used.
+        n_normal, n_anomalous: numbers of images.
+        metrics: name -> value in [0, 1], up to rounding; only those that are defined.
+        undefined: name of a metric -> why it has no value.
+        images: per-image results; null is unknown.
+        curves: image_roc, pixel_roc and pixel_pro -> points, as many x as y.
         regions_lost: mask regions that vanished when masks were resized.
     """
 
-    category: str
-    class_name: str
-    n_normal: int
-    n_anomalous: int
-    metrics: Mapping[str, float]
+    category: Label
+    class_name: Label
+    n_normal: Count
+    n_anomalous: Count
+    metrics: Metrics
     undefined: Mapping[str, str] = field(default_factory=dict)
     images: ImageScores | None = None
-    curves: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
-    regions_lost: int = 0
+    curves: Mapping[str, Points] = field(default_factory=dict)
+    regions_lost: Count = 0
+
+    def __post_init__(self) -> None:
+        """Refuse curves of which a coordinate is missing for some points."""
+        if any(len(curve["x"]) != len(curve["y"]) for curve in self.curves.values()):
+            raise ValueError("curves: not as many x as y")
 
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """The images that a method was learned from, by the run or as its checkpoint's header says.
+    """The images that a method was trained on, by the run or as its checkpoint's header says.
 
     Attributes:
         name: registry name.
         split: "test" or "all".
-        images: number of images learned from.
+        images: number of images trained on.
         fingerprint: of these images.
-        completeness: what the copy held of the dataset; None is unknown.
+        completeness: what the copy held of the dataset; null is unknown.
     """
 
     name: str
     split: str
-    images: int
+    images: Count
     fingerprint: str
     completeness: Completeness | None = None
 
@@ -130,38 +157,50 @@ class ErrorInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """A cell's file.
+    """The result of one cell (method, variant, options, dataset, seed): RUN/cells/<cell>.json.
 
     Attributes:
-        protocol: what must be equal for two numbers to be comparable (backbone and weights
+        status: error if and only if the field error is not null.
+        title: the method as tables print it.
+        categories: no category occurs twice.
+        protocol: what must be equal for two numbers to be comparable: backbone and weights
             sha256, image and map size, resize and mask rule, sigma, temperature, auxiliary set and
-            split, epochs, metric version, dataset fingerprint, ...).
-        provenance: how it came about (package versions, device, commit, start).
+            split, epochs, metric version, dataset fingerprint and more.
+        provenance: how it came about: package versions, python, platform, device, commit, started
+            (ISO 8601, UTC).
         timing: images, seconds_forward, seconds_predict, ms_per_image, peak_memory_mb, and of
-            methods that were fitted here what the fitting took.
-        published_parameters, effective_parameters: of the method.
-        completeness: what the copy held of its dataset, and what was chosen of it; None is unknown.
-        auxiliary: what the method was learned from; None where it is not learned, or nobody knows.
+            methods that were trained here what the training took.
+        published_parameters: learned parameters as the paper counts them.
+        effective_parameters: those that receive a gradient.
+        completeness: what the copy held of its dataset, and what was chosen of it; null is unknown.
+        auxiliary: what the method was trained on; null where it is training-free, or unknown.
         warnings: what is odd about the copy of the dataset, a sentence each.
-        identity: field -> value or digest of all that decides the numbers, see `identity`; empty in
-            records of earlier versions and of failed cells.
+        identity: field -> value or digest of all that decides the numbers; empty in records of
+            earlier versions and of failed cells.
     """
 
     cell: Cell
     status: Literal["ok", "error"]
-    title: str
+    title: Label
     categories: list[CategoryResult] = field(default_factory=list)
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    timing: Mapping[str, float] = field(default_factory=dict)
-    published_parameters: int | None = None
-    effective_parameters: int | None = None
+    timing: Mapping[str, Amount] = field(default_factory=dict)
+    published_parameters: Count | None = None
+    effective_parameters: Count | None = None
     error: ErrorInfo | None = None
     completeness: Completeness | None = None
     auxiliary: Auxiliary | None = None
     warnings: list[str] = field(default_factory=list)
-    schema: int = SCHEMA_VERSION
+    schema: Annotated[int, Between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
     identity: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an error without a reason, and a category that occurs twice."""
+        if (self.status == "error") != (self.error is not None):
+            raise ValueError(f"status '{self.status}' does not fit the field 'error'")
+        if len(self.by_category) != len(self.categories):
+            raise ValueError("categories: a category occurs twice")
 
     @cached_property
     def by_category(self) -> Mapping[str, CategoryResult]:
@@ -190,148 +229,13 @@ def read_record(path: Path) -> Record:
         raw = read_json(path)
         if isinstance(raw, dict) and as_whole(raw.get("schema", 1)) > SCHEMA_VERSION:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
-        return _record(raw)
+        return from_json(Record, raw)
     except RecordError:
         raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecordError(
-            f"{path} is no readable record ({error}): delete it and run again"
+            f"{path} is not a readable record ({error}): delete it and run again"
         ) from error
-
-
-def category_from_json(raw: Any) -> CategoryResult:
-    """A category's result from its plain form.
-
-    Raises:
-        TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
-    """
-    result: CategoryResult = build(
-        CategoryResult,
-        raw,
-        category=as_label,
-        class_name=as_label,
-        n_normal=as_count,
-        n_anomalous=as_count,
-        metrics=mapping_of(as_fraction),
-        undefined=mapping_of(as_text),
-        images=optional(_images),
-        curves=mapping_of(_curve),
-        regions_lost=as_count,
-    )
-    return result
-
-
-def auxiliary_from_json(raw: Any) -> Auxiliary:
-    """What a method was learned from, from its plain form.
-
-    Raises:
-        TypeError, ValueError: a field is missing or of a wrong kind; the message names it.
-    """
-    auxiliary: Auxiliary = build(
-        Auxiliary,
-        raw,
-        name=as_text,
-        split=as_text,
-        images=as_count,
-        fingerprint=as_text,
-        completeness=optional(Completeness.from_json),
-    )
-    return auxiliary
-
-
-def _record(raw: Any) -> Record:
-    record: Record = build(
-        Record,
-        raw,
-        cell=_cell,
-        status=_status,
-        title=as_label,
-        categories=list_of(category_from_json),
-        protocol=_protocol,
-        provenance=mapping_of(as_anything),
-        timing=mapping_of(as_amount),
-        published_parameters=optional(as_count),
-        effective_parameters=optional(as_count),
-        error=optional(_error),
-        completeness=optional(Completeness.from_json),
-        auxiliary=optional(auxiliary_from_json),
-        warnings=list_of(as_text),
-        schema=_schema,
-        identity=mapping_of(as_text),
-    )
-    if (record.status == "error") != (record.error is not None):
-        raise ValueError(f"status '{record.status}' does not fit the field 'error'")
-    names = [result.category for result in record.categories]
-    if len(set(names)) != len(names):
-        raise ValueError("categories: a category occurs twice")
-    return record
-
-
-def _cell(raw: Any) -> Cell:
-    cell: Cell = build(
-        Cell,
-        raw,
-        method=as_label,
-        variant=as_label,
-        dataset=as_label,
-        seed=as_whole,
-        options=mapping_of(as_anything),
-        label=as_label,
-        dataset_label=as_label,
-    )
-    return cell
-
-
-def _images(raw: Any) -> ImageScores:
-    images: ImageScores = build(
-        ImageScores,
-        raw,
-        names=list_of(as_text),
-        labels=list_of(as_class),
-        scores=optional(list_of(as_number)),
-    )
-    sizes = {len(part) for part in (images.names, images.labels, images.scores) if part is not None}
-    if len(sizes) > 1:
-        raise ValueError("names, labels and scores differ in length")
-    return images
-
-
-def _error(raw: Any) -> ErrorInfo:
-    info: ErrorInfo = build(ErrorInfo, raw, type=as_text, message=as_text, traceback=as_text)
-    return info
-
-
-def _status(value: Any) -> str:
-    if value not in ("ok", "error"):
-        raise ValueError(f"neither 'ok' nor 'error': {shown(value)}")
-    return str(value)
-
-
-def _schema(value: Any) -> int:
-    if not 1 <= as_whole(value) <= SCHEMA_VERSION:
-        raise ValueError(f"no schema {value} exists")
-    return int(value)
-
-
-def _curve(value: Any) -> dict[str, list[float]]:
-    """The two coordinates of a curve, equally many."""
-    curve: dict[str, list[float]] = mapping_of(list_of(as_fraction))(value)
-    if not {"x", "y"} <= curve.keys() or len(curve["x"]) != len(curve["y"]):
-        raise ValueError("not as many x as y")
-    return curve
-
-
-def _protocol(value: Any) -> dict[str, Any]:
-    """A protocol of which the entries that readers use are of the right kind."""
-    protocol: dict[str, Any] = mapping_of(as_anything)(value)
-    known = {"dataset_title": as_label, "domain": as_label, "backbone": as_label, "limit": as_count}
-    for name, convert in known.items():
-        if protocol.get(name) is not None:
-            try:
-                convert(protocol[name])
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{name}: {error}") from error
-    return protocol
 
 
 def read_records(run: Path | str) -> list[Record]:

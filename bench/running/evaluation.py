@@ -33,22 +33,13 @@ from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batc
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
 from ..files import read_json, whole_file
+from ..json_fields import Amount, Count, from_json
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from ..progress import Progress
 from ..records.cell import Cell
 from ..records.gallery import Gallery
-from ..records.json_fields import (
-    as_amount,
-    as_count,
-    as_mapping,
-    as_text,
-    build,
-    list_of,
-    mapping_of,
-    optional,
-)
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
 from ..records.record import (
@@ -57,8 +48,6 @@ from ..records.record import (
     ImageScores,
     Record,
     RecordError,
-    auxiliary_from_json,
-    category_from_json,
 )
 from ..records.run_folder import maps_path
 from .identity import IMAGES
@@ -86,11 +75,11 @@ class Part:
     result: CategoryResult
     protocol: Mapping[str, Any]
     provenance: Mapping[str, Any]
-    timing: Mapping[str, float]
-    published_parameters: int | None
-    effective_parameters: int | None
+    timing: Mapping[str, Amount]
+    published_parameters: Count | None
+    effective_parameters: Count | None
     auxiliary: Auxiliary | None = None
-    warnings: Sequence[str] = ()
+    warnings: list[str] = field(default_factory=list)
     identity: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,22 +95,9 @@ class Part:
                 file.
         """
         try:
-            part: Part = build(
-                cls,
-                read_json(path),
-                result=category_from_json,
-                protocol=as_mapping,
-                provenance=as_mapping,
-                timing=mapping_of(as_amount),
-                published_parameters=optional(as_count),
-                effective_parameters=optional(as_count),
-                auxiliary=optional(auxiliary_from_json),
-                warnings=list_of(as_text),
-                identity=mapping_of(as_text),
-            )
+            return from_json(cls, read_json(path))
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise RecordError(f"{path} is no readable part of a record ({error})") from error
-        return part
+            raise RecordError(f"{path} is not a readable part of a record ({error})") from error
 
     @staticmethod
     def combine(

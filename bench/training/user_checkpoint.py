@@ -18,10 +18,11 @@ from typing import Any, Literal
 from ..checkpoint import file_sha256, read_provenance
 from ..dataset import Dataset
 from ..errors import UsageError, WeightsError
+from ..json_fields import from_json
 from ..method import TrainableMethod, build
 from ..names import registry_name
 from ..options import EVALUATION_ONLY
-from ..records.record import UNDECLARED, Auxiliary, auxiliary_from_json
+from ..records.record import UNDECLARED, Auxiliary
 from ..registry import dataset_class, entries
 from .leakage import marked_images
 
@@ -132,8 +133,9 @@ def learned_from(header: Mapping[str, Any]) -> Auxiliary | None:
     told = _table(header, "auxiliary")
     raw = {name: told.get(name) for name in ("split", "images", "fingerprint")}
     try:
-        return auxiliary_from_json(
-            {"name": told.get("dataset"), **raw, "completeness": header.get("completeness")}
+        return from_json(
+            Auxiliary,
+            {"name": told.get("dataset"), **raw, "completeness": header.get("completeness")},
         )
     except (TypeError, ValueError):
         return None
