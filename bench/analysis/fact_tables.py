@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..metric_table import HEADLINES
 from ..names import normalize_name
 from ..records.record import CategoryResult, Record
 from . import published as paper
+from .costs import Cost, cost_of
 from .formats import Column, Number, Row, Table, TableCell, has_printed
 from .matrix import Matrix, TargetDataset, place
 from .protocol_notes import column_notes
-from .values import measure, notes_of, source_notes
+from .values import measure, source_notes
 
 ALL = "all"  # the label of a row that counts a dataset's categories together
+COST_COLUMNS = (
+    "Parameters",
+    "of them learning",
+    "Training ms/batch",
+    "Training s",
+    "Inference ms/image",
+    "Images/s",
+    "Peak memory MB",
+)
 
 # -- complexity (Table 6) -----------------------------------------------------------------------
 
 
 def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
     """Table 6: parameters, training time per batch and inference time per image, and ours."""
-    printed = {cost.model: cost for cost in paper.costs()}
-    rows = []
-    devices = set()
-    for method in matrix.methods:
-        every = matrix.of_method(method)
-        records = [record for record in every if record.status == "ok"]
-        devices |= {str(r.provenance["device"]) for r in records if r.provenance.get("device")}
-        failed = () if records else notes_of([measure(every, HEADLINES[0])])
-        failed += tuple(source_notes(records))
-        numbers = _costs(records, printed.get(method.printed_as(printed) or ""))
-        cells = tuple(TableCell((number,)) for number in numbers)
-        rows.append(Row(method.label, cells, notes=failed + column_notes(matrix, method)))
-    names = (
-        "Parameters",
-        "of them learning",
-        "Training ms/batch",
-        "Training s",
-        "Inference ms/image",
-        "Images/s",
-        "Peak memory MB",
-    )
-    remarks = [f"Measured on: {', '.join(sorted(devices))}."] if devices else []
+    found = [cost_of(matrix, method) for method in matrix.methods]
+    rows = [_cost_row(matrix, cost) for cost in found]
+    devices = sorted({device for cost in found for device in cost.devices})
+    remarks = [f"Measured on: {', '.join(devices)}."] if devices else []
     remarks.append(
         "Parameters as the paper counts them; those that learn receive a gradient. Inference "
         "counts the visual forward in full for each method, although methods share it in a run."
@@ -56,7 +48,7 @@ def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
         "complexity",
         "Complexity",
         ("Method",),
-        tuple(Column(name) for name in names),
+        tuple(map(Column, COST_COLUMNS)),
         tuple(rows),
         tuple(remarks),
         published,
@@ -64,40 +56,25 @@ def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
     )
 
 
-def _costs(records: Sequence[Record], cost: paper.PrintedCost | None) -> list[Number]:
-    """What a method takes, in the order of the columns, beside its row of Table 6."""
-
-    def most(name: str) -> float | None:
-        return _largest(record.timing.get(name) for record in records)
-
-    images = sum(record.timing.get("images", 0.0) for record in records)
-    seconds = sum(map(_seconds, records))
-    per_image = 1000 * seconds / images if images and seconds else None
-    published = _largest(record.published_parameters for record in records)
-    effective = _largest(record.effective_parameters for record in records)
-    return [
-        _whole(published, cost.parameters if cost else None),
-        _whole(effective),
-        Number(most("train_ms_per_batch"), printed=cost.train_ms if cost else None),
-        Number(most("seconds_train")),
-        Number(per_image, printed=cost.infer_ms if cost else None),
-        Number(1000 / per_image if per_image else None),
-        _whole(most("peak_memory_mb")),
-    ]
-
-
-def _seconds(record: Record) -> float:
-    timing = record.timing
-    own = timing.get("seconds_forward", 0.0) + timing.get("seconds_predict", 0.0)
-    return own or timing.get("ms_per_image", 0.0) * timing.get("images", 0.0) / 1000
+def _cost_row(matrix: Matrix, cost: Cost) -> Row:
+    """A method's row, beside its row of Table 6; the reason where nothing finished."""
+    records, printed = matrix.of_method(cost.method), cost.printed
+    notes = () if any(r.error is None for r in records) else measure(records, HEADLINES[0]).notes
+    numbers = (
+        _whole(cost.parameters, printed.parameters if printed else None),
+        _whole(cost.trained_parameters),
+        Number(cost.train_ms_per_batch, printed=printed.train_ms if printed else None),
+        Number(cost.train_seconds),
+        Number(cost.ms_per_image, printed=printed.infer_ms if printed else None),
+        Number(cost.images_per_second),
+        _whole(cost.memory_mb),
+    )
+    notes += (*source_notes(records), *column_notes(matrix, cost.method))
+    return Row(cost.method.label, tuple(TableCell((number,)) for number in numbers), notes=notes)
 
 
 def _whole(value: float | None, printed: float | None = None) -> Number:
     return Number(value, printed=printed, decimals=0)
-
-
-def _largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 # -- datasets (Tables 4 and 5) ------------------------------------------------------------------
@@ -131,7 +108,7 @@ def _dataset_rows(matrix: Matrix, dataset: TargetDataset) -> list[Row]:
     title, domain = dataset.title, dataset.domain
     scored = [record for record in matrix.of_dataset(dataset) if record.status == "ok"]
     if not scored:
-        notes = notes_of([measure(matrix.of_dataset(dataset), HEADLINES[0])])
+        notes = measure(matrix.of_dataset(dataset), HEADLINES[0]).notes
         return [Row(ALL, (TableCell(text=domain), *(TableCell(),) * 5), title, notes)]
     printed = {
         normalize_name(c.category): c

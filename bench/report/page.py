@@ -14,12 +14,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..analysis.costs import costs
 from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
 from ..files import write_text
 from ..metric_table import METRICS
 from ..records.provenance import environment
-from .costs import costs
 from .curves import curve_groups
 from .differences import differences, direction, signed, summary
 from .facts import cell_rows, dump, facts, plan_text

@@ -1,0 +1,87 @@
+"""What evaluated methods cost, beside Table 6 of the FAPrompt paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..records.record import Record
+from . import published as paper
+from .matrix import EvaluatedMethod, Matrix
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method cost over all its finished cells; what was not recorded is None.
+
+    Attributes:
+        method: whose cost it is.
+        parameters: as the paper counts them, the most of any cell.
+        trained_parameters: those that receive a gradient, the most of any cell.
+        train_ms_per_batch: of the slowest training.
+        train_seconds: of the longest training.
+        ms_per_image: the visual forward in full and the method's own part, over all images.
+        own_ms_per_image: the method's own part.
+        memory_mb: the greatest peak.
+        devices: where it was measured.
+        printed: the method's row of Table 6.
+    """
+
+    method: EvaluatedMethod
+    parameters: float | None
+    trained_parameters: float | None
+    train_ms_per_batch: float | None
+    train_seconds: float | None
+    ms_per_image: float | None
+    own_ms_per_image: float | None
+    memory_mb: float | None
+    devices: tuple[str, ...]
+    printed: paper.PrintedCost | None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """The inverse of the time per image."""
+        return 1000 / self.ms_per_image if self.ms_per_image else None
+
+
+def costs(matrix: Matrix) -> list[Cost]:
+    """The cost of every method that finished a cell."""
+    found = [cost_of(matrix, method) for method in matrix.methods]
+    finished = {EvaluatedMethod.of(record) for record in matrix.finished_records}
+    return [cost for cost in found if cost.method in finished]
+
+
+def cost_of(matrix: Matrix, method: EvaluatedMethod) -> Cost:
+    """The cost of one method; every number is None where no cell of it finished."""
+    records = [record for record in matrix.of_method(method) if record.error is None]
+    images = sum(record.timing.get("images", 0.0) for record in records)
+    seconds = sum(map(_seconds, records))
+    own = sum(record.timing.get("seconds_predict", 0.0) for record in records)
+    printed = {cost.model: cost for cost in paper.costs()}
+    return Cost(
+        method,
+        _most(record.published_parameters for record in records),
+        _most(record.effective_parameters for record in records),
+        _most(record.timing.get("train_ms_per_batch") for record in records),
+        _most(record.timing.get("seconds_train") for record in records),
+        1000 * seconds / images if images and seconds else None,
+        1000 * own / images if images and own else None,
+        _most(record.timing.get("peak_memory_mb") for record in records),
+        _devices(records),
+        printed.get(method.printed_as(printed) or ""),
+    )
+
+
+def _seconds(record: Record) -> float:
+    timing = record.timing
+    measured = timing.get("seconds_forward", 0.0) + timing.get("seconds_predict", 0.0)
+    return measured or timing.get("ms_per_image", 0.0) * timing.get("images", 0.0) / 1000
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _devices(records: Sequence[Record]) -> tuple[str, ...]:
+    names = (record.provenance.get("device") for record in records)
+    return tuple(sorted({str(name) for name in names if name}))
