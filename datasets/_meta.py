@@ -17,7 +17,7 @@ from typing import Any
 
 from ..bench.dataset import Split
 from ..bench.errors import DataError
-from ._layouts import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset, Layout, Listing
 
 FILE_NAME = "meta.json"
 
@@ -47,16 +47,16 @@ class MetaJson(Layout):
                 name = row["img_path"] if image is None else row["mask_path"]
                 found.gaps.append(f"{path} lists '{name}', which does not exist")
             elif label == 1 and not masks and dataset.has_masks:
-                found.gaps.append(f"no mask for image {image}")
+                found.tell_no_mask(image)
             else:
                 found.samples.append(
                     dataset.sample(
                         image,
                         label,
                         category,
-                        anomaly_type=str(row.get("specie_name") or "anomaly") if label else "good",
+                        anomaly_type=str(row.get("specie_name") or "anomaly") if label else None,
                         split=split,
-                        masks=[mask for mask in masks if mask is not None],
+                        masks=masks,
                     )
                 )
         return found
@@ -136,13 +136,13 @@ def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Map
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no object of splits: it is no meta.json")
+        raise DataError(f"{path} is not a meta.json: it holds no object of splits")
     rows: list[tuple[Split, str, Mapping[str, Any]]] = []
     taken: dict[str, str] = {}
     for key, classes in content.items():
         split = key.lower()
         if split not in ("train", "test") or not isinstance(classes, dict):
-            raise DataError(f"{path} has the split '{key}': known are train and test, of classes")
+            raise DataError(f"{path} has the split '{key}': it may have train and test, of classes")
         if split in taken:
             raise DataError(f"{path} has the splits '{taken[split]}' and '{key}': keep one of them")
         taken[split] = key
@@ -158,9 +158,11 @@ def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Map
             if category is None and len(dataset.categories) == 1:
                 category = dataset.only_category()
             if category is None:
-                raise DataError(f"{path} has the class '{name}', which {dataset.title} has not")
+                raise DataError(
+                    f"{path} has the class '{name}', which {dataset.title} does not have"
+                )
             if not isinstance(entries, list):
-                raise DataError(f"{path}: class '{name}' is no list of rows")
+                raise DataError(f"{path}: class '{name}' is not a list of rows")
             rows += [(split, category, _checked(row, path)) for row in entries]
     return rows
 

@@ -10,18 +10,9 @@ from typing import Any, ClassVar
 from ..bench.dataset import Box, CategoryInfo, Counts, Sample, Source
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, image_size, read_mask
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    SplitDataset,
-    child,
-    few,
-    lacking,
-    list_images,
-    subfolders,
-)
+from ._folders import child, lacking, list_images, subfolders
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 PATCH = 256
@@ -77,9 +68,8 @@ class FabricStrips(Layout):
         strips = [*list_images(flawless)]
         for fabric in subfolders(flawless).values():
             strips += list_images(fabric)
-        category = dataset.only_category()
         normals = [
-            dataset.sample(strip, 0, category, crop=crop)
+            dataset.sample(strip, 0, crop=crop)
             for strip in strips
             for crop in patches(*image_size(strip))
         ]
@@ -89,9 +79,7 @@ class FabricStrips(Layout):
         defective = list_images(_unnested(folder, "defect_images"))
         for strip in defective:
             found.samples += self._anomalous(strip, masks.pop(strip.stem, []), dataset, found)
-        if masks:
-            unused = [path for paths in masks.values() for path in paths]
-            found.faults.append(f"{len(unused)} masks have no image: {few(unused)}")
+        found.tell_unused([path for paths in masks.values() for path in paths])
         found.samples += dataset.divide(normals)
         return found
 
@@ -100,9 +88,10 @@ class FabricStrips(Layout):
     ) -> list[Sample]:
         """The anomalous patches of a defective strip, none if the paper leaves it out."""
         if not masks:
-            known = strip.stem in WITHOUT_MASK
-            where = found.notes if known else found.gaps
-            where.append(f"no mask for image {strip}" + (" (nor in the release)" if known else ""))
+            if strip.stem in WITHOUT_MASK:
+                found.notes.append(f"no mask for image {strip} (nor in the release)")
+            else:
+                found.tell_no_mask(strip)
             return []
         if len(masks) > 1 and dataset.options["multi_mask"] == "skip":
             return []
@@ -114,15 +103,9 @@ class FabricStrips(Layout):
             drawn = drawn | more
         height, width = drawn.shape
         code = strip.stem.split("_")[1] if strip.stem.count("_") >= 2 else ""
+        kind = DEFECTS.get(code, code or "defect")
         return [
-            dataset.sample(
-                strip,
-                1,
-                dataset.only_category(),
-                anomaly_type=DEFECTS.get(code, code or "defect"),
-                masks=masks,
-                crop=crop,
-            )
+            dataset.sample(strip, 1, anomaly_type=kind, masks=masks, crop=crop)
             for crop in patches(width, height)
             if drawn[:, crop.left : crop.right].any()
         ]

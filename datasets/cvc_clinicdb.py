@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source
-from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset, PairFolders
+from ._laid_out import LaidOutDataset
+from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, CategoryTrees, PairFolders
 from ._meta import MetaJson
 
 DRAWN = ("ground truth", *GROUND_TRUTH)

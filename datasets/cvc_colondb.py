@@ -8,15 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source
-from ._layouts import (
-    IMAGES_AND_MASKS,
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    few,
-    list_images,
-)
+from ._folders import list_images
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._layouts import IMAGES_AND_MASKS, CategoryTrees
 from ._meta import MetaJson
 
 
@@ -39,20 +33,10 @@ class NumberedFrames(Layout):
         masks = {stem[1:]: path for stem, path in files.items() if stem[0] == "p"}
         for stem in frames:
             if stem not in masks:
-                found.gaps.append(f"no mask for image {files[stem]}")
+                found.tell_no_mask(files[stem])
                 continue
-            found.samples.append(
-                dataset.sample(
-                    files[stem],
-                    1,
-                    dataset.only_category(),
-                    anomaly_type="anomaly",
-                    masks=[masks[stem]],
-                )
-            )
-        unused = [path for stem, path in masks.items() if stem not in files]
-        if unused:
-            found.faults.append(f"{len(unused)} masks have no image: {few(unused)}")
+            found.samples.append(dataset.sample(files[stem], 1, masks=[masks[stem]]))
+        found.tell_unused([path for stem, path in masks.items() if stem not in files])
         return found
 
 

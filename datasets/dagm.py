@@ -9,16 +9,9 @@ from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source, Split
 from ..bench.errors import DataError
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    child,
-    find_file,
-    list_images,
-    subfolders,
-)
+from ._folders import child, find_file, list_images, subfolders
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -47,30 +40,6 @@ def read_labels(path: Path) -> dict[str, str]:
     return labels
 
 
-def labelled_counts(folder: Path) -> dict[str, Counts]:
-    """What the Labels.txt below a folder promise for each class; no image is needed.
-
-    Raises:
-        DataError: a class has no Labels.txt.
-    """
-    counts: dict[str, Counts] = {}
-    for place in subfolders(folder).values():
-        numbers: list[int] = []
-        for split in ("test", "train"):
-            listed = _labels_file(place, split)
-            if listed is None:
-                raise DataError(f"{place}/{split} has no Label/Labels.txt")
-            flags = [label != "" for label in read_labels(listed).values()]
-            numbers += [len(flags) - sum(flags), sum(flags)]
-        counts[place.name] = Counts(*numbers)
-    return counts
-
-
-def _labels_file(folder: Path, split: str) -> Path | None:
-    labels = child(child(folder, split), "label")
-    return None if labels is None else find_file(labels, "labels.txt")
-
-
 @dataclass(frozen=True)
 class LabelledClasses(Layout):
     """Class<N>/{Train,Test}/0001.PNG with Label/0001_label.PNG for defective images alone.
@@ -93,7 +62,7 @@ class LabelledClasses(Layout):
         for name, place in subfolders(folder).items():
             category = dataset.category_named(name)
             if category is None:
-                found.notes.append(f"folder {place} is no class of DAGM and was left out")
+                found.notes.append(f"folder {place} is not a class of DAGM and was left out")
                 continue
             if not dataset.may_choose(category):
                 found.unchosen.add(category)
@@ -121,23 +90,15 @@ class LabelledClasses(Layout):
             if stem not in images:
                 found.gaps.append(f"{table} lists {name}, which does not exist")
             elif label_name and stem not in masks:
-                found.gaps.append(f"no mask for image {images.pop(stem)}")
+                found.tell_no_mask(images.pop(stem))
             elif not label_name and stem in masks:
                 found.faults.append(f"{table} calls {name} normal, but {masks[stem]} exists")
-        unused = [mask for stem, mask in masks.items() if stem not in images]
-        if unused:
-            found.faults.append(f"{len(unused)} masks in {drawn} have no image, first {unused[0]}")
+        found.tell_unused([mask for stem, mask in masks.items() if stem not in images])
         for stem, image in images.items():
             mask = masks.get(stem)
+            label, kind = (0, None) if mask is None else (1, "defect")
             found.samples.append(
-                dataset.sample(
-                    image,
-                    int(mask is not None),
-                    category,
-                    anomaly_type="good" if mask is None else "defect",
-                    split=split,
-                    masks=[] if mask is None else [mask],
-                )
+                dataset.sample(image, label, category, anomaly_type=kind, split=split, masks=[mask])
             )
 
 

@@ -10,16 +10,9 @@ from typing import ClassVar, NamedTuple
 
 from ..bench.dataset import CategoryInfo, Counts, Sample, Source
 from ..bench.errors import DataError
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    SplitDataset,
-    child,
-    find_file,
-    lacking,
-)
+from ._folders import child, find_file, lacking
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 
@@ -35,7 +28,7 @@ def read_grades(path: Path) -> list[Grade]:
     """The rows of labels.csv, which has no header and is padded with blanks.
 
     Raises:
-        DataError: the file is missing or a row is no "path probability type".
+        DataError: the file is missing or a row is not "path probability type".
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -82,10 +75,10 @@ class GradedCells(Layout):
             if image.name not in there:
                 found.gaps.append(f"labels.csv lists {row.path}, which does not exist")
                 continue
-            label = int(row.probability)
-            kind = row.module if label else "good"
-            sample = dataset.sample(image, label, dataset.only_category(), anomaly_type=kind)
-            (found.samples if label else normals).append(sample)
+            if row.probability == 1:
+                found.samples.append(dataset.sample(image, 1, anomaly_type=row.module))
+            else:
+                normals.append(dataset.sample(image, 0))
         found.samples += dataset.divide(normals)
         return found
 

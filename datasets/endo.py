@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees, LaidOutDataset
+from ._laid_out import LaidOutDataset
+from ._layouts import IMAGES_AND_MASKS, CategoryTrees
 from ._meta import MetaJson
 
 

@@ -10,18 +10,10 @@ from typing import Any, ClassVar
 from ..bench.content import content_hashes
 from ..bench.dataset import Dataset, Source
 from ..bench.errors import DataError
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    lacking,
-    list_images,
-    normal_masks,
-    pair_masks,
-    subfolders,
-    unreadable,
-)
+from ._folders import lacking, list_images, subfolders, unreadable
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._layouts import CategoryTrees
+from ._masks import normal_masks, pair_masks
 from ._meta import MetaJson, names_masks
 
 NORMAL = ("normal", "good", "ok", "no")
@@ -104,8 +96,8 @@ class OwnFolders(Layout):
                 image,
                 1,
                 category,
-                anomaly_type="anomaly" if image.parent == anomalous else image.parent.name,
-                masks=[masks[image]] if image in masks else [],
+                anomaly_type=None if image.parent == anomalous else image.parent.name,
+                masks=[masks.get(image)],
             )
             for image in images
             if drawn is None or image in masks
@@ -170,7 +162,7 @@ class Folder(LaidOutDataset):
     title = "Folder"
     domain = "custom"
     open_categories = True
-    drops_useless = True
+    drops_unmeasurable = True
     folders = ()
     layouts = (OwnFolders(), CategoryTrees(), MetaJson())
     option_defaults: ClassVar[Mapping[str, Any]] = LaidOutDataset.option_defaults
@@ -193,20 +185,20 @@ class Folder(LaidOutDataset):
         drawn = any(_first(subfolders(place), MASKS) for place in here)
         self.has_masks = drawn or names_masks(self.root)
 
-    def doubts(self, found: Listing) -> list[str]:
-        """See `LaidOutDataset.doubts`: images of equal content that are normal and anomalous."""
+    def oddities(self, found: Listing) -> list[str]:
+        """See `LaidOutDataset.oddities`: images of equal content that are normal and anomalous."""
         by_label = [[s.image_path for s in found.samples if s.label == label] for label in (0, 1)]
         sizes = [{path: path.stat().st_size for path in paths} for paths in by_label]
         shared = set(sizes[0].values()) & set(sizes[1].values())
-        content = [
+        normal, anomalous = (
             content_hashes([path for path, size in part.items() if size in shared])
             for part in sizes
-        ]
-        normal = {text: path for path, text in content[0].items()}
+        )
+        twins = {digest: path for path, digest in normal.items()}
         return [
-            f"image {path} is anomalous and has the content of normal image {normal[text]}"
-            for path, text in content[1].items()
-            if text in normal
+            f"image {path} is anomalous and has the content of normal image {twins[digest]}"
+            for path, digest in anomalous.items()
+            if digest in twins
         ]
 
     def class_name(self, category: str) -> str:

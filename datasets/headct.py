@@ -10,17 +10,9 @@ from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source
 from ..bench.errors import DataError
-from ._layouts import (
-    CategoryTrees,
-    LabelFolders,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    child,
-    find_file,
-    lacking,
-    list_images,
-)
+from ._folders import child, find_file, lacking, list_images
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._layouts import CategoryTrees, LabelFolders
 from ._meta import MetaJson
 
 
@@ -79,10 +71,8 @@ class NumberedSlices(Layout):
             if image is None:
                 found.gaps.append(f"{table} lists image {number:03d}, which is not in {place}")
             else:
-                kind = "hemorrhage" if label else "good"
-                found.samples.append(
-                    dataset.sample(image, label, dataset.only_category(), anomaly_type=kind)
-                )
+                kind = "hemorrhage" if label else None
+                found.samples.append(dataset.sample(image, label, anomaly_type=kind))
         if by_number:
             first = min(by_number.values())
             found.faults.append(f"{len(by_number)} images are not in {table}, first {first}")

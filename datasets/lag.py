@@ -9,16 +9,9 @@ from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source
 from ..bench.errors import DataError
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    SplitDataset,
-    child,
-    lacking,
-    list_images,
-)
+from ._folders import child, lacking, list_images
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 NORMAL = ("non_glaucoma", "non-glaucoma", "nonglaucoma")
@@ -29,7 +22,7 @@ ANOMALOUS = ("suspicious_glaucoma", "glaucoma", "suspicious-glaucoma")
 class FundusFolders(Layout):
     """The release: {non,suspicious}_glaucoma/image/NNNN.jpg.
 
-    attention_map/ holds where ophthalmologists looked: it is no mask of a lesion and is not used.
+    attention_map/ holds where ophthalmologists looked. It does not mask a lesion and is not used.
     """
 
     key: str = "official"
@@ -52,11 +45,8 @@ class FundusFolders(Layout):
             images = list_images(place) if place else []
             if not images:
                 raise DataError(f"LAG: folder {place} holds no image")
-            kind = "glaucoma" if label else "good"
-            part = [
-                dataset.sample(image, label, dataset.only_category(), anomaly_type=kind)
-                for image in images
-            ]
+            kind = "glaucoma" if label else None
+            part = [dataset.sample(image, label, anomaly_type=kind) for image in images]
             found.samples += part if label else dataset.divide(part)
         return found
 

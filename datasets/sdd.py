@@ -11,16 +11,9 @@ from typing import ClassVar
 from ..bench.dataset import Box, CategoryInfo, Counts, Sample, Source
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    SplitDataset,
-    few,
-    list_images,
-    subfolders,
-)
+from ._folders import list_images, subfolders
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 
@@ -43,11 +36,8 @@ class CommutatorParts(Layout):
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
         items = _items(folder)
-        return (
-            2
-            if items and any(i.stem.lower().startswith("part") for i in list_images(items[0]))
-            else 0
-        )
+        images = list_images(items[0]) if items else []
+        return 2 if any(image.stem.lower().startswith("part") for image in images) else 0
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
@@ -60,13 +50,11 @@ class CommutatorParts(Layout):
             images = {s: p for s, p in files.items() if not s.endswith("_label")}
             for stem, image in images.items():
                 if stem not in masks:
-                    found.gaps.append(f"no mask for image {image}")
+                    found.tell_no_mask(image)
                     continue
                 for sample in _pieces(image, masks[stem], dataset):
                     (found.samples if sample.label else normals).append(sample)
-            unused = [masks[stem] for stem in masks.keys() - images.keys()]
-            if unused:
-                found.faults.append(f"{len(unused)} masks have no image: {few(sorted(unused))}")
+            found.tell_unused([masks[stem] for stem in masks.keys() - images.keys()])
         if not normals and not found.samples and not found.gaps:
             raise DataError(f"{folder} holds kos folders without any Part image")
         found.samples += dataset.divide(normals)
@@ -92,20 +80,12 @@ def _pieces(image: Path, mask: Path, dataset: LaidOutDataset) -> list[Sample]:
     """The thirds of an image. Every test of a label is by > 0, whatever threshold is evaluated."""
     drawn = read_mask(mask, MaskRule())
     height, width = drawn.shape
-    pieces: list[Sample] = []
-    for crop in thirds(width, height):
-        bad = bool(drawn[crop.top : crop.bottom].any())
-        pieces.append(
-            dataset.sample(
-                image,
-                int(bad),
-                dataset.only_category(),
-                anomaly_type="defect" if bad else "good",
-                masks=[mask] if bad else [],
-                crop=crop,
-            )
-        )
-    return pieces
+    return [
+        dataset.sample(image, 1, anomaly_type="defect", masks=[mask], crop=crop)
+        if drawn[crop.top : crop.bottom].any()
+        else dataset.sample(image, 0, crop=crop)
+        for crop in thirds(width, height)
+    ]
 
 
 class SDD(SplitDataset):

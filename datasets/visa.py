@@ -10,18 +10,9 @@ from typing import ClassVar
 
 from ..bench.dataset import CategoryInfo, Counts, Source, Split
 from ..bench.errors import DataError
-from ._layouts import (
-    CategoryTrees,
-    LaidOutDataset,
-    Layout,
-    Listing,
-    child,
-    descend,
-    few,
-    find_file,
-    list_images,
-    subfolders,
-)
+from ._folders import child, descend, few, find_file, list_images, subfolders
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 COLUMNS = ["object", "split", "label", "image", "mask"]
@@ -93,7 +84,9 @@ class SplitTable(Layout):
         for row in read_split(table):
             category = dataset.category_named(row.category)
             if category is None:
-                raise DataError(f"{table} lists the object '{row.category}', which VisA has not")
+                raise DataError(
+                    f"{table} lists the object '{row.category}', which VisA does not have"
+                )
             if not files.has_category(row.category):
                 absent[category] = None
                 continue
@@ -105,17 +98,10 @@ class SplitTable(Layout):
             if image is None:
                 found.gaps.append(f"{table.name} lists {row.image}, which does not exist")
             elif row.label == 1 and mask is None:
-                found.gaps.append(f"no mask for image {image}")
+                found.tell_no_mask(image)
             else:
                 found.samples.append(
-                    dataset.sample(
-                        image,
-                        row.label,
-                        category,
-                        anomaly_type="anomaly" if row.label else "good",
-                        split=row.split,
-                        masks=[] if mask is None else [mask],
-                    )
+                    dataset.sample(image, row.label, category, split=row.split, masks=[mask])
                 )
         unused = files.left_over("masks")
         if unused:

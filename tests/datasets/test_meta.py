@@ -264,7 +264,7 @@ def test_rows_that_make_no_sense_are_shown(listed, change):
         ("{", "cannot be read as JSON"),
         ("[]", "holds no object of splits"),
         ('{"val": {}}', "has the split 'val'"),
-        ('{"test": {"screw": {}}}', "is no list of rows"),
+        ('{"test": {"screw": {}}}', "is not a list of rows"),
         ('{"test": {"screw": [1]}}', "it needs img_path"),
     ],
 )
@@ -277,7 +277,7 @@ def test_other_json_is_refused(listed, text, message):
 def test_unknown_class_is_refused_where_classes_are_fixed(tmp_path, trees):
     (tmp_path / "BTAD").mkdir()
     trees.with_meta(tmp_path / "BTAD")
-    with pytest.raises(DataError, match="class 'screw', which BTAD has not"):
+    with pytest.raises(DataError, match="class 'screw', which BTAD does not have"):
         load_dataset("btad", tmp_path).samples()
 
 

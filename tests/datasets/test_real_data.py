@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from zsad.bench.data.completeness import completeness
 from zsad.bench.data.meta_json import meta_of
+from zsad.bench.dataset import Counts
 from zsad.bench.images import read_image
 from zsad.bench.registry import load_dataset
-from zsad.datasets.dagm import labelled_counts, read_labels
+from zsad.datasets.dagm import read_labels
 from zsad.datasets.visa import VisA, read_split
 
 pytestmark = pytest.mark.data
@@ -77,6 +78,18 @@ def test_clean_threshold_shrinks_jpeg_masks(real_data):
     paper, clean = (load_dataset("kvasir", real_data, mask_threshold=t) for t in (0, 127))
     areas = [sum(int(d.read(s).mask.sum()) for s in d.samples()) for d in (paper, clean)]
     assert 1.05 < areas[0] / areas[1] < 1.3
+
+
+def labelled_counts(folder):
+    """What the Labels.txt below a folder promise for each class; no image is needed."""
+    counts = {}
+    for place in folder.iterdir():
+        numbers = []
+        for split in ("Test", "Train"):
+            flags = [bool(m) for m in read_labels(place / split / "Label" / "Labels.txt").values()]
+            numbers += [len(flags) - sum(flags), sum(flags)]
+        counts[place.name] = Counts(*numbers)
+    return counts
 
 
 def test_dagm_labels_promise_the_papers_counts(real_data):

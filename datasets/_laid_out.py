@@ -1,0 +1,442 @@
+"""The dataset class that tries several layouts in turn, and what a layout hands over."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..bench.dataset import Box, Dataset, Reading, Sample, Split
+from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
+from ..bench.images import read_mask
+from ..bench.names import display_name, registry_name
+from ._folders import UnreadableFolder, few, refuse_unreadable
+from ._splits import NormalSplit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Listing:
+    """What was found in a dataset's folder.
+
+    Attributes:
+        samples: of both splits.
+        notes: what is worth knowing and right, such as a folder that is left out.
+        faults: what is wrong and no obstacle, such as a mask without an image.
+        gaps: what makes the set unusable unless the user wants it skipped: an anomalous image
+            without a mask, a listed image without a file.
+        normal_masks: masks of normal images, which should be empty.
+        unreadable: category -> why it cannot be read, in words; none of its samples are listed.
+        unchosen: categories that are there and that the option `categories` leaves out.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+    normal_masks: dict[Path, Path] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unchosen: set[str] = field(default_factory=set)
+
+    def tell_no_mask(self, image: Path) -> None:
+        """An anomalous image has no mask."""
+        self.gaps.append(f"no mask for image {image}")
+
+    def tell_unused(self, masks: Collection[Path]) -> None:
+        """Masks that belong to no image, if there are any."""
+        if masks:
+            self.faults.append(f"{len(masks)} masks have no image: {few(sorted(masks))}")
+
+    def add_category(
+        self,
+        folder: Path,
+        category: str,
+        dataset: LaidOutDataset,
+        index: Callable[[Path, str, LaidOutDataset, Listing], None],
+    ) -> None:
+        """Add a category's part of the listing, all of it or nothing.
+
+        Args:
+            folder: the category's.
+            category: its name; one that was not chosen is not looked at.
+            dataset: whose samples are listed.
+            index: adds the samples of the folder to a listing. If it raises `UnreadableFolder`, the
+                category is left out.
+        """
+        if not dataset.may_choose(category):
+            self.unchosen.add(category)
+            return
+        part = Listing()
+        try:
+            refuse_unreadable(folder)
+            index(folder, category, dataset, part)
+        except UnreadableFolder as error:
+            self.unreadable[category] = f"category {folder} cannot be read ({error})"
+            return
+        self.samples += part.samples
+        self.notes += part.notes
+        self.faults += part.faults
+        self.gaps += part.gaps
+        self.normal_masks |= part.normal_masks
+
+
+class Layout(ABC):
+    """One way in which a dataset lies on disk."""
+
+    key: str
+
+    @abstractmethod
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """How surely `folder` is of this layout: 0 no, 1 by its shape, 2 by names it holds."""
+
+    @abstractmethod
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """All samples below a folder that matches.
+
+        Raises:
+            DataError: a file that the layout needs is missing or broken.
+        """
+
+    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
+        """What a folder that holds a part of this layout lacks, in words; "" if it holds none."""
+        return ""
+
+
+class LaidOutDataset(Dataset):
+    """A dataset that lies on disk in one of several layouts.
+
+    Attributes:
+        layouts: tried in order; the surest match wins, the earlier one of equals.
+        open_categories: categories that the class does not know are taken as they are found.
+        drops_unmeasurable: a category on which nothing can be measured is left out with a fault
+            instead of being refused.
+    """
+
+    layouts: ClassVar[Sequence[Layout]] = ()
+    needs_match: ClassVar[bool] = True
+    open_categories: ClassVar[bool] = False
+    drops_unmeasurable: ClassVar[bool] = False
+    option_defaults: ClassVar[Mapping[str, Any]] = {
+        **Dataset.option_defaults,
+        "layout": None,
+        "categories": None,
+        "missing": "refuse",
+    }
+
+    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
+        super().__init__(root, **options)
+        if self.options["missing"] not in ("refuse", "skip"):
+            raise UsageError(f"missing is 'refuse' or 'skip', not '{self.options['missing']}'")
+        for name in ("layout", "class_name", "split_list"):
+            if not isinstance(self.options.get(name), str | Path | None):
+                raise UsageError(f"{name} of {self.name} is text, not {self.options[name]!r}")
+        keys = [layout.key for layout in self.layouts]
+        if self.options["layout"] not in (None, *keys):
+            raise unknown_name(f"layout of {self.name}", str(self.options["layout"]), keys)
+        self._listing: Listing | None = None
+
+    @classmethod
+    def match(cls, folder: Path) -> int:
+        """See `Dataset.match`: the surest of the layouts."""
+        try:
+            return max((layout.match(folder, cls) for layout in cls.layouts), default=0)
+        except (LayoutError, OSError):  # `_layout` says why, if no other folder fits better
+            return 1
+
+    @classmethod
+    def lacks(cls, folder: Path) -> str:
+        """See `Dataset.lacks`: of the first layout that the folder holds a part of."""
+        try:
+            return next(filter(None, (layout.lacks(folder, cls) for layout in cls.layouts)), "")
+        except LayoutError as error:
+            return str(error)
+
+    def samples(self, split: Split = "test") -> list[Sample]:
+        """See `Dataset.samples`. A set without a train part has an empty one."""
+        if split not in ("train", "test"):
+            raise UsageError(f"a split is 'train' or 'test', not '{split}'")
+        return [sample for sample in self.listing().samples if sample.split == split]
+
+    def layout_found(self) -> str:
+        """See `Dataset.layout_found`."""
+        return self._layout().key
+
+    def listing(self) -> Listing:
+        """All samples, sorted by category and path, and what was odd; listed once.
+
+        Raises:
+            DataError: the folder is missing, empty, or something in it does not fit.
+        """
+        if self._listing is None:
+            self._listing = self._list()
+        return self._listing
+
+    def notes(self) -> list[str]:
+        """See `Dataset.notes`."""
+        return list(self.listing().notes)
+
+    def faults(self) -> list[str]:
+        """See `Dataset.faults`."""
+        return list(self.listing().faults)
+
+    def read(self, sample: Sample) -> Reading:
+        """See `Dataset.read`; a mask that a normal image should not have is looked at, too."""
+        reading = super().read(sample)
+        if self._listing is None or sample.label == 1 or not self.has_masks:
+            return reading
+        mask = self._listing.normal_masks.get(sample.image_path)
+        if mask is None or not read_mask(mask, self.mask_rule).any():
+            return reading
+        told = f"mask {mask} of normal image {sample.image_path} is not empty and was not used"
+        return replace(reading, warnings=(*reading.warnings, told))
+
+    def category_named(self, text: str) -> str | None:
+        """The category that a folder name or a csv cell means, None for an unknown one."""
+        by_name = {registry_name(known): known for known in self.categories}
+        found = by_name.get(registry_name(text))
+        return text if found is None and self.open_categories else found
+
+    def may_choose(self, category: str) -> bool:
+        """Whether the option `categories` may name a category; layouts pass over the others."""
+        wanted = self.options["categories"]
+        if isinstance(wanted, str):  # a name may have a comma in it
+            wanted = [wanted, *wanted.split(",")]
+        if not isinstance(wanted, list | tuple):
+            return True
+        return registry_name(category) in {
+            registry_name(name) for name in wanted if isinstance(name, str)
+        }
+
+    def only_category(self) -> str:
+        """The category of a set that has one."""
+        return next(iter(self.categories), self.name)
+
+    def sample(
+        self,
+        image: Path,
+        label: int,
+        category: str | None = None,
+        *,
+        anomaly_type: str | None = None,
+        split: Split = "test",
+        masks: Sequence[Path | None] = (),
+        crop: Box | None = None,
+    ) -> Sample:
+        """A sample of this dataset, with the class name that the options ask for.
+
+        Args:
+            image: the file.
+            label: 0 normal, 1 anomalous.
+            category: None for the only one.
+            anomaly_type: None for "good" or "anomaly".
+            split: "train" or "test".
+            masks: files whose union is meant; None among them stands for no mask.
+            crop: the piece of the image, None for all of it.
+        """
+        name = self.only_category() if category is None else category
+        kind = anomaly_type or ("anomaly" if label else "good")
+        drawn = [path for path in masks if path is not None]
+        return Sample(
+            image,
+            label,
+            name,
+            self.class_name(name),
+            drawn[0] if drawn else None,
+            kind,
+            split,
+            crop,
+            tuple(drawn[1:]),
+        )
+
+    def _layout(self) -> Layout:
+        wanted = self.options["layout"]
+        try:
+            fitting = [
+                (-layout.match(self.root, type(self)), rank, layout)
+                for rank, layout in enumerate(self.layouts)
+                if wanted in (None, layout.key)
+            ]
+        except OSError as error:
+            raise self._unlisted(error) from error
+        sureness, _, layout = min(fitting, key=lambda entry: entry[:2])
+        if sureness == 0:
+            known = wanted or ", ".join(layout.key for layout in self.layouts)
+            if why := self.lacks(self.root):
+                raise LayoutError(f"{self.root} is not a complete {self.title}: {why}")
+            raise LayoutError(
+                f"{self.root} is not {self.title} in a layout that is known ({known}); "
+                f"expected is\n{self.source.tree}"
+            )
+        return layout
+
+    def _list(self) -> Listing:
+        layout = self._layout()
+        try:
+            found = layout.index(self.root, self)
+        except OSError as error:
+            raise self._unlisted(error) from error
+        _drop_irregular(found)
+        if found.gaps and self.options["missing"] == "refuse":
+            raise DataError(
+                f"{self.title} in {self.root} is incomplete: {few(found.gaps)}; complete the copy, "
+                "or leave those images out with --dataset-option "
+                f"{display_name(self.name)}.missing=skip"
+            )
+        found.faults += [f"left out: {gap}" for gap in found.gaps]
+        rank = {category: position for position, category in enumerate(self.categories)}
+        found.samples.sort(
+            key=lambda s: (
+                rank.get(s.category, len(rank)),
+                s.category,
+                str(s.image_path),
+                s.crop or (),
+            )
+        )
+        found.samples = self._chosen(found)
+        found.faults += [f"{text} and was left out" for text in found.unreadable.values()]
+        self._refuse_unmeasurable(found)
+        found.faults += self.oddities(found)
+        for note in found.notes:
+            logger.info("%s: %s", self.title, note)
+        for fault in found.faults:
+            _warn_once(f"{self.title}: {fault}")
+        return found
+
+    def _unlisted(self, error: OSError) -> DataError:
+        return DataError(f"{self.title} in {self.root} cannot be listed ({error})")
+
+    def oddities(self, found: Listing) -> list[str]:
+        """What is odd about a listing as a whole; further faults."""
+        return []
+
+    def _refuse_unmeasurable(self, found: Listing) -> None:
+        """No image, or no anomalous one in a category: nothing could be measured."""
+        tested = Counter(s.category for s in found.samples if s.split == "test")
+        anomalous = Counter(s.category for s in found.samples if s.split == "test" and s.label == 1)
+        why = f" ({len(found.gaps)} gaps, {few(found.gaps, 1)})" if found.gaps else ""
+        unmeasurable: dict[str, str] = {}
+        for category in dict.fromkeys(s.category for s in found.samples):
+            lacks = None if anomalous[category] else "anomalous test image"
+            lacks = lacks if tested[category] else "test image"
+            if lacks is not None:
+                unmeasurable[category] = (
+                    f"category '{category}' of {self.title} in {self.root} has no {lacks}{why}, "
+                    "so nothing can be measured"
+                )
+        if tested and unmeasurable and not self.drops_unmeasurable:
+            raise DataError(
+                f"{next(iter(unmeasurable.values()))}: complete it or remove its folder"
+            )
+        if len(unmeasurable) == len({s.category for s in found.samples}):
+            reasons = "".join(f"; {text}" for text in unmeasurable.values()) if tested else why
+            reasons += "".join(f"; {text}" for text in found.unreadable.values())
+            what = "no usable category" if tested else "no test image"
+            raise DataError(
+                f"{self.title} in {self.root} has {what}{reasons}; expected is\n{self.source.tree}"
+            )
+        found.faults += [f"left out: {text}" for text in unmeasurable.values()]
+        found.samples = [s for s in found.samples if s.category not in unmeasurable]
+
+    def _chosen(self, found: Listing) -> list[Sample]:
+        """The samples of the categories that the option `categories` keeps."""
+        wanted = self.options["categories"]
+        if wanted is None:
+            return found.samples
+        listed = dict.fromkeys(s.category for s in found.samples)
+        there = {registry_name(c): c for c in (*listed, *found.unreadable, *sorted(found.unchosen))}
+        keep: set[str] = set()
+        for name in _names_in(wanted, there):
+            if registry_name(name) in there:
+                keep.add(there[registry_name(name)])
+            elif self.category_named(name) in self.categories:
+                raise DataError(
+                    f"category '{name}' of {self.title} is not in {self.root}, which has "
+                    f"{few(there.values(), 20)}"
+                )
+            else:
+                raise unknown_name(f"category of {self.title}", name, there.values())
+        return [sample for sample in found.samples if sample.category in keep]
+
+
+@lru_cache(maxsize=10_000)
+def _warn_once(text: str) -> None:
+    """Log a warning; a run opens a dataset several times."""
+    logger.warning("%s", text)
+
+
+def _drop_irregular(found: Listing) -> None:
+    """Drop samples whose files are none that can be read, or whose names are not text."""
+    checked: dict[Path, str] = {}
+    kept: list[Sample] = []
+    for sample in found.samples:
+        for path in (sample.image_path, *sample.mask_paths):
+            if path not in checked:
+                checked[path] = _irregular(path)
+                if checked[path]:
+                    found.gaps.append(checked[path])
+        if not any(checked[path] for path in (sample.image_path, *sample.mask_paths)):
+            kept.append(sample)
+    found.samples = kept
+
+
+def _irregular(path: Path) -> str:
+    """Why a path is not a file to read, "" if it is one."""
+    try:
+        str(path).encode("utf-8")
+        mode = path.stat().st_mode
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        return f"the name of {shown} is not UTF-8: rename the file"
+    except OSError as error:
+        why = "is a link to nowhere" if path.is_symlink() else "cannot be reached"
+        return f"{path} {why} ({error.strerror})"
+    return "" if stat.S_ISREG(mode) else f"{path} is not a file but a pipe, socket or device"
+
+
+def _names_in(wanted: Any, there: Container[str]) -> list[str]:
+    """The categories that an option names: a list, or text with commas.
+
+    Raises:
+        UsageError: it is neither, or empty.
+    """
+    if isinstance(wanted, str):
+        wanted = [wanted] if registry_name(wanted) in there else wanted.split(",")
+    good = isinstance(wanted, list | tuple) and all(isinstance(name, str) for name in wanted)
+    names = [name.strip() for name in wanted if name.strip()] if good else []
+    if not names:
+        raise UsageError(f"categories is a list of names, as in categories=a,b, not {wanted!r}")
+    return names
+
+
+class SplitDataset(LaidOutDataset):
+    """A dataset whose normal images are divided by the seeded rule of `NormalSplit`."""
+
+    option_defaults: ClassVar[Mapping[str, Any]] = {
+        **LaidOutDataset.option_defaults,
+        "normal_test_fraction": 0.25,
+        "split_seed": 42,
+        "split_list": None,
+    }
+    count_options: ClassVar[Set[str]] = frozenset({"normal_test_fraction", "split_list"})
+
+    def divide(self, normals: Sequence[Sample]) -> list[Sample]:
+        """The normal samples with their splits; their order decides who goes where."""
+        listed = self.options["split_list"]
+        rule = NormalSplit(
+            self.options["normal_test_fraction"],
+            self.options["split_seed"],
+            None if listed is None else Path(listed),
+        )
+        names = [sample.name(self.root) for sample in normals]
+        tested, trained = rule.divide(normals, names)
+        return [replace(s, split="test") for s in tested] + [
+            replace(s, split="train") for s in trained
+        ]
