@@ -32,7 +32,7 @@ def evaluate(methods: Sequence[Method], images: Tensor, batch_size: int) -> tupl
         for part in images.split(batch_size):
             features = backbone.encode_image(part.to(backbone.device), specs)
             for method in methods:
-                query = Query(features.select(method.token_specs), ["object"] * len(part))
+                query = Query.of(method, features, ["object"] * len(part), part)
                 prediction = method.predict(query)
                 assert prediction.scores is not None
                 prediction.scores.sum().item()

@@ -123,8 +123,7 @@ def predictions(method: TrainableMethod, count: int) -> dict[str, float]:
     images, _, _ = images_with_squares(count)
     pixels = torch.stack([method.preprocess(_picture(image)) for image in images])
     backbone = method.backbone
-    features = backbone.encode_image(pixels.to(backbone.device), method.token_specs)
-    query = Query(features, ["object"] * count)
+    query = Query.encoded(method, pixels, ["object"] * count)
     ways = {
         "all images' prompts in one batch": method,
         "one prompt at a time, needed length": one_by_one(method, whole_context=False),

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def curves(scene: Scene) -> Figure:
     """ROC and PRO curves: a row per category, a line per method."""
     rows = [
-        (target, category)
-        for target, category in scene.categories()
+        (dataset, category)
+        for dataset, category in scene.categories()
         if any(
-            curves_of(scene.matrix, scene.methods, target, category, name) for name in CURVE_KINDS
+            curves_of(scene.matrix, scene.methods, dataset, category, name) for name in CURVE_KINDS
         )
     ]
     if not rows:
@@ -30,21 +30,21 @@ def curves(scene: Scene) -> Figure:
     refuse_too_many(len(rows), 12, "curves")
     figure = canvas(8.6, 2.75 * len(rows) + 0.5)
     panels = figure.subplots(len(rows), len(CURVE_KINDS), squeeze=False)
-    for own, (target, category) in zip(panels, rows, strict=True):
+    for own, (dataset, category) in zip(panels, rows, strict=True):
         for panel, name in zip(own, CURVE_KINDS, strict=True):
-            _panel(scene, panel, target, category, name)
-        own[0].set_ylabel(f"{target.title}, {category}\ntrue positive rate")
+            _panel(scene, panel, dataset, category, name)
+        own[0].set_ylabel(f"{dataset.title}, {category}\ntrue positive rate")
     full = max(panels.ravel(), key=lambda panel: len(panel.get_legend_handles_labels()[1]))
     legend(figure, full)
     return figure
 
 
-def _panel(scene: Scene, panel: Axes, target: TargetDataset, category: str, name: str) -> None:
+def _panel(scene: Scene, panel: Axes, dataset: TargetDataset, category: str, name: str) -> None:
     kind = CURVE_KINDS[name]
     if kind.has_diagonal:
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle="--")
     named = set()
-    for curve in curves_of(scene.matrix, scene.methods, target, category, name):
+    for curve in curves_of(scene.matrix, scene.methods, dataset, category, name):
         label = curve.method.label
         panel.plot(
             curve.x,

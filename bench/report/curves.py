@@ -65,7 +65,7 @@ class Curve:
 def curves_of(
     matrix: Matrix,
     methods: Sequence[EvaluatedMethod],
-    target: TargetDataset,
+    dataset: TargetDataset,
     category: str,
     name: str,
 ) -> list[Curve]:
@@ -74,13 +74,13 @@ def curves_of(
     Args:
         matrix: the run.
         methods: whose curves.
-        target: the dataset.
+        dataset: of the run.
         category: of the dataset.
         name: a key of `CURVE_KINDS`.
     """
     kind, found = CURVE_KINDS[name], []
     for method in methods:
-        for record in matrix.finished(method, target):
+        for record in matrix.finished(method, dataset):
             result = record.by_category.get(category)
             if result is not None and name in result.curves:
                 curve, area = result.curves[name], result.metrics.get(kind.metric)
@@ -92,22 +92,22 @@ def curves_of(
 class CurveGroup:
     """The curves of a dataset: for each category one panel of curves for each kind."""
 
-    target: TargetDataset
+    dataset: TargetDataset
     categories: dict[str, list[list[Curve]]]
 
 
 def curve_groups(matrix: Matrix) -> list[CurveGroup]:
     """All curves of a run, without datasets, categories and kinds that have none."""
     groups, methods = [], matrix.methods
-    for target in matrix.datasets:
+    for dataset in matrix.datasets:
         categories = {}
-        for category in matrix.categories(target):
-            every = (curves_of(matrix, methods, target, category, k) for k in CURVE_KINDS)
+        for category in matrix.categories(dataset):
+            every = (curves_of(matrix, methods, dataset, category, k) for k in CURVE_KINDS)
             panels = [[curve for curve in panel if curve.path] for panel in every]
             if any(panels):
                 categories[category] = [panel for panel in panels if panel]
         if categories:
-            groups.append(CurveGroup(target, categories))
+            groups.append(CurveGroup(dataset, categories))
     return groups
 
 

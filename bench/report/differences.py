@@ -23,7 +23,7 @@ class Difference:
         erratum: why the printed number is doubtful, or "".
     """
 
-    target: TargetDataset
+    dataset: TargetDataset
     method: EvaluatedMethod
     metric: str
     number: Number
@@ -42,7 +42,7 @@ class Difference:
 
 def differences(matrix: Matrix, tables: Sequence[LevelTable]) -> list[Difference]:
     """Every number of the run that the paper prints too and that is comparable."""
-    by_title = {target.title: target for target in matrix.datasets}
+    by_title = {dataset.title: dataset for dataset in matrix.datasets}
     return [
         difference
         for own in tables
@@ -52,13 +52,13 @@ def differences(matrix: Matrix, tables: Sequence[LevelTable]) -> list[Difference
     ]
 
 
-def _of_row(matrix: Matrix, level: Level, target: TargetDataset, row: Row) -> Iterator[Difference]:
+def _of_row(matrix: Matrix, level: Level, dataset: TargetDataset, row: Row) -> Iterator[Difference]:
     titles = [METRICS[name].title for name in of_level(level, HEADLINES)]
     for method, cell in zip(matrix.methods, row.cells, strict=True):
         errata = [note for note in cell.notes if note.startswith("the printed value")]
         for title, number in zip(titles, cell.numbers, strict=True):
             if number.value is not None and number.printed is not None:
-                yield Difference(target, method, title, number, "".join(errata[:1]))
+                yield Difference(dataset, method, title, number, "".join(errata[:1]))
 
 
 def summary(found: Sequence[Difference]) -> str:
@@ -69,7 +69,7 @@ def summary(found: Sequence[Difference]) -> str:
         f"{len(found)} numbers have a printed counterpart; {sum(s <= 0.5 for s in sizes)} of them "
         f"lie within 0.5 points of it. The median distance is {median(sizes):.1f} points, the "
         f"largest difference {signed(largest.number)} ({largest.method.label}, "
-        f"{largest.target.title}, {largest.metric})."
+        f"{largest.dataset.title}, {largest.metric})."
     )
 
 

@@ -20,7 +20,7 @@ from ..records.run_folder import plan_path
 class CellRow:
     """A category of a finished cell."""
 
-    target: TargetDataset
+    dataset: TargetDataset
     method: EvaluatedMethod
     seed: int
     result: CategoryResult
@@ -29,11 +29,11 @@ class CellRow:
 def cell_rows(matrix: Matrix) -> list[CellRow]:
     """One row for each dataset, category, method and seed."""
     return [
-        CellRow(target, method, record.cell.seed, result)
-        for target in matrix.datasets
-        for category in matrix.categories(target)
+        CellRow(dataset, method, record.cell.seed, result)
+        for dataset in matrix.datasets
+        for category in matrix.categories(dataset)
         for method in matrix.methods
-        for record in matrix.finished(method, target)
+        for record in matrix.finished(method, dataset)
         if (result := record.by_category.get(category)) is not None
     ]
 

@@ -61,12 +61,12 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
     if not matrix.finished_records:
         raise UsageError(f"every cell of {run} has failed: there is nothing to draw")
     methods = matrix.select_methods(choice.methods)
-    targets = matrix.select_datasets(choice.datasets)
+    datasets = matrix.select_datasets(choice.datasets)
     from matplotlib import rc_context
 
     with rc_context(style()):
-        figure = KINDS_OF_FIGURE[kind](Scene(run, matrix, methods, targets, choice))
-        text = "\n".join(notices(matrix, methods, targets))
+        figure = KINDS_OF_FIGURE[kind](Scene(run, matrix, methods, datasets, choice))
+        text = "\n".join(notices(matrix, methods, datasets))
         figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")
         save(figure, out)
     return out

@@ -31,7 +31,7 @@ class LevelTable:
     def remarks(self) -> list[str]:
         """The table's remarks, without those about signs that the page does not use."""
         own = [text for text in self.table.remarks if not text.startswith("In braces")]
-        return own if self.has_differences else [t for t in own if "printed" not in t]
+        return own if self.has_differences else [text for text in own if "printed" not in text]
 
 
 def level_tables(matrix: Matrix) -> list[LevelTable]:
@@ -50,11 +50,11 @@ def level_tables(matrix: Matrix) -> list[LevelTable]:
 
 def _comparable_row(matrix: Matrix, row: Row) -> Row:
     """A row without the printed numbers that measure something else."""
-    targets = [t for t in matrix.datasets if t.title == row.label]
-    targets = targets or [t for t in matrix.datasets if t.domain == row.group]
+    datasets = [d for d in matrix.datasets if d.title == row.label]
+    datasets = datasets or [d for d in matrix.datasets if d.domain == row.group]
     cells = [
         cell
-        if all(is_comparable(matrix, method, target) for target in targets)
+        if all(is_comparable(matrix, method, dataset) for dataset in datasets)
         else _without_printed(cell)
         for method, cell in zip(matrix.methods, row.cells, strict=True)
     ]
@@ -67,13 +67,13 @@ def _without_printed(cell: TableCell) -> TableCell:
     return dataclasses.replace(cell, numbers=numbers, notes=notes)
 
 
-def is_comparable(matrix: Matrix, method: EvaluatedMethod, target: TargetDataset) -> bool:
+def is_comparable(matrix: Matrix, method: EvaluatedMethod, dataset: TargetDataset) -> bool:
     """Whether a cell measures what the paper printed.
 
     It does not with changed options, on a part of the images, with the tiny backbone, on a
     built-in dataset, or on an incomplete one unless that is allowed.
     """
-    records = matrix.finished(method, target)
+    records = matrix.finished(method, dataset)
     limited = any(record.protocol.get("limit") is not None for record in records)
     chosen = any(r.completeness is not None and r.completeness.chosen for r in records)
     incomplete = is_incomplete(records) and not matrix.allow_incomplete

@@ -25,9 +25,9 @@ _Column = tuple[EvaluatedMethod, list[tuple[Cell, Case]]]  # a method, its cases
 def maps(scene: Scene) -> Figure:
     """Image, mask and map of the best and the worst case of each category, a column per method."""
     blocks = [
-        (f"{target.title}\n{category}", columns)
-        for target, category in scene.categories()
-        if (columns := _columns(scene, target, category))
+        (f"{dataset.title}\n{category}", columns)
+        for dataset, category in scene.categories()
+        if (columns := _columns(scene, dataset, category))
     ]
     if not blocks:
         raise UsageError(
@@ -45,11 +45,11 @@ def maps(scene: Scene) -> Figure:
     return figure
 
 
-def _columns(scene: Scene, target: TargetDataset, category: str) -> list[_Column]:
+def _columns(scene: Scene, dataset: TargetDataset, category: str) -> list[_Column]:
     """The methods that have cases in a category."""
     found = []
     for method in scene.methods:
-        cases = cases_of(scene.run, scene.matrix, method, target)
+        cases = cases_of(scene.run, scene.matrix, method, dataset)
         own = [(cell, case) for cell, case in cases if case.category == category and case.rank == 1]
         if own:
             found.append((method, own))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,9 @@ class Picture:
 
     case: Case
     uri: str
+
+
+_Pictures = dict[tuple[TargetDataset, str, EvaluatedMethod], list[Picture]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class GalleryView:
 
 
 def cases_of(
-    run: Path, matrix: Matrix, method: EvaluatedMethod, target: TargetDataset
+    run: Path, matrix: Matrix, method: EvaluatedMethod, dataset: TargetDataset
 ) -> list[tuple[Cell, Case]]:
     """The cases of a method on a dataset, of its first seed, each with its cell.
 
@@ -48,7 +50,7 @@ def cases_of(
     """
     return [
         (record.cell, case)
-        for record in matrix.finished(method, target)[:1]
+        for record in matrix.finished(method, dataset)[:1]
         for case in read_gallery(run, record.cell)
     ]
 
@@ -65,44 +67,38 @@ def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
         GalleryError: an index or a picture is broken.
     """
     wanted = []
-    for target in matrix.datasets:
-        order = {name: i for i, name in enumerate(matrix.categories(target))}
+    for dataset in matrix.datasets:
+        order = {name: i for i, name in enumerate(matrix.categories(dataset))}
         for method in matrix.methods:
-            for cell, case in cases_of(run, matrix, method, target):
+            for cell, case in cases_of(run, matrix, method, dataset):
                 if case.category in order:
-                    wanted.append((case.rank, order[case.category], target, method, cell, case))
+                    wanted.append((case.rank, order[case.category], dataset, method, cell, case))
     wanted.sort(key=lambda item: item[:2])  # every dataset's first category before its second
-    pictures: dict[tuple[str, str, str], list[Picture]] = {}
+    pictures: _Pictures = {}
     spent = shown = 0
-    for _, _, target, method, cell, case in wanted if budget > 0 else []:
+    for _, _, dataset, method, cell, case in wanted if budget > 0 else []:
         uri = _data_uri(run, cell, case)
         if spent + len(uri) > budget:
             break
         spent, shown = spent + len(uri), shown + 1
-        place = (target.name, case.category, method.label)
-        pictures.setdefault(place, []).append(Picture(case, uri))
-    groups = []
-    for target in matrix.datasets:
-        panels = [_panel(matrix, target, c, pictures) for c in matrix.categories(target)]
-        panels = [panel for panel in panels if panel.columns]
-        if panels:
-            groups.append((target, panels))
-    return GalleryView(groups, shown, len(wanted) - shown)
+        pictures.setdefault((dataset, case.category, method), []).append(Picture(case, uri))
+    found = [(dataset, _panels(matrix, dataset, pictures)) for dataset in matrix.datasets]
+    return GalleryView([group for group in found if group[1]], shown, len(wanted) - shown)
 
 
-def _panel(
-    matrix: Matrix,
-    target: TargetDataset,
-    category: str,
-    pictures: Mapping[tuple[str, str, str], list[Picture]],
-) -> PicturePanel:
-    columns = []
-    for method in matrix.methods:
-        own = pictures.get((target.name, category, method.label), [])
-        if own:
-            own = sorted(own, key=lambda p: (KINDS.index(p.case.kind), p.case.rank))
-            columns.append((method, own))
-    return PicturePanel(category, columns)
+def _panels(matrix: Matrix, dataset: TargetDataset, pictures: _Pictures) -> list[PicturePanel]:
+    """The categories of a dataset that have pictures."""
+    panels = []
+    for category in matrix.categories(dataset):
+        columns = []
+        for method in matrix.methods:
+            own = pictures.get((dataset, category, method), [])
+            if own:
+                own.sort(key=lambda picture: (KINDS.index(picture.case.kind), picture.case.rank))
+                columns.append((method, own))
+        if columns:
+            panels.append(PicturePanel(category, columns))
+    return panels
 
 
 def _data_uri(run: Path, cell: Cell, case: Case) -> str:

@@ -30,11 +30,11 @@ def tsne(scene: Scene) -> Figure:
     """
     places = scene.categories()
     found = [
-        (f"{method.label}\n{target.title}, {category}", path)
-        for target in scene.targets
+        (f"{method.label}\n{dataset.title}, {category}", path)
+        for dataset in scene.datasets
         for method in scene.methods
-        for record in scene.matrix.finished(method, target)[:1]  # the first seed
-        for category in (name for t, name in places if t == target)
+        for record in scene.matrix.finished(method, dataset)[:1]  # the first seed
+        for category in (name for d, name in places if d == dataset)
         if (path := prompt_scores_path(scene.run, record.cell, category)).exists()
     ]
     if not found:

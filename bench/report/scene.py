@@ -36,16 +36,16 @@ class Scene:
     run: Path
     matrix: Matrix
     methods: Sequence[EvaluatedMethod]
-    targets: Sequence[TargetDataset]
+    datasets: Sequence[TargetDataset]
     choice: Choice
 
     def metrics(self, default: Sequence[str]) -> tuple[str, ...]:
         """The chosen metrics, or the default ones."""
         return self.choice.metrics or tuple(default)
 
-    def value(self, method: EvaluatedMethod, target: TargetDataset, metric: str) -> float | None:
+    def value(self, method: EvaluatedMethod, dataset: TargetDataset, metric: str) -> float | None:
         """A metric in percent."""
-        value = self.matrix.value(method, target, metric).value
+        value = self.matrix.value(method, dataset, metric).value
         return None if value is None else 100 * value
 
     def categories(self) -> list[tuple[TargetDataset, str]]:
@@ -54,11 +54,11 @@ class Scene:
         Raises:
             UsageError: no chosen dataset has the category.
         """
-        known = [(t, name) for t in self.targets for name in self.matrix.categories(t)]
+        known = [(d, name) for d in self.datasets for name in self.matrix.categories(d)]
         if self.choice.category is None:
             return known
         wanted = normalize_name(self.choice.category)
-        found = [(t, name) for t, name in known if normalize_name(name) == wanted]
+        found = [(d, name) for d, name in known if normalize_name(name) == wanted]
         if not found:
             names = [name for _, name in known]
             raise unknown_name("category of the chosen datasets", self.choice.category, names)

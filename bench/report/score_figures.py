@@ -25,12 +25,12 @@ def scatter(scene: Scene) -> Figure:
     shown = _shown(scene, any)
     if not shown:
         raise UsageError("no chosen dataset has a value of the chosen metrics: choose others")
-    rows = sum(len(targets) for _, targets in shown)
+    rows = sum(len(datasets) for _, datasets in shown)
     figure = canvas(7.2, 1.1 + 0.34 * rows + 0.5 * len(shown))
-    heights = [len(targets) + 0.8 for _, targets in shown]
+    heights = [len(datasets) + 0.8 for _, datasets in shown]
     panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for panel, (metric, targets) in zip(panels, shown, strict=True):
-        _scatter_panel(scene, panel, metric, targets)
+    for panel, (metric, datasets) in zip(panels, shown, strict=True):
+        _scatter_panel(scene, panel, metric, datasets)
     legend(figure, panels[0])
     return figure
 
@@ -47,22 +47,22 @@ def _shown(
     """
     shown = []
     for metric in scene.metrics(("image_auroc", "pixel_auroc")):
-        targets = [
-            target
-            for target in scene.targets
-            if enough(scene.value(method, target, metric) is not None for method in scene.methods)
+        datasets = [
+            dataset
+            for dataset in scene.datasets
+            if enough(scene.value(method, dataset, metric) is not None for method in scene.methods)
         ]
-        if len(targets) >= least:
-            shown.append((metric, targets))
+        if len(datasets) >= least:
+            shown.append((metric, datasets))
     return shown
 
 
 def _scatter_panel(
-    scene: Scene, panel: Axes, metric: str, targets: Sequence[TargetDataset]
+    scene: Scene, panel: Axes, metric: str, datasets: Sequence[TargetDataset]
 ) -> None:
     everything: list[float] = []
     for method in scene.methods:
-        found = [(scene.value(method, target, metric), i) for i, target in enumerate(targets)]
+        found = [(scene.value(method, dataset, metric), i) for i, dataset in enumerate(datasets)]
         points = [(value, row) for value, row in found if value is not None]
         everything += [value for value, _ in points]
         panel.scatter(
@@ -77,8 +77,8 @@ def _scatter_panel(
             zorder=3,
         )
     panel.set_title(f"{METRICS[metric].title} in percent")
-    panel.set_yticks(range(len(targets)), [target.title for target in targets])
-    panel.set_ylim(len(targets) - 0.5, -0.5)
+    panel.set_yticks(range(len(datasets)), [dataset.title for dataset in datasets])
+    panel.set_ylim(len(datasets) - 0.5, -0.5)
     panel.set_xlim(bottom(everything), 100.8)
     panel.tick_params(length=0)
     panel.spines["left"].set_visible(False)
@@ -103,19 +103,19 @@ def radar(scene: Scene) -> Figure:
         subplot_kw={"projection": "polar"},
         gridspec_kw={"wspace": 0.3},
     )[0]
-    for panel, (metric, targets) in zip(panels, shown, strict=True):
-        _radar_panel(scene, panel, metric, targets)
+    for panel, (metric, datasets) in zip(panels, shown, strict=True):
+        _radar_panel(scene, panel, metric, datasets)
     legend(figure, panels[0])
     return figure
 
 
 def _radar_panel(
-    scene: Scene, panel: PolarAxes, metric: str, targets: Sequence[TargetDataset]
+    scene: Scene, panel: PolarAxes, metric: str, datasets: Sequence[TargetDataset]
 ) -> None:
-    angles = np.linspace(0, 2 * np.pi, len(targets), endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, len(datasets), endpoint=False)
     lowest = 100.0
     for method in scene.methods:
-        values = [scene.value(method, target, metric) or 0.0 for target in targets]
+        values = [scene.value(method, dataset, metric) or 0.0 for dataset in datasets]
         lowest = min([lowest, *values])
         panel.plot(
             [*angles, angles[0]],
@@ -129,7 +129,7 @@ def _radar_panel(
     panel.set_title(f"{METRICS[metric].title} in percent", pad=18)
     panel.set_theta_offset(np.pi / 2)
     panel.set_theta_direction(-1)
-    panel.set_xticks(angles, [target.title for target in targets])
+    panel.set_xticks(angles, [dataset.title for dataset in datasets])
     for label, side in zip(panel.get_xticklabels(), np.sin(angles), strict=True):
         label.set_horizontalalignment(
             "center" if abs(side) < 0.2 else "left" if side > 0 else "right"
@@ -139,4 +139,4 @@ def _radar_panel(
     panel.tick_params(axis="x", pad=4)
     panel.tick_params(axis="y", labelsize=7)
     # between two axes, where no line ends
-    panel.set_rlabel_position(180 / len(targets))
+    panel.set_rlabel_position(180 / len(datasets))

@@ -137,7 +137,7 @@ def sweep(scene: Scene) -> Figure:
     others) on which every value of the option has the metric.
     """
     sweeps = _chosen_sweeps(scene)
-    domains = list(dict.fromkeys(target.domain for target in scene.targets))
+    domains = list(dict.fromkeys(dataset.domain for dataset in scene.datasets))
     figure = canvas(4.2 * len(domains), 3.3 * len(sweeps) + 0.4)
     panels = figure.subplots(len(sweeps), len(domains), squeeze=False)
     for (i, found), (j, domain) in itertools.product(enumerate(sweeps), enumerate(domains)):
@@ -164,11 +164,11 @@ def _chosen_sweeps(scene: Scene) -> list[Sweep]:
 
 
 def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
-    targets = _averaged(scene, domain)
+    datasets = _averaged(scene, domain)
     positions = found.numeric or list(range(len(found.values)))
     drawn = False
     for i, metric in enumerate(scene.metrics(HEADLINES)):
-        means = _means(scene, found.methods, targets, metric)
+        means = _means(scene, found.methods, datasets, metric)
         if means:
             drawn = True
             panel.plot(
@@ -180,7 +180,7 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
                 linewidth=1.5,
                 label=METRICS[metric].title,
             )
-    panel.set_title(f"{found.title}\n{domain}, {', '.join(t.title for t in targets)}"[:110])
+    panel.set_title(f"{found.title}\n{domain}, {', '.join(d.title for d in datasets)}"[:110])
     panel.set_xlabel(found.option)
     panel.set_ylabel("percent")
     panel.set_xticks(positions, found.values)
@@ -193,16 +193,16 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
 
 def _averaged(scene: Scene, domain: str) -> list[TargetDataset]:
     """The datasets of a domain whose mean is drawn: complete ones, if there are any."""
-    own = [t for t in scene.targets if t.domain == domain]
-    whole = [t for t in own if not is_incomplete(scene.matrix.of_dataset(t))] or own
+    own = [d for d in scene.datasets if d.domain == domain]
+    whole = [d for d in own if not is_incomplete(scene.matrix.of_dataset(d))] or own
     left_out = normalize_name(LEFT_OUT_OF_MEANS)
-    return [t for t in whole if normalize_name(t.name) != left_out] or whole
+    return [d for d in whole if normalize_name(d.name) != left_out] or whole
 
 
 def _means(
-    scene: Scene, methods: Sequence[EvaluatedMethod], targets: Sequence[TargetDataset], metric: str
+    scene: Scene, methods: Sequence[EvaluatedMethod], datasets: Sequence[TargetDataset], metric: str
 ) -> list[float]:
-    """The mean over the targets that all methods have, for each method; [] without any."""
-    values = [[scene.value(method, t, metric) for method in methods] for t in targets]
+    """The mean over the datasets that all methods have, for each method; [] without any."""
+    values = [[scene.value(method, d, metric) for method in methods] for d in datasets]
     complete = [[v for v in row if v is not None] for row in values if None not in row]
     return [fmean(column) for column in zip(*complete, strict=True)] if complete else []

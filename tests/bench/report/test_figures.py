@@ -78,7 +78,7 @@ def test_scatter_shows_each_value_once_and_no_undefined_one(run):
     assert [label.get_text() for label in image.get_yticklabels()] == ["VisA", "ELPV", "BrainMRI"]
     assert [label.get_text() for label in pixel.get_yticklabels()] == ["VisA", "ISIC"]
     for method, dots in zip(shown.methods, image.collections, strict=True):
-        expected = [shown.value(method, t, "image_auroc") for t in shown.targets[:3]]
+        expected = [shown.value(method, d, "image_auroc") for d in shown.datasets[:3]]
         assert dots.get_offsets()[:, 0].tolist() == pytest.approx(expected)
 
 
@@ -120,7 +120,7 @@ def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     line = lines_by_label(panel)["image AUROC"]
     assert line.get_xdata().tolist() == [1, 2, 10]
     (own,) = (s for s in find_sweeps(shown.matrix, shown.methods) if s.option == "n_prompts")
-    visa = next(t for t in shown.targets if t.name == "visa")
+    visa = next(d for d in shown.datasets if d.name == "visa")
     expected = [shown.value(method, visa, "image_auroc") for method in own.methods]
     assert line.get_ydata().tolist() == pytest.approx(expected)
 

@@ -197,7 +197,7 @@ def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
 
 
 def test_curves_are_drawn_for_every_cell_that_has_them(run):
-    groups = {g.target.title: g for g in curve_groups(Matrix.read(run))}
+    groups = {g.dataset.title: g for g in curve_groups(Matrix.read(run))}
     assert [len(panel) for panels in groups["BTAD"].categories.values() for panel in panels] == [
         2
     ] * 6
@@ -234,8 +234,8 @@ def test_costs_are_means_over_images(run):
 
 def test_gallery_shows_best_before_worst_side_by_side(run):
     view = gallery(run, Matrix.read(run), 8 * MEGABYTE)
-    target, panels = view.groups[0]
-    assert target.title == "MVTecAD"
+    dataset, panels = view.groups[0]
+    assert dataset.title == "MVTecAD"
     assert [method.label for method, _ in panels[0].columns] == ["CLIP", "CoOp", "FAPrompt"]
     kinds = [(p.case.kind, p.case.rank) for p in panels[0].columns[0][1]]
     assert kinds == [("best", 1), ("best", 2), ("worst", 1), ("worst", 2)]
