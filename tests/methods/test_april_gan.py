@@ -76,22 +76,11 @@ def test_the_official_backbone_is_not_the_shared_one(tiny):
     assert official.backbone.pos_embed == "bicubic"
 
 
-@pytest.mark.parametrize("variant", ["official", "official_mvtec", "shared"])
-def test_every_variant_answers_and_learns(variant, tiny, random_case):
-    method = create("april_gan", tiny, variant)
-    case = random_case(method)
+def test_maps_add_up_the_probabilities_of_four_layers(tiny, random_case):
+    method = create("april_gan", tiny)
     with torch.no_grad():
-        prediction = method.predict(case.query).checked(3, "april_gan")
-    assert prediction.maps.min() >= 0 and prediction.maps.max() <= 4
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3, betas=(0.5, 0.999))
-    totals = []
-    for _ in range(5):
-        optimizer.zero_grad()
-        total = method.loss(case.query, case.labels, case.masks)["total"]
-        total.backward()
-        totals.append(total.item())
-        optimizer.step()
-    assert totals[-1] < totals[0]
+        maps = method.predict(random_case(method).query).maps
+    assert maps.min() >= 0 and 1 < maps.max() <= 4
 
 
 def test_a_released_checkpoint_loads(tiny, tmp_path):

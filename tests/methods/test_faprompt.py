@@ -18,7 +18,6 @@ CASES = [
     ("faprompt_topk", "fixed", {}),
     ("faprompt_nohalf", "official", {"half_deep_tokens": False}),
 ]
-VARIANTS = list(method_class("faprompt").variants)
 DEAD = 8 * (768 * 896 + 896)  # of the projections that the released code never calls
 
 
@@ -160,26 +159,6 @@ def test_a_released_checkpoint_is_refused_by_variants_with_other_prompts(
     elsewhere = {**state, "token_suffix_pos": state["token_suffix_pos"] + 0.01}
     with pytest.raises(WeightsError, match=r"'token_suffix_pos'.*no variant"):
         create("faprompt", golden_24l, "official").load_learned({"prompt_learner": elsewhere})
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_answers_and_learns(variant, tiny, random_case):
-    method = create("faprompt", tiny, variant)
-    case = random_case(method)
-    with torch.no_grad():
-        prediction = method.predict(case.query).checked(3, "faprompt")
-    assert prediction.maps.shape == (3, method.map_size, method.map_size)
-    assert bool(((prediction.scores > 0) & (prediction.scores < 1)).all())
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3, betas=(0.5, 0.999))
-    totals = []
-    for _ in range(4):
-        optimizer.zero_grad()
-        terms = method.loss(case.query, case.labels, case.masks)
-        terms["total"].backward()
-        totals.append(terms["total"].item())
-        assert all(p.grad is not None for p in method.parameters())
-        optimizer.step()
-    assert totals[-1] < totals[0]
 
 
 def test_all_images_share_one_text_forward_and_the_normal_prompt_is_encoded_once(
