@@ -22,6 +22,7 @@ from .registry import FOLDER_OF, NAMESPACE
 
 READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
 CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query")
+METRICS = ("metric_formulas", "metrics", "ranks", "sorted_runs")
 LEARNING = (
     *READING,
     *CONTRACT,
@@ -32,7 +33,7 @@ LEARNING = (
     "training.sources",
     "training.trainer",
 )
-SCORING = (*READING, *CONTRACT, "metrics", "running.evaluation")
+SCORING = (*READING, *CONTRACT, *METRICS, "running.evaluation")
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}
 _closures: dict[str, tuple[ModuleSpec | None, list[str]]] = {}

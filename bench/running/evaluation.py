@@ -538,7 +538,7 @@ def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str,
             continue
         curves[name] = {
             "x": [round(float(v), 5) for v in curve.fpr],
-            "y": [round(float(v), 5) for v in curve.hit_rate],
+            "y": [round(float(v), 5) for v in curve.detection_rate],
         }
     return curves
 

@@ -164,7 +164,7 @@ def _score(
 def _points(curve: Any) -> dict[str, list[float]]:
     return {
         "x": [round(float(v), 5) for v in curve.fpr],
-        "y": [round(float(v), 5) for v in curve.hit_rate],
+        "y": [round(float(v), 5) for v in curve.detection_rate],
     }
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
-from zsad.bench import metrics
+from zsad.bench import metric_formulas, ranks
 from zsad.bench.errors import ZsadError
 from zsad.bench.metrics import (
     ImageMetrics,
@@ -190,7 +190,7 @@ def test_metrics_do_not_depend_on_how_many_rows_are_summed_at_a_time(monkeypatch
     masks = rng.random((2, 15, 15)) < 0.3
     maps = np.round(rng.normal(size=masks.shape) + masks, 1)
     whole = [metric(masks, maps) for metric in ARRAY_FUNCTIONS]
-    monkeypatch.setattr(metrics, "_ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(ranks, "_ROWS_AT_A_TIME", 7)
     sliced = [metric(masks, maps) for metric in ARRAY_FUNCTIONS]
     assert sliced == pytest.approx(whole, abs=1e-12)
 
@@ -275,8 +275,8 @@ def test_pro_official200_equals_the_recorded_scores(recorded, ties):
         "pixel_aupro": pro_official200(masks.astype(np.float32), maps),
         "pixel_aupro_intmask": pro_official200(masks.astype(np.int64), maps),
         "pixel_aupro_f64map": pro_official200(masks, maps.astype(np.float64)),
-        "pixel_aupro_step50_fpr0.1": metrics._released_pro(
-            *metrics._rank_maps(masks, maps), steps=50, fpr_limit=0.1
+        "pixel_aupro_step50_fpr0.1": metric_formulas.released_pro(
+            *ranks.rank_maps(masks, maps), steps=50, fpr_limit=0.1
         ),
     }
     for name, value in cases.items():
@@ -604,12 +604,12 @@ def test_curves_do_not_depend_on_how_many_rows_are_read_at_a_time(recorded, monk
     with PixelAccumulator() as pixels:
         pixels.update(recorded["masks"], recorded["maps_ties"])
         whole = pixels.roc_curve(40), pixels.pro_curve(40, fpr_limit=limit)
-        monkeypatch.setattr(metrics, "_ROWS_AT_A_TIME", 3)
+        monkeypatch.setattr(ranks, "_ROWS_AT_A_TIME", 3)
         sliced = pixels.roc_curve(40), pixels.pro_curve(40, fpr_limit=limit)
     for one, other in zip(whole, sliced, strict=True):
         assert one.fpr.size > 8  # corners from several slices
         np.testing.assert_allclose(other.fpr, one.fpr, atol=1e-12)
-        np.testing.assert_allclose(other.hit_rate, one.hit_rate, atol=1e-12)
+        np.testing.assert_allclose(other.detection_rate, one.detection_rate, atol=1e-12)
 
 
 @quick
@@ -617,9 +617,9 @@ def test_curves_do_not_depend_on_how_many_rows_are_read_at_a_time(recorded, monk
 def test_a_roc_curve_rises_from_corner_to_corner(case):
     curve = roc_curve_points(*case, max_points=50)
     assert (np.diff(curve.fpr) >= 0).all()
-    assert (np.diff(curve.hit_rate) >= 0).all()
-    assert (curve.fpr[0], curve.hit_rate[0]) == (0, 0)
-    assert (curve.fpr[-1], curve.hit_rate[-1]) == (1, 1)
+    assert (np.diff(curve.detection_rate) >= 0).all()
+    assert (curve.fpr[0], curve.detection_rate[0]) == (0, 0)
+    assert (curve.fpr[-1], curve.detection_rate[-1]) == (1, 1)
 
 
 @quick
@@ -628,7 +628,7 @@ def test_thinned_points_lie_on_the_exact_curve(case, max_points):
     curve = roc_curve_points(*case, max_points=max_points)
     assert 2 <= curve.fpr.size <= max_points
     fpr, tpr, _ = sk.roc_curve(*case, drop_intermediate=False)
-    for x, y in zip(curve.fpr, curve.hit_rate, strict=True):
+    for x, y in zip(curve.fpr, curve.detection_rate, strict=True):
         below, above = np.interp(x, fpr, tpr), tpr[np.searchsorted(fpr, x)]
         assert min(below, above) - 1e-12 <= y <= max(below, above) + 1e-12
 
@@ -639,9 +639,11 @@ def test_a_thinned_curve_keeps_the_area_nearly(recorded):
         result = pixels.result()
         roc, overlap = pixels.roc_curve(), pixels.pro_curve()
     assert roc.fpr.size <= 200
-    assert sk.auc(roc.fpr, roc.hit_rate) == pytest.approx(result.pixel_auroc, abs=2e-3)
+    assert sk.auc(roc.fpr, roc.detection_rate) == pytest.approx(result.pixel_auroc, abs=2e-3)
     assert overlap.fpr[-1] == 0.3
-    assert sk.auc(overlap.fpr, overlap.hit_rate) / 0.3 == pytest.approx(result.pixel_pro, abs=2e-3)
+    assert sk.auc(overlap.fpr, overlap.detection_rate) / 0.3 == pytest.approx(
+        result.pixel_pro, abs=2e-3
+    )
 
 
 def test_the_pro_curve_ends_at_the_limit_by_interpolation():
@@ -651,7 +653,7 @@ def test_the_pro_curve_ends_at_the_limit_by_interpolation():
         pixels.update(masks, maps)
         curve = pixels.pro_curve(fpr_limit=0.3)
     np.testing.assert_allclose(curve.fpr, [0, 0.3])
-    np.testing.assert_allclose(curve.hit_rate, [0, 0.6])
+    np.testing.assert_allclose(curve.detection_rate, [0, 0.6])
 
 
 def test_curves_refuse_fewer_than_two_points_and_one_class():
