@@ -40,6 +40,7 @@ from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
 from zsad.bench.files import write_json
 from zsad.bench.images import MaskRule, read_image, read_mask
+from zsad.bench.records.category_record import CategoryRecord
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import Case, GalleryError, read_gallery
 from zsad.bench.records.record import (
@@ -57,7 +58,6 @@ from zsad.bench.records.run_folder import gallery_folder
 from zsad.bench.report.figures import KINDS_OF_FIGURE
 from zsad.bench.report.page import render_report
 from zsad.bench.report.scene import Choice, Scene
-from zsad.bench.running.evaluation import Part
 from zsad.bench.running.plan import make_plan, read_plan
 
 SEEDS = range(12)
@@ -574,16 +574,20 @@ def test_records_with_a_wrong_value_are_refused_or_compared_and_drawn(tmp_path, 
                 draw_figure(kind, run, [record, *records[1:]])
 
 
-PART = as_json(Part(full_record().categories[0], {"a": 1}, {"b": "x"}, {"images": 2.0}, 1, 1))
+CATEGORY_RECORD = as_json(
+    CategoryRecord(full_record().categories[0], {"a": 1}, {"b": "x"}, {"images": 2.0}, 1, 1)
+)
 
 
-@pytest.mark.parametrize("path", list(paths_of(PART)), ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize(
+    "path", list(paths_of(CATEGORY_RECORD)), ids=lambda path: ".".join(map(str, path))
+)
 def test_parts_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
     file = tmp_path / "part.json"
     for value in WRONG_VALUES:
-        file.write_text(json.dumps(with_value(PART, path, value)))
+        file.write_text(json.dumps(with_value(CATEGORY_RECORD, path, value)))
         try:
-            part = Part.read(file)
+            part = CategoryRecord.read(file)
         except RecordError as error:
             assert file.name in str(error)
         else:

@@ -161,9 +161,9 @@ def show_plan(
     as_json: Json = False,
 ) -> None:
     """Show what a run would do: cells, what is done, time, missing data and weights."""
-    from ..running.dry_run import outlook
+    from ..running.dry_run import dry_run
 
-    view = outlook(_plan(context, plan_file))
+    view = dry_run(_plan(context, plan_file))
     echo(view.to_json() if as_json else view.to_text())
     raise typer.Exit(0 if view.ready else 1)
 

@@ -30,7 +30,7 @@ TO_DO = ("to do", "failed", "changed")
 
 
 @dataclass(frozen=True)
-class CellOutlook:
+class CellState:
     """One cell of a plan.
 
     Attributes:
@@ -49,7 +49,7 @@ class CellOutlook:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class DryRun:
     """What `zsad plan` shows.
 
     Attributes:
@@ -57,7 +57,7 @@ class Outlook:
         data: what the copies hold of the datasets that the run scores or learns from, by name.
     """
 
-    cells: Sequence[CellOutlook]
+    cells: Sequence[CellState]
     missing: Sequence[str]
     data: Mapping[str, Completeness] = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ class Outlook:
         return json.dumps(content, indent=1, default=str)
 
 
-def outlook(plan: Plan) -> Outlook:
+def dry_run(plan: Plan) -> DryRun:
     """Look at a plan, its data, its weights and past records; nothing is run or written."""
     cells = plan.cells()
     counts, held, missing = _data(plan)
@@ -143,8 +143,8 @@ def outlook(plan: Plan) -> Outlook:
         state = "changed" if why else state
         if state != "done" and images is None:
             state = "blocked"
-        views.append(CellOutlook(cell, state, images, _estimate(plan, cell, images, past), why))
-    return Outlook(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
+        views.append(CellState(cell, state, images, _estimate(plan, cell, images, past), why))
+    return DryRun(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
 
 
 def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str]]:

@@ -7,7 +7,6 @@ writes into reaches nobody else, and what it returns is copied.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import resource
 import sys
@@ -25,39 +24,31 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .. import registry
 from ..backbone import Backbone, TokenSpec
 from ..conformance import TOLERANCE
-from ..data.completeness import Completeness
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
-from ..files import read_json, whole_file
-from ..json_fields import Amount, Count, from_json
+from ..files import whole_file
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
 from ..progress import Progress
+from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
 from ..records.gallery import Gallery
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
 from ..records.record import (
-    Auxiliary,
     CategoryResult,
     ImageScores,
-    Record,
-    RecordError,
 )
 from ..records.run_folder import maps_path
-from .identity import IMAGES
 from .plan import Plan
-from .prepare import Contestant, isolated
+from .prepare import EvaluatedMethod, isolated
 
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
-SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
-MAX_WARNINGS = 100  # about the copy of a dataset, in a record
 # What rounding may change of scores and maps, relative to the greatest of them or to 1, when the
 # same images are batched otherwise. Measured for all variants of the built-in methods on the
 # built-in backbone (CPU; batches of 2, 3 and 8 images in halves), the most was 7e-7 in fp32, 1.3e-4
@@ -68,111 +59,14 @@ CUDA_TOLERANCE = 1e-3
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
 
 
-@dataclass(frozen=True)
-class Part:
-    """A finished category of a cell, with what its record will say besides."""
-
-    result: CategoryResult
-    protocol: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    timing: Mapping[str, Amount]
-    published_parameters: Count | None
-    effective_parameters: Count | None
-    auxiliary: Auxiliary | None = None
-    warnings: list[str] = field(default_factory=list)
-    identity: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, to be written."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def read(cls, path: Path) -> Part:
-        """Read what `to_json` gave.
-
-        Raises:
-            RecordError: missing, no JSON, lacking a field or with one of a wrong kind; names the
-                file.
-        """
-        try:
-            return from_json(cls, read_json(path))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise RecordError(f"{path} is not a readable part of a record ({error})") from error
-
-    @staticmethod
-    def combine(
-        cell: Cell, dataset: Dataset, parts: Sequence[Part], held: Completeness | None = None
-    ) -> Record:
-        """The record of a cell from all its categories, and what the copy held of its dataset.
-
-        Raises:
-            RecordError: the parts were not made under equal conditions; names what differs.
-            DataError: a file of the dataset cannot be read.
-        """
-        _refuse_mixture(cell, parts)
-        timing: dict[str, float] = {}
-        for part in parts:
-            for name, value in part.timing.items():
-                earlier = timing.get(name, 0)
-                timing[name] = earlier + value if name in SUMMED else max(earlier, value)
-        images = max(timing.get("images", 0), 1)
-        seconds = timing.get("seconds_forward", 0) + timing.get("seconds_predict", 0)
-        timing["ms_per_image"] = 1000 * seconds / images
-        last = parts[-1]
-        return Record(
-            cell=cell,
-            status="ok",
-            title=registry.method_class(cell.method).title,
-            categories=[part.result for part in parts],
-            protocol={
-                **last.protocol,
-                "dataset_title": dataset.title,
-                "domain": dataset.domain,
-                "dataset_fingerprint": dataset.fingerprint("test"),
-            },
-            provenance={**last.provenance, "started": parts[0].provenance.get("started")},
-            timing=timing,
-            published_parameters=last.published_parameters,
-            effective_parameters=last.effective_parameters,
-            completeness=held,
-            auxiliary=last.auxiliary,
-            warnings=_bounded([*dataset.faults(), *(w for part in parts for w in part.warnings)]),
-            identity={name: value for part in parts for name, value in part.identity.items()},
-        )
-
-
-def _bounded(warnings: Sequence[str]) -> list[str]:
-    """Each warning once, and of many the first ones and how many there are."""
-    told = list(dict.fromkeys(warnings))
-    if len(told) <= MAX_WARNINGS:
-        return told
-    return [*told[:MAX_WARNINGS], f"{len(told) - MAX_WARNINGS} more: see zsad data check"]
-
-
-def _refuse_mixture(cell: Cell, parts: Sequence[Part]) -> None:
-    """Raise `RecordError` if parts differ in anything but their images."""
-    first, *others = ({**part.identity} for part in parts)
-    for other in others:
-        differing = [
-            name
-            for name in first.keys() | other.keys()
-            if not name.startswith(IMAGES) and first.get(name) != other.get(name)
-        ]
-        if differing:
-            raise RecordError(
-                f"categories of {cell.key} differ in {', '.join(sorted(differing))}: they cannot "
-                "stand in one record; start the same command again"
-            )
-
-
 # -- scoring ------------------------------------------------------------------------------------
 
 
 @dataclass
-class Tally:
-    """What is gathered about one contestant while its category runs."""
+class Accumulators:
+    """What is gathered about one evaluated method while its category runs."""
 
-    contestant: Contestant
+    evaluated: EvaluatedMethod
     pixels: PixelAccumulator
     scores: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
@@ -184,7 +78,7 @@ class Tally:
 
 
 @dataclass
-class Truth:
+class Targets:
     """Labels and names of a category's images, in order."""
 
     names: list[str] = field(default_factory=list)
@@ -198,52 +92,52 @@ def score_category(
     plan: Plan,
     dataset: Dataset,
     samples: Sequence[Sample],
-    contestants: Sequence[Contestant],
+    evaluated_methods: Sequence[EvaluatedMethod],
     progress: Progress,
-) -> dict[Cell, Part]:
-    """Score one category for all contestants.
+) -> dict[Cell, CategoryRecord]:
+    """Score one category for all evaluated_methods.
 
-    A contestant that fails keeps its error and is absent from the answer; a broken image or mask
+    A evaluated that fails keeps its error and is absent from the answer; a broken image or mask
     is an error of all of them.
 
     Args:
         plan: batch size, workers, what to keep.
         dataset: to read from.
         samples: of one category.
-        contestants: without errors.
+        evaluated_methods: without errors.
         progress: asked before each batch whether to stop; counts the images of all forwards.
     """
-    groups: dict[tuple[Any, ...], list[Contestant]] = {}
-    for contestant in contestants:
-        with isolated(contestant, progress):
-            groups.setdefault(contestant.group_key(), []).append(contestant)
-    parts: dict[Cell, Part] = {}
+    groups: dict[tuple[Any, ...], list[EvaluatedMethod]] = {}
+    for evaluated in evaluated_methods:
+        with isolated(evaluated, progress):
+            groups.setdefault(evaluated.group_key(), []).append(evaluated)
+    parts: dict[Cell, CategoryRecord] = {}
     gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
     title = f"{dataset.title} {samples[0].category}"
     with progress.track(len(samples) * len(groups), title, "img") as bar:
         for group in groups.values():
-            budget = max(BYTES_OF_PIXELS // len(contestants), 1 << 20)
-            tallies = [Tally(c, PixelAccumulator(budget)) for c in group]
+            budget = max(BYTES_OF_PIXELS // len(evaluated_methods), 1 << 20)
+            members = [Accumulators(c, PixelAccumulator(budget)) for c in group]
             try:
                 try:
-                    truth = _run_group(plan, dataset, samples, tallies, progress, bar, gallery)
+                    targets = _run_group(plan, dataset, samples, members, progress, bar, gallery)
                 except Stopped:
                     raise
                 except Exception as error:  # of the images or of the visual forward: nobody's own
                     reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
-                    for contestant in group:
-                        contestant.error = contestant.error or reason
+                    for evaluated in group:
+                        evaluated.error = evaluated.error or reason
                     continue
-                for tally in tallies:
-                    if tally.contestant.error is None:
-                        with isolated(tally.contestant, progress):
-                            part = _part(dataset, samples, tally, truth)
-                    if tally.contestant.error is None:
-                        _keep(plan, samples[0].category, tally, truth)
-                        parts[tally.contestant.cell] = part
+                for accumulators in members:
+                    if accumulators.evaluated.error is None:
+                        with isolated(accumulators.evaluated, progress):
+                            part = _part(dataset, samples, accumulators, targets)
+                    if accumulators.evaluated.error is None:
+                        _keep(plan, samples[0].category, accumulators, targets)
+                        parts[accumulators.evaluated.cell] = part
             finally:
-                for tally in tallies:
-                    tally.pixels.release()
+                for accumulators in members:
+                    accumulators.pixels.release()
     if gallery is not None:
         gallery.write(samples[0].category)
     return parts
@@ -253,23 +147,23 @@ def _run_group(
     plan: Plan,
     dataset: Dataset,
     samples: Sequence[Sample],
-    tallies: Sequence[Tally],
+    members: Sequence[Accumulators],
     progress: Progress,
     bar: tqdm[Any],
     gallery: Gallery | None,
-) -> Truth:
-    """Feed the contestants of one group from one visual forward per batch."""
-    first = tallies[0].contestant.ready
+) -> Targets:
+    """Feed the evaluated_methods of one group from one visual forward per batch."""
+    first = members[0].evaluated.ready
     specs: set[TokenSpec] = set()
-    for tally in tallies:
-        with isolated(tally.contestant, progress):
-            specs |= tally.contestant.ready.token_specs
-    truth = Truth()
+    for accumulators in members:
+        with isolated(accumulators.evaluated, progress):
+            specs |= accumulators.evaluated.ready.token_specs
+    targets = Targets()
     batches = load_batches(
         dataset,
         samples,
         first.preprocess,
-        tallies[0].contestant.map_size,
+        members[0].evaluated.map_size,
         batch_size=plan.batch_size,
         workers=plan.workers,
     )
@@ -278,22 +172,22 @@ def _run_group(
         images = batch.images.to(first.backbone.device, non_blocking=True)
         with _clock(first.backbone.device) as forward:
             features = first.preprocess.encode(first.backbone, images, specs)
-        truth.names += batch.names
-        truth.labels += [int(label) for label in batch.labels]
-        truth.regions_lost += batch.regions_lost
-        truth.warnings += batch.warnings
+        targets.names += batch.names
+        targets.labels += [int(label) for label in batch.labels]
+        targets.regions_lost += batch.regions_lost
+        targets.warnings += batch.warnings
         if plan.save_maps and batch.masks is not None:
-            truth.masks += list(np.asarray(batch.masks))
-        for tally in tallies:
-            tally.seconds_forward += forward.seconds
-            if tally.contestant.error is None:
-                with isolated(tally.contestant, progress):
+            targets.masks += list(np.asarray(batch.masks))
+        for accumulators in members:
+            accumulators.seconds_forward += forward.seconds
+            if accumulators.evaluated.error is None:
+                with isolated(accumulators.evaluated, progress):
                     query = Query.of(
-                        tally.contestant.ready, features, batch.class_names, images
+                        accumulators.evaluated.ready, features, batch.class_names, images
                     ).map(_own_copy)
-                    _predict(plan, tally, query, batch, gallery)
+                    _predict(plan, accumulators, query, batch, gallery)
         bar.update(len(images))
-    return truth
+    return targets
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
@@ -304,32 +198,34 @@ def _own_copy(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor)
 
 
-def _predict(plan: Plan, tally: Tally, query: Query, batch: Batch, gallery: Gallery | None) -> None:
-    """Let one contestant answer a batch, and keep what it said."""
-    contestant = tally.contestant
-    method = contestant.ready
+def _predict(
+    plan: Plan, accumulators: Accumulators, query: Query, batch: Batch, gallery: Gallery | None
+) -> None:
+    """Let one evaluated method answer a batch, and keep what it said."""
+    evaluated = accumulators.evaluated
+    method = evaluated.ready
     versions = _versions(query)
     with _clock(method.backbone.device) as own, torch.no_grad():
         prediction = method.predict(query).checked(len(query), method.name)
-    tally.seconds_predict += own.seconds
+    accumulators.seconds_predict += own.seconds
     if plan.save_prompt_scores:
-        tally.prompts += _prompt_maps(method, query)
+        accumulators.prompts += _prompt_maps(method, query)
     _refuse_changes(method, versions, _versions(query))
-    _refuse_gaps(contestant, prediction)
-    if not contestant.examined:
-        _examine(tally, query, prediction)
+    _refuse_gaps(evaluated, prediction)
+    if not evaluated.examined:
+        _examine(accumulators, query, prediction)
     if prediction.scores is not None:
-        tally.scores.append(prediction.scores.cpu())
+        accumulators.scores.append(prediction.scores.cpu())
     if prediction.maps is None:
         return
-    maps = resized(prediction.maps, contestant.map_size).cpu()
+    maps = resized(prediction.maps, evaluated.map_size).cpu()
     if batch.masks is not None:
-        tally.has_maps = True
-        tally.pixels.update(np.asarray(batch.masks), maps.numpy())
+        accumulators.has_maps = True
+        accumulators.pixels.update(np.asarray(batch.masks), maps.numpy())
         if plan.save_maps:
-            tally.maps.append(maps)
+            accumulators.maps.append(maps)
     if gallery is not None:
-        gallery.add_batch(contestant.cell, batch, prediction.scores, maps, method.preprocess)
+        gallery.add_batch(evaluated.cell, batch, prediction.scores, maps, method.preprocess)
 
 
 def _versions(query: Query) -> dict[str, int]:
@@ -355,15 +251,15 @@ def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[st
         )
 
 
-def _refuse_gaps(contestant: Contestant, prediction: Prediction) -> None:
+def _refuse_gaps(evaluated: EvaluatedMethod, prediction: Prediction) -> None:
     """Raise `ContractError` if scores or maps come for some batches only."""
     answers = (prediction.scores is not None, prediction.maps is not None)
-    if contestant.answers is None:
-        contestant.answers = answers
-    for part, now, earlier in zip(("scores", "maps"), answers, contestant.answers, strict=True):
+    if evaluated.answers is None:
+        evaluated.answers = answers
+    for part, now, earlier in zip(("scores", "maps"), answers, evaluated.answers, strict=True):
         if now != earlier:
             raise ContractError(
-                f"method '{contestant.ready.name}' returned {part} for some batches and none for "
+                f"method '{evaluated.ready.name}' returned {part} for some batches and none for "
                 "others: return them always or never"
             )
 
@@ -371,8 +267,8 @@ def _refuse_gaps(contestant: Contestant, prediction: Prediction) -> None:
 # -- does an answer depend on the batch? ----------------------------------------------------------
 
 
-def _examine(tally: Tally, query: Query, prediction: Prediction) -> None:
-    """Score a contestant's first batch again, in two halves; one image waits for the next batch.
+def _examine(accumulators: Accumulators, query: Query, prediction: Prediction) -> None:
+    """Score a evaluated's first batch again, in two halves; one image waits for the next batch.
 
     The features are sliced, not computed again: the towers treat each image by itself, so that
     what differs is the method's doing, and no forward is paid for.
@@ -380,26 +276,29 @@ def _examine(tally: Tally, query: Query, prediction: Prediction) -> None:
     Raises:
         ContractError: scores or maps differ by more than rounding.
     """
-    if tally.single is not None:
-        first, answer = tally.single
+    if accumulators.single is not None:
+        first, answer = accumulators.single
         joined = Query.joined([first, query])
-        _refuse_difference(tally, joined, [answer, prediction], [joined])
+        _refuse_difference(accumulators, joined, [answer, prediction], [joined])
     elif len(query) == 1:
-        tally.single = (query, prediction)
+        accumulators.single = (query, prediction)
         return
     else:
         half = len(query) // 2
         halves = [query[:half], query[half:]]
-        _refuse_difference(tally, query, [prediction], halves)
-    tally.single = None
-    tally.contestant.examined = True
+        _refuse_difference(accumulators, query, [prediction], halves)
+    accumulators.single = None
+    accumulators.evaluated.examined = True
 
 
 def _refuse_difference(
-    tally: Tally, whole: Query, answers: Sequence[Prediction], queries: Sequence[Query]
+    accumulators: Accumulators,
+    whole: Query,
+    answers: Sequence[Prediction],
+    queries: Sequence[Query],
 ) -> None:
     """Compare answers that were given with those to the same images batched otherwise."""
-    method = tally.contestant.ready
+    method = accumulators.evaluated.ready
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         again = [method.predict(query).checked(len(query), method.name) for query in queries]
     tolerance = _tolerance(method.backbone)
@@ -453,15 +352,17 @@ def resized(maps: Tensor, size: int) -> Tensor:
     ]
 
 
-def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Truth) -> Part:
-    """Measure what one contestant said about the category."""
-    contestant = tally.contestant
-    method = contestant.ready
-    labels = np.asarray(truth.labels)
+def _part(
+    dataset: Dataset, samples: Sequence[Sample], accumulators: Accumulators, targets: Targets
+) -> CategoryRecord:
+    """Measure what one evaluated method said about the category."""
+    evaluated = accumulators.evaluated
+    method = evaluated.ready
+    labels = np.asarray(targets.labels)
     metrics: dict[str, float] = {}
     undefined: dict[str, str] = {}
     curves: dict[str, Mapping[str, list[float]]] = {}
-    scores = torch.cat(tally.scores).numpy() if tally.scores else None
+    scores = torch.cat(accumulators.scores).numpy() if accumulators.scores else None
     if scores is None:
         undefined |= dict.fromkeys(of_level("image"), "the method gives no anomaly scores")
     else:
@@ -469,17 +370,17 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
         metrics |= measured.defined()
         undefined |= measured.undefined
         curves |= _curves({"image_roc": lambda: roc_curve_points(labels, scores, CURVE_POINTS)})
-    if not tally.has_maps:
+    if not accumulators.has_maps:
         why = "has no pixel-level masks" if not dataset.has_masks else "was given no anomaly maps"
         undefined |= dict.fromkeys(of_level("pixel"), f"the dataset {why}")
     else:
-        pixels = tally.pixels.result()
+        pixels = accumulators.pixels.result()
         metrics |= pixels.defined()
         undefined |= pixels.undefined
         curves |= _curves(
             {
-                "pixel_roc": lambda: tally.pixels.roc_curve(CURVE_POINTS),
-                "pixel_pro": lambda: tally.pixels.pro_curve(CURVE_POINTS),
+                "pixel_roc": lambda: accumulators.pixels.roc_curve(CURVE_POINTS),
+                "pixel_pro": lambda: accumulators.pixels.pro_curve(CURVE_POINTS),
             }
         )
     result = CategoryResult(
@@ -490,15 +391,15 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
         metrics=metrics,
         undefined=undefined,
         images=ImageScores(
-            list(truth.names), list(truth.labels), None if scores is None else scores.tolist()
+            list(targets.names), list(targets.labels), None if scores is None else scores.tolist()
         ),
         curves=curves,
-        regions_lost=truth.regions_lost,
+        regions_lost=targets.regions_lost,
     )
     published, effective = method.parameter_counts()
-    return Part(
+    return CategoryRecord(
         result=result,
-        protocol=contestant.protocol,
+        protocol=evaluated.protocol,
         provenance={
             **environment(),
             "device": _device_name(method.backbone.device),
@@ -506,25 +407,25 @@ def _part(dataset: Dataset, samples: Sequence[Sample], tally: Tally, truth: Trut
         },
         timing={
             "images": len(labels),
-            "seconds_forward": tally.seconds_forward,
-            "seconds_predict": tally.seconds_predict,
+            "seconds_forward": accumulators.seconds_forward,
+            "seconds_predict": accumulators.seconds_predict,
             "peak_memory_mb": _peak_memory_mb(method.backbone.device),
-            **contestant.training,
+            **evaluated.training,
         },
         published_parameters=published,
         effective_parameters=effective,
-        auxiliary=contestant.auxiliary,
-        warnings=truth.warnings,
+        auxiliary=evaluated.auxiliary,
+        warnings=targets.warnings,
     )
 
 
-def _keep(plan: Plan, category: str, tally: Tally, truth: Truth) -> None:
+def _keep(plan: Plan, category: str, accumulators: Accumulators, targets: Targets) -> None:
     """Write raw maps and prompt-wise scores, where they were asked for."""
-    cell = tally.contestant.cell
-    if tally.maps:
-        _save_maps(plan, cell, category, tally, truth)
-    if tally.prompts:
-        prompts = PromptScores(torch.cat(tally.prompts).numpy(), np.asarray(truth.labels))
+    cell = accumulators.evaluated.cell
+    if accumulators.maps:
+        _save_maps(plan, cell, category, accumulators, targets)
+    if accumulators.prompts:
+        prompts = PromptScores(torch.cat(accumulators.prompts).numpy(), np.asarray(targets.labels))
         write_prompt_scores(Path(plan.out), cell, category, prompts)
 
 
@@ -543,10 +444,12 @@ def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str,
     return curves
 
 
-def _save_maps(plan: Plan, cell: Cell, category: str, tally: Tally, truth: Truth) -> None:
+def _save_maps(
+    plan: Plan, cell: Cell, category: str, accumulators: Accumulators, targets: Targets
+) -> None:
     """Keep raw maps and masks, so that metrics can be recomputed without a model."""
     path = maps_path(Path(plan.out), cell, category)
-    maps, masks = torch.cat(tally.maps).numpy(), np.asarray(truth.masks, dtype=bool)
+    maps, masks = torch.cat(accumulators.maps).numpy(), np.asarray(targets.masks, dtype=bool)
     with whole_file(path) as file:
         np.savez_compressed(file, maps=maps, masks=masks)
 

@@ -25,6 +25,7 @@ from ..errors import Stopped, ZsadError
 from ..method import AuxiliarySplit, make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
+from ..records.category_record import IMAGES
 from ..records.cell import Cell
 from ..records.record import Record
 from ..training.trainer import auxiliary_samples
@@ -37,7 +38,6 @@ Identity = Mapping[str, str | None]
 
 CODE_HASHES = ("code", "training code")
 CODE_FIELDS = frozenset({*CODE_HASHES, "zsad"})
-IMAGES = "images of "
 SHORT = 60  # characters of a value that is shown as it is
 
 

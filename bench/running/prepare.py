@@ -48,7 +48,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass
-class Contestant:
+class EvaluatedMethod:
     """A cell with its method, ready to be scored, or with the error that took it out.
 
     Attributes:
@@ -75,15 +75,15 @@ class Contestant:
 
     @property
     def ready(self) -> Method:
-        """The method; only of a contestant without an error."""
+        """The method; only of a evaluated without an error."""
         if self.method is None:
             raise ValueError(f"{self.cell.key} is not ready")
         return self.method
 
 
 @contextmanager
-def isolated(contestant: Contestant, progress: Progress) -> Iterator[None]:
-    """Whatever a method raises inside takes its contestant out, and nobody else.
+def isolated(evaluated: EvaluatedMethod, progress: Progress) -> Iterator[None]:
+    """Whatever a method raises inside takes its evaluated out, and nobody else.
 
     `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
     interrupt is told from it by `progress`, which learns of the signal first.
@@ -103,11 +103,11 @@ def isolated(contestant: Contestant, progress: Progress) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they would keep tensors in memory
         if not isinstance(error, Exception):  # raised again it would end the process
             what = f"{type(error).__name__}({message_of(error)})"
-            reason = ContractError(f"method '{contestant.cell.method}' raised {what}")
+            reason = ContractError(f"method '{evaluated.cell.method}' raised {what}")
             reason.__cause__ = error
             error = reason
-        LOG.warning("%s drops out: %s", contestant.cell.key, message_of(error))
-        contestant.error = error
+        LOG.warning("%s drops out: %s", evaluated.cell.key, message_of(error))
+        evaluated.error = error
 
 
 @lru_cache(maxsize=4)
@@ -131,15 +131,15 @@ def backbone_for(plan: Plan, method: str) -> Backbone:
 
 def prepare(
     plan: Plan, dataset: Dataset, cells: Sequence[Cell], progress: Progress
-) -> list[Contestant]:
+) -> list[EvaluatedMethod]:
     """Create the cells' methods, fitting first those that have to learn and have not yet."""
-    contestants = [_created(plan, cell, dataset, progress) for cell in cells]
-    _learn(plan, dataset, [c for c in contestants if needs_learning(plan, c.cell)], progress)
-    for contestant in contestants:
-        if contestant.error is None:
-            with isolated(contestant, progress):
-                contestant.protocol |= _protocol(plan, dataset, contestant)
-    return contestants
+    evaluated_methods = [_created(plan, cell, dataset, progress) for cell in cells]
+    _learn(plan, dataset, [c for c in evaluated_methods if needs_learning(plan, c.cell)], progress)
+    for evaluated in evaluated_methods:
+        if evaluated.error is None:
+            with isolated(evaluated, progress):
+                evaluated.protocol |= _protocol(plan, dataset, evaluated)
+    return evaluated_methods
 
 
 def checkpoint_of(plan: Plan, cell: Cell, target: Dataset) -> Checkpoint | None:
@@ -158,19 +158,19 @@ def checkpoint_of(plan: Plan, cell: Cell, target: Dataset) -> Checkpoint | None:
     return checkpoint
 
 
-def _created(plan: Plan, cell: Cell, target: Dataset, progress: Progress) -> Contestant:
-    """A contestant with its method, which has been asked for all that it declares."""
-    contestant = Contestant(cell)
-    with isolated(contestant, progress):
+def _created(plan: Plan, cell: Cell, target: Dataset, progress: Progress) -> EvaluatedMethod:
+    """A evaluated with its method, which has been asked for all that it declares."""
+    evaluated = EvaluatedMethod(cell)
+    with isolated(evaluated, progress):
         checkpoint = checkpoint_of(plan, cell, target)
-        contestant.method = method = _method(plan, cell, checkpoint)
-        contestant.map_size = plan.map_size or method.map_size
+        evaluated.method = method = _method(plan, cell, checkpoint)
+        evaluated.map_size = plan.map_size or method.map_size
         method.backbone.check_specs(method.token_specs)
-        contestant.group_key()
+        evaluated.group_key()
         if checkpoint is not None:
-            contestant.protocol |= checkpoint.protocol()
-            contestant.auxiliary = checkpoint.learned_from
-    return contestant
+            evaluated.protocol |= checkpoint.protocol()
+            evaluated.auxiliary = checkpoint.learned_from
+    return evaluated
 
 
 def _method(plan: Plan, cell: Cell, checkpoint: Checkpoint | None = None) -> Method:
@@ -264,7 +264,7 @@ def train_one(plan: Plan, out: Path, progress: Progress) -> Training:
     if not needs_learning(plan, cell):
         supervision = registry.method_class(cell.method).supervision
         raise UsageError(f"method '{cell.method}' is {supervision}: it learns nothing")
-    learner = _learner(plan, Contestant(cell, _method(plan, cell)))
+    learner = _learner(plan, EvaluatedMethod(cell, _method(plan, cell)))
     entry = plan.dataset_of(cell.target)
     root = entry.root if entry.root is not None else plan.data_root
     auxiliary = registry.load_dataset(cell.dataset, root, **entry.options)
@@ -272,25 +272,25 @@ def train_one(plan: Plan, out: Path, progress: Progress) -> Training:
     return train_method(learner, auxiliary, out, config, split=plan.auxiliary_split)
 
 
-def _learner(plan: Plan, contestant: Contestant) -> TrainableMethod:
-    """The method that learns for a contestant: itself, or its twin in another precision."""
-    method = contestant.ready
+def _learner(plan: Plan, evaluated: EvaluatedMethod) -> TrainableMethod:
+    """The method that learns for a evaluated: itself, or its twin in another precision."""
+    method = evaluated.ready
     precision = method.backbone.training_precision
     if precision != method.backbone.precision:
-        method = _method(dataclasses.replace(plan, precision=precision), contestant.cell)
+        method = _method(dataclasses.replace(plan, precision=precision), evaluated.cell)
     assert isinstance(method, TrainableMethod)
     return method
 
 
 def _learn(
-    plan: Plan, dataset: Dataset, contestants: Sequence[Contestant], progress: Progress
+    plan: Plan, dataset: Dataset, evaluated_methods: Sequence[EvaluatedMethod], progress: Progress
 ) -> None:
-    """Give learned weights to the contestants, training what the run has not learned yet."""
-    waiting: list[tuple[Contestant, TrainableMethod]] = []
-    for contestant in contestants:
-        if contestant.error is None:
-            with isolated(contestant, progress):
-                waiting.append((contestant, _learner(plan, contestant)))
+    """Give learned weights to the evaluated_methods, training what the run has not learned yet."""
+    waiting: list[tuple[EvaluatedMethod, TrainableMethod]] = []
+    for evaluated in evaluated_methods:
+        if evaluated.error is None:
+            with isolated(evaluated, progress):
+                waiting.append((evaluated, _learner(plan, evaluated)))
     if not waiting:
         return
     name = auxiliary_of(plan, dataset.name)
@@ -305,11 +305,11 @@ def _learn(
         for pupil, _ in waiting:
             pupil.error = error
         return
-    for patient in (False, True):  # first what is free, then what others have learned meanwhile
+    for blocking in (False, True):  # first what is free, then what others have learned meanwhile
         waiting = [
             (pupil, learner)
             for pupil, learner in waiting
-            if not _learn_one(plan, auxiliary, dataset, pupil, learner, progress, patient)
+            if not _learn_one(plan, auxiliary, dataset, pupil, learner, progress, blocking)
         ]
 
 
@@ -343,66 +343,66 @@ def _learn_one(
     plan: Plan,
     auxiliary: Dataset,
     target: Dataset,
-    contestant: Contestant,
+    evaluated: EvaluatedMethod,
     learner: TrainableMethod,
     progress: Progress,
-    patient: bool,
+    blocking: bool,
 ) -> bool:
-    """Train one contestant, or load what an earlier attempt or another process has learned.
+    """Train one evaluated method, or load what an earlier attempt or another process has learned.
 
     Returns:
         Whether it was done; an error counts as done. Not so while another process learns it and
-        this one is not patient.
+        this one is not blocking.
     """
-    path = checkpoint_path(plan, contestant.cell)
+    path = checkpoint_path(plan, evaluated.cell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with lock(Path(plan.out), path.stem, patient) as mine:
+    with lock(Path(plan.out), path.stem, blocking) as mine:
         if not mine:
             return False
-        with isolated(contestant, progress):
+        with isolated(evaluated, progress):
             training = train_method(
                 learner,
                 auxiliary,
                 path,
-                TrainingConfig(seed=contestant.cell.seed, workers=plan.workers, progress=progress),
-                split=split_of(plan, contestant.cell),
+                TrainingConfig(seed=evaluated.cell.seed, workers=plan.workers, progress=progress),
+                split=split_of(plan, evaluated.cell),
                 target=target,
                 supersede=partial(supersede, Path(plan.out)),
             )
-            _take(plan, contestant, training)
-            contestant.protocol |= {
+            _take(plan, evaluated, training)
+            evaluated.protocol |= {
                 "auxiliary": auxiliary.name,
                 "checkpoint_sha256": file_sha256(path),
                 **auxiliary_options(training.provenance),
             }
-            contestant.auxiliary = learned_from(training.provenance)
+            evaluated.auxiliary = learned_from(training.provenance)
     return True
 
 
-def _take(plan: Plan, contestant: Contestant, training: Training) -> None:
-    """Give a contestant what was learned for it, and state how."""
-    method = contestant.ready
+def _take(plan: Plan, evaluated: EvaluatedMethod, training: Training) -> None:
+    """Give a evaluated what was learned for it, and state how."""
+    method = evaluated.ready
     assert isinstance(method, TrainableMethod)
     if training.method is not method:
         method.load_learned(training.method.learned_state())
-    contestant.training["seconds_train"] = training.seconds
+    evaluated.training["seconds_train"] = training.seconds
     if training.history:
         per_batch = training.seconds / len(training.history)
-        contestant.training["train_ms_per_batch"] = 1000 * per_batch
-    contestant.protocol |= {
-        "auxiliary_split": split_of(plan, contestant.cell),
+        evaluated.training["train_ms_per_batch"] = 1000 * per_batch
+    evaluated.protocol |= {
+        "auxiliary_split": split_of(plan, evaluated.cell),
         "epochs": training.provenance.get("epochs"),
         "learned_in": training.provenance.get("precision"),
     }
 
 
-def _protocol(plan: Plan, dataset: Dataset, contestant: Contestant) -> dict[str, Any]:
-    method = contestant.ready
+def _protocol(plan: Plan, dataset: Dataset, evaluated: EvaluatedMethod) -> dict[str, Any]:
+    method = evaluated.ready
     rule = dataset.mask_rule
     return {
         **method.protocol(),
         "options": dataclasses.asdict(method.options),
-        "map_size": contestant.map_size,
+        "map_size": evaluated.map_size,
         "backbone": method.backbone.name,
         "weights_sha256": method.backbone.weights_sha256,
         "precision": plan.precision,
@@ -411,5 +411,5 @@ def _protocol(plan: Plan, dataset: Dataset, contestant: Contestant) -> dict[str,
         "dataset_options": dict(dataset.options),
         "limit": plan.limit,
         "metric_version": METRIC_VERSION,
-        "seed": contestant.cell.seed,
+        "seed": evaluated.cell.seed,
     }

@@ -26,6 +26,7 @@ from ..dataset import Dataset, Sample, files_of
 from ..errors import DataError, Stopped, UsageError, ZsadError, message_of
 from ..files import file_name, remove_abandoned, write_json
 from ..progress import Progress
+from ..records.category_record import IMAGES, CategoryRecord
 from ..records.cell import Cell
 from ..records.provenance import environment, plug_in
 from ..records.record import ErrorInfo, Record, RecordError, read_record, write_record
@@ -39,10 +40,10 @@ from ..records.run_folder import (
     record_path,
     supersede,
 )
-from .evaluation import Part, score_category
-from .identity import CODE_FIELDS, IMAGES, Identities, difference, known
+from .evaluation import score_category
+from .identity import CODE_FIELDS, Identities, difference, known
 from .plan import Plan, make_plan, read_plan, read_plan_settings
-from .prepare import Contestant, isolated, prepare
+from .prepare import EvaluatedMethod, isolated, prepare
 
 LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
@@ -97,9 +98,9 @@ def run(
     index, count = shard
     mine = units(plan, SPLIT_ABOVE if count > 1 else None)[index::count]
     with _interrupts_seen(progress):
-        for patient in (False, True):  # first what is free, then what others may have dropped
+        for blocking in (False, True):  # first what is free, then what others may have dropped
             for unit in mine:
-                run_unit(plan, unit, progress, patient)
+                run_unit(plan, unit, progress, blocking)
     return Path(plan.out)
 
 
@@ -254,14 +255,14 @@ def units(plan: Plan, split_above: int | None = None) -> list[Unit]:
     return found
 
 
-def run_unit(plan: Plan, unit: Unit, progress: Progress, patient: bool = True) -> None:
+def run_unit(plan: Plan, unit: Unit, progress: Progress, blocking: bool = True) -> None:
     """Do a unit: score its categories, then write the record of every cell that is complete.
 
     Args:
         plan: the whole plan.
         unit: from `units(plan)`.
         progress: how to show progress and how to stop.
-        patient: wait for categories that another process holds, instead of leaving them.
+        blocking: wait for categories that another process holds, instead of leaving them.
     """
     folder = Path(plan.out)
     cells = [c for c in plan.cells() if c.target == unit.target and not _is_done(folder, c)]
@@ -277,11 +278,11 @@ def run_unit(plan: Plan, unit: Unit, progress: Progress, patient: bool = True) -
         return
     own = {category: by_category[category] for category in unit.categories}
     identities = Identities(plan)
-    contestants: list[Contestant] = []
+    evaluated_methods: list[EvaluatedMethod] = []
     with _hashing(dataset, own, progress) as hashed:
         for category, samples in own.items():
             lock_name = file_name(f"{unit.target}--{category}")
-            with lock(folder, lock_name, patient) as mine:
+            with lock(folder, lock_name, blocking) as mine:
                 if not mine:
                     continue
                 waiting = [
@@ -292,20 +293,20 @@ def run_unit(plan: Plan, unit: Unit, progress: Progress, patient: bool = True) -
                 ]
                 if not waiting:
                     continue
-                if not contestants:
-                    contestants = prepare(plan, dataset, cells, progress)
-                chosen = [c for c in contestants if c.cell in waiting and c.error is None]
+                if not evaluated_methods:
+                    evaluated_methods = prepare(plan, dataset, cells, progress)
+                chosen = [c for c in evaluated_methods if c.cell in waiting and c.error is None]
                 before = _stamps(samples)
                 parts = score_category(plan, dataset, samples, chosen, progress)
                 hashed.wait()
                 for cell, part in parts.items():
-                    contestant = next(c for c in chosen if c.cell == cell)
-                    with isolated(contestant, progress):
+                    evaluated = next(c for c in chosen if c.cell == cell)
+                    with isolated(evaluated, progress):
                         stated = _stated(part, cell, dataset, samples, identities)
                         _refuse_changed_files(dataset, category, samples, before)
-                    if contestant.error is None:
+                    if evaluated.error is None:
                         write_json(part_path(folder, cell, category), stated.to_json())
-            _record_failures(folder, contestants)
+            _record_failures(folder, evaluated_methods)
     for cell in cells:
         finish_cell(plan, dataset, cell, list(by_category), found)
 
@@ -377,12 +378,12 @@ def _refuse_undecodable(name: str) -> None:
 
 
 def _stated(
-    part: Part,
+    part: CategoryRecord,
     cell: Cell,
     dataset: Dataset,
     samples: Sequence[Sample],
     identities: Identities,
-) -> Part:
+) -> CategoryRecord:
     """A part with its identity, and with its code in its provenance."""
     images = {IMAGES + part.result.category: identities.of_category(dataset, samples)}
     identity = known({**identities.of_cell(cell, dataset), **images})
@@ -468,7 +469,7 @@ def finish_cell(
     if _is_done(folder, cell) or not all(path.exists() for path in paths):
         return
     try:
-        parts = [Part.read(path) for path in paths]
+        parts = [CategoryRecord.read(path) for path in paths]
     except RecordError as error:
         if _is_done(folder, cell):  # another process was faster and has cleared the parts
             return
@@ -476,7 +477,7 @@ def finish_cell(
         write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
         return
     try:
-        record = Part.combine(cell, dataset, parts, found)
+        record = CategoryRecord.combine(cell, dataset, parts, found)
     except RecordError as error:  # whoever does the other categories will make the record
         LOG.info("%s", error)
         return
@@ -500,10 +501,10 @@ def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
     )
 
 
-def _record_failures(folder: Path, contestants: Sequence[Contestant]) -> None:
-    for contestant in contestants:
-        if contestant.error is not None and not _is_done(folder, contestant.cell):
-            write_failure(folder, contestant.cell, contestant.error)
+def _record_failures(folder: Path, evaluated_methods: Sequence[EvaluatedMethod]) -> None:
+    for evaluated in evaluated_methods:
+        if evaluated.error is not None and not _is_done(folder, evaluated.cell):
+            write_failure(folder, evaluated.cell, evaluated.error)
 
 
 def _readable(path: Path) -> Record | None:
@@ -532,7 +533,7 @@ def _is_scored(
     if not path.exists():
         return False
     try:
-        part = Part.read(path)
+        part = CategoryRecord.read(path)
         images = {IMAGES + category: identities.of_category(dataset, samples)}
         why = difference(part.identity, {**identities.of_cell(cell, dataset), **images})
     except FileNotFoundError:  # another process has made the record and cleared the parts

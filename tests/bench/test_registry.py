@@ -13,7 +13,7 @@ from zsad.bench.cli.describe import describe_datasets, describe_methods
 from zsad.bench.errors import ContractError, UsageError
 from zsad.bench.method import Method, Options, Prediction
 from zsad.bench.names import registry_name
-from zsad.bench.running.dry_run import outlook
+from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.plan import make_plan
 
 BASELINES = "clip clip_ac winclip april_gan anovl coop cocoop anomalyclip faprompt"
@@ -97,7 +97,7 @@ def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
     plan = make_plan(["all"], ["synthetic"], limit=1)
     assert broken not in {method.name for method in plan.methods}
     assert "left out" in caplog.text
-    assert outlook(make_plan(["clip"], ["synthetic"], limit=1)).ready
+    assert dry_run(make_plan(["clip"], ["synthetic"], limit=1)).ready
     for describe, kind in ((describe_methods, "method"), (describe_datasets, "dataset")):
         assert f"{kind} '{broken}' is broken, zsad_broken_{broken}" in describe()
     with pytest.raises(UsageError, match=f"method '{broken}' is broken"):

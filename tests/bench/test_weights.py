@@ -14,7 +14,7 @@ from zsad.bench.checkpoint import file_sha256
 from zsad.bench.errors import UsageError, WeightsError
 from zsad.bench.progress import Progress
 from zsad.bench.running import parallel
-from zsad.bench.running.dry_run import outlook
+from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
 
@@ -373,4 +373,4 @@ def test_a_cuda_device_that_is_not_there_is_refused_before_anything_starts(tmp_p
         with pytest.raises(UsageError, match="'cuda' is not there.*--device cpu"):
             start()
     assert not (tmp_path / "run").exists()
-    assert any("'cuda' is not there" in line for line in outlook(plan).missing)
+    assert any("'cuda' is not there" in line for line in dry_run(plan).missing)

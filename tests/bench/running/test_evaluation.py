@@ -17,7 +17,7 @@ from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
 from zsad.bench.running.evaluation import score_category
 from zsad.bench.running.plan import make_plan
-from zsad.bench.running.prepare import Contestant
+from zsad.bench.running.prepare import EvaluatedMethod
 
 
 class Plain(Method):
@@ -56,17 +56,17 @@ def score(backbone, dataset, tmp_path_factory):
     def scored(*classes, progress=None, **settings):
         settings = {"batch_size": 2, "gallery": 0, "map_size": 48, **settings}
         plan = make_plan(["clip"], out=tmp_path_factory.mktemp("run"), **settings)
-        contestants = {}
+        by_class = {}
         for cls in classes:
             cell = Cell(cls.__name__.lower(), "official", "folder", 111)
             method = build(cls, backbone)
             method.name = cell.method
-            contestants[cls] = Contestant(cell, method, map_size=plan.map_size)
-        entrants = list(contestants.values())
+            by_class[cls] = EvaluatedMethod(cell, method, map_size=plan.map_size)
+        evaluated_methods = list(by_class.values())
         samples = dataset.samples("test")
-        parts = score_category(plan, dataset, samples, entrants, progress or Progress())
-        results = {cls: parts.get(c.cell) for cls, c in contestants.items()}
-        return results, {cls: c.error for cls, c in contestants.items()}
+        parts = score_category(plan, dataset, samples, evaluated_methods, progress or Progress())
+        results = {cls: parts.get(c.cell) for cls, c in by_class.items()}
+        return results, {cls: c.error for cls, c in by_class.items()}
 
     return scored
 
@@ -289,11 +289,11 @@ class Counting(Plain):
 def test_the_first_batch_alone_is_scored_again(backbone, dataset, tmp_path, batch_size, batches):
     plan = make_plan(["clip"], out=tmp_path, batch_size=batch_size, gallery=0, map_size=48)
     method = build(Counting, backbone)
-    entrant = Contestant(Cell("counting", "official", "folder", 111), method, map_size=48)
+    evaluated = EvaluatedMethod(Cell("counting", "official", "folder", 111), method, map_size=48)
     samples = dataset.samples("test")
-    score_category(plan, dataset, samples, [entrant], Progress())
+    score_category(plan, dataset, samples, [evaluated], Progress())
     assert method.batches == batches
-    score_category(plan, dataset, samples, [entrant], Progress())
+    score_category(plan, dataset, samples, [evaluated], Progress())
     assert sum(method.batches) == sum(batches) + len(samples)
 
 

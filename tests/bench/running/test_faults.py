@@ -38,11 +38,11 @@ from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
 from zsad.bench.records.record import read_records
 from zsad.bench.report import canvas
 from zsad.bench.running import evaluation
-from zsad.bench.running.dry_run import outlook
-from zsad.bench.running.evaluation import Tally, Truth
+from zsad.bench.running.dry_run import dry_run
+from zsad.bench.running.evaluation import Accumulators, Targets
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
-from zsad.bench.running.prepare import Contestant
+from zsad.bench.running.prepare import EvaluatedMethod
 from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import ShardedArray
 from zsad.bench.training.state import StateFile, TrainingState
@@ -279,7 +279,7 @@ def test_a_bad_dataset_is_an_error_record_and_the_others_finish(tmp_path, spoil,
     records_of = {r.cell.dataset: r for r in read_records(tmp_path / "run")}
     assert records_of["br35h"].status == "ok"
     assert re.search(says, records_of["folder"].error.message)
-    assert outlook(plan).to_text()
+    assert dry_run(plan).to_text()
 
 
 def test_a_missing_data_root_is_an_error_record_that_names_it(tmp_path):
@@ -396,13 +396,15 @@ def _written_by_a_run(folder: Path) -> list:
     cell = Cell("plain", "official", "folder", 111)
     scores = PromptScores(np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int64))
     array = ShardedArray(folder / "class_token", 2, (3,), np.dtype(np.float32))
-    tally = Tally(Contestant(cell), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)])
+    accumulators = Accumulators(
+        EvaluatedMethod(cell), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)]
+    )
     plan = make_plan(["clip"], out=folder)
     strip = Image.new("RGBA", (8, 8))
     state = StateFile(folder / "a.state", "me")
     return [
         ("plain", lambda: write_prompt_scores(folder, cell, "part", scores)),
-        ("part.npz", lambda: evaluation._save_maps(plan, cell, "part", tally, Truth())),
+        ("part.npz", lambda: evaluation._save_maps(plan, cell, "part", accumulators, Targets())),
         ("0.png", lambda: gallery._save(strip, folder / "0.png")),
         ("00000.npy", lambda: array.write(0, np.zeros((2, 3)))),
         (

@@ -24,11 +24,11 @@ from zsad.bench.checkpoint import write_tensors
 from zsad.bench.code_hash import bench_code, class_code, imported_modules, source_hash
 from zsad.bench.errors import Stopped, UsageError
 from zsad.bench.progress import Progress
+from zsad.bench.records.category_record import CategoryRecord
 from zsad.bench.records.record import RecordError, read_records
 from zsad.bench.records.run_folder import supersede
 from zsad.bench.running import identity, runner
-from zsad.bench.running.dry_run import outlook
-from zsad.bench.running.evaluation import Part
+from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.identity import difference
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
@@ -288,15 +288,15 @@ def test_what_a_run_refuses_to_change_stays_refused(site, tmp_path, again):
 
 def test_parts_of_different_identity_are_not_combined(site, data, tmp_path):
     plan = plan_for(tmp_path / "run", data)
-    parts: list[Part] = []
-    combine = Part.combine
+    parts: list[CategoryRecord] = []
+    combine = CategoryRecord.combine
 
     def keep(cell, dataset, found, held=None):
         parts[:] = found
         return combine(cell, dataset, found, held)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Part, "combine", staticmethod(keep))
+        patch.setattr(CategoryRecord, "combine", staticmethod(keep))
         run(plan)
     other = dataclasses.replace(parts[1], identity={**parts[1].identity, "precision": "fp16"})
     (cell,) = plan.cells()
@@ -413,9 +413,9 @@ def test_temporary_files_of_dead_runs_are_swept_and_young_ones_are_not(site, dat
 def test_plan_shows_what_will_be_done_again_and_moves_nothing(site, data, tmp_path, again):
     again()
     plan = plan_for(tmp_path / "run", data)
-    assert [cell.state for cell in outlook(plan).cells] == ["done"]
+    assert [cell.state for cell in dry_run(plan).cells] == ["done"]
     replace_image(data)
-    view = outlook(plan)
+    view = dry_run(plan)
     assert [(cell.state, cell.why) for cell in view.cells] == [("changed", "other images of beta")]
     assert "other images of beta" in view.to_text()
     assert "1 of 1 cells to do" in view.to_text()
@@ -448,8 +448,8 @@ def test_two_roots_of_one_dataset_are_two_rows(site, data, tmp_path):
     assert before == sorted((path, path.stat().st_mtime_ns) for path in (out / "cells").iterdir())
     (same,) = compare_runs(found, found, settings=Settings(metrics=("image_auroc",), replicates=20))
     assert len(same.differences) == 2
-    assert {view.state for view in outlook(plan).cells} == {"done"}
-    assert "folder (copy)" in outlook(plan).to_text()
+    assert {view.state for view in dry_run(plan).cells} == {"done"}
+    assert "folder (copy)" in dry_run(plan).to_text()
     assert set(load_run(out)["dataset_label"]) == {"", "copy"}
 
 

@@ -39,19 +39,19 @@ def plan_for(out: Path, *methods: str, **settings) -> Plan:
 
 
 def prepared(plan: Plan):
-    contestants = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
-    assert [c.error for c in contestants] == [None] * len(contestants)
-    return contestants
+    evaluated_methods = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
+    assert [c.error for c in evaluated_methods] == [None] * len(evaluated_methods)
+    return evaluated_methods
 
 
 def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precision(tmp_path):
     plan = plan_for(tmp_path, "anomalyclip")
-    (contestant,) = prepared(plan)
-    path = checkpoint_path(plan, contestant.cell)
-    assert read_header(path)["precision"] == contestant.protocol["learned_in"] == "fp64"
-    assert contestant.ready.backbone.precision == contestant.protocol["precision"] == "fp32"
+    (evaluated,) = prepared(plan)
+    path = checkpoint_path(plan, evaluated.cell)
+    assert read_header(path)["precision"] == evaluated.protocol["learned_in"] == "fp64"
+    assert evaluated.ready.backbone.precision == evaluated.protocol["precision"] == "fp32"
     learned = read_payload(path)
-    for name, parameter in contestant.ready.named_parameters():
+    for name, parameter in evaluated.ready.named_parameters():
         assert learned[name].dtype == torch.float64
         assert parameter.dtype == torch.float32
         assert torch.equal(parameter, learned[name].float())
@@ -61,8 +61,8 @@ def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precisi
 def test_wide_backbones_and_other_precisions_learn_as_asked(tmp_path, monkeypatch, precision):
     if precision == "fp32":
         monkeypatch.setattr("zsad.bench.backbone.SMALL", 1)
-    (contestant,) = prepared(plan_for(tmp_path, "coop", precision=precision))
-    assert contestant.protocol["learned_in"] == precision
+    (evaluated,) = prepared(plan_for(tmp_path, "coop", precision=precision))
+    assert evaluated.protocol["learned_in"] == precision
 
 
 def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path):
@@ -101,12 +101,12 @@ def test_a_run_trains_by_the_configuration_of_the_auxiliary_dataset(tmp_path, op
     method = {"name": "april_gan", "options": options}
     plan = make_plan([method], out=tmp_path / "run", auxiliary="mvtec-ad", data_root=tmp_path)
     start_run(plan)
-    (contestant,) = prepared(plan)
-    stated = contestant.protocol
+    (evaluated,) = prepared(plan)
+    stated = evaluated.protocol
     assert stated["auxiliary"] == "mvtec_ad"
     assert stated["epochs"] == stated["options"]["epochs"] == epochs
     assert stated["options"]["mosaic_rate"] == 0.2
-    header = read_header(checkpoint_path(plan, contestant.cell))
+    header = read_header(checkpoint_path(plan, evaluated.cell))
     assert (header["epochs"], header["options"]["mosaic_rate"]) == (epochs, "0.2")
 
 
@@ -148,10 +148,10 @@ def test_the_split_that_is_trained_on_is_the_methods_own_or_the_one_asked_for(
     how = {"auxiliary": "mvtec_ad", "auxiliary_split": asked, "data_root": tmp_path}
     plan = make_plan([table], out=tmp_path / "run", **how)
     start_run(plan)
-    (contestant,) = prepared(plan)
-    assert contestant.protocol["auxiliary_split"] == split
-    assert contestant.protocol["options"].get("split", split) == split
-    path = checkpoint_path(plan, contestant.cell)
+    (evaluated,) = prepared(plan)
+    assert evaluated.protocol["auxiliary_split"] == split
+    assert evaluated.protocol["options"].get("split", split) == split
+    path = checkpoint_path(plan, evaluated.cell)
     assert f"on-mvtec_ad-{split}" in path.name
     header = read_header(path)["auxiliary"]
     assert (header["split"], header["images"]) == (split, images)

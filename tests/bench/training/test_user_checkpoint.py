@@ -17,7 +17,7 @@ from zsad.bench.files import write_json
 from zsad.bench.progress import Progress
 from zsad.bench.records.record import Record, read_records, write_record
 from zsad.bench.registry import dataset_class
-from zsad.bench.running.dry_run import outlook
+from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.plan import Plan, make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_of, prepare
 from zsad.bench.running.runner import start_run
@@ -52,9 +52,9 @@ def plan_with(out: Path, **method: Any) -> Plan:
     return plan
 
 
-def contestant_of(plan: Plan):
-    (contestant,) = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
-    return contestant
+def evaluated_method_of(plan: Plan):
+    (evaluated,) = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
+    return evaluated
 
 
 # -- which one a target takes ----------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_wrong_checkpoints_of_a_plan_are_refused(said, named):
 
 def test_a_header_says_what_a_checkpoint_was_learned_on(coop_file, tmp_path):
     path = coop_file(auxiliary={"dataset": "visa", "split": "test"}, epochs=4, precision="fp64")
-    protocol = contestant_of(plan_with(tmp_path, checkpoint=str(path))).protocol
+    protocol = evaluated_method_of(plan_with(tmp_path, checkpoint=str(path))).protocol
     assert protocol["auxiliary"] == "visa"
     assert protocol["auxiliary_source"] == "header"
     assert protocol["checkpoint_sha256"] == file_sha256(path)
@@ -134,7 +134,7 @@ def test_a_header_says_what_a_checkpoint_was_learned_on(coop_file, tmp_path):
 @pytest.mark.parametrize("said", [{"learned_from": "visa"}, {}])
 def test_a_record_says_who_said_what_a_released_file_was_learned_on(coop_file, tmp_path, said):
     plan = plan_with(tmp_path, checkpoint=str(coop_file()), **said)
-    protocol = contestant_of(plan).protocol
+    protocol = evaluated_method_of(plan).protocol
     expected = ("visa", "declared") if said else ("undeclared", "undeclared")
     assert (protocol["auxiliary"], protocol["auxiliary_source"]) == expected
 
@@ -153,7 +153,7 @@ def test_a_checkpoint_learned_on_its_target_is_refused(coop_file, tmp_path, said
     header = {"auxiliary": {"dataset": "synthetic"}} if said == "header" else {}
     declared = {} if said == "header" else {"learned_from": "synthetic"}
     plan = plan_with(tmp_path, checkpoint=str(coop_file(**header)), **declared)
-    error = contestant_of(plan).error
+    error = evaluated_method_of(plan).error
     assert isinstance(error, UsageError)
     assert "learned on 'synthetic'" in str(error)
     assert "--checkpoint coop.AUXILIARY=FILE" in str(error)
@@ -378,21 +378,21 @@ def test_plan_names_a_checkpoint_that_the_run_will_refuse(coop_file, tmp_path):
         [{"name": "coop", "checkpoint": str(coop_file()), "learned_from": "synthetic"}],
         out=tmp_path / "run",
     )
-    view = outlook(plan)
+    view = dry_run(plan)
     assert not view.ready
     assert "checkpoint of coop for synthetic" in view.missing[0]
     assert "--checkpoint coop.AUXILIARY=FILE" in view.missing[0]
 
 
 def test_plan_names_an_auxiliary_dataset_that_the_run_will_refuse(tmp_path):
-    view = outlook(make_plan(["coop"], auxiliary="synthetic", out=tmp_path / "run"))
+    view = dry_run(make_plan(["coop"], auxiliary="synthetic", out=tmp_path / "run"))
     assert not view.ready
     assert "choose another auxiliary dataset with --auxiliary" in view.missing[0]
-    assert outlook(make_plan(["coop"], out=tmp_path / "run")).ready
+    assert dry_run(make_plan(["coop"], out=tmp_path / "run")).ready
 
 
 def test_plan_names_an_auxiliary_dataset_that_is_missing_beside_its_target(tmp_path):
-    view = outlook(make_plan(["coop"], ["visa"], data_root=tmp_path, out=tmp_path / "run"))
+    view = dry_run(make_plan(["coop"], ["visa"], data_root=tmp_path, out=tmp_path / "run"))
     assert [line.partition(":")[0] for line in view.missing] == [
         "data of visa",
         "auxiliary data mvtec_ad for coop",

@@ -1,0 +1,128 @@
+"""A finished category of a cell, and the record of a cell from all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..data.completeness import Completeness
+from ..dataset import Dataset
+from ..files import read_json
+from ..json_fields import Amount, Count, from_json
+from .cell import Cell
+from .record import (
+    Auxiliary,
+    CategoryResult,
+    Record,
+    RecordError,
+)
+
+IMAGES = "images of "  # and a category: its field in an identity
+SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
+MAX_WARNINGS = 100  # about the copy of a dataset, in a record
+
+
+@dataclass(frozen=True)
+class CategoryRecord:
+    """A finished category of a cell, with what its record will say besides."""
+
+    result: CategoryResult
+    protocol: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    timing: Mapping[str, Amount]
+    published_parameters: Count | None
+    effective_parameters: Count | None
+    auxiliary: Auxiliary | None = None
+    warnings: list[str] = field(default_factory=list)
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, to be written."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> CategoryRecord:
+        """Read what `to_json` gave.
+
+        Raises:
+            RecordError: missing, no JSON, lacking a field or with one of a wrong kind; names the
+                file.
+        """
+        try:
+            return from_json(cls, read_json(path))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise RecordError(f"{path} is not a readable category record ({error})") from error
+
+    @staticmethod
+    def combine(
+        cell: Cell,
+        dataset: Dataset,
+        categories: Sequence[CategoryRecord],
+        found: Completeness | None = None,
+    ) -> Record:
+        """The record of a cell from all its categories, and what the copy held of its dataset.
+
+        Raises:
+            RecordError: the categories were not made under equal conditions; names what differs.
+            DataError: a file of the dataset cannot be read.
+        """
+        _refuse_mixture(cell, categories)
+        timing: dict[str, float] = {}
+        for one in categories:
+            for name, value in one.timing.items():
+                earlier = timing.get(name, 0)
+                timing[name] = earlier + value if name in SUMMED else max(earlier, value)
+        images = max(timing.get("images", 0), 1)
+        seconds = timing.get("seconds_forward", 0) + timing.get("seconds_predict", 0)
+        timing["ms_per_image"] = 1000 * seconds / images
+        last = categories[-1]
+        return Record(
+            cell=cell,
+            status="ok",
+            title=registry.method_class(cell.method).title,
+            categories=[one.result for one in categories],
+            protocol={
+                **last.protocol,
+                "dataset_title": dataset.title,
+                "domain": dataset.domain,
+                "dataset_fingerprint": dataset.fingerprint("test"),
+            },
+            provenance={**last.provenance, "started": categories[0].provenance.get("started")},
+            timing=timing,
+            published_parameters=last.published_parameters,
+            effective_parameters=last.effective_parameters,
+            completeness=found,
+            auxiliary=last.auxiliary,
+            warnings=_bounded(
+                [*dataset.faults(), *(w for one in categories for w in one.warnings)]
+            ),
+            identity={name: value for one in categories for name, value in one.identity.items()},
+        )
+
+
+def _bounded(warnings: Sequence[str]) -> list[str]:
+    """Each warning once, and of many the first ones and how many there are."""
+    told = list(dict.fromkeys(warnings))
+    if len(told) <= MAX_WARNINGS:
+        return told
+    return [*told[:MAX_WARNINGS], f"{len(told) - MAX_WARNINGS} more: see zsad data check"]
+
+
+def _refuse_mixture(cell: Cell, categories: Sequence[CategoryRecord]) -> None:
+    """Raise `RecordError` if categories differ in anything but their images."""
+    first, *others = ({**one.identity} for one in categories)
+    for other in others:
+        differing = [
+            name
+            for name in first.keys() | other.keys()
+            if not name.startswith(IMAGES) and first.get(name) != other.get(name)
+        ]
+        if differing:
+            raise RecordError(
+                f"categories of {cell.key} differ in {', '.join(sorted(differing))}: they cannot "
+                "stand in one record; start the same command again"
+            )
