@@ -10,16 +10,24 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .errors import ZsadError
 from .names import registry_name
-from .registry import FOLDER_OF, NAMESPACE
+from .registry import FOLDER_OF, NAMESPACE, dataset_class, method_class
 
+if TYPE_CHECKING:
+    from .dataset import Dataset
+    from .method import Method
+
+CODE_HASHES = ("code", "training code")  # fields of an identity
 READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
 CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query")
 METRICS = ("metric_formulas", "metrics", "ranks", "sorted_runs")
@@ -53,6 +61,30 @@ def class_code(cls: type) -> str:
 def training_code(cls: type) -> str:
     """sha256 over the code that decides what a method learns."""
     return hashlib.sha256(f"{bench_code(LEARNING)} {class_code(cls)}".encode()).hexdigest()
+
+
+def cell_code(method: type[Method], dataset: type[Dataset]) -> str:
+    """The hash of the code that decides a method's numbers on a dataset, but for its training."""
+    code = [bench_code(SCORING), class_code(method)]
+    if dataset.read.__module__ != f"{__package__}.dataset":
+        code.append(class_code(dataset))
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def made_by_other_code(method: str, dataset: str, identity: Mapping[str, str]) -> bool:
+    """Whether the identity of a result states other code than what is installed now.
+
+    False where it states none, or where its method or dataset is not installed.
+    """
+    stated = {name: identity[name] for name in CODE_HASHES if name in identity}
+    if not stated:
+        return False
+    try:
+        cls, data = method_class(method), dataset_class(dataset)
+    except ZsadError:
+        return False
+    installed = {"code": cell_code(cls, data), "training code": training_code(cls)}
+    return any(installed[name] != value for name, value in stated.items())
 
 
 def imported_modules(module: str) -> list[str]:

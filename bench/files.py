@@ -166,3 +166,18 @@ def file_name(text: str) -> str:
     if name == text and len(name) <= LONGEST_NAME:
         return name
     return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def csv_text(text: str) -> str:
+    """A text as a CSV cell that no spreadsheet takes for a formula; numbers stay numbers.
+
+    >>> csv_text("=1+1"), csv_text("-x"), csv_text("-0.5")
+    ("'=1+1", "'-x", '-0.5')
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -15,9 +15,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data.locate import find_root, is_named, usual_names
 from .errors import ContractError, UsageError, message_of, unknown_name
 from .folders import folders_in
+from .locate import find_root, is_named, usual_names
 from .names import display_name, normalize_name, registry_name
 
 if TYPE_CHECKING:

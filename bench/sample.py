@@ -1,4 +1,4 @@
 """Another name of `zsad.bench.dataset`, which plug-ins written for earlier versions import."""
 
-from .data.locate import locate  # noqa: F401
 from .dataset import *  # noqa: F403
+from .locate import locate  # noqa: F401

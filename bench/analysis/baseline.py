@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ..code_hash import made_by_other_code
 from ..errors import UsageError, ZsadError, shortened, unknown_name
 from ..files import read_json, write_json
 from ..metric_table import METRICS
@@ -247,11 +248,7 @@ def _code_findings(key: str, record: Record) -> list[Finding]:
     Baselines store no hash of code: what a run must give again does not depend on how it is
     written.
     """
-    if not record.identity:
-        return []
-    from ..running.identity import made_by_other_code  # imports torch, which takes seconds
-
-    if not made_by_other_code(record):
+    if not made_by_other_code(record.cell.method, record.cell.dataset, record.identity):
         return []
     why = (
         "the record was made by other code than the one installed now: run again to check this one"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import unknown_name
+from ..files import csv_text
 
 DASH = "–"
 FORMATS = ("md", "csv", "latex", "html", "json")
@@ -331,21 +332,6 @@ def _csv_notes(table: Table, row: Row) -> str:
 def _csv_line(text: str) -> str:
     """A text on one line, as a CSV cell."""
     return csv_text(" ".join(text.split()))
-
-
-def csv_text(text: str) -> str:
-    """A text as a CSV cell that no spreadsheet takes for a formula; numbers stay numbers.
-
-    >>> csv_text("=1+1"), csv_text("-x"), csv_text("-0.5")
-    ("'=1+1", "'-x", '-0.5')
-    """
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 def _has_spread(table: Table) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import registry
 from ..backbone import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
-from ..code_hash import SCORING, bench_code, class_code, training_code
+from ..code_hash import CODE_HASHES, cell_code, training_code
 from ..content import content_hashes, content_sha256
 from ..dataset import Dataset, Sample, files_of
 from ..errors import Stopped, ZsadError
@@ -27,7 +27,6 @@ from ..metrics import METRIC_VERSION
 from ..progress import Progress
 from ..records.category_record import IMAGES
 from ..records.cell import Cell
-from ..records.record import Record
 from ..training.trainer import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
 from .plan import PUBLISHED, Plan, auxiliary_of
@@ -36,7 +35,6 @@ from .prepare import checkpoint_of, needs_learning, open_auxiliary, split_of
 Identity = Mapping[str, str | None]
 """Field -> value or digest; None where it cannot be known now, as the files are not here."""
 
-CODE_HASHES = ("code", "training code")
 CODE_FIELDS = frozenset({*CODE_HASHES, "zsad"})
 SHORT = 60  # characters of a value that is shown as it is
 
@@ -129,30 +127,6 @@ class Identities:
         except ZsadError:
             return None
         return _digest([auxiliary.name, dict(auxiliary.options), split, content])
-
-
-def cell_code(method: type, dataset: type[Dataset]) -> str:
-    """The hash of the code that decides a method's numbers on a dataset, but for its training."""
-    code = [bench_code(SCORING), class_code(method)]
-    code += [class_code(dataset)] if dataset.read is not Dataset.read else []
-    return _digest(code)
-
-
-def made_by_other_code(record: Record) -> bool:
-    """Whether a record states other code than what is installed now.
-
-    False where it states none, or its method or dataset is not installed.
-    """
-    stated = {name: record.identity[name] for name in CODE_HASHES if name in record.identity}
-    if not stated:
-        return False
-    try:
-        method = registry.method_class(record.cell.method)
-        dataset = registry.dataset_class(record.cell.dataset)
-    except ZsadError:
-        return False
-    installed = {"code": cell_code(method, dataset), "training code": training_code(method)}
-    return any(installed[name] != value for name, value in stated.items())
 
 
 def difference(

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..analysis.formats import csv_text
 from ..errors import DataError, UsageError
-from ..files import whole_file, write_json
+from ..files import csv_text, whole_file, write_json
 from ..images import read_image
 from ..method import Method
 from ..predict import predict_images

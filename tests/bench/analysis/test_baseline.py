@@ -18,9 +18,9 @@ from zsad.bench.analysis.baseline import (
     write_baseline,
 )
 from zsad.bench.cli import results as cli_results
+from zsad.bench.code_hash import cell_code
 from zsad.bench.errors import UsageError
 from zsad.bench.records.record import write_record
-from zsad.bench.running.identity import cell_code
 
 KEY = "clip--official--visa--seed111"
 

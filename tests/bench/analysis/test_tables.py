@@ -24,11 +24,11 @@ from zsad.bench.analysis.formats import (
     Row,
     Table,
     TableCell,
-    csv_text,
 )
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import UsageError
+from zsad.bench.files import csv_text
 from zsad.bench.names import normalize_name
 from zsad.bench.records.record import Auxiliary, read_records
 

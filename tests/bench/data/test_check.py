@@ -4,9 +4,9 @@ import sys
 
 import pytest
 from zsad.bench.data.check import category_table, check, check_all, is_wrong, table
-from zsad.bench.data.locate import locate
 from zsad.bench.dataset import Counts, Dataset, Sample
 from zsad.bench.errors import DataError, UsageError
+from zsad.bench.locate import locate
 from zsad.bench.registry import dataset_class, load_dataset
 
 

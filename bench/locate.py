@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, LayoutError
-from ..folders import folders_in
-from ..names import normalize_name
+from .errors import DataError, LayoutError
+from .folders import folders_in
+from .names import normalize_name
 
 if TYPE_CHECKING:  # names are listed without numpy
-    from ..dataset import Dataset
+    from .dataset import Dataset
 
 LOG = logging.getLogger(__name__)
 MAX_FOLDERS = 20_000
