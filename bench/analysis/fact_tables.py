@@ -11,6 +11,7 @@ from ..records.record import CategoryResult, Record
 from . import published as paper
 from .costs import Cost, cost_of
 from .formats import Column, Number, Row, Table, TableCell, has_printed
+from .layout import Request
 from .matrix import Matrix, TargetDataset, place
 from .protocol_notes import column_notes
 from .values import measure, source_notes
@@ -29,7 +30,7 @@ COST_COLUMNS = (
 # -- complexity (Table 6) -----------------------------------------------------------------------
 
 
-def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
+def complexity_table(matrix: Matrix, request: Request) -> Table:
     """Table 6: parameters, training time per batch and inference time per image, and ours."""
     found = [cost_of(matrix, method) for method in matrix.methods]
     rows = [_cost_row(matrix, cost) for cost in found]
@@ -39,7 +40,7 @@ def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
         "Parameters as the paper counts them; those that learn receive a gradient. Inference "
         "counts the visual forward in full for each method, although methods share it in a run."
     )
-    if (published or delta) and has_printed(rows):
+    if request.beside and has_printed(rows):
         remarks.append(
             "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
             "inference per image. In brackets its numbers, in braces the difference to them."
@@ -51,8 +52,6 @@ def complexity_table(matrix: Matrix, published: bool, delta: bool) -> Table:
         tuple(map(Column, COST_COLUMNS)),
         tuple(rows),
         tuple(remarks),
-        published,
-        delta,
     )
 
 
@@ -80,7 +79,7 @@ def _whole(value: float | None, printed: float | None = None) -> Number:
 # -- datasets (Tables 4 and 5) ------------------------------------------------------------------
 
 
-def datasets_table(matrix: Matrix, published: bool, delta: bool) -> Table:
+def datasets_table(matrix: Matrix, request: Request) -> Table:
     """Tables 4 and 5: how many test images were scored, beside the printed counts."""
     order = list(dict.fromkeys(normalize_name(count.dataset) for count in paper.counts()))
     datasets = sorted(matrix.datasets, key=lambda d: place(normalize_name(d.name), order))
@@ -97,9 +96,7 @@ def datasets_table(matrix: Matrix, published: bool, delta: bool) -> Table:
         ("Dataset", "Category"),
         tuple(Column(name) for name in columns),
         rows,
-        tuple(remarks if (published or delta) and has_printed(rows) else ()),
-        published,
-        delta,
+        tuple(remarks if request.beside and has_printed(rows) else ()),
     )
 
 

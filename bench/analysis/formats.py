@@ -50,6 +50,11 @@ class Number:
         return self.bare(self.value) + spread
 
     @property
+    def shown(self) -> float | None:
+        """The value as rounded for show."""
+        return None if self.value is None else float(self.bare(self.value))
+
+    @property
     def printed_text(self) -> str:
         """The paper's number as shown, a dash where the paper has none."""
         return self.bare(self.printed) or DASH
@@ -57,9 +62,9 @@ class Number:
     @property
     def delta_text(self) -> str:
         """What is shown minus what is printed, with its sign; a dash where one is missing."""
-        if self.value is None or self.printed is None:
+        if self.shown is None or self.printed is None:
             return DASH
-        delta = float(self.bare(self.value)) - float(self.bare(self.printed))
+        delta = self.shown - float(self.bare(self.printed))
         return f"{round(delta, self.decimals) + 0.0:+.{self.decimals}f}"  # -0.0 becomes 0.0
 
     def bare(self, value: float | None) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 
 from ..errors import ZsadError
 from ..metric_table import HEADLINES, LEVELS, Level, of_level
@@ -43,7 +42,7 @@ MODEL_OF_VARIANT: Mapping[str, Mapping[str, str]] = {
         "prompts": "AnomalyCLIP Ensemble*",
     },
 }
-DOUBTS = ("doubtful", "paper_conflict", "paper_or_ocr", "ocr_lost")
+DOUBTFUL = ("doubtful", "paper_conflict", "paper_or_ocr", "ocr_lost")
 
 
 class PublishedError(ZsadError):
@@ -131,13 +130,13 @@ class PrintedCounts:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Erratum:
     """Why a printed value may not be what its authors measured.
 
     Attributes:
-        tables, datasets: numbers and names that the doubt is about.
+        tables, datasets: numbers and names that it concerns.
         row: category or row; "" is the dataset's own.
-        model: the method it is about; "all" for every one.
+        model: the method that it concerns; "all" for every one.
         metric: words like "image auroc, ap".
         kind: ocr_fixed, kept, doubtful, paper_conflict, ...
     """
@@ -149,25 +148,6 @@ class Doubt:
     metric: str
     kind: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A printed mean that its printed parts do not give.
-
-    Attributes:
-        where: table, model and what the mean is over.
-        printed, recomputed: percent.
-    """
-
-    where: str
-    printed: float
-    recomputed: float
-
-    @property
-    def gap(self) -> float:
-        """Recomputed minus printed, percentage points."""
-        return self.recomputed - self.printed
 
 
 @cache
@@ -287,10 +267,10 @@ def counts() -> tuple[PrintedCounts, ...]:
 
 
 @cache
-def doubts() -> tuple[Doubt, ...]:
+def errata() -> tuple[Erratum, ...]:
     """All values that are doubtful, were repaired in reading, or contradict one another."""
     return tuple(
-        Doubt(
+        Erratum(
             row["table"],
             tuple(name for name in row["dataset"].split(";") if name),
             row["row"],
@@ -303,20 +283,20 @@ def doubts() -> tuple[Doubt, ...]:
     )
 
 
-def doubt_about(table: int, dataset: str, model: str, category: str = "") -> Doubt | None:
-    """The doubt about a printed value, None where there is none. Names in any spelling.
+def erratum_of(table: int, dataset: str, model: str, category: str = "") -> Erratum | None:
+    """What is doubtful about a printed value, None where nothing is. Names in any spelling.
 
     Values that were only hard to read and are certain now are not doubtful.
     """
-    for doubt in doubts():
+    for erratum in errata():
         if (
-            doubt.kind in DOUBTS
-            and doubt.table == str(table)
-            and normalize_name(dataset) in map(normalize_name, doubt.datasets)
-            and normalize_name(doubt.row) == normalize_name(category)
-            and _is_about(doubt.model, model)
+            erratum.kind in DOUBTFUL
+            and erratum.table == str(table)
+            and normalize_name(dataset) in map(normalize_name, erratum.datasets)
+            and normalize_name(erratum.row) == normalize_name(category)
+            and _is_about(erratum.model, model)
         ):
-            return doubt
+            return erratum
     return None
 
 
@@ -364,65 +344,6 @@ def mean_datasets(level: Level, domain: str) -> list[str]:
     return [
         name for name in datasets(level) if domain_of(name) == domain and name != LEFT_OUT_OF_MEANS
     ]
-
-
-def mismatches(tolerance: float = 0.05) -> list[Mismatch]:
-    """Printed means that differ by more than `tolerance` (percentage points) from their parts.
-
-    Compared are the mean rows of Tables 12-19 with the categories, Tables 1 and 2 with the mean
-    rows, and the averages of Table 3 with Tables 1, 2, 20 and 21.
-    """
-    compared = [*_category_means(), *_dataset_values(), *_domain_means()]
-    return [pair for pair in compared if abs(pair.gap) > tolerance + 1e-9]
-
-
-def _category_means() -> Iterator[Mismatch]:
-    groups: dict[tuple[int, str, str], dict[str, float]] = {}
-    for row in breakdown():
-        groups.setdefault((row.table, row.dataset, row.model), {})[row.category] = row.value
-    for (table, dataset, model), values in groups.items():
-        parts = [value for name, value in values.items() if name != DATASET_MEAN]
-        if parts:
-            where = f"Table {table}, {model}, mean over the categories of {dataset}"
-            yield Mismatch(where, values[DATASET_MEAN], fmean(parts))
-
-
-def _dataset_values() -> Iterator[Mismatch]:
-    means = {
-        (row.dataset, row.model, row.metric): row
-        for row in breakdown()
-        if row.category == DATASET_MEAN
-    }
-    for printed in main_results():
-        for metric, value in printed.metrics.items():
-            mean = means.get((printed.dataset, printed.model, metric))
-            if mean is not None:
-                where = (
-                    f"Table {printed.table}, {printed.model}, {metric} of {printed.dataset} "
-                    f"against the mean row of Table {mean.table}"
-                )
-                yield Mismatch(where, value, mean.value)
-
-
-def _domain_means() -> Iterator[Mismatch]:
-    parts = [p for p in (*main_results(), *ablations()) if p.dataset]
-    for average in ablations():
-        if average.table != 3:
-            continue
-        covered = mean_datasets(average.level, average.domain)
-        for metric, value in average.metrics.items():
-            for table in (MAIN_TABLE[average.level], 20 if average.level == "image" else 21):
-                values = [
-                    p.metrics[metric]
-                    for p in parts
-                    if p.table == table and p.model == average.model and p.dataset in covered
-                ]
-                if len(values) == len(covered):
-                    where = (
-                        f"Table 3, {average.model}, {metric} of {average.domain} datasets "
-                        f"against Table {table}"
-                    )
-                    yield Mismatch(where, value, fmean(values))
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -796,6 +796,6 @@ def test_json_holds_numbers_and_notes(mixed_run):
     assert row["cells"][0]["numbers"][0]["printed"] == 66.4
 
 
-def test_no_reason_of_a_doubt_points_to_what_a_table_does_not_show():
-    for doubt in published.doubts():
-        assert not re.search(r"as above|same remark|source column", doubt.reason), doubt.reason
+def test_no_reason_of_an_erratum_points_to_what_a_table_does_not_show():
+    for erratum in published.errata():
+        assert not re.search(r"as above|same remark|source column", erratum.reason), erratum.reason
