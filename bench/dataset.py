@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .content import content_hashes
-from .errors import DataError, LayoutError, UsageError, unknown_name
+from .errors import DataError, LayoutError, UsageError
 from .images import MaskRule, read_drawn_mask, read_picture
+from .names import display_name, known_keys
 
 Split = Literal["train", "test"]
 Domain = Literal["industrial", "medical", "synthetic", "custom"]
@@ -212,10 +213,9 @@ class Dataset(ABC):
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         self.root = Path() if root is None else Path(root)
-        for option in options:
-            if option not in self.option_defaults:
-                raise unknown_name(f"option of dataset {self.name}", option, self.option_defaults)
-        self.options: dict[str, Any] = {**self.option_defaults, **options}
+        kind = f"option of dataset {display_name(self.name)}"
+        given = known_keys(kind, options, self.option_defaults)
+        self.options: dict[str, Any] = {**self.option_defaults, **given}
         threshold = self.options.get("mask_threshold")
         resize = self.options.get("mask_resize")
         self.mask_rule = replace(

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone, BackboneSpec, TokenSpec
-from .errors import ContractError, WeightsError, unknown_name
+from .errors import ContractError, WeightsError
+from .names import known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
 from .query import Prediction, Query
@@ -408,6 +409,17 @@ class TrainableMethod(Method):
         return LoadReport(tuple(taken), tuple(name for name in state if name not in own))
 
 
+def variant_name(cls: type[Method], text: str | None) -> str:
+    """The variant of a method that a text means, the default one for None.
+
+    Raises:
+        UsageError: there is no such variant; names the nearest ones.
+    """
+    if text is None:
+        return cls.default_variant
+    return known_name(f"variant of method {cls.title}", text, cls.variants)
+
+
 def make_options(
     cls: type[Method],
     variant: str | None,
@@ -425,10 +437,7 @@ def make_options(
     Raises:
         UsageError: the variant or an option does not exist; names the nearest known ones.
     """
-    chosen = cls.default_variant if variant is None else variant
-    if chosen not in cls.variants:
-        raise unknown_name(f"variant of method {cls.title}", chosen, cls.variants)
-    options = cls.variants[chosen]
+    options = cls.variants[variant_name(cls, variant)]
     if auxiliary is not None and issubclass(cls, TrainableMethod):
         overrides = {**cls.auxiliary_options.get(auxiliary, {}), **overrides}
     return with_overrides(options, overrides, cls.title)
@@ -451,5 +460,5 @@ def build(
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method = cls(backbone, chosen)
-    method.variant = variant or cls.default_variant
+    method.variant = variant_name(cls, variant)
     return method.to(backbone.device, backbone.dtype).eval()

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .errors import unknown_name
-from .names import registry_name
+from .names import known_name
 
 Level = Literal["image", "pixel"]
 LEVELS: Final[tuple[Level, ...]] = ("image", "pixel")
@@ -91,8 +90,4 @@ def checked_metrics(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: no such metric.
     """
-    found = tuple(registry_name(name) for name in names)
-    for name in found:
-        if name not in METRICS:
-            raise unknown_name("metric", name, METRICS)
-    return found
+    return tuple(known_name("metric", name, METRICS) for name in names)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import Any
+
+from .errors import unknown_name
 
 
 def registry_name(name: str) -> str:
@@ -31,3 +35,29 @@ def normalize_name(name: str) -> str:
     (True, 'ensemble*')
     """
     return "".join(c for c in name.lower() if c.isalnum() or c == "*")
+
+
+def known_name(kind: str, name: str, known: Collection[str]) -> str:
+    """The one of some names that a spelling means; hyphens, underscores and case do not matter.
+
+    >>> known_name("variant", "best-prompt", ["paper", "best_prompt"])
+    'best_prompt'
+
+    Raises:
+        UsageError: there is none; the message lists the nearest ones.
+    """
+    if name in known:
+        return name
+    for own in known:
+        if registry_name(own) == registry_name(name):
+            return own
+    raise unknown_name(kind, name, map(display_name, known))
+
+
+def known_keys(kind: str, given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """A table under the names that its keys mean, see `known_name`.
+
+    Raises:
+        UsageError: a key means none of the names.
+    """
+    return {known_name(kind, str(key), known): value for key, value in given.items()}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .errors import UsageError, unknown_name
+from .errors import UsageError
+from .names import display_name, known_keys
 
 DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # options that learned weights do not depend on
@@ -45,10 +46,9 @@ def with_overrides(options: Options, overrides: Mapping[str, Any], title: str) -
     """
     kinds = get_type_hints(type(options))
     known = [field.name for field in dataclasses.fields(options)]
-    for name, value in overrides.items():
-        if name not in known:
-            raise unknown_name(f"option of method {title}", name, known)
-        option = f"option '{name}' of method {title}"
+    chosen = known_keys(f"option of method {title}", overrides, known)
+    for name, value in chosen.items():
+        option = f"option '{display_name(name)}' of method {title}"
         if not _fits(value, kinds[name]):
             kind = getattr(kinds[name], "__name__", str(kinds[name]))
             raise UsageError(f"{option} takes {kind}, not {value!r}")
@@ -56,7 +56,7 @@ def with_overrides(options: Options, overrides: Mapping[str, Any], title: str) -
             raise UsageError(f"{option} is {value}: give a number")
         if name in LEAST and value is not None and value < LEAST[name]:
             raise UsageError(f"{option} is at least {LEAST[name]}, not {value}")
-    return dataclasses.replace(options, **overrides)
+    return dataclasses.replace(options, **chosen)
 
 
 def _fits(value: Any, kind: Any) -> bool:

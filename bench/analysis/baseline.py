@@ -19,6 +19,7 @@ from ..code_hash import made_by_other_code
 from ..errors import UsageError, ZsadError, shortened, unknown_name
 from ..files import read_json, write_json
 from ..metric_table import METRICS
+from ..names import display_name, registry_name
 from ..records.record import Record
 
 BASELINE_SCHEMA = 1
@@ -191,7 +192,7 @@ def _most_specific(names: Iterable[str], metric: str, method: str) -> str | None
 
 def _check_name(name: str) -> None:
     if name.rpartition(".")[2] not in (*METRICS, ANY_METRIC):
-        raise unknown_name("metric", name, (*METRICS, ANY_METRIC))
+        raise unknown_name("metric", name, map(display_name, (*METRICS, ANY_METRIC)))
 
 
 def _limits(
@@ -445,7 +446,7 @@ def parse_tolerances(texts: Iterable[str]) -> dict[str, float]:
     found = {}
     for text in texts:
         name, equals, number = text.rpartition("=")
-        metric = name.strip() if equals else ANY_METRIC
+        metric = registry_name(name) if equals else ANY_METRIC
         _check_name(metric)
         try:
             found[metric] = _fraction(float(number))

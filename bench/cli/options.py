@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import registry
-from ..errors import UsageError, unknown_name
-from ..names import registry_name
+from ..errors import UsageError
+from ..names import display_name, known_name, registry_name
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def method_option(text: str) -> tuple[str, str, Any]:
     except tomllib.TOMLDecodeError:
         parsed = value
     parsed = tuple(parsed) if isinstance(parsed, list) else parsed
-    return registry_name(target), registry_name(key), parsed
+    return registry_name(target), key.strip(), parsed
 
 
 def dataset_options(
@@ -173,8 +173,7 @@ def dataset_options(
     for pair in pairs:
         left, equals, text = pair.partition("=")
         target, _, key = left.rpartition(".")
-        key = registry_name(key)
-        if not equals or not key:
+        if not equals or not key.strip():
             raise UsageError(f"--dataset-option takes [DATASET.]NAME=VALUE, not '{pair}'")
         if not target and len(named) != 1:
             raise UsageError(
@@ -188,8 +187,7 @@ def dataset_options(
                 "is trained on it: leave the option out"
             )
         known = registry.dataset_class(name).option_defaults
-        if key not in known:
-            raise unknown_name(f"option of dataset {name}", key, known)
+        key = known_name(f"option of dataset {display_name(name)}", key.strip(), known)
         options[name][key] = _json_or_text(text)
     return options
 

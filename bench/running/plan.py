@@ -15,7 +15,7 @@ from typing import Any, Literal
 from .. import registry
 from ..errors import UsageError, unknown_name
 from ..files import read_json
-from ..names import normalize_name, registry_name
+from ..names import display_name, known_keys, normalize_name, registry_name
 from ..options import DEFAULT_SEED
 from ..records.cell import Cell, labelled
 
@@ -253,14 +253,14 @@ def read_plan_settings(path: Path) -> dict[str, Any]:
             raw[many] = raw.pop(one)
         if many in raw and not isinstance(raw[many], list):
             raise UsageError(f"'{many}' in plan file {path} must be a list")
-    return dict(raw)
+    return {registry_name(key): value for key, value in raw.items()}
 
 
 def _resolved(method: MethodPlan) -> MethodPlan:
     """The entry with its variant's name, so that two that mean the same are equal."""
-    if method.variant is not None:
-        return method
-    variant = registry.method_class(method.name).default_variant
+    from ..method import variant_name
+
+    variant = variant_name(registry.method_class(method.name), method.variant)
     return dataclasses.replace(method, variant=variant)
 
 
@@ -301,6 +301,8 @@ def all_methods() -> list[str]:
 
 def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
     """One entry of the list of methods; a sweep gives several."""
+    from ..method import make_options, variant_name
+
     if isinstance(item, MethodPlan):
         return [item]
     if isinstance(item, str):
@@ -310,9 +312,15 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
         item = {"name": name, "variant": variant or None}
     known = {"name", "variant", "options", "sweep", "checkpoint", "learned_from", "label"}
     table = _table("method", item, known)
-    options, sweep = _options(table, "options"), _options(table, "sweep")
     if not isinstance(table.get("variant"), str | None):
         raise UsageError(f"variant of method '{table['name']}' is text, not {table['variant']!r}")
+    cls = registry.method_class(table["name"])
+    variant = variant_name(cls, table.get("variant"))
+    names = [option.name for option in dataclasses.fields(cls.variants[variant])]
+    options, sweep = (
+        known_keys(f"option of method {cls.title}", _options(table, key), names)
+        for key in ("options", "sweep")
+    )
     checkpoint, label = _checkpoint(table), _label(table)
     for option, values in sweep.items():
         if not isinstance(values, list):
@@ -321,9 +329,9 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
     for combination in itertools.product(*sweep.values()):
         combined = {**options, **dict(zip(sweep, combination, strict=True))}
         combined = {k: tuple(v) if isinstance(v, list) else v for k, v in combined.items()}
-        _check_options(table["name"], table.get("variant"), combined)
+        make_options(cls, variant, combined)
         resolved = registry.resolve("method", table["name"]).name
-        plans.append(MethodPlan(resolved, table.get("variant"), combined, checkpoint, label))
+        plans.append(MethodPlan(resolved, variant, combined, checkpoint, label))
     return plans
 
 
@@ -359,12 +367,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _check_options(name: str, variant: str | None, options: Mapping[str, Any]) -> None:
-    from ..method import make_options
-
-    make_options(registry.method_class(name), variant, options)
-
-
 def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
     """One entry of the list of datasets."""
     if isinstance(item, DatasetPlan):
@@ -377,10 +379,16 @@ def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
         item = {"name": item}
     table = _table("dataset", item, {"name", "root", "options", "label"})
     name = registry.resolve("dataset", table["name"]).name
-    registry.dataset_class(name)  # a broken one is refused before anything starts
     if not isinstance(table.get("root"), str | None):
         raise UsageError(f"root of dataset '{name}' is a folder's name, not {table['root']!r}")
-    return [DatasetPlan(name, table.get("root"), _options(table, "options"), _label(table))]
+    options = _dataset_options(name, _options(table, "options"))
+    return [DatasetPlan(name, table.get("root"), options, _label(table))]
+
+
+def _dataset_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a dataset under their own names."""
+    known = registry.dataset_class(name).option_defaults
+    return known_keys(f"option of dataset {display_name(name)}", given, known)
 
 
 def _label(table: Mapping[str, Any]) -> str:
@@ -408,10 +416,7 @@ def _options(table: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _table(kind: str, item: Any, known: set[str]) -> Mapping[str, Any]:
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
         raise UsageError(f"a {kind} of a plan is a name or a table with a name, not {item!r}")
-    for key in item:
-        if key not in known:
-            raise unknown_name(f"key of a {kind} in a plan", str(key), known)
-    return item
+    return known_keys(f"key of a {kind} in a plan", item, known)
 
 
 def _auxiliary_options(value: Any) -> dict[str, dict[str, Any]]:
@@ -427,11 +432,7 @@ def _auxiliary_options(value: Any) -> dict[str, dict[str, Any]]:
         name, options = registry.resolve("dataset", dataset).name, value[dataset]
         if not isinstance(options, Mapping):
             raise UsageError(f"'auxiliary_options' of '{dataset}' is a table, not {options!r}")
-        found[name] = dict(options)
-        known = registry.dataset_class(name).option_defaults
-        for option in options:
-            if option not in known:
-                raise unknown_name(f"option of dataset {name}", option, known)
+        found[name] = _dataset_options(name, options)
     return found
 
 

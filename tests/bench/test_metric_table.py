@@ -33,5 +33,5 @@ def test_titles_tell_metrics_apart_and_each_level_has_a_pair():
 
 def test_hyphens_are_taken_as_underscores():
     assert checked_metrics(["pixel-pro", "image_ap"]) == ("pixel_pro", "image_ap")
-    with pytest.raises(UsageError, match="did you mean pixel_pro"):
+    with pytest.raises(UsageError, match="did you mean pixel-pro"):
         checked_metrics(["pixel_prop"])

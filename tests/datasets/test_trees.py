@@ -138,7 +138,7 @@ def test_an_option_of_a_wrong_type_is_refused_by_name(name, options, tmp_path, t
 
 def test_unknown_option_or_value_is_refused_by_name(tmp_path):
     kvasir = dataset_class("kvasir")
-    with pytest.raises(UsageError, match=r"mask_treshold.*did you mean mask_threshold"):
+    with pytest.raises(UsageError, match=r"mask_treshold.*did you mean mask-threshold"):
         kvasir(tmp_path, mask_treshold=1)
     with pytest.raises(UsageError, match=r"0\.\.254, not 300"):
         kvasir(tmp_path, mask_threshold=300)

@@ -194,7 +194,7 @@ def test_tolerances_are_parsed_and_wrong_ones_refused():
     for text in ("pixel_pro=2", "pixel_pro=-0.1", "pixel_pro=nan", "pixel_pro=", "x"):
         with pytest.raises(UsageError, match="--tolerance"):
             parse_tolerances([text])
-    with pytest.raises(UsageError, match="did you mean pixel_pro"):
+    with pytest.raises(UsageError, match="did you mean pixel-pro"):
         parse_tolerances(["pixel_por=0.1"])
 
 

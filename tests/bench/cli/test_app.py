@@ -595,6 +595,45 @@ def test_verbs_print_through_what_removes_terminal_escapes():
         assert not re.search(r"typer\.echo|click\.echo|\bprint\(", path.read_text()), path
 
 
+HYPHENATED = """
+batch-size = 4
+[[method]]
+name = "clip-ac"
+options = { smoothing-sigma = 2.0 }
+[[dataset]]
+name = "folder"
+options = { mask-threshold = 9 }
+"""
+
+
+@pytest.mark.parametrize("mark", ["-", "_"])
+def test_hyphens_and_underscores_are_the_same_on_input(zsad, tmp_path, pictures, mark):
+    """Records keep underscores, whatever was written."""
+    run, file = tmp_path / "run", tmp_path / "plan.toml"
+    file.write_text(HYPHENATED.replace("-", mark))
+    option = f"class{mark}name=cup"
+    code, _, err = zsad("run", file, "--dataset-option", option, "--data-root", pictures,
+                        "--out", run, "--quiet")  # fmt: skip
+    assert code == 0, err
+    assert zsad("compare", run, "--metric", f"image{mark}auroc", "--bootstrap", "10")[0] == 0
+    (record,) = read_records(run)
+    options = record.protocol["dataset_options"]
+    assert (options["class_name"], options["mask_threshold"]) == ("cup", 9)
+    assert record.cell.options == {"smoothing_sigma": 2.0}
+    assert record.cell.key.startswith("clip_ac--official--folder")
+
+
+@pytest.mark.parametrize("variant", ["best-prompt", "best_prompt"])
+def test_variants_and_options_are_written_with_hyphens_or_underscores(zsad, tmp_path, variant):
+    given = ("--option", "faprompt.n-prompts=2", "--option", "faprompt.n_normal=3")
+    code, out, err = zsad("plan", "--methods", f"faprompt@{variant}", *given, "--json",
+                          "--out", tmp_path / "run")  # fmt: skip
+    assert code == 0, err
+    (row,) = json.loads(out)["cells"]
+    assert row["cell"]["variant"] == "best_prompt"
+    assert row["cell"]["options"] == {"n_prompts": 2, "n_normal": 3}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
