@@ -6,7 +6,6 @@ which differs between processors, does not reach a picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +82,6 @@ class Canvas:
             x = x + wobble * self.clouds(3, 2)
             y = y + wobble * self.clouds(3, 2)
         return x, y
-
-    def off_centre(self, reach: float = 0.04) -> tuple[float, float]:
-        """Where an object is put."""
-        x, y = self.random.uniform(-reach, reach, 2)
-        return float(x), float(y)
 
     def cells(self, count: int, x: Field, y: Field) -> tuple[Field, Field, NDArray[np.intp], int]:
         """Distances to the nearest and second nearest of scattered points, and which is nearest."""
@@ -169,7 +163,3 @@ def to_bytes(picture: Picture) -> NDArray[np.uint8]:
 def to_image(picture: NDArray[np.uint8] | Mask) -> Image.Image:
     """uint8 [S, S, 3] or a mask [S, S] as an image that can be saved."""
     return Image.fromarray(picture.astype(np.uint8) * (255 if picture.dtype == bool else 1))
-
-
-Draw = Callable[[Canvas, Colour, Colour, float, float], Picture]
-"""A surface: canvas, two colours, scale (about 1), orientation -> picture."""

@@ -5,8 +5,6 @@ Each function draws an object: canvas, two colours, scale, orientation -> pictur
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -25,7 +23,6 @@ from ._drawing import (
     soft,
 )
 
-DrawObject = Callable[[Canvas, Colour, Colour, float, float], tuple[Picture, Mask]]
 SILVER = np.array([0.75, 0.75, 0.72])
 COPPER = np.array([0.8, 0.5, 0.25])
 
@@ -39,7 +36,7 @@ def ground(c: Canvas) -> Picture:
 
 def placed(c: Canvas, angle: float = 0.0) -> tuple[Field, Field]:
     """Coordinates of an object that lies somewhere near the middle, turned by `angle`."""
-    dx, dy = c.off_centre()
+    dx, dy = c.random.uniform(-0.04, 0.04, 2)
     x, y = c.turned(angle)
     return x - dx, y - dy
 

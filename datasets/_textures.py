@@ -1,6 +1,7 @@
 """Procedural surfaces: weave, wood grain, brushed metal, tiles, leather, grid, marble, carpet, ...
 
-Each function is a `Draw`: canvas, two colours, scale (about 1), orientation -> picture [S, S, 3].
+Each function draws a surface: canvas, two colours, scale (about 1), orientation -> picture
+[S, S, 3].
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._synthetic import TEST_DEFECTS, TEST_KINDS, DrawnDataset, categories
+from ._kinds import TEST_DEFECTS, TEST_KINDS
+from ._synthetic import DrawnDataset, categories
 
 
 class Synthetic(DrawnDataset):

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from ._synthetic import (
-    AUXILIARY_DEFECTS,
-    AUXILIARY_KINDS,
-    BACKBONE_KINDS,
-    DrawnDataset,
-    categories,
-)
+from ._kinds import AUXILIARY_DEFECTS, AUXILIARY_KINDS, BACKBONE_KINDS
+from ._synthetic import DrawnDataset, categories
 
 KINDS = (*AUXILIARY_KINDS, *BACKBONE_KINDS[:72:4])
 """Nine classes of its own and 18 of the backbone's in other pictures: prompts that are learned from

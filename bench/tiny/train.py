@@ -6,7 +6,7 @@ Contrastive learning on drawings and captions, as CLIP's, with three differences
 million pixels needs and the real one does not: several captions of a batch may be true of an
 image; the patch tokens are taught too, from the exact masks, those of the ordinary path and those
 of the V-V path alike; and the text tower learns the captions before it sees pictures. Works on the
-CPU and on CUDA, is seeded, goes on where it was killed, and logs JSON lines.
+CPU and on CUDA, is seeded, resumes where it was killed, and logs JSON lines.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from . import CONFIG_PATH
 from .captions import KINDS, STATES, Captions, write
 
 LOG = logging.getLogger(__name__)
+catalogue = importlib.import_module("...datasets._kinds", __package__)
 drawings = importlib.import_module("...datasets._synthetic", __package__)
 
 TEXT_STEPS, TEXT_BATCH, TEXT_RATE = 600, 96, 2e-3
@@ -220,7 +221,7 @@ class Trainer:
         with torch.no_grad():
             model.logit_scale.fill_(math.log(1 / TEMPERATURE))
         self.model = model
-        self.kinds = drawings.BACKBONE_KINDS
+        self.kinds = catalogue.BACKBONE_KINDS
         self.names = [kind.name for kind in self.kinds]
         self.random = np.random.default_rng(seed)
         self.strange = strange_words()
@@ -417,9 +418,14 @@ def validation(backbone: Backbone, per_class: int = 28) -> dict[str, float]:
     backbone.model.eval()
     last = TokenSpec(backbone.depth), TokenSpec(backbone.depth, backbone.layer(6))
     found: dict[str, list[float]] = {}
-    for number, kind in enumerate(drawings.VALIDATION_KINDS):
+    for number, kind in enumerate(catalogue.VALIDATION_KINDS):
         pictures = draw_pictures(
-            per_class, 1000 + number, (kind,), backbone.patch_size, 0.0, drawings.VALIDATION_DEFECTS
+            per_class,
+            1000 + number,
+            (kind,),
+            backbone.patch_size,
+            0.0,
+            catalogue.VALIDATION_DEFECTS,
         )
         pixels = pictures.pixels.reshape(-1, *pictures.pixels.shape[2:])
         images = torch.from_numpy(pixels).to(backbone.device).permute(0, 3, 1, 2).float() / 255

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from zsad.bench import load_dataset
 from zsad.bench.errors import UsageError
+from zsad.datasets import _kinds as catalogue
 from zsad.datasets import _synthetic as drawings
 
 TEST_PIXELS = "d917b372d9364eea9bd9a7313d7dc94568295e9f39d620fc5646b22399c40f89"
@@ -58,20 +59,20 @@ def test_no_class_and_three_kinds_of_defects_are_new_to_the_test_set():
     groups = [
         {kind.name for kind in kinds}
         for kinds in (
-            drawings.BACKBONE_KINDS,
-            drawings.VALIDATION_KINDS,
-            drawings.AUXILIARY_KINDS,
-            drawings.TEST_KINDS,
+            catalogue.BACKBONE_KINDS,
+            catalogue.VALIDATION_KINDS,
+            catalogue.AUXILIARY_KINDS,
+            catalogue.TEST_KINDS,
         )
     ]
     assert len(set().union(*groups)) == sum(map(len, groups))
     functions = [
         {kind.draw for kind in kinds}
-        for kinds in (drawings.BACKBONE_KINDS, drawings.AUXILIARY_KINDS, drawings.TEST_KINDS)
+        for kinds in (catalogue.BACKBONE_KINDS, catalogue.AUXILIARY_KINDS, catalogue.TEST_KINDS)
     ]
     assert not functions[2] & (functions[0] | functions[1])
-    assert len(set(drawings.TEST_DEFECTS) - set(drawings.VALIDATION_DEFECTS)) >= 3
-    assert len(set(drawings.VALIDATION_DEFECTS) - set(drawings.AUXILIARY_DEFECTS)) >= 2
+    assert len(set(catalogue.TEST_DEFECTS) - set(catalogue.VALIDATION_DEFECTS)) >= 3
+    assert len(set(catalogue.VALIDATION_DEFECTS) - set(catalogue.AUXILIARY_DEFECTS)) >= 2
 
 
 def test_pictures_and_masks_are_read_back_as_they_were_drawn():
@@ -87,7 +88,7 @@ def test_pictures_and_masks_are_read_back_as_they_were_drawn():
 
 
 @pytest.mark.parametrize("defect", drawings.DEFECTS)
-@pytest.mark.parametrize("kind", drawings.TEST_KINDS[::2], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", catalogue.TEST_KINDS[::2], ids=lambda kind: kind.name)
 def test_a_defect_changes_the_picture_inside_its_mask_and_nearly_nothing_outside(kind, defect):
     drawing = drawings.draw(kind, defect, drawings.seeded(5, kind, 1, 0))
     change = np.abs(drawing.anomalous.astype(int) - drawing.normal.astype(int)).max(-1)

@@ -37,6 +37,7 @@ from zsad.bench.training.optimisation import TrainingConfig, learning_rate
 from zsad.bench.training.sources import cache_features, dataset_source, memory_source
 from zsad.bench.training.trainer import fit, train, train_method
 from zsad.bench.weights import load_backbone
+from zsad.datasets import _kinds as catalogue
 from zsad.datasets import _synthetic as drawings
 from zsad.datasets.synthetic_aux import SyntheticAux
 
@@ -756,7 +757,7 @@ def test_train_creates_the_method_by_name_and_the_checkpoint_loads(
         train("clip", squares, backbone, tmp_path / "x", cache=cache)
 
 
-HELD_OUT = drawings.VALIDATION_KINDS + drawings.TEST_KINDS
+HELD_OUT = catalogue.VALIDATION_KINDS + catalogue.TEST_KINDS
 FITS_ITS_CLASSES = "cocoop"  # its maps lose on other classes, more than its scores gain
 
 
