@@ -22,9 +22,8 @@ from .errors import DataError, LayoutError, UsageError
 from .images import MaskRule, read_drawn_mask, read_picture
 from .names import display_name, known_keys
 
-Split = Literal["train", "test"]
-Domain = Literal["industrial", "medical", "synthetic", "custom"]
 __all__ = [
+    "SPLITS",
     "Box",
     "CategoryInfo",
     "Counts",
@@ -37,6 +36,10 @@ __all__ = [
     "Split",
     "files_of",
 ]
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("test", "train")
+Domain = Literal["industrial", "medical", "synthetic", "custom"]
 
 
 class Box(NamedTuple):

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..bench.dataset import Box, Dataset, Reading, Sample, Split
+from ..bench.dataset import Box, CategoryInfo, Counts, Dataset, Reading, Sample, Split
 from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
 from ..bench.images import read_mask
 from ..bench.names import display_name, registry_name
@@ -21,6 +21,14 @@ from ._folders import UnreadableFolder, few, refuse_unreadable
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)
+
+
+def one_category(
+    name: str, counts: Counts, official: str = "", readable: str = ""
+) -> Mapping[str, CategoryInfo]:
+    """The categories of a set that has one; its words in prompts are its name by default."""
+    official = official or name
+    return {name: CategoryInfo(official, readable or official, counts)}
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bench.dataset import Split
+from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
 from ..bench.names import registry_name
 from ._folders import (
@@ -93,8 +93,7 @@ class CategoryTrees(Layout):
     ) -> None:
         truth = child(folder, *MASK_FOLDERS)
         refuse_unreadable(child(folder, "train"), child(folder, "test"), truth)
-        splits: tuple[Split, ...] = ("train", "test")
-        for split in splits:
+        for split in SPLITS:
             for kind, place in subfolders(child(folder, split)).items():
                 images = list_images(place)
                 drawn = child(truth, kind) if dataset.has_masks and split == "test" else None

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..bench.dataset import Box, CategoryInfo, Counts, Sample, Source
+from ..bench.dataset import Box, Counts, Sample, Source
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, image_size, read_mask
 from ._folders import child, lacking, list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
 from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
@@ -145,9 +145,7 @@ class AITEX(SplitDataset):
         "multi_mask": "skip",
     }
     count_options: ClassVar[Set[str]] = SplitDataset.count_options | {"multi_mask"}
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "AITEX": CategoryInfo("fabric", "fabric", Counts(564, 183, 1692, 0))
-    }
+    categories = one_category("AITEX", Counts(564, 183, 1692, 0), "fabric")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
     source = Source(
         page="https://www.aitex.es/afid/",

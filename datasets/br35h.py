@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import CategoryTrees, LabelFolders
 from ._meta import MetaJson
 
@@ -22,9 +22,7 @@ class Br35H(LaidOutDataset):
     has_masks = False
     folders = ("Br35H", "br35", "brain-tumor-detection", "Br35h_anomaly_detection")
     layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "brain": CategoryInfo("brain", "brain", Counts(1500, 1500, 0, 0))
-    }
+    categories = one_category("brain", Counts(1500, 1500, 0, 0))
     released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "br35", "anomalyclip": None}
     source = Source(
         page="https://www.kaggle.com/datasets/ahmedhamada0/brain-tumor-detection",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import CategoryTrees, LabelFolders
 from ._meta import MetaJson
 
@@ -31,9 +31,7 @@ class BrainMRI(LaidOutDataset):
         "Brain_MRI",
     )
     layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "brain": CategoryInfo("brain", "brain", Counts(98, 155, 0, 0))
-    }
+    categories = one_category("brain", Counts(98, 155, 0, 0))
     released_keys: ClassVar[Mapping[str, str | None]] = {
         "faprompt": "brainmri2",
         "anomalyclip": None,

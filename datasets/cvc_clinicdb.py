@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, CategoryTrees, PairFolders
 from ._meta import MetaJson
 
@@ -39,9 +36,7 @@ class CVCClinicDB(LaidOutDataset):
         CategoryTrees(),
         MetaJson(),
     )
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "colon": CategoryInfo("colon", "colon", Counts(0, 612, 0, 0))
-    }
+    categories = one_category("colon", Counts(0, 612, 0, 0))
     source = Source(
         page="https://polyp.grand-challenge.org/CVCClinicDB/",
         download=(

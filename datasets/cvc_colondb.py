@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source
+from ..bench.dataset import Counts, Source
 from ._folders import list_images
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset, Layout, Listing, one_category
 from ._layouts import IMAGES_AND_MASKS, CategoryTrees
 from ._meta import MetaJson
 
@@ -56,9 +54,7 @@ class CVCColonDB(LaidOutDataset):
         CategoryTrees(),
         MetaJson(),
     )
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "colon": CategoryInfo("colon", "colon", Counts(0, 380, 0, 0))
-    }
+    categories = one_category("colon", Counts(0, 380, 0, 0))
     source = Source(
         page="http://vi.cvc.uab.es/colon-qa/cvccolondb/",
         download=(

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source, Split
+from ..bench.dataset import SPLITS, CategoryInfo, Counts, Source, Split
 from ..bench.errors import DataError
 from ._folders import child, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset, Layout, Listing
 from ._layouts import CategoryTrees
 from ._meta import MetaJson
-
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def read_labels(path: Path) -> dict[str, str]:

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from ..bench.dataset import CategoryInfo, Counts, Sample, Source
+from ..bench.dataset import Counts, Sample, Source
 from ..bench.errors import DataError
 from ._folders import child, find_file, lacking
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
 from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
@@ -97,9 +97,7 @@ class ELPV(SplitDataset):
     has_masks = False
     folders = ("elpv-dataset", "elpv", "elpv_dataset", "ELPV_anomaly_detection")
     layouts = (GradedCells(), CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "elpv": CategoryInfo("solar cell", "solar cell", Counts(377, 715, 1131, 0))
-    }
+    categories = one_category("elpv", Counts(377, 715, 1131, 0), "solar cell")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
     source = Source(
         page="https://github.com/zae-bayern/elpv-dataset",

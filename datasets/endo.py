@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import IMAGES_AND_MASKS, CategoryTrees
 from ._meta import MetaJson
 
@@ -28,9 +25,7 @@ class Endo(LaidOutDataset):
         "EndoTect_2020",
     )
     layouts = (IMAGES_AND_MASKS, CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "colon": CategoryInfo("colon", "colon", Counts(0, 200, 0, 0))
-    }
+    categories = one_category("colon", Counts(0, 200, 0, 0))
     source = Source(
         page="https://endotect.com",
         download="Google Drive file 1LNpLkv5ZlEUzr_RPN5rdOHaqk0SkZa3m, by hand",

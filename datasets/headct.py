@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source
+from ..bench.dataset import Counts, Source
 from ..bench.errors import DataError
 from ._folders import child, find_file, lacking, list_images
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset, Layout, Listing, one_category
 from ._layouts import CategoryTrees, LabelFolders
 from ._meta import MetaJson
 
@@ -95,9 +95,7 @@ class HeadCT(LaidOutDataset):
         LabelFolders(normal=("normal", "no", "good"), anomalous=("hemorrhage", "yes", "defect")),
         MetaJson(),
     )
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "brain": CategoryInfo("brain", "brain", Counts(100, 100, 0, 0))
-    }
+    categories = one_category("brain", Counts(100, 100, 0, 0))
     released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "headct2", "anomalyclip": None}
     source = Source(
         page="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",

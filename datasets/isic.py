@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import IMAGES_AND_MASKS, CategoryTrees, PairFolders
 from ._meta import MetaJson
 
@@ -38,9 +35,7 @@ class ISIC(LaidOutDataset):
         CategoryTrees(),
         MetaJson(),
     )
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "skin": CategoryInfo("skin", "skin", Counts(0, 379))
-    }
+    categories = one_category("skin", Counts(0, 379))
     source = Source(
         page="https://challenge.isic-archive.com/data/#2016",
         download=(

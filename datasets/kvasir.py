@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import IMAGES_AND_MASKS, CategoryTrees
 from ._meta import MetaJson
 
@@ -26,9 +23,7 @@ class Kvasir(LaidOutDataset):
     has_image_labels = False
     folders = ("Kvasir-SEG", "Kvasir", "kvasir_seg")
     layouts = (IMAGES_AND_MASKS, CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "colon": CategoryInfo("colon", "colon", Counts(0, 1000, 0, 0))
-    }
+    categories = one_category("colon", Counts(0, 1000, 0, 0))
     source = Source(
         page="https://datasets.simula.no/kvasir-seg/",
         download="https://datasets.simula.no/downloads/kvasir-seg.zip",

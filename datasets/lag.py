@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source
+from ..bench.dataset import Counts, Source
 from ..bench.errors import DataError
 from ._folders import child, lacking, list_images
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
 from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
@@ -66,9 +66,7 @@ class LAG(SplitDataset):
     has_masks = False
     folders = ("LAG_database_part_1", "LAG", "LAG_database")
     layouts = (FundusFolders(), CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "LAG": CategoryInfo("fundus", "retinal fundus", Counts(786, 1711, 2357, 0))
-    }
+    categories = one_category("LAG", Counts(786, 1711, 2357, 0), "fundus", "retinal fundus")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
     source = Source(
         page="https://github.com/smilell/AG-CNN",

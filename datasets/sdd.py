@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.dataset import Box, CategoryInfo, Counts, Sample, Source
+from ..bench.dataset import Box, Counts, Sample, Source
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
 from ._folders import list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
 from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
@@ -98,11 +98,9 @@ class SDD(SplitDataset):
     in_benchmark = True
     folders = ("KolektorSDD", "SDD", "KolektorSDD-boxes", "SDD_anomaly_detection", "KSDD")
     layouts = (CommutatorParts(), CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "SDD": CategoryInfo(
-            "electrical commutators", "electrical commutator", Counts(286, 54, 857, 0)
-        )
-    }
+    categories = one_category(
+        "SDD", Counts(286, 54, 857, 0), "electrical commutators", "electrical commutator"
+    )
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": "electrical commutators"}
     source = Source(
         page="https://www.vicos.si/resources/kolektorsdd/",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from ..bench.dataset import CategoryInfo, Counts, Source
-from ._laid_out import LaidOutDataset
+from ..bench.dataset import Counts, Source
+from ._laid_out import LaidOutDataset, one_category
 from ._layouts import IMAGES_AND_MASKS, CategoryTrees, PairFolders
 from ._meta import MetaJson
 
@@ -34,9 +31,7 @@ class TN3K(LaidOutDataset):
         CategoryTrees(),
         MetaJson(),
     )
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        "thyroid": CategoryInfo("thyroid", "thyroid", Counts(0, 614, 0, 2879))
-    }
+    categories = one_category("thyroid", Counts(0, 614, 0, 2879))
     source = Source(
         page="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
         download="the drives that the page links, by hand",

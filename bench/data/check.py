@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..dataset import Counts, Dataset, Sample, Split
+from ..dataset import SPLITS, Counts, Dataset, Sample, Split
 from ..errors import DataError, LayoutError
 from ..images import resize_mask
 from ..registry import dataset_class, open_dataset, resolve, sound_names
-from .completeness import SPLITS, CategoryCount, Completeness, completeness, count_categories
+from .completeness import CategoryCount, Completeness, completeness, count_categories
 
 Status = Literal["ok", "incomplete", "broken", "missing"]
 EVALUATED_SIZE = 518
@@ -123,8 +123,8 @@ def is_wrong(checks: Sequence[DatasetCheck], every: bool) -> bool:
 
     Args:
         checks: the results.
-        every: "all" was asked for, so that a dataset that is not there is no fault, unless
-            none is found.
+        every: "all" was asked for, so that an absent dataset is not a fault, unless none is
+            found.
     """
     present = [check for check in checks if check.status != "missing"]
     if any(check.status != "ok" for check in present):
@@ -175,6 +175,15 @@ def check(
         layout = dataset.layout_found()
     except DataError as error:
         return dataclasses.replace(start, status="broken", problems=[str(error)])
+    start = dataclasses.replace(start, layout=layout, fingerprint=fingerprint)
+    result = _counted(dataset, samples, start)
+    return _opened(dataset, samples, result) if open_files else result
+
+
+def _counted(
+    dataset: Dataset, samples: Mapping[Split, Sequence[Sample]], result: DatasetCheck
+) -> DatasetCheck:
+    """The result with the counts, and what differs from those of the release."""
     counted = count_categories(dataset, samples)
     measured = completeness(dataset)
     problems = [
@@ -188,17 +197,14 @@ def check(
         measured.chosen,
         *(part.train_difference for part in counted if not part.test_difference),
     ]
-    result = dataclasses.replace(
-        start,
+    return dataclasses.replace(
+        result,
         status="incomplete" if problems else "ok",
-        layout=layout,
         categories=counted,
         problems=problems,
         notes=[note for note in notes if note],
         completeness=measured,
-        fingerprint=fingerprint,
     )
-    return _opened(dataset, samples, result) if open_files else result
 
 
 def _opened(

@@ -13,8 +13,6 @@ from ..json_fields import Count
 if TYPE_CHECKING:  # records are read without numpy
     from ..dataset import Counts, Dataset, Sample, Split
 
-SPLITS: tuple[Split, ...] = ("test", "train")
-
 
 @dataclass(frozen=True)
 class CategoryCount:
@@ -82,7 +80,7 @@ class Completeness:
 
     @property
     def complete(self) -> bool | None:
-        """Whether the copy holds what it should of what was chosen; None if nobody knows."""
+        """Whether the copy holds what it should of what was chosen; None if it is not known."""
         if self.missing_categories or self.extra_categories or self.differing_categories:
             return False
         return None if self.expected is None else True
@@ -150,7 +148,7 @@ def count_categories(
         dataset: whose classes say what is expected.
         samples: of both splits; a split that is left out counts as empty.
     """
-    from ..dataset import Counts
+    from ..dataset import SPLITS, Counts
 
     numbers = Counter(
         (sample.category, split, sample.label)
@@ -184,7 +182,9 @@ def completeness(
     Raises:
         DataError: the samples cannot be listed.
     """
-    splits: tuple[Split, ...] = SPLITS if split == "all" else ("test",)
+    from ..dataset import SPLITS
+
+    splits = SPLITS if split == "all" else SPLITS[:1]
     counted = count_categories(dataset, {part: dataset.samples(part) for part in splits})
     found = {part.category: _numbers(part.found, splits) for part in counted}
     expected = {part.category: _numbers(part.expected, splits) for part in counted}

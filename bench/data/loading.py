@@ -54,26 +54,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Item:
-    """One sample, read: image [3, S, S], mask [M, M] or None."""
-
-    image: Tensor
-    label: int
-    mask: Tensor | None
-    class_name: str
-    name: str
-    regions_lost: int
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Failure:
     """An error on its way out of a worker; raised there, it would come with torch's traceback."""
 
     message: str
 
 
-class _Reader(TorchDataset[_Item | _Failure]):
+class _Reader(TorchDataset[Batch | _Failure]):
+    """Each sample as a batch of one."""
+
     def __init__(
         self,
         dataset: Dataset,
@@ -88,7 +77,7 @@ class _Reader(TorchDataset[_Item | _Failure]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> _Item | _Failure:
+    def __getitem__(self, index: int) -> Batch | _Failure:
         sample = self.samples[index]
         try:
             reading = self.dataset.read(sample)
@@ -101,8 +90,15 @@ class _Reader(TorchDataset[_Item | _Failure]):
             return _Failure(str(error))
         except OSError as error:
             return _Failure(f"image {sample.image_path} cannot be read ({error})")
-        name = sample.name(self.dataset.root)
-        return _Item(image, sample.label, mask, sample.class_name, name, lost, reading.warnings)
+        return Batch(
+            images=image[None],
+            labels=torch.tensor([sample.label]),
+            masks=None if mask is None else mask[None],
+            class_names=[sample.class_name],
+            names=[sample.name(self.dataset.root)],
+            regions_lost=lost,
+            warnings=reading.warnings,
+        )
 
 
 def load_batches(
@@ -184,23 +180,23 @@ def _lacks_masks(dataset: Dataset, samples: Sequence[Sample]) -> bool:
     return bool(lacking)
 
 
-def _collate(items: Sequence[_Item | _Failure]) -> Batch | _Failure:
-    """A batch, or the first failure among its items."""
-    good = [item for item in items if isinstance(item, _Item)]
+def _collate(items: Sequence[Batch | _Failure]) -> Batch | _Failure:
+    """One batch of several, or the first failure among them."""
+    good = [item for item in items if isinstance(item, Batch)]
     if len(good) < len(items):
         return next(item for item in items if isinstance(item, _Failure))
-    masks = [item.mask for item in good if item.mask is not None]
+    masks = [item.masks for item in good if item.masks is not None]
     if len({mask.shape for mask in masks}) > 1:
         return _Failure(
             "masks that are not resized (mask_resize=none) need images of one size in a batch: "
             "use batch size 1"
         )
     return Batch(
-        images=torch.stack([item.image for item in good]),
-        labels=torch.tensor([item.label for item in good]),
-        masks=torch.stack(masks) if len(masks) == len(good) else None,
-        class_names=[item.class_name for item in good],
-        names=[item.name for item in good],
+        images=torch.cat([item.images for item in good]),
+        labels=torch.cat([item.labels for item in good]),
+        masks=torch.cat(masks) if len(masks) == len(good) else None,
+        class_names=[name for item in good for name in item.class_names],
+        names=[name for item in good for name in item.names],
         regions_lost=sum(item.regions_lost for item in good),
         warnings=tuple(text for item in good for text in item.warnings),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..dataset import Dataset, Sample, Split
+from ..dataset import SPLITS, Dataset, Sample
 from ..errors import DataError, UsageError, unknown_name
 from ..files import whole_file
 from ..images import header
@@ -30,7 +30,7 @@ def meta_of(
     Args:
         dataset: whatever lists samples.
         cut_into: a folder below the dataset's for the pieces (and merged masks) of a set whose
-            samples are no files; they are written as PNG.
+            samples are not files; they are written as PNG.
         code: the released code, one of `CODES`, whose class keys are written.
         png_into: a folder below the dataset's for PNG copies of images and masks that the
             released loaders do not read as `Dataset.read` does; see `image_is_plain` and
@@ -42,9 +42,8 @@ def meta_of(
         DataError: a file cannot be read.
     """
     content: dict[str, dict[str, list[Any]]] = {"train": {}, "test": {}}
-    splits: tuple[Split, ...] = ("train", "test")
     written: dict[Path, str] = {}
-    for split in splits:
+    for split in SPLITS:
         for sample in dataset.samples(split):
             key = class_key(dataset, sample.category, code)
             image, mask = _file_names(dataset, sample, cut_into, png_into, written)
