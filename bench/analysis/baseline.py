@@ -20,7 +20,7 @@ from ..errors import UsageError, ZsadError, shortened, unknown_name
 from ..files import read_json, write_json
 from ..metric_table import METRICS
 from ..names import display_name, registry_name
-from ..records.record import Record
+from ..records.record import Record, current_protocol
 
 BASELINE_SCHEMA = 1
 DIGITS = 6  # of stored metrics: far below any tolerance, and diffs stay readable
@@ -408,7 +408,7 @@ def _baseline(raw: Any) -> Baseline:
     cells = {
         str(key): BaselineCell(
             dict(item["cell"]),
-            dict(item["protocol"]),
+            current_protocol(item["protocol"]),
             {
                 str(category): {str(m): _fraction(v) for m, v in metrics.items() if m in METRICS}
                 for category, metrics in item["categories"].items()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
+RENAMED = {"learned_in": "training_precision"}  # entries of a protocol, as they were and are
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 FRAME_COLUMNS = (
     "method",
@@ -215,6 +216,11 @@ def write_record(run: Path, record: Record) -> Path:
     return path
 
 
+def current_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """A protocol with the names that this version gives its entries."""
+    return {RENAMED.get(name, name): value for name, value in protocol.items()}
+
+
 def read_record(path: Path) -> Record:
     """Read one record.
 
@@ -229,7 +235,8 @@ def read_record(path: Path) -> Record:
         raw = read_json(path)
         if isinstance(raw, dict) and as_whole(raw.get("schema", 1)) > SCHEMA_VERSION:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
-        return from_json(Record, raw)
+        record = from_json(Record, raw)
+        return dataclasses.replace(record, protocol=current_protocol(record.protocol))
     except RecordError:
         raise
     except (OSError, ValueError, TypeError, RecursionError) as error:

@@ -392,7 +392,7 @@ def _take(plan: Plan, evaluated: EvaluatedMethod, training: Training) -> None:
     evaluated.protocol |= {
         "auxiliary_split": split_of(plan, evaluated.cell),
         "epochs": training.provenance.get("epochs"),
-        "learned_in": training.provenance.get("precision"),
+        "training_precision": training.provenance.get("precision"),
     }
 
 

@@ -90,7 +90,7 @@ class Checkpoint:
                 stated |= {
                     "auxiliary_split": _table(header, "auxiliary").get("split"),
                     "epochs": header.get("epochs"),
-                    "learned_in": header.get("precision"),
+                    "training_precision": header.get("precision"),
                 }
         return stated
 

@@ -199,6 +199,12 @@ def test_the_stated_json_schema_is_the_one_of_the_classes():
     assert SCHEMA.read_text() == schema_text(), command
 
 
+def test_an_entry_of_the_protocol_has_its_present_name_in_an_older_record(tmp_path):
+    older = dataclasses.replace(full_record(), protocol={"learned_in": "fp64", "epochs": 3})
+    path = write_record(tmp_path, older)
+    assert read_record(path).protocol == {"training_precision": "fp64", "epochs": 3}
+
+
 def test_fields_of_a_later_version_are_ignored_and_logged(tmp_path, caplog):
     def later(raw):
         raw["weather"] = "fine"

@@ -48,7 +48,7 @@ def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precisi
     plan = plan_for(tmp_path, "anomalyclip")
     (evaluated,) = prepared(plan)
     path = checkpoint_path(plan, evaluated.cell)
-    assert read_header(path)["precision"] == evaluated.protocol["learned_in"] == "fp64"
+    assert read_header(path)["precision"] == evaluated.protocol["training_precision"] == "fp64"
     assert evaluated.ready.backbone.precision == evaluated.protocol["precision"] == "fp32"
     learned = read_payload(path)
     for name, parameter in evaluated.ready.named_parameters():
@@ -62,7 +62,7 @@ def test_wide_backbones_and_other_precisions_learn_as_asked(tmp_path, monkeypatc
     if precision == "fp32":
         monkeypatch.setattr("zsad.bench.backbone.SMALL", 1)
     (evaluated,) = prepared(plan_for(tmp_path, "coop", precision=precision))
-    assert evaluated.protocol["learned_in"] == precision
+    assert evaluated.protocol["training_precision"] == precision
 
 
 def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path):
@@ -193,7 +193,7 @@ def test_the_documented_trainable_method_is_trained_and_scored_by_a_run(document
     )
     (record,) = read_records(run(plan))
     assert record.error is None
-    assert record.protocol["learned_in"] == "fp64"
+    assert record.protocol["training_precision"] == "fp64"
     assert record.protocol["epochs"] == 3
 
 

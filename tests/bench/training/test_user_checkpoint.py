@@ -128,7 +128,7 @@ def test_a_header_says_what_a_checkpoint_was_learned_on(coop_file, tmp_path):
     assert protocol["auxiliary_source"] == "header"
     assert protocol["checkpoint_sha256"] == file_sha256(path)
     assert (protocol["auxiliary_split"], protocol["epochs"]) == ("test", 4)
-    assert protocol["learned_in"] == "fp64"
+    assert protocol["training_precision"] == "fp64"
 
 
 @pytest.mark.parametrize("said", [{"learned_from": "visa"}, {}])
