@@ -5,7 +5,9 @@ A template has one place, `{}`, for a state; a state has one for the class name.
 
 from __future__ import annotations
 
-from ..bench.prompts import encode_states
+from collections.abc import Sequence
+
+from ..bench.prompts import encode_states, fill
 
 __all__ = ["encode_states"]  # methods that `zsad new` wrote import it from here
 
@@ -238,3 +240,10 @@ def _with_noun(template: str, noun: str) -> str:
     if plain.startswith("a photo "):
         return plain.replace("a photo", noun, 1)
     return plain.replace("photo", noun.partition(" ")[2], 1)
+
+
+def anovl_prompts(word: str, states: Sequence[str]) -> list[str]:
+    """The 462 prompts of a class for seven states of one kind, in the released order."""
+    return [
+        prompt for template in anovl_templates(word) for prompt in fill([template], states, word)
+    ]

@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,13 +28,12 @@ from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
-from ..bench.errors import ContractError, unknown_name
+from ..bench.errors import ContractError
 from ..bench.method import Method, Options, Prediction, Query, Supervision
 from ..bench.preprocess import Interpolation, Preprocess
-from ..bench.prompts import fill
 from ._anovl_adaptation import Adaptation, Probabilities
 from ._anovl_tiles import TwoTiles, joined_maps, tile_scores
-from ._prompts import ANOVL_ABNORMAL, ANOVL_NORMAL, ANOVL_RENAMED, anovl_templates
+from ._prompts import ANOVL_ABNORMAL, ANOVL_NORMAL, ANOVL_RENAMED, anovl_prompts
 
 TEMPERATURE = 1.0  # the released code scales nothing
 ROTATIONS = tuple(sign * k * math.pi / 16 for k in (1, 2, 3, 4) for sign in (1, -1))
@@ -42,8 +41,6 @@ SHIFTS = tuple((a * s, b * s) for s in (0.2, 0.1) for a in (1, -1) for b in (1, 
 GREY = (0.299, 0.587, 0.114)  # on the normalised tensor
 SEEDS = {"mvtec": 111, "visa": 42}  # of the released scripts; here of every image
 VIEWS_AT_ONCE = 64
-
-Script = Literal["mvtec", "visa"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class AnoVlOptions(Options):
     steps: int = 0
     lr: float = 1e-3
     leak: bool = False
-    script: Script = "mvtec"
+    script: Literal["mvtec", "visa"] = "mvtec"
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,14 @@ class ClassText:
     """Text of one class.
 
     Attributes:
+        name: of the class.
         states: [2, D] mean of raw features, L2-normalised, (normal, abnormal).
         prompts: [P, D] every prompt, L2-normalised; the adapter's dictionary. In the released
             order, which a given initial adapter goes with: the normal half first, templates
             outermost.
     """
 
+    name: str
     states: Tensor
     prompts: Tensor
 
@@ -101,8 +100,6 @@ class AnoVl(Method):
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__(backbone, options)
-        if self.options.script not in get_args(Script):
-            raise unknown_name("script of AnoVL", self.options.script, get_args(Script))
         self._texts: dict[str, ClassText] = {}
         chosen = self.options
         self.adaptation = Adaptation(
@@ -133,7 +130,7 @@ class AnoVl(Method):
     @property
     def prompts(self) -> list[str]:
         """Those of objects; textures have other nouns."""
-        return [*class_prompts("{}", ANOVL_NORMAL), *class_prompts("{}", ANOVL_ABNORMAL)]
+        return [*anovl_prompts("{}", ANOVL_NORMAL), *anovl_prompts("{}", ANOVL_ABNORMAL)]
 
     @property
     def token_specs(self) -> frozenset[TokenSpec]:
@@ -145,12 +142,12 @@ class AnoVl(Method):
         if class_name not in self._texts:
             word = ANOVL_RENAMED.get(class_name, class_name)
             raw = [
-                self.backbone.encode_text(class_prompts(word, states))
+                self.backbone.encode_text(anovl_prompts(word, states))
                 for states in (ANOVL_NORMAL, ANOVL_ABNORMAL)
             ]
             means = torch.stack([features.mean(dim=0) for features in raw])
             self._texts[class_name] = ClassText(
-                F.normalize(means, dim=-1), F.normalize(torch.cat(raw), dim=-1)
+                class_name, F.normalize(means, dim=-1), F.normalize(torch.cat(raw), dim=-1)
             )
         return self._texts[class_name]
 
@@ -161,54 +158,47 @@ class AnoVl(Method):
         texts = [self.text(name) for name in query.class_names]
         states = torch.stack([text.states for text in texts])  # [B, 2, D]
         tokens = self.backbone.project(query.features.tokens[self.patches])  # [B, L, D]
+        grid = query.features.grid
         if self._tiled:
             scores = tile_scores(query.features.class_token, states)
-            maps = self._joined_maps(tokens, texts, query)
+            maps = joined_maps(
+                query.images,
+                grid,
+                lambda joint: self._maps(
+                    tokens[joint.chosen],
+                    [texts[i] for i in joint.chosen],
+                    grid,
+                    joint.probabilities,
+                ),
+            )
         else:
             scores = self.score_views(query.images, states)
-            maps = self._maps(tokens, texts, query.class_names, query.features.grid)
+            maps = self._maps(tokens, texts, grid, patch_probabilities)
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
 
     def _maps(
         self,
         tokens: Tensor,
         texts: Sequence[ClassText],
-        class_names: Sequence[str],
         grid: tuple[int, int],
-        probabilities: Probabilities = patch_probabilities,
+        probabilities: Probabilities,
     ) -> Tensor:
         """[B, S, S] of tokens [B, L, D], adapted where the variant adapts; twice as many of tiles.
 
         Args:
             tokens: [B, L, D], or [B, 2 L, D] of two tiles.
             texts: of the images' classes.
-            class_names: of the images.
             grid: rows and columns of the patches of an image or a tile.
             probabilities: that an adaptation's loss is taken on.
         """
         states = torch.stack([text.states for text in texts])
         if self.options.steps:
             prompts = torch.stack([text.prompts for text in texts])
-            tokens = self.adaptation(tokens, states, prompts, class_names, probabilities)
+            names = [text.name for text in texts]
+            tokens = self.adaptation(tokens, states, prompts, names, probabilities)
         patches = state_probabilities(tokens, states, TEMPERATURE)[..., 1]
         averaged = average3(patches.reshape(-1, grid[0] * grid[1]), grid)
         return upsample(averaged, grid, self.image_size, align_corners=True)
-
-    def _joined_maps(self, tokens: Tensor, texts: Sequence[ClassText], query: Query) -> Tensor:
-        """[B, S, S] of two tiles' tokens [B, 2 L, D]."""
-        assert query.images is not None
-        grid, names = query.features.grid, query.class_names
-        return joined_maps(
-            query.images,
-            grid,
-            lambda joint: self._maps(
-                tokens[joint.chosen],
-                [texts[i] for i in joint.chosen],
-                [names[i] for i in joint.chosen],
-                grid,
-                joint.probabilities,
-            ),
-        )
 
     def score_views(self, images: Tensor, states: Tensor) -> Tensor:
         """[B] mean over the views of the abnormal probability of the class token."""
@@ -218,13 +208,6 @@ class AnoVl(Method):
         repeated = states.repeat(len(seen), 1, 1)  # [22 * B, 2, D]
         probabilities = state_probabilities(tokens, repeated, TEMPERATURE)[:, 1]
         return probabilities.reshape(len(seen), -1).mean(dim=0)
-
-
-def class_prompts(word: str, states: Sequence[str]) -> list[str]:
-    """The 462 prompts of a class for seven states of one kind, in the released order."""
-    return [
-        prompt for template in anovl_templates(word) for prompt in fill([template], states, word)
-    ]
 
 
 def average3(patches: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bench.backbone import Backbone
-from ..bench.errors import UsageError, unknown_name
+from ..bench.errors import UsageError
 from ..bench.method import Options, Query, Schedule
 from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
@@ -93,8 +93,6 @@ class Tcp(ClassPromptLearner):
     def __init__(self, backbone: Backbone, options: TcpOptions | None = None) -> None:
         super().__init__(backbone, options)
         chosen = self.options
-        if chosen.teacher not in TEACHERS:
-            raise unknown_name("teacher of TCP", chosen.teacher, TEACHERS)
         self._block = min(self.backbone.text_layer(DEEP_BLOCK), self.backbone.text_depth - 1)
         if self._block < 1:
             raise UsageError(f"TCP needs two text blocks; '{self.backbone.name}' has one")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 from zsad.bench import create, predict_images
-from zsad.methods import _anovl_adaptation, _anovl_tiles, anovl
+from zsad.methods import _anovl_adaptation, _anovl_tiles, _prompts
 from zsad.methods._anovl_adaptation import Adaptation, adaptation_loss
 from zsad.methods.anovl import AnoVl, AnoVlOptions, average3, views
 
@@ -155,9 +155,9 @@ def test_text_is_encoded_once_a_class(golden_b16):
 
 
 def test_macaroni1_is_called_macaroni():
-    prompts = anovl.class_prompts("macaroni", ["normal {}"])
+    prompts = _prompts.anovl_prompts("macaroni", ["normal {}"])
     assert prompts[0] == "a cropped industrial photo of the normal macaroni"
-    assert anovl.ANOVL_RENAMED["macaroni2"] == "macaroni"
+    assert _prompts.ANOVL_RENAMED["macaroni2"] == "macaroni"
 
 
 # -- adapted at test time -----------------------------------------------------------------------
