@@ -77,7 +77,7 @@ class BackboneSpec:
 
 @dataclass(frozen=True)
 class VisualFeatures:
-    """What one visual forward hands on.
+    """What one visual forward gives.
 
     Attributes:
         class_token: [B, D] class token of the last block through ln_post and the projection.
@@ -154,7 +154,7 @@ class Backbone:
     """A frozen CLIP: images and text in, features in one joint space out.
 
     Built by `load_backbone`. `view` gives the same weights run with another activation or another
-    positional interpolation; the weights themselves are never altered.
+    positional interpolation; the weights themselves are never changed.
 
     Attributes:
         model: the open_clip model, frozen, in eval mode, on `device`.
@@ -306,7 +306,7 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights and of all that the towers hand on; lower precisions are autocast."""
+        """Of the weights and of all that the towers give; lower precisions are autocast."""
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     @property

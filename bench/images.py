@@ -1,4 +1,4 @@
-"""Reading images and masks from disk, whatever their suffix, mode or age.
+"""Reading images and masks from disk, of any suffix, mode or age.
 
 Files are opened by content, never by suffix. An image becomes RGB first and is resized later, by
 whoever needs it (the `fixed` order: the released codes resize in the stored mode, which picks
@@ -245,7 +245,7 @@ def _decode(path: Path, what: str) -> tuple[Image.Image, int]:
 
 
 def _require_regular(path: Path) -> None:
-    """Raise `OSError` for a pipe, a socket or a device: opening one may wait for ever."""
+    """Raise `OSError` for a pipe, a socket or a device: opening one may wait forever."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is not a regular file")
 

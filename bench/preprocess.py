@@ -44,7 +44,7 @@ class Preprocess:
     def encode(
         self, backbone: Backbone, images: Tensor, specs: Iterable[TokenSpec]
     ) -> VisualFeatures:
-        """What the backbone hands on of images [B, ...] that were prepared by this object.
+        """What the backbone gives for images [B, ...] that were prepared by this object.
 
         Methods with equal `forward_key`, which this object is a part of, share it.
         """

@@ -118,7 +118,7 @@ def encode_prompts(
         backbone: its text tower is used.
         sets: of K_1, K_2, ... prompts.
         deep: overwrites tokens in deeper blocks.
-        shared: positions that all prompts begin with alike, computed once where `deep` lets them.
+        shared: positions that all prompts have in common, computed once where `deep` lets them.
 
     Returns:
         [K_1 + K_2 + ..., D] text features, not normalised.
@@ -168,7 +168,7 @@ class DeepTokens(nn.ParameterList):
 
     @property
     def prompts_apart(self) -> bool:
-        """Whether what prompts have alike has to be computed for each of them."""
+        """Whether what prompts have in common has to be computed for each of them."""
         return False
 
     def for_prompts(self, count: int) -> list[Tensor]:
@@ -204,7 +204,7 @@ class MetaNet(nn.Module):
 
 @dataclass
 class FrozenText:
-    """Text features of learned prompts, kept for as long as the parameters stand still.
+    """Text features of learned prompts, kept as long as the parameters do not change.
 
     Nothing is kept while gradients are recorded.
     """

@@ -205,10 +205,10 @@ class ClassPromptLearner(TrainableMethod):
         """Cross-entropy of the class token and, where they have a weight, pixel-level losses.
 
         Args:
-            query: as of `loss`.
+            query: as in `loss`.
             text: [B, 2, D] text features.
-            labels: as of `loss`.
-            masks: as of `loss`.
+            labels: as in `loss`.
+            masks: as in `loss`.
         """
         image = image_entropy(self.class_token(query), text, labels, self.temperature)
         weight = self.options.local_weight

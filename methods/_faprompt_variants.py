@@ -1,8 +1,8 @@
-"""What can be asked of FAPrompt: the paper's setting, its ablations, and the released code's ways.
+"""What can be asked of FAPrompt: the paper's setting, its ablations, what the released code does.
 
 The paper's tables 2, 3 and 10 switch off CAP, DAP and their losses; its appendix takes another
 prototype of the abnormal prompts (FAPrompt_0.1, FAPrompt_0.2). The released code differs from the
-text in a dozen places: `official`; `fixed` repairs its choice of patches.
+text in a dozen places: `official`; `fixed` corrects its choice of patches.
 
 Axes: B images, L patch tokens, D embedding, K abnormal prompts.
 """
@@ -41,7 +41,7 @@ class FaPromptOptions(Options):
         n_selected: patches that inform the prior; the paper's M.
         n_normal, n_abnormal: learned tokens E of the normal prompt, and E' that each abnormal
             prompt has of its own.
-        deep_length, deep_depth, half_deep_tokens: as of AnomalyCLIP.
+        deep_length, deep_depth, half_deep_tokens: as in AnomalyCLIP.
         damaged: "damaged" stands before "object." in abnormal prompts.
         selection: the patches most abnormal by the first pass, or the image's first ones, which is
             what the released code does.
@@ -52,7 +52,7 @@ class FaPromptOptions(Options):
         local_weight, refined_local_weight: of the pixel-level losses of first and second pass.
         entropy_weight: of the image-level cross-entropy.
         focal_weight: of the image-level focal loss on the anomaly score.
-        focal_as_logits: the score is taken for a logit, as released.
+        focal_as_logits: the score is used as a logit, as released.
         overlap_weight: of the orthogonality loss, a sum over unordered pairs of abnormal prompts;
             the paper's sum over ordered pairs is twice that.
         prior_weight: of the size of the image's vector, for normal images.

@@ -1,13 +1,16 @@
 """Losses of the trained methods; all work on probabilities, never on logits.
 
 They are those of the released AnomalyCLIP code (from APRIL-GAN), and the binary focal loss of the
-released FAPrompt code. Axes: B images, H x W pixels.
+released FAPrompt code. Axes: B images, L patch tokens, D embedding, K prompts, M map
+side, [H, W] a map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -75,24 +78,16 @@ def map_loss(
     grid: tuple[int, int],
     size: int,
     masks: Tensor,
-    align_corners: bool = False,
 ) -> LocalLoss:
     """The local loss of each layer's upsampled probabilities, summed over layers.
 
     Args:
         layers: [B, L, 2] probabilities of the patches, one tensor a layer.
         grid: rows and columns of the patches.
-        size: side of the maps in pixels.
-        masks: [B, size, size], 0 or 1.
-        align_corners: of the bilinear upsampling.
+        size: M, side of the maps in pixels.
+        masks: [B, M, M], 0 or 1.
     """
-    total: LocalLoss | None = None
-    for patches in layers:
-        part = local_loss(upsample(patches, grid, size, align_corners), masks)
-        total = part if total is None else total + part
-    if total is None:
-        raise ValueError("no layers to take a loss of")
-    return total
+    return reduce(add, (local_loss(upsample(patches, grid, size), masks) for patches in layers))
 
 
 def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
@@ -112,7 +107,7 @@ def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
             f"probabilities {tuple(probabilities.shape)} do not fit masks {tuple(masks.shape)}: "
             "expected [B, 2, H, W] and [B, H, W]"
         )
-    masks = masks.float()  # released bounds are those of single precision, whatever else is double
+    masks = masks.float()  # released bounds are those of single precision, even in double precision
     abnormal = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
     normal = (1 - masks).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
     true = normal * probabilities[:, 0] + abnormal * probabilities[:, 1] + FOCAL_SMOOTH
@@ -161,7 +156,7 @@ def binary_focal_loss(scores: Tensor, labels: Tensor, *, as_logits: bool = False
     Args:
         scores: [B] anomaly scores in 0..1.
         labels: [B], 0 normal, 1 anomalous.
-        as_logits: take the scores for logits, as the released FAPrompt code does. Its sigmoid is
+        as_logits: use the scores as logits, as the released FAPrompt code does. Its sigmoid is
             then at least 0.5, and a perfect normal image still costs 0.173.
     """
     target = labels.to(scores.dtype)

@@ -235,7 +235,7 @@ def anovl_templates(class_name: str) -> tuple[str, ...]:
 
 
 def _with_noun(template: str, noun: str) -> str:
-    """A template that speaks of "a photo", speaking of `noun` (with its article) instead."""
+    """A template for "a photo" with `noun`, which has its article, instead."""
     plain = template.removesuffix(".")
     if plain.startswith("a photo "):
         return plain.replace("a photo", noun, 1)

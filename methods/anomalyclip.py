@@ -155,7 +155,7 @@ class AnomalyClip(TrainableMethod):
         return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
 
     def prompt_maps(self, query: Query) -> Tensor:
-        """[B, K, L] of each abnormal prompt beside the normal one, mean over layers."""
+        """[B, K, L] of each abnormal prompt against the normal one, mean over layers."""
         prompts, temperature = self.raw_features(), self.options.temperature
         tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self._specs]
         layers = [prompt_probabilities(t, prompts, temperature) for t in tokens]

@@ -140,7 +140,7 @@ class AprilGan(TrainableMethod):
     ) -> tuple[Tensor, Tensor]:
         """Some images become a mosaic of four of the same class, two by two at half the size.
 
-        The four are drawn alike from all images of the class; the released code draws a kind of
+        The four are drawn uniformly from all images of the class; the released code draws a kind of
         anomaly first, and then an image of it. Arguments: see `TrainableMethod`.
         """
         count = len(images) // (1 + TILES)

@@ -5,7 +5,7 @@ and the released code (mala-lab/FAPrompt). Compound abnormality prompts (CAP): t
 tokens, then a few of an abnormal prompt's own, K times; they are kept apart by an orthogonality
 loss, and their mean is the abnormal prototype. Data-dependent abnormality prior (DAP): the image's
 most abnormal patches give one vector that is added to the abnormal tokens, so that the prompts are
-encoded again for every image. Options, ablations and the ways of the released code are in
+encoded again for every image. Options, ablations and what the released code does are in
 `_faprompt_variants.py`.
 
 Axes: B images, L patch tokens, D embedding, W text width, K abnormal prompts.
@@ -129,7 +129,7 @@ class FaPrompt(TrainableMethod):
         return self._frozen.get("", lambda: self._encode(prompts))
 
     def _encode(self, prompts: list[Prompts]) -> Tensor:
-        """All prompts in one forward; what they begin with alike is computed once."""
+        """All prompts in one forward; their common beginning is computed once."""
         chosen = self.options
         shared = 1 + chosen.n_normal if chosen.cap and chosen.deep_length <= chosen.n_normal else 0
         return encode_prompts(self.backbone, prompts, self.compound_prompts_text, shared)
@@ -215,7 +215,7 @@ class FaPrompt(TrainableMethod):
         return Prediction(self._scores(passes), smooth(maps, self.smoothing_sigma))
 
     def prompt_maps(self, query: Query) -> Tensor:
-        """[B, K, L] of each prior-free abnormal prompt beside the normal one."""
+        """[B, K, L] of each prior-free abnormal prompt against the normal one."""
         patches, prompts = self._patches(query), self.prior_free_features()
         return prompt_probabilities(patches, prompts, self.options.temperature)
 

@@ -46,7 +46,7 @@ class TcpOptions(ClassPromptOptions):
 
     Attributes:
         teacher: where the frozen text features come from that the network reads and the prompts
-            are held to: one sentence a state, or WinCLIP's ensemble.
+            are kept close to: one sentence a state, or WinCLIP's ensemble.
         teacher_weight: of 1 - cos(learned feature, frozen feature).
     """
 
@@ -75,7 +75,7 @@ class TextMetaNet(nn.Module):
 
 
 class Tcp(ClassPromptLearner):
-    """Learned tokens, and deep tokens of the class, held to CLIP's own text features."""
+    """Learned tokens, and deep tokens of the class, kept close to CLIP's own text features."""
 
     title = "TCP"
     in_benchmark = False
