@@ -534,10 +534,10 @@ def drawn_run(tmp_path_factory):
 def draw_figure(kind: str, run: Path, records: list[Record]) -> None:
     """A figure of all records; one of a category, of the first record's dataset."""
     matrix = arrange(records)
-    targets = matrix.datasets
     if kind in ("curves", "maps"):
-        targets = [t for t in targets if t.name == records[0].cell.target]
-    KINDS_OF_FIGURE[kind](Scene(run, matrix, matrix.methods, targets, Choice()))
+        datasets = tuple(d for d in matrix.datasets if d.name == records[0].cell.target)
+        matrix = dataclasses.replace(matrix, datasets=datasets)
+    KINDS_OF_FIGURE[kind](Scene(run, matrix, Choice()))
 
 
 def test_the_record_that_is_damaged_next_is_compared_and_drawn(drawn_run):

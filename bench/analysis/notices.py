@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..records.record import Record
-from .matrix import EvaluatedMethod, Matrix, TargetDataset
+from .matrix import Matrix
 from .values import source_notes
 
 BUILT_IN = ("synthetic", "synthetic_aux")
@@ -21,22 +19,9 @@ def is_built_in(record: Record) -> bool:
     return record.cell.dataset in BUILT_IN or record.protocol.get("backbone") == TINY
 
 
-def notices(
-    matrix: Matrix,
-    methods: Sequence[EvaluatedMethod] | None = None,
-    datasets: Sequence[TargetDataset] | None = None,
-) -> list[str]:
-    """One sentence each on built-in data, on what datasets lack, and on limits.
-
-    Args:
-        matrix: of the run.
-        methods: those that are shown; all if None.
-        datasets: those that are shown; all if None.
-    """
-    cells = {
-        dataset: [r for m in methods or matrix.methods for r in matrix.cell(m, dataset)]
-        for dataset in datasets or matrix.datasets
-    }
+def notices(matrix: Matrix) -> list[str]:
+    """One sentence each on built-in data, on what datasets lack, and on limits."""
+    cells = {dataset: matrix.of_dataset(dataset) for dataset in matrix.datasets}
     records = [record for own in cells.values() for record in own]
     parts = []
     if any(record.cell.dataset in BUILT_IN for record in records):

@@ -62,24 +62,17 @@ class Curve:
         return svg_path(self.x, self.y, self.kind.x_end)
 
 
-def curves_of(
-    matrix: Matrix,
-    methods: Sequence[EvaluatedMethod],
-    dataset: TargetDataset,
-    category: str,
-    name: str,
-) -> list[Curve]:
-    """The curves of some methods in a category, one for each seed.
+def curves_of(matrix: Matrix, dataset: TargetDataset, category: str, name: str) -> list[Curve]:
+    """The curves of a category, one for each method and seed.
 
     Args:
         matrix: the run.
-        methods: whose curves.
         dataset: of the run.
         category: of the dataset.
         name: a key of `CURVE_KINDS`.
     """
     kind, found = CURVE_KINDS[name], []
-    for method in methods:
+    for method in matrix.methods:
         for record in matrix.finished(method, dataset):
             result = record.by_category.get(category)
             if result is not None and name in result.curves:
@@ -98,11 +91,11 @@ class CurveGroup:
 
 def curve_groups(matrix: Matrix) -> list[CurveGroup]:
     """All curves of a run, without datasets, categories and kinds that have none."""
-    groups, methods = [], matrix.methods
+    groups = []
     for dataset in matrix.datasets:
         categories = {}
         for category in matrix.categories(dataset):
-            every = (curves_of(matrix, methods, dataset, category, k) for k in CURVE_KINDS)
+            every = (curves_of(matrix, dataset, category, k) for k in CURVE_KINDS)
             panels = [[curve for curve in panel if curve.path] for panel in every]
             if any(panels):
                 categories[category] = [panel for panel in panels if panel]

@@ -9,7 +9,7 @@ from statistics import median
 from ..analysis.formats import Number, Row
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..metric_table import HEADLINES, METRICS, Level, of_level
-from .level_tables import LevelTable
+from .tables import ReportTable
 
 LONGEST_BAR = 10.0  # points
 
@@ -40,7 +40,7 @@ class Difference:
         return 100 * min(abs(self.points), LONGEST_BAR) / LONGEST_BAR
 
 
-def differences(matrix: Matrix, tables: Sequence[LevelTable]) -> list[Difference]:
+def differences(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Difference]:
     """Every number of the run that the paper prints too and that is comparable."""
     by_title = {dataset.title: dataset for dataset in matrix.datasets}
     return [

@@ -15,8 +15,7 @@ from ..analysis.notices import notices
 from ..errors import UsageError, unknown_name
 from ..metric_table import checked_metrics
 from .canvas import SOFT, save, style
-from .curve_figure import curves
-from .map_figure import maps
+from .category_figures import curves, maps
 from .prompt_figure import tsne
 from .scene import Choice, Scene
 from .score_figures import radar, scatter
@@ -60,13 +59,16 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
     matrix = Matrix.read(run)
     if not matrix.finished_records:
         raise UsageError(f"every cell of {run} has failed: there is nothing to draw")
-    methods = matrix.select_methods(choice.methods)
-    datasets = matrix.select_datasets(choice.datasets)
+    chosen = dataclasses.replace(
+        matrix,
+        methods=tuple(matrix.select_methods(choice.methods)),
+        datasets=tuple(matrix.select_datasets(choice.datasets)),
+    )
     from matplotlib import rc_context
 
     with rc_context(style()):
-        figure = KINDS_OF_FIGURE[kind](Scene(run, matrix, methods, datasets, choice))
-        text = "\n".join(notices(matrix, methods, datasets))
+        figure = KINDS_OF_FIGURE[kind](Scene(run, chosen, choice))
+        text = "\n".join(notices(chosen))
         figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")
         save(figure, out)
     return out

@@ -23,10 +23,9 @@ from ..records.provenance import environment
 from .curves import curve_groups
 from .differences import differences, direction, signed, summary
 from .facts import cell_rows, dump, facts, plan_text
-from .level_tables import level_tables
 from .palette import css_classes, stylesheet
 from .pictures import gallery
-from .ranking import domain_title, rankings
+from .tables import domain_title, rankings, report_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEGABYTE = 1_000_000
@@ -66,7 +65,7 @@ def render_report(
 ) -> str:
     """The page as text; arguments and errors as `write_report`."""
     matrix = Matrix.read(run, allow_incomplete)
-    tables = level_tables(matrix)
+    tables = report_tables(matrix)
     found = differences(matrix, tables)
     backbones = [record.protocol.get("backbone") for record in matrix.finished_records]
     script = _read("report.js")

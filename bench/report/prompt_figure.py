@@ -31,8 +31,8 @@ def tsne(scene: Scene) -> Figure:
     places = scene.categories()
     found = [
         (f"{method.label}\n{dataset.title}, {category}", path)
-        for dataset in scene.datasets
-        for method in scene.methods
+        for dataset in scene.matrix.datasets
+        for method in scene.matrix.methods
         for record in scene.matrix.finished(method, dataset)[:1]  # the first seed
         for category in (name for d, name in places if d == dataset)
         if (path := prompt_scores_path(scene.run, record.cell, category)).exists()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
-from ..errors import UsageError, unknown_name
+from ..errors import unknown_name
 from ..names import normalize_name
 
 
@@ -31,12 +31,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Scene:
-    """A run with what was chosen from it."""
+    """A run with what was chosen from it: `matrix` has the chosen methods and datasets only."""
 
     run: Path
     matrix: Matrix
-    methods: Sequence[EvaluatedMethod]
-    datasets: Sequence[TargetDataset]
     choice: Choice
 
     def metrics(self, default: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +52,7 @@ class Scene:
         Raises:
             UsageError: no chosen dataset has the category.
         """
-        known = [(d, name) for d in self.datasets for name in self.matrix.categories(d)]
+        known = [(d, name) for d in self.matrix.datasets for name in self.matrix.categories(d)]
         if self.choice.category is None:
             return known
         wanted = normalize_name(self.choice.category)
@@ -63,12 +61,3 @@ class Scene:
             names = [name for _, name in known]
             raise unknown_name("category of the chosen datasets", self.choice.category, names)
         return found
-
-
-def refuse_too_many(count: int, most: int, shown: str) -> None:
-    """Raise UsageError if more categories have something to show than one figure can hold."""
-    if count > most:
-        raise UsageError(
-            f"{count} categories have {shown}, more than the {most} of one figure: choose with "
-            "--dataset and --category, or see all of them in `zsad report`"
-        )

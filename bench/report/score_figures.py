@@ -45,12 +45,12 @@ def _shown(
         enough: any or all.
         least: how many datasets a metric needs.
     """
-    shown = []
+    shown, methods = [], scene.matrix.methods
     for metric in scene.metrics(("image_auroc", "pixel_auroc")):
         datasets = [
             dataset
-            for dataset in scene.datasets
-            if enough(scene.value(method, dataset, metric) is not None for method in scene.methods)
+            for dataset in scene.matrix.datasets
+            if enough(scene.value(method, dataset, metric) is not None for method in methods)
         ]
         if len(datasets) >= least:
             shown.append((metric, datasets))
@@ -61,7 +61,7 @@ def _scatter_panel(
     scene: Scene, panel: Axes, metric: str, datasets: Sequence[TargetDataset]
 ) -> None:
     everything: list[float] = []
-    for method in scene.methods:
+    for method in scene.matrix.methods:
         found = [(scene.value(method, dataset, metric), i) for i, dataset in enumerate(datasets)]
         points = [(value, row) for value, row in found if value is not None]
         everything += [value for value, _ in points]
@@ -114,7 +114,7 @@ def _radar_panel(
 ) -> None:
     angles = np.linspace(0, 2 * np.pi, len(datasets), endpoint=False)
     lowest = 100.0
-    for method in scene.methods:
+    for method in scene.matrix.methods:
         values = [scene.value(method, dataset, metric) or 0.0 for dataset in datasets]
         lowest = min([lowest, *values])
         panel.plot(

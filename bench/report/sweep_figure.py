@@ -42,9 +42,7 @@ class Sweep:
     numeric: list[float] | None
 
 
-def find_sweeps(
-    matrix: Matrix, methods: Sequence[EvaluatedMethod], together: Sequence[str] = ()
-) -> list[Sweep]:
+def find_sweeps(matrix: Matrix, together: Sequence[str] = ()) -> list[Sweep]:
     """All options that take at least two values while everything else stays the same.
 
     Options that only ever change together, as E and E' in Figure 5 of the FAPrompt paper, are one
@@ -53,27 +51,24 @@ def find_sweeps(
 
     Args:
         matrix: of the run.
-        methods: among which to look.
         together: look for these options only, and as one.
     """
-    sets = list(dict.fromkeys(tuple(sorted(m.options)) for m in methods if m.options))
+    sets = list(dict.fromkeys(tuple(sorted(m.options)) for m in matrix.methods if m.options))
     if together:
-        return _sweeps_of(matrix, methods, tuple(together))
+        return _sweeps_of(matrix, tuple(together))
     single = dict.fromkeys(name for names in sets for name in names)
-    found = [s for name in single for s in _sweeps_of(matrix, methods, (name,))]
+    found = [s for name in single for s in _sweeps_of(matrix, (name,))]
     covered = {sweep.option for sweep in found}
     for names in sets:
         if len(names) > 1 and not covered.intersection(names):
-            found += _sweeps_of(matrix, methods, names)
+            found += _sweeps_of(matrix, names)
     return found
 
 
-def _sweeps_of(
-    matrix: Matrix, methods: Sequence[EvaluatedMethod], names: tuple[str, ...]
-) -> list[Sweep]:
+def _sweeps_of(matrix: Matrix, names: tuple[str, ...]) -> list[Sweep]:
     """A sweep for each group of methods that differ in these options and in nothing else."""
     groups: dict[tuple[str, ...], dict[str, tuple[tuple[Any, ...], EvaluatedMethod]]] = {}
-    for method in methods:
+    for method in matrix.methods:
         options = _effective(matrix, method)
         if all(name in options for name in names):
             rest = _json({k: v for k, v in options.items() if k not in names})
@@ -137,7 +132,7 @@ def sweep(scene: Scene) -> Figure:
     others) on which every value of the option has the metric.
     """
     sweeps = _chosen_sweeps(scene)
-    domains = list(dict.fromkeys(dataset.domain for dataset in scene.datasets))
+    domains = list(dict.fromkeys(dataset.domain for dataset in scene.matrix.datasets))
     figure = canvas(4.2 * len(domains), 3.3 * len(sweeps) + 0.4)
     panels = figure.subplots(len(sweeps), len(domains), squeeze=False)
     for (i, found), (j, domain) in itertools.product(enumerate(sweeps), enumerate(domains)):
@@ -147,11 +142,11 @@ def sweep(scene: Scene) -> Figure:
 
 
 def _chosen_sweeps(scene: Scene) -> list[Sweep]:
-    found = everything = find_sweeps(scene.matrix, scene.methods)
+    found = everything = find_sweeps(scene.matrix)
     option = scene.choice.option
     if option:
         names = [registry_name(name) for name in option.split(",")]
-        found = find_sweeps(scene.matrix, scene.methods, names)
+        found = find_sweeps(scene.matrix, names)
         if everything and not found:
             known = sorted({sweep.option for sweep in everything})
             raise unknown_name("swept option of this run", option, known)
@@ -193,7 +188,7 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
 
 def _averaged(scene: Scene, domain: str) -> list[TargetDataset]:
     """The datasets of a domain whose mean is drawn: complete ones, if there are any."""
-    own = [d for d in scene.datasets if d.domain == domain]
+    own = [d for d in scene.matrix.datasets if d.domain == domain]
     whole = [d for d in own if not is_incomplete(scene.matrix.of_dataset(d))] or own
     left_out = normalize_name(LEFT_OUT_OF_MEANS)
     return [d for d in whole if normalize_name(d.name) != left_out] or whole

@@ -21,9 +21,8 @@ from zsad.bench.records.prompt_scores import (
 )
 from zsad.bench.records.record import read_records
 from zsad.bench.report import prompt_figure
-from zsad.bench.report.curve_figure import curves
+from zsad.bench.report.category_figures import curves, maps
 from zsad.bench.report.figures import draw
-from zsad.bench.report.map_figure import maps
 from zsad.bench.report.palette import COLOURS, line_style, marker
 from zsad.bench.report.prompt_figure import embed, tsne
 from zsad.bench.report.scene import Choice, Scene
@@ -50,7 +49,7 @@ def swept(tmp_path_factory, make_run):
 
 def scene(run, choice=None):
     matrix = Matrix.read(run)
-    return Scene(run, matrix, matrix.methods, matrix.datasets, choice or Choice())
+    return Scene(run, matrix, choice or Choice())
 
 
 def lines_by_label(panel):
@@ -77,8 +76,8 @@ def test_scatter_shows_each_value_once_and_no_undefined_one(run):
     image, pixel = scatter(shown).axes
     assert [label.get_text() for label in image.get_yticklabels()] == ["VisA", "ELPV", "BrainMRI"]
     assert [label.get_text() for label in pixel.get_yticklabels()] == ["VisA", "ISIC"]
-    for method, dots in zip(shown.methods, image.collections, strict=True):
-        expected = [shown.value(method, d, "image_auroc") for d in shown.datasets[:3]]
+    for method, dots in zip(shown.matrix.methods, image.collections, strict=True):
+        expected = [shown.value(method, d, "image_auroc") for d in shown.matrix.datasets[:3]]
         assert dots.get_offsets()[:, 0].tolist() == pytest.approx(expected)
 
 
@@ -105,7 +104,7 @@ def test_colours_and_markers_tell_methods_apart():
 
 def test_sweeps_are_found_in_numerical_order(swept):
     matrix = Matrix.read(swept)
-    found = {own.option: own for own in find_sweeps(matrix, matrix.methods)}
+    found = {own.option: own for own in find_sweeps(matrix)}
     assert found["n_prompts"].values == ["1", "2", "10"]
     assert found["n_prompts"].numeric == [1, 2, 10]
     assert found["sizes"].values == ["(2, 1)", "(10, 4)"]
@@ -119,8 +118,8 @@ def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     assert "VisA" in panel.get_title() and "MVTecAD" not in panel.get_title()
     line = lines_by_label(panel)["image AUROC"]
     assert line.get_xdata().tolist() == [1, 2, 10]
-    (own,) = (s for s in find_sweeps(shown.matrix, shown.methods) if s.option == "n_prompts")
-    visa = next(d for d in shown.datasets if d.name == "visa")
+    (own,) = (s for s in find_sweeps(shown.matrix) if s.option == "n_prompts")
+    visa = next(d for d in shown.matrix.datasets if d.name == "visa")
     expected = [shown.value(method, visa, "image_auroc") for method in own.methods]
     assert line.get_ydata().tolist() == pytest.approx(expected)
 
@@ -132,7 +131,7 @@ def test_value_that_was_not_set_is_the_one_the_protocol_states(tmp_path, make_ru
         raw["protocol"]["options"] = {"sigma": raw["cell"]["options"].get("sigma", 4)}
         path.write_text(json.dumps(raw))
     matrix = Matrix.read(folder)
-    (found,) = find_sweeps(matrix, matrix.methods)
+    (found,) = find_sweeps(matrix)
     assert found.numeric == [4, 8]
 
 
@@ -145,9 +144,9 @@ def test_options_that_move_together_are_one_sweep(tmp_path, make_run):
         raw["protocol"]["options"] = {"n_normal": 5, "n_abnormal": 2, **raw["cell"]["options"]}
         path.write_text(json.dumps(raw))
     matrix = Matrix.read(folder)
-    (found,) = find_sweeps(matrix, matrix.methods)
+    (found,) = find_sweeps(matrix)
     assert found.option == "n_abnormal, n_normal"
-    (asked,) = find_sweeps(matrix, matrix.methods, ("n_normal", "n_abnormal"))
+    (asked,) = find_sweeps(matrix, ("n_normal", "n_abnormal"))
     assert asked.values == ["(2, 1)", "(5, 2)", "(10, 4)"]
     out = draw(folder, "sweep", tmp_path / "f.svg", Choice(option="n_normal,n_abnormal"))
     assert ">(10, 4)<" in out.read_text("utf-8")
@@ -157,7 +156,7 @@ def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path, make_run):
     options = [{"n_prompts": k, "n_selected": m} for k in (1, 10) for m in (5, 20)]
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, images=4, keep=0)
     matrix = Matrix.read(folder)
-    found = [(s.option, s.values) for s in find_sweeps(matrix, matrix.methods)]
+    found = [(s.option, s.values) for s in find_sweeps(matrix)]
     assert sorted(found) == [("n_prompts", ["1", "10"])] * 2 + [("n_selected", ["5", "20"])] * 2
 
 
@@ -306,7 +305,7 @@ def test_more_than_a_figure_can_show_is_refused_with_a_way_out(tmp_path, kind, m
     [
         ("scater", "f.png", Choice(), "scatter"),
         ("scatter", "f.jpg", Choice(), r"\.svg"),
-        ("scatter", "f.png", Choice(metrics=("image_auc",)), "image_auroc"),
+        ("scatter", "f.png", Choice(metrics=("image_auc",)), "image-auroc"),
         ("scatter", "f.png", Choice(methods=("klip",)), "CLIP"),
         ("scatter", "f.png", Choice(datasets=("viza",)), "visa"),
         ("curves", "f.png", Choice(category="pcb5"), "pcb4"),

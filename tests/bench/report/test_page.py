@@ -15,10 +15,9 @@ from zsad.bench.records.gallery import GalleryError
 from zsad.bench.records.record import RecordError, read_records
 from zsad.bench.report.curves import SIDE, curve_groups, svg_path
 from zsad.bench.report.differences import differences
-from zsad.bench.report.level_tables import level_tables
 from zsad.bench.report.page import MEGABYTE, render_report, write_report
 from zsad.bench.report.pictures import gallery
-from zsad.bench.report.ranking import rankings
+from zsad.bench.report.tables import rankings, report_tables
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "img", "input", "br"}
@@ -160,7 +159,7 @@ def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_pat
             tmp_path / name, ["CLIP"], ["visa"], [option], images=4, keep=0, backbone=backbone
         )
         matrix = Matrix.read(folder)
-        assert len(differences(matrix, level_tables(matrix))) == expected, name
+        assert len(differences(matrix, report_tables(matrix))) == expected, name
 
 
 def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
@@ -170,13 +169,13 @@ def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
     raw["protocol"]["limit"] = 2
     path.write_text(json.dumps(raw))
     matrix = Matrix.read(folder)
-    assert differences(matrix, level_tables(matrix)) == []
+    assert differences(matrix, report_tables(matrix)) == []
     assert "at most 2 for each category and label." in render_report(folder)
 
 
 def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
     matrix = Matrix.read(paper_run)
-    tables = level_tables(matrix)
+    tables = report_tables(matrix)
     found = differences(matrix, tables)
     assert len(found) == 486  # 117 and 126 pairs of Tables 1 and 2
     assert max(abs(d.points) for d in found) <= 0.2
@@ -318,6 +317,6 @@ def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path, make_
     path.write_text(json.dumps(raw))
     for allowed, count in ((False, 0), (True, 4)):
         matrix = Matrix.read(folder, allowed)
-        assert len(differences(matrix, level_tables(matrix))) == count
+        assert len(differences(matrix, report_tables(matrix))) == count
         page = render_report(folder, allow_incomplete=allowed)
         assert "VisA: incomplete: 4 of 2162 images." in page

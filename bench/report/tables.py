@@ -1,8 +1,12 @@
-"""The tables of a report, without the printed numbers that measure something else."""
+"""The tables of a report, and the ranking of methods that they give in each domain.
+
+They show no printed numbers beside numbers that measure something else.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,9 +17,11 @@ from ..analysis.tables import make_table
 from ..analysis.values import is_incomplete
 from ..metric_table import LEVELS, Level
 
+DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
+
 
 @dataclass(frozen=True)
-class LevelTable:
+class ReportTable:
     """The table of a level, its rows by domain."""
 
     level: Level
@@ -34,7 +40,7 @@ class LevelTable:
         return own if self.has_differences else [text for text in own if "printed" not in text]
 
 
-def level_tables(matrix: Matrix) -> list[LevelTable]:
+def report_tables(matrix: Matrix) -> list[ReportTable]:
     """A table for each level that has values."""
     found = []
     for level in LEVELS:
@@ -44,7 +50,7 @@ def level_tables(matrix: Matrix) -> list[LevelTable]:
         if any(number.value is not None for number in numbers):
             rows = tuple(_comparable_row(matrix, row) for row in table.rows)
             domains = [(name, list(own)) for name, own in groupby(rows, key=lambda row: row.group)]
-            found.append(LevelTable(level, dataclasses.replace(table, rows=rows), domains))
+            found.append(ReportTable(level, dataclasses.replace(table, rows=rows), domains))
     return found
 
 
@@ -79,3 +85,63 @@ def is_comparable(matrix: Matrix, method: EvaluatedMethod, dataset: TargetDatase
     incomplete = is_incomplete(records) and not matrix.allow_incomplete
     built_in = any(is_built_in(record) for record in records)
     return not (method.options or limited or chosen or incomplete or built_in)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A method's mean AUROC; `position` is the place of its dot in percent of the axis."""
+
+    method: EvaluatedMethod
+    text: str
+    position: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The methods by their AUROC over the datasets of a domain, best first.
+
+    Attributes:
+        over: what the mean is over, in words.
+        low: where the axis begins, in percent; it ends at 100.
+    """
+
+    title: str
+    domain: str
+    over: str
+    low: int
+    ranks: list[Rank]
+
+
+def rankings(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Ranking]:
+    """For each level and domain the mean row of the table.
+
+    A domain with a single dataset shows that one; one with several and no mean shows nothing.
+    """
+    found = []
+    for own in tables:
+        for domain, rows in own.domains:
+            means = [row for row in rows if row.summary] or (rows if len(rows) == 1 else [])
+            title = f"{domain_title(domain)}, {own.level} level"
+            found += [_ranking(matrix, title, row) for row in means[:1]]
+    return [ranking for ranking in found if ranking.ranks]
+
+
+def _ranking(matrix: Matrix, title: str, row: Row) -> Ranking:
+    values = [
+        (method, cell.numbers[0].value)
+        for method, cell in zip(matrix.methods, row.cells, strict=True)
+        if cell.numbers and cell.numbers[0].value is not None
+    ]
+    values.sort(key=lambda item: -item[1])
+    low = 10 * int(min((value for _, value in values), default=0) // 10)
+    ranks = [
+        Rank(method, f"{value:.1f}", 100 * (value - low) / max(100 - low, 1))
+        for method, value in values
+    ]
+    over = "; ".join([row.label, *row.notes]) if row.summary else row.label
+    return Ranking(title, row.group, over, low, ranks)
+
+
+def domain_title(domain: str) -> str:
+    """A domain as a heading."""
+    return DOMAIN_TITLES.get(domain, domain.capitalize())
