@@ -1,4 +1,4 @@
-"""What makes the gate worth having: deliberate faults move guarded metrics, harmless changes none.
+"""The regression check works: deliberate faults move guarded metrics, harmless changes none.
 
 Each fault patches one thing and reruns the method that it touches on the whole built-in set; the
 verdict is that of `zsad check` against the committed baseline with its committed tolerances.
@@ -15,7 +15,8 @@ import pytest
 import torch
 from scipy import ndimage
 from zsad.bench import anomaly_maps, prompts
-from zsad.bench.analysis.baseline import Finding, check_run, read_baseline
+from zsad.bench.analysis.baseline import read_baseline
+from zsad.bench.analysis.regression import Finding, check_run
 from zsad.bench.backbone import Backbone, TokenSpec
 from zsad.bench.method import Method
 from zsad.bench.records.record import read_records

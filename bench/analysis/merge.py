@@ -7,19 +7,20 @@ two that succeeded with different results are refused, or with `prefer="newest"`
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import UsageError, ZsadError, shortened, unknown_name
 from ..files import whole_file
 from ..metric_table import METRICS
+from ..records.protocol import differing_entries
 from ..records.record import Record, read_records, write_record
 from ..records.run_folder import CELLS, GALLERY, MAPS, PROMPT_SCORES
-from .baseline import CHECKPOINT, learned_in_run
 
 PREFERENCES = ("newest",)
 BESIDES = (MAPS, GALLERY, PROMPT_SCORES)  # folders with a folder per cell
@@ -38,6 +39,11 @@ class Kept:
     record: Record
     run: Path
     why: Literal["only one", "identical", "ok beats error", "newest"] = "only one"
+
+    @property
+    def started(self) -> str:
+        """When the record's run started: ISO text in UTC, which sorts by time; "" sorts first."""
+        return str(self.record.provenance.get("started") or "")
 
 
 def merge_runs(
@@ -68,8 +74,7 @@ def merge_runs(
     kept: dict[str, Kept] = {}
     for run in runs:
         for record in read_records(run):
-            key = record.cell.key
-            new = Kept(record, run)
+            key, new = record.cell.key, Kept(record, run)
             kept[key] = new if key not in kept else _settled(kept[key], new, prefer)
     for choice in kept.values():
         write_record(out, choice.record)
@@ -78,65 +83,46 @@ def merge_runs(
 
 
 def _settled(old: Kept, new: Kept, prefer: str | None) -> Kept:
-    a, b = old.record, new.record
-    if a.status != b.status:
-        winner = old if a.status == "ok" else new
-        return Kept(winner.record, winner.run, "ok beats error")
-    newer = new if _started(b) > _started(a) else old
-    if a.status == "error":
-        return Kept(newer.record, newer.run, "newest")
-    differing = differences(a, b)
+    newer = new if new.started > old.started else old
+    statuses = old.record.status, new.record.status
+    if statuses == ("error", "error"):
+        return dataclasses.replace(newer, why="newest")
+    if "error" in statuses:
+        return dataclasses.replace(old if statuses[0] == "ok" else new, why="ok beats error")
+    differing = differences(old.record, new.record)
     if not differing:
-        return Kept(a, old.run, "identical")
+        return dataclasses.replace(old, why="identical")
     if prefer == "newest":
-        return Kept(newer.record, newer.run, "newest")
+        return dataclasses.replace(newer, why="newest")
     raise MergeConflict(
-        f"{old.run} and {new.run} have different results of cell {a.cell.key}: "
+        f"{old.run} and {new.run} have different results of cell {old.record.cell.key}: "
         f"{'; '.join(differing[:3])}{' ...' if len(differing) > 3 else ''}. "
         "--prefer newest keeps the newer one"
     )
 
 
 def differences(a: Record, b: Record) -> list[str]:
-    """What differs between the results of two records, their times and machines left aside.
-
-    So is the hash of weights that the runs themselves learned: it follows the last bits of the
-    processor, and what it does to the results is compared.
-    """
-    learned = learned_in_run(a.protocol) and learned_in_run(b.protocol)
-    found = [
-        f"protocol {name}: {shortened(str(a.protocol.get(name)))} "
-        f"and {shortened(str(b.protocol.get(name)))}"
-        for name in dict.fromkeys([*a.protocol, *b.protocol])
-        if _plain(a.protocol.get(name)) != _plain(b.protocol.get(name))
-        and not (name == CHECKPOINT and learned)
-    ]
-    left = {result.category: result for result in a.categories}
-    right = {result.category: result for result in b.categories}
-    for category in dict.fromkeys([*left, *right]):
-        if category not in left or category not in right:
+    """What differs between the results of two records, their times and machines left aside."""
+    found = []
+    for name in differing_entries(a.protocol, b.protocol):
+        left, right = (shortened(str(record.protocol.get(name))) for record in (a, b))
+        found.append(f"protocol {name}: {left} and {right}")
+    for category in dict.fromkeys([*a.by_category, *b.by_category]):
+        one, other = a.by_category.get(category), b.by_category.get(category)
+        if one is None or other is None:
             found.append(f"category {category} is only in one of them")
             continue
         for metric in METRICS:
-            x, y = left[category].metrics.get(metric), right[category].metrics.get(metric)
+            x, y = one.metrics.get(metric), other.metrics.get(metric)
             if x != y:
                 found.append(f"{category} {metric}: {x} and {y}")
-        if _plain(asdict(left[category])["images"]) != _plain(asdict(right[category])["images"]):
+        if one.images != other.images:
             found.append(f"{category}: images or their scores")
     return found
 
 
-def _started(record: Record) -> str:
-    """When a record's run started: ISO text in UTC, which sorts by time; "" sorts first."""
-    return str(record.provenance.get("started") or "")
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
-
-
 def _copy_besides(choice: Kept, out: Path) -> None:
-    """Copy the folders that bear the cell's name, links left behind."""
+    """Copy the folders that have the cell's name, links left behind."""
     if choice.run.resolve() == out.resolve():
         return
     for folder in BESIDES:
@@ -159,7 +145,4 @@ def _links(folder: str, names: list[str]) -> list[str]:
 
 def summary(kept: Sequence[Kept]) -> Mapping[str, int]:
     """How many records were kept for which reason."""
-    counts: dict[str, int] = {}
-    for choice in kept:
-        counts[choice.why] = counts.get(choice.why, 0) + 1
-    return counts
+    return Counter(choice.why for choice in kept)

@@ -236,12 +236,12 @@ def check(
 ) -> None:
     """Compare a run with a baseline; exit with 1 if a metric moved or the protocol changed."""
     from ..analysis.baseline import (
-        check_run,
         make_baseline,
         parse_tolerances,
         read_baseline,
         write_baseline,
     )
+    from ..analysis.regression import check_run
     from ..records.record import read_records
 
     records = read_records(run)

@@ -30,6 +30,7 @@ from ..json_fields import (
 )
 from ..metric_table import METRICS
 from .cell import Cell
+from .protocol import current_protocol
 from .run_folder import CELLS, record_path
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-RENAMED = {"learned_in": "training_precision"}  # entries of a protocol, as they were and are
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
 FRAME_COLUMNS = (
     "method",
@@ -214,11 +214,6 @@ def write_record(run: Path, record: Record) -> Path:
     path = record_path(run, record.cell)
     write_json(path, dataclasses.asdict(record))
     return path
-
-
-def current_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """A protocol with the names that this version gives its entries."""
-    return {RENAMED.get(name, name): value for name, value in protocol.items()}
 
 
 def read_record(path: Path) -> Record:

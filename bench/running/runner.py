@@ -28,6 +28,7 @@ from ..files import file_name, remove_abandoned, write_json
 from ..progress import Progress
 from ..records.category_record import IMAGES, CategoryRecord
 from ..records.cell import Cell
+from ..records.protocol import trained_in_run
 from ..records.provenance import environment, plug_in
 from ..records.record import ErrorInfo, Record, RecordError, read_record, write_record
 from ..records.run_folder import (
@@ -229,8 +230,7 @@ def _has_trained_cells(folder: Path) -> bool:
     for path in (folder / CELLS).glob("*.json"):
         with suppress(RecordError):
             record = read_record(path)
-            given = "auxiliary_source" in record.protocol
-            if record.status == "ok" and "auxiliary" in record.protocol and not given:
+            if record.status == "ok" and trained_in_run(record.protocol):
                 return True
     return False
 

@@ -1,0 +1,236 @@
+"""The regression check: a run against a committed baseline, cell by cell.
+
+Any move beyond its tolerance fails, up or down: a metric that rises without a known cause is as
+broken as one that drops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..code_hash import made_by_other_code
+from ..errors import shortened, unknown_name
+from ..metric_table import METRICS
+from ..records.protocol import differing_entries
+from ..records.record import CategoryResult, Record
+from .baseline import DIGITS, Baseline, BaselineCell, checked_tolerances
+
+Kind = Literal["dropped", "rose", "missing", "failed", "protocol", "new", "note"]
+FAILING: tuple[Kind, ...] = ("dropped", "rose", "missing", "failed", "protocol")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as in the baseline.
+
+    Attributes:
+        kind: dropped, rose, missing, failed and protocol fail the check; new and note do not.
+        cell: key of the cell.
+        category, metric: where it applies, else "".
+        old, new: values as JSON has them, metrics in [0, 1]; None where there is none.
+        tolerance: the one that was exceeded.
+        message: one sentence.
+    """
+
+    kind: Kind
+    cell: str
+    message: str
+    category: str = ""
+    metric: str = ""
+    old: Any = None
+    new: Any = None
+    tolerance: float | None = None
+
+    @property
+    def fails(self) -> bool:
+        """The check fails because of this."""
+        return self.kind in FAILING
+
+    @property
+    def place(self) -> str:
+        """The cell, and the category where it is about one."""
+        return f"{self.cell} {self.category}".rstrip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a check: all findings, and how much was compared."""
+
+    findings: tuple[Finding, ...]
+    cells: int
+    numbers: int
+
+    @property
+    def failing(self) -> list[Finding]:
+        """The findings that fail the check."""
+        return [finding for finding in self.findings if finding.fails]
+
+    @property
+    def passed(self) -> bool:
+        """No finding fails the check."""
+        return not self.failing
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        compared = f"{self.numbers} numbers of {self.cells} cells compared"
+        if self.passed:
+            return f"passed: {compared}, none moved beyond its tolerance"
+        failing_cells = len({finding.cell for finding in self.failing})
+        return f"FAILED: {compared}, {len(self.failing)} findings in {failing_cells} cells"
+
+    def render(self, fmt: str = "text") -> str:
+        """The verdict as text, JSON, or GitHub workflow commands.
+
+        Raises:
+            UsageError: the format is unknown.
+        """
+        if fmt not in FORMATS:
+            raise unknown_name("format", fmt, FORMATS)
+        return FORMATS[fmt](self)
+
+
+def check_run(
+    records: Iterable[Record],
+    baseline: Baseline,
+    tolerances: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Compare a run with a baseline.
+
+    Records that were made by other code than the installed one are noted. Baselines store no hash
+    of code: what a run must give again does not depend on how it is written.
+
+    Args:
+        records: of the run.
+        baseline: what it must give.
+        tolerances: replace the baseline's for single metrics, or with "*" for all others; with
+            "METHOD." before the name for one method.
+
+    Raises:
+        UsageError: a tolerance is of an unknown metric, or outside [0, 1].
+    """
+    given = checked_tolerances(tolerances or {})
+    found = {record.cell.key: record for record in records}
+    findings: list[Finding] = []
+    for key, expected in baseline.cells.items():
+        record = found.get(key)
+        if record is None:
+            findings.append(Finding("missing", key, "the run has no record of this cell"))
+        elif record.error is not None:
+            why = f"the cell failed: {record.error.type}: {record.error.message}"
+            findings.append(Finding("failed", key, why))
+        else:
+            limits = baseline.limits(expected.method, given)
+            findings += _protocol_findings(key, expected, record)
+            findings += _category_findings(key, expected, record, limits)
+            if made_by_other_code(expected.method, record.cell.dataset, record.identity):
+                why = "the record was made by other code than is installed: run again to check this"
+                findings.append(Finding("note", key, why))
+    for key in found.keys() - baseline.cells.keys():
+        why = "the baseline does not know this cell: --update adds it"
+        findings.append(Finding("new", key, why))
+    findings.sort(key=lambda f: (not f.fails, f.cell, f.category, f.metric))
+    numbers = sum(
+        _compared(cell, found[key]) for key, cell in baseline.cells.items() if key in found
+    )
+    return Verdict(tuple(findings), len(baseline.cells), numbers)
+
+
+def _compared(expected: BaselineCell, record: Record) -> int:
+    """How many numbers of a cell have a counterpart in its record's categories."""
+    categories = [m for c, m in expected.categories.items() if c in record.by_category]
+    return sum(len(METRICS.keys() & metrics.keys()) for metrics in categories)
+
+
+def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> Iterator[Finding]:
+    for name in differing_entries(expected.protocol, record.protocol):
+        old, new = expected.protocol.get(name), record.protocol.get(name)
+        if name in expected.protocol:
+            message = f"protocol: {name} was {_shown(old)}, is {_shown(new)}"
+            yield Finding("protocol", key, message, metric=name, old=old, new=new)
+        else:
+            yield Finding("note", key, f"protocol: {name} is new: {_shown(new)}", metric=name)
+
+
+def _category_findings(
+    key: str, expected: BaselineCell, record: Record, limits: Mapping[str, float]
+) -> Iterator[Finding]:
+    for category, metrics in expected.categories.items():
+        result = record.by_category.get(category)
+        if result is None:
+            yield Finding("missing", key, f"category {category} is missing", category)
+            continue
+        new = [result.n_normal, result.n_anomalous]
+        old = expected.counts.get(category, new)
+        if new != old:
+            message = f"normal and anomalous images were {old}, are {new}"
+            yield Finding("protocol", key, message, category, "images", old, new)
+        yield from _metric_findings(key, metrics, result, limits)
+    for category in record.by_category.keys() - expected.categories.keys():
+        yield Finding("new", key, "the category is not in the baseline", category)
+
+
+def _metric_findings(
+    key: str, metrics: Mapping[str, float], result: CategoryResult, limits: Mapping[str, float]
+) -> Iterator[Finding]:
+    for metric, limit in limits.items():
+        old, new = metrics.get(metric), result.metrics.get(metric)
+        place = result.category, metric
+        if old is None:
+            if new is not None:
+                yield Finding("note", key, f"{metric} is not in the baseline", *place)
+        elif new is None:
+            why = result.undefined.get(metric, "not recorded")
+            message = f"{metric} was {old:.4f}, is undefined: {why}"
+            yield Finding("missing", key, message, *place, round(old, DIGITS))
+        elif abs(new - old) > limit + 0.5 * 10**-DIGITS:
+            kind: Kind = "dropped" if new < old else "rose"
+            moved = f"{metric} {kind} by {abs(new - old):.4f}: {old:.4f} -> {new:.4f}"
+            values = round(old, DIGITS), round(new, DIGITS)
+            yield Finding(kind, key, f"{moved}, tolerance {limit:g}", *place, *values, limit)
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else shortened(str(value), 60)
+
+
+# -- rendering ----------------------------------------------------------------------------------
+
+
+def _as_text(verdict: Verdict) -> str:
+    lines = [
+        f"{'FAIL' if finding.fails else 'note'} {finding.place}: {finding.message}"
+        for finding in verdict.findings
+    ]
+    return "\n".join([*lines, verdict.summary])
+
+
+def _as_json(verdict: Verdict) -> str:
+    findings = [{**dataclasses.asdict(f), "fails": f.fails} for f in verdict.findings]
+    counts = {"passed": verdict.passed, "cells": verdict.cells, "numbers": verdict.numbers}
+    return json.dumps({**counts, "findings": findings}, indent=1)
+
+
+def _as_github(verdict: Verdict) -> str:
+    """One annotation per finding. Source: GitHub's workflow commands (::error, ::notice)."""
+    lines = []
+    for finding in verdict.findings:
+        level = "error" if finding.fails else "notice"
+        title = _escaped(f"zsad check: {finding.place}").replace(":", "%3A").replace(",", "%2C")
+        lines.append(f"::{level} title={title}::{_escaped(finding.message)}")
+    return "\n".join([*lines, verdict.summary])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+FORMATS: Mapping[str, Callable[[Verdict], str]] = {
+    "text": _as_text,
+    "json": _as_json,
+    "github": _as_github,
+}

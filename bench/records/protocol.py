@@ -1,0 +1,38 @@
+"""Protocols: what must be equal for two numbers to be comparable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+AUXILIARY, GIVEN = "auxiliary", "auxiliary_source"
+CHECKPOINT = "checkpoint_sha256"
+RENAMED = {"learned_in": "training_precision"}  # entries, as they were and are
+
+
+def current_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """A protocol with the names that this version gives its entries."""
+    return {RENAMED.get(name, name): value for name, value in protocol.items()}
+
+
+def trained_in_run(protocol: Mapping[str, Any]) -> bool:
+    """Whether a protocol is of weights that the run itself trained, not of a given checkpoint."""
+    return AUXILIARY in protocol and GIVEN not in protocol
+
+
+def differing_entries(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The names of entries that differ between two protocols, in their order.
+
+    The hash of weights that both runs trained themselves is left aside: it follows the last bits
+    of the processor, and what it does to the results is compared. Weights that were given to a run
+    are guarded by their hash.
+    """
+    names = dict.fromkeys([*a, *b])
+    if trained_in_run(a) and trained_in_run(b):
+        names.pop(CHECKPOINT, None)
+    return [name for name in names if _text(a.get(name)) != _text(b.get(name))]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
