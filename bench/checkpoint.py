@@ -114,7 +114,7 @@ def _refuse_bomb(path: Path) -> None:
 
 
 class _Inert:
-    """In the place of an object whose class is not loaded: takes everything, does nothing."""
+    """Stands for an object whose class is not loaded: takes everything, does nothing."""
 
     def __new__(cls, *_args: Any, **_named: Any) -> _Inert:
         return super().__new__(cls)
@@ -150,7 +150,7 @@ def _read_without_objects(path: Path) -> Any:
     """The tensors and plain values of a file of torch.save; objects in it are left out.
 
     Raises:
-        WeightsError: it is broken, or no file of torch.save since version 1.6.
+        WeightsError: it is broken, or not a file of torch.save since version 1.6.
     """
     try:
         records = torch._C.PyTorchFileReader(str(path)).get_all_records()
@@ -253,7 +253,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping
 
 
 def _looks_like_safetensors(path: Path) -> bool:
-    """By content, since a user may name the file as he likes: a length, then a JSON object."""
+    """By content, since users name files as they like: a length, then a JSON object."""
     with path.open("rb") as file:
         start = file.read(9)
     length = int.from_bytes(start[:8], "little")
@@ -267,5 +267,5 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"checkpoint {path} is no readable safetensors file ({error})"
+            f"checkpoint {path} is not a readable safetensors file ({error})"
         ) from error

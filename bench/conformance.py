@@ -81,12 +81,6 @@ def _require(holds: bool, what: str) -> None:
 # -- methods ------------------------------------------------------------------------------------
 
 
-def describes_itself(cls: type[Method], backbone: Backbone) -> None:
-    """A title, variants, and a default variant among them."""
-    _require(bool(getattr(cls, "title", "")), "has no title")
-    _require(cls.default_variant in cls.variants, f"no variant '{cls.default_variant}'")
-
-
 def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
     """Scores [B] and maps [B, H, W] at the map size, finite, for every variant."""
     for variant in cls.variants:
@@ -231,7 +225,6 @@ def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
 
 
 METHOD_CHECKS: tuple[MethodCheck, ...] = (
-    describes_itself,
     answers_in_shape,
     is_deterministic,
     ignores_the_batch,

@@ -60,7 +60,7 @@ def create(
         if not isinstance(method, TrainableMethod):
             raise UsageError(f"method '{entry.name}' is training-free and takes no checkpoint")
         refuse_misfit(method, known)
-        report = method.load_learned(read_together([Path(file) for file in given]))
-        if report.unused:
-            LOG.info("%s: tensors without use: %s", checkpoint, ", ".join(report.unused))
+        unused = method.load_learned(read_together([Path(file) for file in given]))
+        if unused:
+            LOG.info("%s: tensors without use: %s", checkpoint, ", ".join(unused))
     return method

@@ -23,7 +23,6 @@ from .query import Prediction, Query
 
 __all__ = [
     "AuxiliarySplit",
-    "LoadReport",
     "Method",
     "Options",
     "Prediction",
@@ -60,7 +59,7 @@ class Method(nn.Module, ABC):
         title: what the tables print.
         supervision: what it learns from.
         backbone_spec: the backbone it was published with.
-        interpolation: how images are squashed to the input size.
+        interpolation: how images are resized to the input size.
         sigma: the published Gaussian sigma at a 518-px map; 0 is none.
         variants: name -> options; where paper and released code differ, both exist.
         default_variant: the one that `create` takes when none is named.
@@ -244,19 +243,11 @@ class Schedule:
     augments: bool = False
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """What a checkpoint brought: tensors taken, and tensors the method has no use for."""
-
-    loaded: tuple[str, ...]
-    unused: tuple[str, ...] = ()
-
-
 class TrainableMethod(Method):
     """A method that learns from an auxiliary dataset.
 
     The optimisation loop, seeds, progress, caching and resumption belong to `bench/training/`;
-    a method gives its loss. Learned tensors bear the names of the released checkpoints.
+    a method gives its loss. Learned tensors have the names of the released checkpoints.
 
     Attributes:
         official_key: where the released checkpoint keeps its state dict; "" is the top level.
@@ -356,10 +347,13 @@ class TrainableMethod(Method):
         """
         return ""
 
-    def load_learned(self, state: Mapping[str, Any]) -> LoadReport:
+    def load_learned(self, state: Mapping[str, Any]) -> tuple[str, ...]:
         """Take learned tensors from our own or a released state dict.
 
         All that `learned_state` gives must be there; a constant is taken where the file has it.
+
+        Returns:
+            The names of the tensors that the method has no use for.
 
         Raises:
             WeightsError: a tensor is missing or has another shape, or was learned with other
@@ -368,7 +362,7 @@ class TrainableMethod(Method):
         if self.official_key and self.official_key in state:
             state = state[self.official_key]
         if not isinstance(state, Mapping):
-            raise WeightsError(f"'{self.official_key}' of the checkpoint is no state dict")
+            raise WeightsError(f"'{self.official_key}' of the checkpoint is not a state dict")
         state = {
             str(name).removeprefix(self.official_prefix): value for name, value in state.items()
         }
@@ -391,22 +385,27 @@ class TrainableMethod(Method):
             raise WeightsError(
                 f"the checkpoint of '{self.name}' has unknown tensors: {', '.join(foreign[:5])}"
             )
-        if difference := self.other_prompts(state):
-            twins = {v: build(type(self), self.backbone, v) for v in self.variants}
-            fitting = [
-                f"{self.name}@{variant}"
-                for variant, twin in twins.items()
-                if isinstance(twin, TrainableMethod) and not twin.other_prompts(state)
-            ]
-            fix = f"ask for {' or '.join(fitting)}" if fitting else "no variant has these prompts"
-            raise WeightsError(
-                f"the checkpoint was learned with other prompts than variant '{self.variant}' of "
-                f"'{self.name}' has: {difference}; {fix}"
-            )
+        self._refuse_other_prompts(state)
         with torch.no_grad():
             for name, tensor in taken.items():
                 tensor.copy_(state[name])
-        return LoadReport(tuple(taken), tuple(name for name in state if name not in own))
+        return tuple(name for name in state if name not in own)
+
+    def _refuse_other_prompts(self, state: Mapping[str, Any]) -> None:
+        difference = self.other_prompts(state)
+        if not difference:
+            return
+        twins = {v: build(type(self), self.backbone, v) for v in self.variants}
+        fitting = [
+            f"{self.name}@{variant}"
+            for variant, twin in twins.items()
+            if isinstance(twin, TrainableMethod) and not twin.other_prompts(state)
+        ]
+        fix = f"ask for {' or '.join(fitting)}" if fitting else "no variant has these prompts"
+        raise WeightsError(
+            f"the checkpoint was learned with other prompts than variant '{self.variant}' of "
+            f"'{self.name}' has: {difference}; {fix}"
+        )
 
 
 def variant_name(cls: type[Method], text: str | None) -> str:

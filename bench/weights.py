@@ -37,6 +37,7 @@ from .checkpoint import archive_hashes, file_sha256, read_tensors
 from .errors import UsageError, WeightsError, unknown_name
 
 RANDOM_SEED = 0
+RANDOM_SHA256 = f"{RANDOM}-{RANDOM_SEED}"  # stands for the hash of random weights
 HUB_KEYS = (  # of a model config; open_clip builds from the hub what they name
     ("vision_cfg", "timm_model_name"),
     ("text_cfg", "hf_model_name"),
@@ -65,7 +66,7 @@ def load_backbone(
             "NAME:PRETRAINED" in one string.
         pretrained: an open_clip tag ("openai", "laion400m_e31"), a checkpoint file, or "random"
             for seeded random weights.
-        config: an open_clip model-config json, in the place of a name.
+        config: an open_clip model-config json, instead of a name.
         device: where the towers run.
         precision: "fp32", "fp64", or autocast to "fp16" or "bf16".
 
@@ -76,24 +77,12 @@ def load_backbone(
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", str(precision), PRECISIONS)
-    if name is not None and pretrained is None and ":" in name:
-        name, _, pretrained = name.partition(":")
-    if name in (None, BUILT_IN):  # the built-in name beside a config is the default, not a wish
-        name = BUILT_IN if config is None else None
-    if name == BUILT_IN:
-        config = TINY / "config.json"
-        pretrained = BUILT_IN_WEIGHTS if pretrained is None else pretrained
     where = _device(device)
-    settings = _read_config(Path(config)) if config is not None else _named_config(str(name))
-    label = name or Path(str(config)).stem
-    tag = default_tag(label) if pretrained is None and config is None else pretrained
-    if tag is None:
-        raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
-    path = None
-    if str(tag) != RANDOM:
-        path = Path(tag) if Path(tag).is_file() else _fetch(label, str(tag))
-    published = {} if Path(tag).is_file() else get_pretrained_cfg(label, str(tag)) or {}
-    openai = str(tag) == "openai" or (path is not None and file_sha256(path) in archive_hashes())
+    label, settings, tag, full_name = _asked(name, pretrained, config)
+    file = Path(tag) if Path(tag).is_file() else None
+    path = None if tag == RANDOM else file or _fetch(label, tag)
+    published = {} if file else get_pretrained_cfg(label, tag) or {}
+    openai = tag == "openai" or (path is not None and file_sha256(path) in archive_hashes())
     if openai or published.get("quick_gelu"):  # open_clip itself only warns
         settings = {**settings, "quick_gelu": True}
     model = _build(settings)
@@ -103,8 +92,8 @@ def load_backbone(
         _load(model, path)
     backbone = Backbone(
         model=model.to(where, torch.float64 if precision == "fp64" else torch.float32),
-        name=label if config is not None else f"{label}:{tag}",
-        weights_sha256=f"{RANDOM}-{RANDOM_SEED}" if path is None else file_sha256(path),
+        name=full_name,
+        weights_sha256=RANDOM_SHA256 if path is None else file_sha256(path),
         tokenizer=_tokenizer(settings),
         device=where,
         precision=precision,
@@ -112,6 +101,32 @@ def load_backbone(
     if openai and backbone.own_activation != "quick_gelu":
         raise WeightsError(f"OpenAI weights must run QuickGELU but '{label}' was built without it")
     return backbone
+
+
+def _asked(
+    name: str | None, pretrained: str | Path | None, config: str | Path | None
+) -> tuple[str, dict[str, Any], str, str]:
+    """What `load_backbone` was asked for: name, model config, tag or file, and all in one string.
+
+    Raises:
+        UsageError: an unknown name, a broken model config, or nothing says which weights.
+    """
+    if name is not None and pretrained is None and ":" in name:
+        name, _, pretrained = name.partition(":")
+    if config is not None and name == BUILT_IN:
+        name = None  # beside a config the default, not a wish
+    elif config is None and name in (None, BUILT_IN):
+        name, config = BUILT_IN, TINY / "config.json"
+        pretrained = BUILT_IN_WEIGHTS if pretrained is None else pretrained
+    if config is not None:
+        label = name or Path(config).stem
+        settings, tag = _read_config(Path(config)), pretrained
+    else:
+        label = str(name)
+        settings, tag = _named_config(label), pretrained or default_tag(label)
+    if tag is None:
+        raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
+    return label, settings, str(tag), f"{label}:{tag}" if config is None else label
 
 
 def check_backbone(
@@ -143,7 +158,7 @@ def random_backbone(settings: Mapping[str, Any], name: str) -> Backbone:
     return Backbone(
         model=_build(settings),
         name=name,
-        weights_sha256=f"{RANDOM}-{RANDOM_SEED}",
+        weights_sha256=RANDOM_SHA256,
         tokenizer=_tokenizer(settings),
         device=torch.device("cpu"),
     )
@@ -184,7 +199,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError(f"model config {path} does not exist") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"model config {path} is no readable JSON ({error})") from error
+        raise UsageError(f"model config {path} is not readable JSON ({error})") from error
     if isinstance(settings, dict) and isinstance(settings.get("model_cfg"), dict):
         settings = settings["model_cfg"]
     if not isinstance(settings, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(
@@ -261,7 +276,7 @@ class Origin:
 def origin(name: str, tag: str) -> Origin:
     """The origin of an open_clip tag.
 
-    A hub repository is trusted only if it bears the tag: open_clip's table sends
+    A hub repository is trusted only if it has the tag: open_clip's table sends
     ViT-B-16-plus-240 laion400m_e32 to the repository of laion400m_e31, which is another model.
 
     Raises:
@@ -288,7 +303,7 @@ def find_weights(name: str, tag: str) -> Path | None:
     """The file of a tag if it is on this machine, without asking the network.
 
     Raises:
-        WeightsError: the only file that bears the name is another one than it should be.
+        WeightsError: the only file of that name has another sha256 than it should.
     """
     known = origin(name, tag)
     others = []

@@ -18,7 +18,7 @@ def refuse_leakage(
 ) -> None:
     """Refuse to learn from a dataset that shares anything with the one that is tested on.
 
-    They overlap if they have one name (a user's own folders may share the name of their loader),
+    They do if they have one name (a user's own folders may share the name of their loader),
     if a file of one is a file of the other, or if two of their files have the same content. Both
     splits of the target count: learning from its train split is not zero-shot either.
 
@@ -28,7 +28,7 @@ def refuse_leakage(
         samples: of the auxiliary dataset; None is all of them.
 
     Raises:
-        UsageError: they overlap; the message names a file.
+        UsageError: they share something; the message names a file.
     """
     same_name = registry_name(auxiliary.name) == registry_name(target.name)
     if same_name and auxiliary.domain != "custom":

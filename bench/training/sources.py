@@ -51,28 +51,13 @@ def memory_source(
         batch_size: images of one visual forward.
 
     Raises:
-        UsageError: lengths differ, or an image, a mask or a label is none.
+        UsageError: lengths differ, or an image, a mask or a label is of another kind.
     """
     if masks is None or labels is None or class_names is None:
         raise UsageError("fit needs masks, labels and class names of its images")
-    count = len(images)
-    names = [class_names] * count if isinstance(class_names, str) else list(class_names)
-    if not count or not (len(masks) == len(labels) == len(names) == count):
-        raise UsageError(
-            f"fit needs as many masks, labels and class names as images, and at least one: got "
-            f"{count} images, {len(masks)} masks, {len(labels)} labels, {len(names)} class names"
-        )
+    names = [class_names] * len(images) if isinstance(class_names, str) else list(class_names)
     truth = torch.as_tensor(np.asarray(labels)).long()
-    if not bool(((truth == 0) | (truth == 1)).all()):
-        raise UsageError("labels are 0 (normal) or 1 (anomalous)")
-    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UsageError(
-                f"image {number} is no uint8 array [H, W, 3] but {image.dtype} of "
-                f"shape {image.shape}"
-            )
-        if mask.shape != image.shape[:2]:
-            raise UsageError(f"mask {number} has shape {mask.shape}, its image {image.shape[:2]}")
+    _refuse_misfit(images, masks, truth, names)
     prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
     resized = torch.stack([_resized(mask, method.map_size) for mask in masks])
     if method.schedule.augments:
@@ -84,6 +69,31 @@ def memory_source(
     ]
     seen = prepared if method.needs_images else None
     return MemorySource(method, VisualFeatures.joined(parts), truth, resized, names, seen)
+
+
+def _refuse_misfit(
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    masks: Sequence[NDArray[Any]] | NDArray[Any],
+    labels: Tensor,
+    names: Sequence[str],
+) -> None:
+    """Refuse arrays that `memory_source` does not take; raises `UsageError`."""
+    count = len(images)
+    if not count or not (len(masks) == len(labels) == len(names) == count):
+        raise UsageError(
+            f"fit needs as many masks, labels and class names as images, and at least one: got "
+            f"{count} images, {len(masks)} masks, {len(labels)} labels, {len(names)} class names"
+        )
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise UsageError("labels are 0 (normal) or 1 (anomalous)")
+    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UsageError(
+                f"image {number} is not a uint8 array [H, W, 3] but {image.dtype} of "
+                f"shape {image.shape}"
+            )
+        if mask.shape != image.shape[:2]:
+            raise UsageError(f"mask {number} has shape {mask.shape}, its image {image.shape[:2]}")
 
 
 def dataset_source(

@@ -31,7 +31,7 @@ from .leakage import content_marks, refuse_leakage
 from .loop import epoch_means, optimise
 from .optimisation import TrainingConfig
 from .sources import dataset_source, memory_source
-from .state import History, StateFile
+from .state import History, StateFile, TrainingState
 
 LOG = logging.getLogger(__name__)
 
@@ -160,8 +160,6 @@ def train_method(
     refuse_unwritable(path)
     split = method.split_of(method.options) if split is None else split
     samples = auxiliary_samples(dataset, split)
-    if not samples:
-        raise UsageError(f"auxiliary dataset '{dataset.name}' has no images in split '{split}'")
     if target is not None:
         refuse_leakage(dataset, target, samples)
     config = config or TrainingConfig(progress=Progress(bar=sys.stderr.isatty()))
@@ -175,12 +173,8 @@ def train_method(
     state = optimise(method, source, config, file)
     provenance = {
         **training,
+        **_outcome(method, state),
         "identity": file.identity,
-        "seconds": round(state.seconds, 3),
-        "loss": epoch_means(state.history),
-        "parameters": method.parameter_counts()[1],
-        "environment": dict(environment()),
-        "device": str(method.backbone.device),
         "images": content_marks(samples),
         "completeness": completeness(dataset, split).to_json(),
     }
@@ -188,6 +182,17 @@ def train_method(
     file.remove()
     LOG.info("%s learned in %.1f s: %s", method.name, state.seconds, path)
     return Training(method, path, state.history, provenance, state.seconds)
+
+
+def _outcome(method: TrainableMethod, state: TrainingState) -> dict[str, Any]:
+    """What a header states of how a training went."""
+    return {
+        "seconds": round(state.seconds, 3),
+        "loss": epoch_means(state.history),
+        "parameters": method.parameter_counts()[1],
+        "environment": dict(environment()),
+        "device": str(method.backbone.device),
+    }
 
 
 def _refuse_training_free(method: Method) -> TrainableMethod:
@@ -210,7 +215,7 @@ def _finished(
     """Take the weights of a training that was finished before; None where it is to be repeated.
 
     Raises:
-        UsageError: the checkpoint is another training's, and nobody moves it away.
+        UsageError: the checkpoint is another training's, and `supersede` is not given.
     """
     header = read_header(path)
     if header.get("identity") != digest(training):
@@ -257,9 +262,12 @@ def auxiliary_samples(dataset: Dataset, split: AuxiliarySplit) -> list[Sample]:
     """What methods learn from: the test split, or with "all" the train split before it.
 
     Raises:
-        UsageError: no such split.
+        UsageError: no such split, or it has no images.
     """
     if split not in ("test", "all"):
         raise UsageError(f"the auxiliary split is 'test' or 'all', not '{split}'")
     test = dataset.samples("test")
-    return [*dataset.samples("train"), *test] if split == "all" else test
+    samples = [*dataset.samples("train"), *test] if split == "all" else test
+    if not samples:
+        raise UsageError(f"auxiliary dataset '{dataset.name}' has no images in split '{split}'")
+    return samples

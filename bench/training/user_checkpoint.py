@@ -37,7 +37,7 @@ class Checkpoint:
     Attributes:
         files: hold its tensors together.
         auxiliary: the dataset that it was learned on, or "undeclared".
-        source: who says so: the file's own header, the user, or nobody.
+        source: who says so: the file's own header, the user, or neither.
         headers: of each file the provenance that `zsad train` has written; empty in a released one.
     """
 
@@ -66,7 +66,7 @@ class Checkpoint:
         return next((auxiliary for auxiliary in found if auxiliary is not None), None)
 
     def training_options(self, method: str) -> dict[str, Any]:
-        """How long and from which split `method` was trained, by its header: options nobody asks.
+        """How long and on which split `method` was trained, by its header.
 
         They change nothing about what the weights are for, but a record states them.
         """
@@ -170,7 +170,7 @@ def choose(
     """Which of a method's checkpoints a target takes: the key of `checkpoints`.
 
     The one learned on the dataset that the protocol asks for; else any that was not learned on the
-    target; else the one of which nobody says what it was learned on.
+    target; else the one that is undeclared.
 
     Args:
         checkpoints: auxiliary dataset -> files; "" is undeclared.

@@ -142,7 +142,7 @@ def test_a_released_checkpoint_loads_by_its_own_names(golden_24l, released_state
     own = method.learned_state()
     assert own.keys() == released
     assert all(torch.equal(own[name], state[name]) for name in own)
-    assert set(method.load_learned({"prompt_learner": state}).unused) == dead
+    assert set(method.load_learned({"prompt_learner": state})) == dead
 
 
 def test_a_released_checkpoint_is_refused_by_variants_with_other_prompts(
