@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -103,17 +103,8 @@ class Counts:
     @staticmethod
     def total(parts: Sequence[Counts]) -> Counts:
         """The sum of several; a number that is unknown in one part is unknown in the sum."""
-
-        def add(values: list[int | None]) -> int | None:
-            known = [value for value in values if value is not None]
-            return sum(known) if values and len(known) == len(values) else None
-
-        return Counts(
-            add([part.test_normal for part in parts]),
-            add([part.test_anomalous for part in parts]),
-            add([part.train_normal for part in parts]),
-            add([part.train_anomalous for part in parts]),
-        )
+        columns = zip(*map(astuple, parts), strict=True)
+        return Counts(*(None if None in column else sum(column) for column in columns))
 
 
 @dataclass(frozen=True)

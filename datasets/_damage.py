@@ -164,7 +164,7 @@ def cut(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
 
 
 def shift(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]:
-    """A block that sits beside its place."""
+    """A block that is moved out of its place."""
     x, y = turned_at_spot(c, foreground)
     step = c.random.uniform(0.04, 0.09)
     half = c.random.uniform(0.07, 0.15, 2)

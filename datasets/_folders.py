@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..bench.errors import DataError, LayoutError
@@ -65,7 +65,7 @@ def unreadable(folder: Path) -> str:
 
 
 def refuse_unreadable(*folders: Path | None) -> None:
-    """Raise `UnreadableFolder` for the first that cannot be listed; None is no folder.
+    """Raise `UnreadableFolder` for the first that cannot be listed; None stands for no folder.
 
     `subfolders` finds nothing in such a folder, which would pass for an empty one.
     """
@@ -83,8 +83,13 @@ def lacking(parts: Mapping[str, Path | None]) -> str:
     return f"it has {', '.join(there)}, but not {', '.join(absent)}"
 
 
+def lacking_folders(folder: Path, *sides: Sequence[str]) -> str:
+    """`lacking` for subfolders, each known by several names of which the first is told."""
+    return lacking({f"folder {names[0]}": child(folder, *names) for names in sides})
+
+
 def child(folder: Path | None, *names: str) -> Path | None:
-    """The first subfolder that bears one of the names, in any case."""
+    """The first subfolder that has one of the names, in any case."""
     if folder is None:
         return None
     found = subfolders(folder)

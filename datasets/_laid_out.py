@@ -196,7 +196,7 @@ class LaidOutDataset(Dataset):
         return list(self.listing().faults)
 
     def read(self, sample: Sample) -> Reading:
-        """See `Dataset.read`; a mask that a normal image should not have is looked at, too."""
+        """See `Dataset.read`; a mask that a normal image should not have is looked at as well."""
         reading = super().read(sample)
         if self._listing is None or sample.label == 1 or not self.has_masks:
             return reading
@@ -222,6 +222,10 @@ class LaidOutDataset(Dataset):
         return registry_name(category) in {
             registry_name(name) for name in wanted if isinstance(name, str)
         }
+
+    def divide(self, normals: Sequence[Sample]) -> list[Sample]:
+        """Normal images with their splits, where the release has none: all are tested."""
+        return list(normals)
 
     def only_category(self) -> str:
         """The category of a set that has one."""

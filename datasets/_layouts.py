@@ -13,6 +13,7 @@ from ._folders import (
     child,
     descend,
     lacking,
+    lacking_folders,
     list_images,
     refuse_unreadable,
     subfolders,
@@ -137,38 +138,45 @@ class CategoryTrees(Layout):
 
 @dataclass(frozen=True)
 class LabelFolders(Layout):
-    """Two folders, one of normal and one of anomalous images, without masks."""
+    """Two folders, one of normal and one of anomalous images, without masks.
+
+    Attributes:
+        normal, anomalous: lower-case names of the two folders.
+        inner: names of a folder in each that holds the images, if the layout has one.
+        kind: the type of the anomalies; "" is the first name of their folder.
+        certain: the names alone tell the dataset.
+    """
 
     normal: tuple[str, ...]
     anomalous: tuple[str, ...]
     key: str = "folders"
+    inner: tuple[str, ...] = ()
+    kind: str = ""
+    certain: bool = False
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
-        """See `Layout.match`: by shape only, such folders may be anybody's."""
-        inside = subfolders(folder)
-        return int(
-            any(n in inside for n in self.normal) and any(n in inside for n in self.anomalous)
-        )
+        """See `Layout.match`: by shape only unless the names are the dataset's own."""
+        both = child(folder, *self.normal) and child(folder, *self.anomalous)
+        return (2 if self.certain else 1) if both else 0
 
     def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
         """See `Layout.lacks`."""
-        sides = (self.normal, self.anomalous)
-        return lacking({f"folder {names[0]}": child(folder, *names) for names in sides})
+        return lacking_folders(folder, self.normal, self.anomalous)
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
         found = Listing()
         for label, names in ((0, self.normal), (1, self.anomalous)):
-            place = child(folder, *names)
+            outer = child(folder, *names)
+            place = child(outer, *self.inner) or outer
             images = list_images(place) if place else []
             if not images:
                 raise DataError(
                     f"{dataset.title}: folder {place or folder / names[0]} holds no image"
                 )
-            found.samples += [
-                dataset.sample(image, label, anomaly_type=names[0] if label else None)
-                for image in images
-            ]
+            kind = (self.kind or names[0]) if label else None
+            part = [dataset.sample(image, label, anomaly_type=kind) for image in images]
+            found.samples += part if label else dataset.divide(part)
         return found
 
 

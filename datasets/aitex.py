@@ -32,7 +32,7 @@ DEFECTS = {
     "036": "Weft_crack",
 }
 WITHOUT_MASK = frozenset({"0100_025_08"})
-"""Defective in the release, but nobody drew its mask."""
+"""Defective in the release, but it has no mask."""
 
 
 def patches(width: int, height: int) -> list[Box]:
@@ -62,7 +62,6 @@ class FabricStrips(Layout):
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
-        assert isinstance(dataset, AITEX)
         found = Listing()
         flawless = _unnested(folder, "nodefect_images")
         strips = [*list_images(flawless)]

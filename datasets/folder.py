@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..bench.content import content_hashes
 from ..bench.dataset import Dataset, Source
 from ..bench.errors import DataError
-from ._folders import lacking, list_images, subfolders, unreadable
+from ._folders import lacking_folders, list_images, subfolders, unreadable
 from ._laid_out import LaidOutDataset, Layout, Listing
 from ._layouts import CategoryTrees
 from ._masks import normal_masks, pair_masks
@@ -40,9 +40,7 @@ class OwnFolders(Layout):
 
     def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
         """See `Layout.lacks`."""
-        sides = (NORMAL, ANOMALOUS)
-        inside = subfolders(folder)
-        return lacking({f"folder {names[0]}": _first(inside, names) for names in sides})
+        return lacking_folders(folder, NORMAL, ANOMALOUS)
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
@@ -76,7 +74,7 @@ class OwnFolders(Layout):
         for names in (NORMAL, ANOMALOUS, MASKS):
             several = [inside[name] for name in names if name in inside]
             found.faults += [
-                f"folder {path} was left out beside {several[0]}, which means the same"
+                f"folder {path} was left out: {several[0]} means the same and was taken"
                 for path in several[1:]
             ]
         normals = walk_images(normal) if normal else []

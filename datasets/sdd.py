@@ -41,7 +41,6 @@ class CommutatorParts(Layout):
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
-        assert isinstance(dataset, SDD)
         found = Listing()
         normals: list[Sample] = []
         for item in _items(folder):

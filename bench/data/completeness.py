@@ -119,7 +119,7 @@ class Completeness:
 
     @property
     def comparable(self) -> bool:
-        """Whether a mean over it may stand beside one over the whole dataset, as far as known."""
+        """Whether its mean can be compared with that of the whole dataset, as far as is known."""
         return self.complete is not False and not self.chosen
 
     def words(self) -> str:
@@ -203,11 +203,11 @@ def completeness(
         and any(e is not None and f != e for f, e in zip(found[name], expected[name], strict=True))
     ]
     wanted = [number for name in known for number in expected[name]]
-    sums = None if options or not wanted else _sum(wanted)
+    countable = bool(wanted) and None not in wanted and not options
     cut = limit is not None and any((n or 0) > limit for name in present for n in found[name])
     return Completeness(
         found=sum(n or 0 for numbers in found.values() for n in numbers),
-        expected=sums,
+        expected=sum(n or 0 for n in wanted) if countable else None,
         categories=len(known),
         missing_categories=tuple(name for name in known if name not in present),
         extra_categories=tuple(extra),
@@ -222,8 +222,3 @@ def completeness(
 def _numbers(counts: Counts, splits: Sequence[Split]) -> list[int | None]:
     """Normal and anomalous images of each split."""
     return [getattr(counts, f"{s}_{label}") for s in splits for label in ("normal", "anomalous")]
-
-
-def _sum(numbers: Sequence[int | None]) -> int | None:
-    known = [number for number in numbers if number is not None]
-    return sum(known) if len(known) == len(numbers) else None

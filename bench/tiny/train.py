@@ -454,7 +454,7 @@ def validation(backbone: Backbone, per_class: int = 28) -> dict[str, float]:
 def train(
     seed: int, out: Path, steps: int, pairs: int, device: str = "cpu", half: bool = False
 ) -> Path:
-    """Train, or go on with, one backbone; returns the weights file.
+    """Train one backbone, or resume its training; returns the weights file.
 
     Args:
         seed: of the drawings, the initial weights and the order.

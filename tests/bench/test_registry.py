@@ -45,7 +45,7 @@ def test_every_method_loads(name):
 
 
 @pytest.mark.parametrize("name", registry.names("dataset"))
-def test_every_dataset_loads_and_bears_its_file_name(name):
+def test_every_dataset_loads_and_has_its_file_name(name):
     assert registry_name(registry.dataset_class(name).name) == name
 
 
@@ -68,7 +68,7 @@ def test_help_and_list_import_no_torch(arguments):
 BROKEN = {
     "cut_off": "def predict(",
     "exits": "import sys; sys.exit(0)",
-    "lacks": "import a_module_that_nobody_has",
+    "lacks": "import a_module_that_does_not_exist",
     "empty": "",
 }
 

@@ -124,7 +124,7 @@ def test_two_spellings_of_one_category_are_refused(tmp_path, trees):
 
 def test_a_second_folder_of_normal_images_is_named(own):
     noise(own / "good" / "0.png", 40)
-    assert any("good was left out beside" in fault for fault in faults(own))
+    assert any("good was left out: " in fault for fault in faults(own))
 
 
 @pytest.mark.parametrize("emptied", [True, False])

@@ -205,7 +205,7 @@ def test_locate_prefers_sure_folders_and_is_not_lost_in_loops(tmp_path):
         locate(Plain, tmp_path / "archive" / "Pl-ain" / "inner", by_name=True)
 
 
-def test_root_that_holds_another_dataset_is_nobodys_own(tmp_path, trees):
+def test_root_that_holds_another_dataset_is_not_a_dataset_itself(tmp_path, trees):
     trees.sdd_flat(tmp_path / "SDD")
     with pytest.raises(DataError, match="MVTecAD is not below"):
         load_dataset("mvtec_ad", tmp_path)
