@@ -23,9 +23,8 @@ from PIL import Image
 from safetensors.torch import save
 from zsad.bench import load_backbone, load_dataset, registry
 from zsad.bench.analysis.baseline import make_baseline, read_baseline
-from zsad.bench.analysis.compare import (
-    Settings,
-    compare_runs,
+from zsad.bench.analysis.compare import compare_runs
+from zsad.bench.analysis.comparison_tables import (
     comparison_table,
     interval_table,
     intervals_json,
@@ -34,6 +33,7 @@ from zsad.bench.analysis.compare import (
 from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.merge import merge_runs
 from zsad.bench.analysis.regression import check_run
+from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.rescore import rescore_run
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.checkpoint import read_payload, read_tensors

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Resampling = Literal["stratified", "plain"]
 ImageMetric = Literal["image_auroc", "image_ap"]
-RESAMPLINGS = ("stratified", "plain")
+RESAMPLED: tuple[ImageMetric, ...] = get_args(ImageMetric)  # metrics that have intervals
+RESAMPLINGS: tuple[Resampling, ...] = get_args(Resampling)
 CHUNK = 4_000_000  # weights held at once, 8 bytes each
 MIN_FOR_RANKS = 3
 

@@ -17,7 +17,7 @@ from .options import AllowIncomplete, Metrics, Run, out_option
 from .terminal import echo
 
 if TYPE_CHECKING:
-    from ..analysis.compare import Settings
+    from ..analysis.resampling import Settings
     from ..analysis.statistics import ImageMetric, Ranking
     from ..records.record import Record
 
@@ -116,7 +116,9 @@ def compare(
 
     With one run and no methods: every method's image-level metrics with intervals.
     """
-    from ..analysis.compare import Settings, compare_runs, comparison_table
+    from ..analysis.compare import compare_runs
+    from ..analysis.comparison_tables import comparison_table
+    from ..analysis.resampling import Settings
     from ..metric_table import HEADLINES
     from ..records.record import read_records
 
@@ -135,7 +137,7 @@ def compare(
     rankings = _rankings(first, settings, diagram) if ranks or diagram is not None else {}
     chosen_format = format_of(format, out)
     if chosen_format == "json":
-        from ..analysis.compare import intervals_json, to_json
+        from ..analysis.comparison_tables import intervals_json, to_json
 
         chosen = () if paired else _resampled(settings)
         rows = [row for name in chosen for row in intervals_json(first, name, settings)]
@@ -145,7 +147,7 @@ def compare(
     if not paired:
         tables += _interval_tables(first, settings)
     if ranks:
-        from ..analysis.compare import ranking_table
+        from ..analysis.comparison_tables import ranking_table
 
         tables += [ranking_table(found, name) for name, found in rankings.items()]
     _emit("\n".join(made.render(chosen_format) for made in tables), out)
@@ -175,7 +177,7 @@ def checked_resampling(name: str) -> Any:
 
 
 def _interval_tables(records: Sequence[Record], settings: Settings) -> list[Any]:
-    from ..analysis.compare import interval_table
+    from ..analysis.comparison_tables import interval_table
 
     return [interval_table(records, name, settings) for name in _resampled(settings)]
 
@@ -186,7 +188,7 @@ def _resampled(settings: Settings) -> list[ImageMetric]:
     Raises:
         UsageError: none of them has.
     """
-    from ..analysis.compare import RESAMPLED
+    from ..analysis.statistics import RESAMPLED
 
     chosen = [name for name in RESAMPLED if name in settings.metrics]
     if not chosen:
@@ -198,8 +200,8 @@ def _rankings(
     records: Sequence[Record], settings: Settings, diagram: Path | None
 ) -> dict[str, Ranking]:
     """Rankings by metric; a metric with too few methods or datasets is told and left out."""
-    from ..analysis.compare import rank
     from ..analysis.statistics import StatsError, draw_critical_difference
+    from ..analysis.uncertainty import rank
 
     found: dict[str, Ranking] = {}
     problems = []

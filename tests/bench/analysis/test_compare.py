@@ -4,17 +4,16 @@ import dataclasses
 import json
 
 import pytest
-from zsad.bench.analysis.compare import (
-    Settings,
-    compare_runs,
+from zsad.bench.analysis.compare import compare_runs
+from zsad.bench.analysis.comparison_tables import (
     comparison_table,
     interval_table,
-    intervals,
-    rank,
     ranking_table,
     to_json,
 )
+from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.statistics import StatsError
+from zsad.bench.analysis.uncertainty import intervals, rank
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import UsageError
 from zsad.bench.records.record import ImageScores
@@ -182,7 +181,7 @@ def test_runs_without_a_common_method_are_told(scored_record):
 
 
 def test_an_unknown_metric_is_answered():
-    with pytest.raises(UsageError, match="image_auroc"):
+    with pytest.raises(UsageError, match="image-auroc"):
         Settings(metrics=("image_auroq",))
 
 
@@ -213,7 +212,7 @@ def test_ranks_use_the_datasets_that_all_methods_have(two_methods, scored_record
     assert "over 5 datasets" in text
     with pytest.raises(StatsError, match="pixel_pro"):
         rank(two_methods, "pixel_pro")
-    with pytest.raises(UsageError, match="pixel_pro"):
+    with pytest.raises(UsageError, match="pixel-pro"):
         rank(two_methods, "pixel_por")
 
 

@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image
 from zsad.bench import load_backbone, load_run, registry
-from zsad.bench.analysis.compare import Settings, compare_runs
+from zsad.bench.analysis.compare import compare_runs
 from zsad.bench.analysis.matrix import arrange
+from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.tables import make_table
 from zsad.bench.checkpoint import write_tensors
 from zsad.bench.code_hash import bench_code, class_code, imported_modules, source_hash

@@ -1,0 +1,161 @@
+"""Comparisons, intervals and ranks as tables and as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..records.record import Record
+from .compare import Comparison, Difference, OverDatasets
+from .formats import DASH, Column, Row, Table, TableCell
+from .matrix import arrange
+from .resampling import Settings
+from .statistics import ImageMetric, Interval, Ranking
+from .uncertainty import intervals
+
+
+def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
+    """A comparison in percent, the rows of a metric together, the mean over datasets last."""
+    summaries = {over.metric: over for over in comparison.over_datasets}
+    rows = []
+    for metric in dict.fromkeys(d.metric for d in comparison.differences):
+        rows += [_difference_row(d) for d in comparison.differences if d.metric == metric]
+        rows += [_summary_row(summaries[metric])] if metric in summaries else []
+    remarks = [
+        f"Differences are a - b in percentage points with {100 * level:g} % intervals from a "
+        "bootstrap over images, paired; p of the same bootstrap, corrected over datasets (Holm). "
+        "Last rows: mean difference, and Wilcoxon's signed-rank test over datasets, corrected over "
+        "all that is compared here.",
+    ]
+    left_out = dict.fromkeys(d.dataset for d in comparison.differences if d.left_out)
+    if left_out:
+        remarks.append(f"Incomplete and left out of the last rows: {', '.join(left_out)}.")
+    for side, names in (("a", comparison.only_a), ("b", comparison.only_b)):
+        remarks += [f"Only in {side}: {', '.join(names)}."] * bool(names)
+    return Table(
+        "compare",
+        f"a = {comparison.a}, b = {comparison.b}",
+        ("Metric", "Dataset"),
+        tuple(map(Column, ("a", "b", "a - b", "interval", "p", "p (Holm)"))),
+        tuple(rows),
+        tuple(remarks),
+    )
+
+
+def _difference_row(d: Difference) -> Row:
+    span, p = DASH, DASH
+    if d.test is not None:
+        span = f"{_signed(d.test.difference.low)} to {_signed(d.test.difference.high)}"
+        p = _p(d.test.p)
+    texts = (_percent(d.a), _percent(d.b), _signed(d.gap), span, p, _p(d.p_holm))
+    return Row(d.dataset, _cells(texts), d.metric, d.notes)
+
+
+def _summary_row(over: OverDatasets) -> Row:
+    p = _p(None if over.test is None else over.test.p)
+    counts = f"{over.wins} up, {over.losses} down"
+    texts = ("", "", _signed(over.mean), counts, p, _p(over.p_holm))
+    return Row("all datasets", _cells(texts), over.metric, summary=True)
+
+
+def interval_table(
+    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+) -> Table:
+    """Values of a run's methods with their bootstrap intervals, in percent."""
+    settings = settings or Settings()
+    matrix = arrange(records)
+    found = intervals(records, metric, settings)
+    rows = []
+    for dataset in matrix.datasets:
+        cells = []
+        for method in matrix.methods:
+            notes = matrix.value(method, dataset, metric).notes
+            cells.append(TableCell(text=_within(found.get((method, dataset))), notes=notes))
+        rows.append(Row(dataset.title, tuple(cells)))
+    remark = (
+        f"{metric} in percent with {100 * settings.level:g} % percentile intervals from "
+        f"{settings.replicates} {settings.resampling} resamples of the images (seed "
+        f"{settings.seed})."
+    )
+    columns = tuple(Column(method.label) for method in matrix.methods)
+    return Table("uncertainty", metric, ("Dataset",), columns, tuple(rows), (remark,))
+
+
+def ranking_table(ranking: Ranking, metric: str) -> Table:
+    """Average ranks and the p-values of Nemenyi's test."""
+    rows = []
+    for name, average, ps in zip(ranking.names, ranking.ranks, ranking.nemenyi, strict=True):
+        others = (DASH if o == name else _p(p) for o, p in zip(ranking.names, ps, strict=True))
+        rows.append(Row(name, _cells((f"{average:.2f}", *others))))
+    remark = (
+        f"Average ranks over {ranking.n_datasets} datasets, 1 is best; Friedman p = "
+        f"{_p(ranking.friedman_p)}; other columns: p of Nemenyi's test. Ranks further apart than "
+        f"{ranking.critical_difference:.2f} differ at level {ranking.alpha:g}."
+    )
+    columns = tuple(map(Column, ("Rank", *ranking.names)))
+    return Table("ranks", f"Ranks by {metric}", ("Method",), columns, tuple(rows), (remark,))
+
+
+def intervals_json(
+    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+) -> list[dict[str, Any]]:
+    """What `interval_table` shows as plain values in [0, 1], an object per method and dataset."""
+    matrix = arrange(records)
+    found = intervals(records, metric, settings)
+    rows = []
+    for method, dataset in matrix.cells:
+        at = found.get((method, dataset))
+        value = matrix.value(method, dataset, metric)
+        rows.append(
+            {
+                "method": method.method,
+                "variant": method.variant,
+                "title": method.title,
+                "options": method.options,
+                "dataset": dataset.name,
+                "metric": metric,
+                "value": value.value if at is None else at.value,
+                "low": None if at is None else at.low,
+                "high": None if at is None else at.high,
+                "notes": list(value.notes),
+            }
+        )
+    return rows
+
+
+def to_json(
+    comparisons: Sequence[Comparison],
+    rankings: Mapping[str, Ranking],
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Everything as plain values, in [0, 1]; `rows` are those of `intervals_json`."""
+    return {
+        "intervals": list(rows),
+        "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+        "rankings": {metric: dataclasses.asdict(r) for metric, r in rankings.items()},
+    }
+
+
+def _cells(texts: Iterable[str]) -> tuple[TableCell, ...]:
+    return tuple(TableCell(text=text) for text in texts)
+
+
+def _percent(value: float | None) -> str:
+    return DASH if value is None else f"{100 * value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return DASH if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+def _within(at: Interval | None) -> str:
+    if at is None:
+        return DASH
+    return f"{_percent(at.value)} ({_percent(at.low)} to {_percent(at.high)})"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

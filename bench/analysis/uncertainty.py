@@ -1,0 +1,59 @@
+"""How sure the numbers of one run are: intervals of its values, and ranks of its methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..metric_table import METRICS, checked_metrics
+from ..records.record import Record
+from .matrix import EvaluatedMethod, TargetDataset, arrange
+from .resampling import Settings, pair_images
+from .statistics import ImageMetric, Interval, Ranking, StatsError, interval, rank_methods
+
+
+def intervals(
+    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+) -> dict[tuple[EvaluatedMethod, TargetDataset], Interval]:
+    """The interval of an image-level metric for every method and dataset of a run.
+
+    Cells without scores or without both labels have none. Seeds are averaged.
+    """
+    settings = settings or Settings()
+    found = {}
+    for key, cell in arrange(records).cells.items():
+        images = pair_images(cell, ())
+        if not images.why_not:
+            values, replicates = settings.bootstrap(images, [metric])[metric]
+            mean = float(values.mean())
+            found[key] = interval(mean, replicates.mean(axis=0), settings.level)
+    return found
+
+
+def rank(
+    records: Sequence[Record], metric: str, alpha: float = 0.05, allow_incomplete: bool = False
+) -> Ranking:
+    """Average ranks of a run's methods over the datasets that all of them have.
+
+    Datasets whose copy is incomplete do not count unless they are allowed.
+
+    Raises:
+        UsageError: no such metric.
+        StatsError: too few methods or datasets, or the extra `stats` is missing.
+    """
+    (metric,) = checked_metrics([metric])
+    matrix = arrange(records, allow_incomplete=allow_incomplete)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    measured = {m: [matrix.value(m, d, metric) for d in matrix.datasets] for m in matrix.methods}
+    columns = {
+        method.label: [None if matrix.leaves_out(own) else own.value for own in values]
+        for method, values in measured.items()
+        if any(own.value is not None for own in values)
+    }
+    if not columns:
+        raise StatsError(f"no method of this run has {metric}")
+    rows = [row for row in zip(*columns.values(), strict=True) if None not in row]
+    table = {
+        label: [sign * row[i] for row in rows if row[i] is not None]
+        for i, label in enumerate(columns)
+    }
+    return rank_methods(table, alpha)
