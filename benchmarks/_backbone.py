@@ -53,7 +53,7 @@ def backbone_of(arguments: argparse.Namespace) -> Backbone:
 
 
 def images_with_squares(count: int, side: int = 518) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Noise [N, side, side, 3] uint8, masks [N, side, side] bool, labels 0 and 1 by turns."""
+    """Noise [N, S, S, 3] uint8, masks [N, S, S] bool, labels 0 and 1 by turns."""
     rng = np.random.default_rng(0)
     images = rng.integers(40, 160, (count, side, side, 3), dtype=np.uint8)
     masks = np.zeros((count, side, side), dtype=bool)

@@ -29,8 +29,8 @@ def evaluate(methods: Sequence[Method], images: Tensor, batch_size: int) -> tupl
     specs = frozenset().union(*(method.token_specs for method in methods))
     started = time.perf_counter()
     with torch.no_grad():
-        for part in images.split(batch_size):
-            features = backbone.encode_image(part.to(backbone.device), specs)
+        for part in images.to(backbone.device).split(batch_size):
+            features = backbone.encode_image(part, specs)
             for method in methods:
                 query = Query.of(method, features, ["object"] * len(part), part)
                 prediction = method.predict(query)

@@ -183,7 +183,7 @@ class Gallery:
             cell: of the run.
             batch: with images as `preprocess` made them.
             scores: [B], or None where the method gives none.
-            maps: [B, H, W], greater is more anomalous.
+            maps: [B, M, M], greater is more anomalous.
             preprocess: the method's own; the thumbnails show its images without normalisation.
         """
         for i, name in enumerate(batch.names):
@@ -218,8 +218,8 @@ class Gallery:
             label: 0 normal, 1 anomalous.
             score: the method's anomaly score, or None.
             image: RGB [H, W, 3].
-            mask: [H, W], True = anomalous, or None.
-            heat: anomaly map [H, W], greater is more anomalous.
+            mask: [M, M], True = anomalous, or None.
+            heat: anomaly map [M, M], greater is more anomalous.
         """
         found = self._cells.setdefault(cell, _Candidates(self.keep))
         found.low = min(found.low, float(heat.min()))

@@ -62,7 +62,7 @@ def predict_files(
     Args:
         method: ready to predict.
         paths: files, or folders whose image files are taken, at any depth.
-        class_name: what is in the pictures, for the prompts.
+        class_name: what the images show, for the prompts.
         out: folder; made if absent.
         batch_size: images per visual forward.
 
@@ -70,7 +70,7 @@ def predict_files(
         A row for each file; of a file that is not a readable image it holds the error.
 
     Raises:
-        UsageError: a path does not exist, there is no image at all, `out` cannot be made, or a
+        UsageError: a path does not exist, there are no images, `out` cannot be made, or a
             result would replace one of the images.
         FileError: a result cannot be written; names its file.
     """
@@ -170,7 +170,7 @@ def _files_below(folder: Path, results: Path | None) -> Iterator[Path]:
 def overlay(
     image: Image.Image, anomaly_map: NDArray[np.float32], low: float, high: float
 ) -> Image.Image:
-    """An RGB image with its anomaly map [H, W] laid over it as heat.
+    """An RGB image with its anomaly map [M, M] laid over it as heat.
 
     Args:
         image: of any size; the map is resized to it.

@@ -297,7 +297,7 @@ def test_more_than_a_figure_can_show_is_refused_with_a_way_out(tmp_path, kind, m
         draw(folder, kind, tmp_path / "f.png")
 
 
-# -- bad wishes
+# -- unknown names and unusual titles
 
 
 @pytest.mark.parametrize(
