@@ -14,6 +14,7 @@ from .matrix import Matrix, TargetDataset
 from .protocol_notes import column_notes
 from .values import Value
 
+DOUBTFUL = "the printed value is doubtful: "  # how a note about an erratum begins
 PRO_METRICS: Mapping[str, str] = {"exact": "pixel_pro", "official200": "pixel_pro_official200"}
 
 
@@ -107,7 +108,7 @@ def errata_notes(
 ) -> tuple[str, ...]:
     """What is doubtful about a printed value; nothing for a method that the paper lacks."""
     erratum = paper.erratum_of(table, dataset.name, model, category) if model else None
-    return () if erratum is None else (f"the printed value is doubtful: {erratum.reason}",)
+    return () if erratum is None else (DOUBTFUL + erratum.reason,)
 
 
 def remarks(

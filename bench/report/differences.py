@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..analysis.formats import Number, Row
+from ..analysis.layout import DOUBTFUL
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..metric_table import HEADLINES, METRICS, Level, of_level
 from .tables import ReportTable
@@ -55,7 +56,7 @@ def differences(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Differenc
 def _of_row(matrix: Matrix, level: Level, dataset: TargetDataset, row: Row) -> Iterator[Difference]:
     titles = [METRICS[name].title for name in of_level(level, HEADLINES)]
     for method, cell in zip(matrix.methods, row.cells, strict=True):
-        errata = [note for note in cell.notes if note.startswith("the printed value")]
+        errata = [note for note in cell.notes if note.startswith(DOUBTFUL)]
         for title, number in zip(titles, cell.numbers, strict=True):
             if number.value is not None and number.printed is not None:
                 yield Difference(dataset, method, title, number, "".join(errata[:1]))

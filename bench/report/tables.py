@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..analysis.formats import Row, Table, TableCell, has_differences
+from ..analysis.layout import DOUBTFUL
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..analysis.notices import is_built_in
 from ..analysis.tables import make_table
@@ -69,7 +70,7 @@ def _comparable_row(matrix: Matrix, row: Row) -> Row:
 
 def _without_printed(cell: TableCell) -> TableCell:
     numbers = tuple(dataclasses.replace(number, printed=None) for number in cell.numbers)
-    notes = tuple(note for note in cell.notes if not note.startswith("the printed value"))
+    notes = tuple(note for note in cell.notes if not note.startswith(DOUBTFUL))
     return dataclasses.replace(cell, numbers=numbers, notes=notes)
 
 
