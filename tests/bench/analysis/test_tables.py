@@ -505,7 +505,7 @@ def test_records_with_different_images_are_told_in_the_counts(make_record):
         ({"layout": "imag"}, "did you mean image"),
         ({"layout": "pixel", "pro": "fast"}, "exact"),
         ({"layout": "image", "datasets": ["viso"]}, "did you mean visa"),
-        ({"layout": "breakdown", "metrics": ["auroc"]}, "image_auroc"),
+        ({"layout": "breakdown", "metrics": ["auroc"]}, "image-auroc"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(mixed_run, arguments, words):
