@@ -175,8 +175,7 @@ MapsOf = Callable[[Joint], Tensor]
 
 def joined_maps(images: Tensor, grid: tuple[int, int], maps_of: MapsOf) -> Tensor:
     """[B, S, S] joined from the maps of tiles [2 n, S, S] that `maps_of` gives for n images."""
-    side = images.shape[-1] // 2
-    maps = images.new_empty(len(images), side, side)
+    joined: dict[int, Tensor] = {}
     for joint in joints(images, grid):
-        maps[joint.chosen] = joint.square(maps_of(joint))
-    return maps
+        joined |= zip(joint.chosen, joint.square(maps_of(joint)), strict=True)
+    return torch.stack([joined[i] for i in range(len(images))])
