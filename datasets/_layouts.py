@@ -10,8 +10,12 @@ from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
 from ..bench.names import registry_name
 from ._folders import (
+    IMAGE_SUFFIXES,
+    UnreadableFolder,
     child,
     descend,
+    few,
+    find_file,
     lacking,
     lacking_folders,
     list_images,
@@ -19,8 +23,35 @@ from ._folders import (
     subfolders,
     unreadable,
 )
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
 from ._masks import normal_masks, pair_masks
+
+__all__ = [  # files of datasets written for earlier versions import all of these from here
+    "GROUND_TRUTH",
+    "IMAGES_AND_MASKS",
+    "IMAGE_SUFFIXES",
+    "MASK_FOLDERS",
+    "NORMAL_FOLDERS",
+    "CategoryTrees",
+    "LabelFolders",
+    "LaidOutDataset",
+    "Layout",
+    "Listing",
+    "PairFolders",
+    "SplitDataset",
+    "UnreadableFolder",
+    "child",
+    "descend",
+    "few",
+    "find_file",
+    "lacking",
+    "list_images",
+    "normal_masks",
+    "pair_masks",
+    "refuse_unreadable",
+    "subfolders",
+    "unreadable",
+]
 
 NORMAL_FOLDERS = frozenset({"good", "ok", "normal"})
 GROUND_TRUTH = ("ground_truth", "groundtruth", "ground truth", "ground-truth", "gt")

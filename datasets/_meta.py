@@ -41,22 +41,20 @@ class MetaJson(Layout):
             if not dataset.may_choose(category):
                 found.unchosen.add(category)
                 continue
-            image, masks = _paths(row, path, inside, needs_mask=dataset.has_masks)
-            label = int(row["anomaly"])
-            if image is None or (masks and masks[0] is None):
-                name = row["img_path"] if image is None else row["mask_path"]
+            label, drawn = int(row["anomaly"]), row.get("mask_path") or ""
+            wants_mask = label == 1 and dataset.has_masks
+            image = inside.file(row["img_path"], path)
+            mask = inside.file(drawn, path) if wants_mask and drawn else None
+            if image is None or (wants_mask and drawn and mask is None):
+                name = row["img_path"] if image is None else drawn
                 found.gaps.append(f"{path} lists '{name}', which does not exist")
-            elif label == 1 and not masks and dataset.has_masks:
+            elif wants_mask and mask is None:
                 found.tell_no_mask(image)
             else:
+                kind = str(row.get("specie_name") or "anomaly") if label else None
                 found.samples.append(
                     dataset.sample(
-                        image,
-                        label,
-                        category,
-                        anomaly_type=str(row.get("specie_name") or "anomaly") if label else None,
-                        split=split,
-                        masks=masks,
+                        image, label, category, anomaly_type=kind, split=split, masks=[mask]
                     )
                 )
         return found
@@ -190,13 +188,3 @@ def _checked(row: Any, path: Path) -> Mapping[str, Any]:
             "none) and anomaly (0 or 1)"
         )
     return dict(row)
-
-
-def _paths(
-    row: Mapping[str, Any], path: Path, inside: _Inside, needs_mask: bool
-) -> tuple[Path | None, list[Path | None]]:
-    """The image and its masks, None for one that does not exist."""
-    image = inside.file(row["img_path"], path)
-    drawn = row.get("mask_path") or ""
-    wants_mask = needs_mask and bool(drawn) and row["anomaly"] == 1
-    return image, [inside.file(drawn, path)] if wants_mask else []

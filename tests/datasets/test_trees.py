@@ -1,6 +1,6 @@
 import pytest
 from zsad.bench.errors import DataError, UsageError
-from zsad.bench.registry import dataset_class, load_dataset
+from zsad.bench.registry import dataset_class, load_dataset, open_dataset
 
 
 @pytest.fixture
@@ -236,3 +236,53 @@ def test_listing_needs_no_torch(tmp_path, trees):
         "assert not {'torch', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# The layout of a plug-in that was written from datasets/headct.py of an earlier version.
+EARLIER_PLUG_IN = """
+from dataclasses import dataclass
+from zsad.bench.sample import CategoryInfo, Counts, Dataset, Sample, Source, Split, locate
+from zsad.datasets._layouts import (
+    CategoryTrees, LabelFolders, LaidOutDataset, Layout, Listing, child, find_file, lacking,
+    list_images, subfolders,
+)
+from zsad.datasets._meta import MetaJson
+
+@dataclass(frozen=True)
+class Flat(Layout):
+    key: str = "flat"
+
+    def match(self, folder, dataset):
+        return 2 if find_file(folder, "widgets.csv") else 0
+
+    def index(self, folder, dataset):
+        found = Listing()
+        for label, part in enumerate(("whole", "broken")):
+            found.samples += [
+                dataset.sample(image, label, dataset.only_category(), anomaly_type=part, masks=[])
+                for image in list_images(child(folder, part))
+            ]
+        return found
+
+class Widgets(LaidOutDataset):
+    name = "widgets"
+    title = "Widgets"
+    has_masks = False
+    folders = ("widgets_v1",)
+    layouts = (Flat(), CategoryTrees(), MetaJson())
+    categories = {"cog": CategoryInfo("cog", "cog wheel", Counts(1, 1))}
+    source = Source(tree="widgets_v1/")
+"""
+
+
+def test_a_dataset_written_for_an_earlier_version_still_loads(tmp_path, trees):
+    space = {"__name__": "zsad_widgets"}
+    exec(EARLIER_PLUG_IN, space)
+    for part in ("whole", "broken"):
+        trees.paint(tmp_path / "archive" / "widgets_v1" / part / "0.png")
+    (tmp_path / "archive" / "widgets_v1" / "widgets.csv").touch()
+    dataset = open_dataset(space["Widgets"], tmp_path, {})
+    assert [(s.label, s.anomaly_type, s.class_name) for s in dataset.samples()] == [
+        (1, "broken", "cog"),
+        (0, "whole", "cog"),
+    ]
