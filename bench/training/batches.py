@@ -160,14 +160,11 @@ class ImageSource(Source):
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        each = 1 + _mosaic_partners(self.method)
         for every in _with_partners(self.method, self.class_names, order, batch_size, generator):
             index = torch.tensor(every)
             names = [self.class_names[i] for i in every]
             images, masks, labels = self.images[index], self.masks[index], self.labels[index]
-            yield encoded_batch(
-                self.method, images, masks, labels, names, generator, len(every) // each
-            )
+            yield _encoded(self.method, images, masks, labels, names, generator)
 
 
 @dataclass(frozen=True)
@@ -188,56 +185,45 @@ class DiskSource(Source):
         """See `Source`."""
         names = [sample.class_name for sample in self.samples]
         rows = _with_partners(self.method, names, order, batch_size, generator)
-        each = 1 + _mosaic_partners(self.method)
         batches = load_batches(
             self.dataset,
             [self.samples[i] for chosen in rows for i in chosen],
             self.method.preprocess,
             self.method.map_size,
-            batch_size * each,
+            batch_size * (1 + _mosaic_partners(self.method)),
             self.workers,
             pin=self.method.backbone.device.type == "cuda",
         )
         for batch in batches:
-            yield encoded_batch(
-                self.method,
-                batch.images,
-                masks_of(batch, self.dataset),
-                batch.labels,
-                batch.class_names,
-                generator,
-                len(batch) // each,
-            )
+            masks = masks_of(batch, self.dataset)
+            names = batch.class_names
+            yield _encoded(self.method, batch.images, masks, batch.labels, names, generator)
 
 
-def encoded_batch(
+def _encoded(
     method: TrainableMethod,
     images: Tensor,
     masks: Tensor,
     labels: Tensor,
     class_names: Sequence[str],
     generator: torch.Generator,
-    count: int | None = None,
 ) -> TrainingBatch:
     """Augment a batch as the method asks, and send it through the visual tower.
 
     Args:
         method: its `augment` is called where its schedule says that it augments.
-        images: [B, 3, S, S] normalised.
-        masks: [B, M, M] bool.
-        labels: [B] int64; an image whose augmented mask is not empty counts as anomalous.
-        class_names: B words.
+        images: [B + P B, 3, S, S] normalised, P mosaic partners behind the B of the batch.
+        masks: [B + P B, M, M] bool.
+        labels: [B + P B] int64; an image whose augmented mask is not empty counts as anomalous.
+        class_names: B + P B words.
         generator: of the random numbers of the augmentation.
-        count: images of the training batch, the first ones; None is all B.
     """
+    batch = slice(len(images) // (1 + _mosaic_partners(method)))
     if method.schedule.augments:
         images, masks = method.augment(images, masks, list(class_names), generator)
         labels = labels | masks.flatten(1).any(dim=1).long()
-    kept = slice(count)
-    images, masks, labels = images[kept], masks[kept], labels[kept]
-    class_names = class_names[kept]
-    query = Query.encoded(method, images, class_names)
-    return TrainingBatch.of(query, labels, masks, method.backbone.device)
+    query = Query.encoded(method, images[batch], class_names[batch])
+    return TrainingBatch.of(query, labels[batch], masks[batch], method.backbone.device)
 
 
 def masks_of(batch: Batch, dataset: Dataset) -> Tensor:

@@ -113,7 +113,7 @@ class ShardedArray:
         return True
 
     def write(self, shard: int, rows: NDArray[Any]) -> None:
-        """Store a shard; it appears whole or not at all."""
+        """Write a shard; it appears whole or not at all."""
         array = np.ascontiguousarray(rows, dtype=self.dtype)
         with whole_file(self._path(shard)) as file:
             np.save(file, array, allow_pickle=False)
@@ -161,15 +161,12 @@ class CachedFeatures:
         return frozenset(spec for spec, array in self.tokens.items() if not array.has(shard))
 
     def write(self, shard: int, features: VisualFeatures) -> None:
-        """Store a shard's features: of those arrays that lack it and that `features` holds."""
-        parts = {id(self.class_token): features.class_token}
-        parts[id(self.class_token_no_ln)] = features.class_token_no_ln
-        for spec, tensor in features.tokens.items():
-            if spec in self.tokens:
-                parts[id(self.tokens[spec])] = tensor
-        for array in self.arrays():
-            if id(array) in parts and not array.has(shard):
-                array.write(shard, parts[id(array)].detach().cpu().numpy())
+        """Write a shard's features: of those arrays that lack it and that `features` has."""
+        tokens = [features.tokens.get(spec) for spec in self.tokens]
+        parts = [features.class_token, features.class_token_no_ln, *tokens]
+        for array, part in zip(self.arrays(), parts, strict=True):
+            if part is not None and not array.has(shard):
+                array.write(shard, part.detach().cpu().numpy())
 
     def batch(self, indices: Sequence[int], specs: Iterable[TokenSpec]) -> VisualFeatures:
         """Features of some samples on the CPU, with these patch tokens only."""
@@ -195,7 +192,7 @@ class CachedMasks:
         return [shard for shard in range(self.bits.shards) if not self.bits.has(shard)]
 
     def write(self, shard: int, masks: Tensor) -> None:
-        """Store a shard's masks [rows, M, M] bool."""
+        """Write a shard's masks [rows, M, M] bool."""
         flat = masks.cpu().numpy().reshape(len(masks), -1)
         self.bits.write(shard, np.packbits(flat, axis=1))
 
