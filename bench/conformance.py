@@ -125,7 +125,7 @@ def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
 def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
     """`predict` manages with the declared tokens, and with images only where declared."""
     method = build(cls, backbone)
-    query = _query(method, _pictures(method))
+    query = Query.encoded(method, _pictures(method), CLASS_NAMES)
     try:
         with torch.no_grad():
             method.predict(query)
@@ -152,15 +152,13 @@ def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
 def leaves_its_input_alone(cls: type[Method], backbone: Backbone) -> None:
     """`predict` changes none of the tensors it is given."""
     method = build(cls, backbone)
-    query = _query(method, _pictures(method))
-    before = [t.clone() for t in query.features.tokens.values()]
-    token = query.features.class_token.clone()
+    query = Query.encoded(method, _pictures(method), CLASS_NAMES)
+    before = query.map(torch.clone).tensors()
     with torch.no_grad():
         method.predict(query)
-    same = all(
-        torch.equal(a, b) for a, b in zip(before, query.features.tokens.values(), strict=True)
-    )
-    _require(same and torch.equal(token, query.features.class_token), "changes its input in place")
+    after = query.tensors()
+    same = before.keys() == after.keys() and all(map(torch.equal, before.values(), after.values()))
+    _require(same, "changes its input in place")
 
 
 def refuses_unknown_options(cls: type[Method], backbone: Backbone) -> None:
@@ -263,13 +261,9 @@ def _pictures(method: Method) -> Tensor:
     return torch.stack([method.preprocess(Image.fromarray(array)) for array in arrays])
 
 
-def _query(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Query:
-    return Query.encoded(method, images, names)
-
-
 def _predict(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Prediction:
     with torch.no_grad():
-        return method.predict(_query(method, images, names))
+        return method.predict(Query.encoded(method, images, names))
 
 
 def _fit(method: TrainableMethod, epochs: int) -> list[dict[str, float]]:

@@ -62,6 +62,16 @@ class Query:
         images = None if self.images is None else change(self.images)
         return Query(self.features.map(change), self.class_names, images)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, by the names that they have in a query."""
+        features = self.features
+        named = {
+            "features.class_token": features.class_token,
+            "features.class_token_no_ln": features.class_token_no_ln,
+            **{f"features.tokens[{spec}]": tokens for spec, tokens in features.tokens.items()},
+        }
+        return named if self.images is None else {**named, "images": self.images}
+
     def __getitem__(self, images: slice) -> Query:
         """Some images of the batch."""
         kept = self.map(lambda tensor: tensor[images])

@@ -230,15 +230,7 @@ def _predict(
 
 def _versions(query: Query) -> dict[str, int]:
     """How often each tensor of a query was written into, by the tensor's name."""
-    features = query.features
-    named = {
-        "features.class_token": features.class_token,
-        "features.class_token_no_ln": features.class_token_no_ln,
-        **{f"features.tokens[{spec}]": tokens for spec, tokens in features.tokens.items()},
-    }
-    if query.images is not None:
-        named["images"] = query.images
-    return {name: tensor._version for name, tensor in named.items()}
+    return {name: tensor._version for name, tensor in query.tensors().items()}
 
 
 def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[str, int]) -> None:
