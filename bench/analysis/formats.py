@@ -245,7 +245,7 @@ def _body(table: Table, style: _Style) -> list[list[str]]:
 # -- Markdown -----------------------------------------------------------------------------------
 
 
-# An underscore within a word is no emphasis.
+# An underscore within a word is not emphasis.
 _MARKDOWN_SPECIAL = re.compile(r"[\\|*`<>\[\]]|(?<!\w)_|_(?!\w)")
 
 

@@ -102,29 +102,24 @@ class PrintedCost:
 
     Attributes:
         parameters: number of learned parameters.
-        train_ms, infer_ms: milliseconds, each with its standard deviation (None where a method
-            does not train).
+        train_ms, infer_ms: milliseconds.
     """
 
     model: str
     parameters: int
     train_ms: float
-    train_ms_std: float | None
     infer_ms: float
-    infer_ms_std: float | None
 
 
 @dataclass(frozen=True)
 class PrintedCounts:
     """A row of Tables 4 and 5; what a table does not print is "" or None."""
 
-    table: int
     dataset: str
     category: str
     modality: str
     kind: str
     n_categories: int | None
-    train_normal: int | None
     test_normal: int
     test_anomalous: int
 
@@ -236,12 +231,7 @@ def costs() -> tuple[PrintedCost, ...]:
     """Table 6."""
     return tuple(
         PrintedCost(
-            row["method"],
-            int(row["parameters"]),
-            float(row["train_ms"]),
-            _number(row["train_ms_std"]),
-            float(row["infer_ms"]),
-            _number(row["infer_ms_std"]),
+            row["method"], int(row["parameters"]), float(row["train_ms"]), float(row["infer_ms"])
         )
         for row in _rows("complexity.csv")
     )
@@ -252,13 +242,11 @@ def counts() -> tuple[PrintedCounts, ...]:
     """Tables 4 and 5."""
     return tuple(
         PrintedCounts(
-            int(row["table"]),
             row["dataset"],
             row["category"],
             row["modality"],
             row["type"],
-            _whole(row["n_categories"]),
-            _whole(row["train_normal"]),
+            int(row["n_categories"]) if row["n_categories"] else None,
             int(row["test_normal"]),
             int(row["test_anomalous"]),
         )
@@ -356,14 +344,6 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 def _level(text: str) -> Level:
     return "image" if text == "image" else "pixel"
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text else None
 
 
 def _unique(names: Iterable[str]) -> list[str]:
