@@ -132,7 +132,7 @@ def read_json(path: Path) -> Any:
     Half a surrogate pair, which no file and no terminal takes, is read as "?".
 
     Raises:
-        OSError, ValueError, RecursionError: the file is missing, no JSON, or nested too deeply.
+        OSError, ValueError, RecursionError: the file is missing, not JSON, or nested too deeply.
     """
     text = path.read_text(encoding="utf-8")
     value = json.loads(

@@ -8,37 +8,32 @@ maps of a run made with `--save-maps` (RUN/maps/<cell>/<category>.npz: `maps` fl
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ZsadError
-from ..metric_table import METRICS, of_level
+from ..metric_table import METRICS, Level, of_level
 from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
 from ..records.record import CategoryResult, Record, RecordError, read_records
 from ..records.run_folder import maps_path
 
-NOT_KEPT: Mapping[str, str] = {
+NOT_KEPT: Mapping[Level, str] = {
     "image": "not recomputed: the record has no per-image scores",
     "pixel": "not recomputed: this run has no maps (--save-maps keeps them)",
 }
 IMAGES_AT_ONCE = 32
-# What numpy raises on files that are no archive, are cut, or claim an absurd size.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    MemoryError,
-    zlib.error,
-    zipfile.BadZipFile,
-)
+# What numpy raises on files that are not an archive, are cut, or claim an absurd size.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, BadZipFile)
+
+Measured = tuple[Mapping[str, float], Mapping[str, str]]
+"""Values by metric, and why the others have none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def rescore_run(run: Path, tolerance: float = 1e-9) -> list[Rescored]:
 
     Args:
         run: the run directory.
-        tolerance: moves up to this are no moves.
+        tolerance: smaller moves are left out.
 
     Raises:
         RecordError: the run, a record or a file of maps is broken.
@@ -89,24 +84,12 @@ def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
         path = maps_path(run, record.cell, result.category)
         with_maps.append(path.is_file())
         try:
-            scored = result.images is not None and result.images.scores is not None
-            image, image_reasons = (
-                _image_level(result)
-                if scored
-                else _kept(result, of_level("image"), same_definition)
-            )
-            pixel, pixel_reasons = (
-                _pixel_level(path)
-                if with_maps[-1]
-                else _kept(result, of_level("pixel"), same_definition)
-            )
+            image = _image_level(result) or _kept(result, "image", same_definition)
+            pixel = _pixel_level(path) or _kept(result, "pixel", same_definition)
         except ZsadError as error:
             raise RecordError(f"{record.cell.key}, {result.category}: {error}") from error
-        new = dataclasses.replace(
-            result,
-            metrics={**image, **pixel},
-            undefined={**image_reasons, **pixel_reasons},
-        )
+        metrics, undefined = {**image[0], **pixel[0]}, {**image[1], **pixel[1]}
+        new = dataclasses.replace(result, metrics=metrics, undefined=undefined)
         results.append(new)
         moves += _moves(record.cell.key, result, new, tolerance)
     protocol = {**record.protocol, "metric_version": METRIC_VERSION}
@@ -114,13 +97,18 @@ def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
     return Rescored(rescored, tuple(moves), all(with_maps))
 
 
-def _image_level(result: CategoryResult) -> tuple[dict[str, float], Mapping[str, str]]:
-    assert result.images is not None
+def _image_level(result: CategoryResult) -> Measured | None:
+    """From the per-image scores; None where the record has none."""
+    if result.images is None or result.images.scores is None:
+        return None
     measured = image_metrics(np.asarray(result.images.labels), np.asarray(result.images.scores))
     return measured.defined(), measured.undefined
 
 
-def _pixel_level(path: Path) -> tuple[dict[str, float], Mapping[str, str]]:
+def _pixel_level(path: Path) -> Measured | None:
+    """From the maps of a category; None where the run has kept none."""
+    if not path.is_file():
+        return None
     masks, maps = _read_maps(path)
     with PixelAccumulator() as pixels:
         for start in range(0, len(maps), IMAGES_AT_ONCE):
@@ -130,14 +118,13 @@ def _pixel_level(path: Path) -> tuple[dict[str, float], Mapping[str, str]]:
         return measured.defined(), measured.undefined
 
 
-def _kept(
-    result: CategoryResult, names: tuple[str, ...], same_definition: bool
-) -> tuple[dict[str, float], Mapping[str, str]]:
+def _kept(result: CategoryResult, level: Level, same_definition: bool) -> Measured:
     """Metrics that cannot be recomputed: as they were, unless their definition has changed."""
+    names = of_level(level)
     old: dict[str, float] = _only(result.metrics, names)
     if same_definition or not old:
         return old, _only(result.undefined, names)
-    return {}, dict.fromkeys(names, NOT_KEPT[names[0].partition("_")[0]])
+    return {}, dict.fromkeys(names, NOT_KEPT[level])
 
 
 def _only(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -153,7 +140,7 @@ def _read_maps(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             masks, maps = stored["masks"], stored["maps"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise RecordError(
             f"{path} holds no maps and masks ({error}): run the cell again"
         ) from error
@@ -166,8 +153,7 @@ def _moves(cell: str, old: CategoryResult, new: CategoryResult, tolerance: float
     found = []
     for metric in METRICS:
         a, b = old.metrics.get(metric), new.metrics.get(metric)
-        if (a is None) != (b is None) or (
-            a is not None and b is not None and abs(a - b) > tolerance
-        ):
+        same = a == b if a is None or b is None else abs(a - b) <= tolerance
+        if not same:
             found.append(Move(cell, new.category, metric, a, b))
     return found

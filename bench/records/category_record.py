@@ -49,7 +49,7 @@ class CategoryRecord:
         """Read what `to_json` gave.
 
         Raises:
-            RecordError: missing, no JSON, lacking a field or with one of a wrong kind; names the
+            RecordError: missing, not JSON, lacking a field or with one of a wrong kind; names the
                 file.
         """
         try:

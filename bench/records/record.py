@@ -223,7 +223,7 @@ def read_record(path: Path) -> Record:
     take their defaults, so that records of a later or an earlier minor version are read.
 
     Raises:
-        RecordError: missing, no JSON, lacking a field, a field of a wrong kind, or of a newer
+        RecordError: missing, not JSON, lacking a field, a field of a wrong kind, or of a newer
             schema; names the file.
     """
     try:
@@ -244,11 +244,11 @@ def read_records(run: Path | str) -> list[Record]:
     """All records of a run directory, sorted by file name.
 
     Raises:
-        RecordError: the directory is no run, or one of its files is broken.
+        RecordError: the directory is not a run, or one of its files is broken.
     """
     folder = Path(run) / CELLS
     if not folder.is_dir():
-        raise RecordError(f"{run} is no run directory: it has no folder '{CELLS}'")
+        raise RecordError(f"{run} is not a run directory: it has no folder '{CELLS}'")
     records = []
     for path in sorted(folder.glob("[!.]*.json")):
         record = read_record(path)
@@ -296,6 +296,6 @@ def load_run(path: Path | str) -> pd.DataFrame:
     """A run directory as a tidy DataFrame; see `to_frame`. Cells that failed have no rows.
 
     Raises:
-        RecordError: the directory is no run, or a record is broken.
+        RecordError: the directory is not a run, or a record is broken.
     """
     return to_frame(record for record in read_records(path) if record.status == "ok")

@@ -137,7 +137,7 @@ def test_a_full_directory_is_not_overwritten(store, make_record, record):
 
 
 def test_a_missing_run_and_an_empty_list_are_told(tmp_path):
-    with pytest.raises(RecordError, match="no run directory"):
+    with pytest.raises(RecordError, match="not a run directory"):
         merge_runs([tmp_path / "nowhere"], tmp_path / "out")
     with pytest.raises(UsageError, match="at least one"):
         merge_runs([], tmp_path / "out")

@@ -133,7 +133,7 @@ def test_wrong_settings_of_a_comparison_are_usage_errors(call, run, words):
 
 def test_what_is_no_run_is_told(call, tmp_path):
     for verb in (["table"], ["compare"], ["rescore"], ["check", "--baseline", "x.json"]):
-        with pytest.raises(ZsadError, match="no run directory"):
+        with pytest.raises(ZsadError, match="not a run directory"):
             call(verb[0], tmp_path, *verb[1:])
 
 

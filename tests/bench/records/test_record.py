@@ -379,5 +379,5 @@ def test_a_run_is_a_tidy_frame(tmp_path):
 
 
 def test_a_folder_without_records_is_no_run(tmp_path):
-    with pytest.raises(RecordError, match="no run directory"):
+    with pytest.raises(RecordError, match="not a run directory"):
         load_run(tmp_path)

@@ -280,7 +280,7 @@ def test_run_in_which_everything_failed_says_so(tmp_path, make_run):
 
 
 def test_directory_without_cells_is_refused(tmp_path):
-    with pytest.raises(RecordError, match="no run directory"):
+    with pytest.raises(RecordError, match="not a run directory"):
         render_report(tmp_path)
     (tmp_path / "cells").mkdir()
     with pytest.raises(UsageError, match="no records"):
