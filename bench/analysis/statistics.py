@@ -152,12 +152,7 @@ def bootstrap(
         StatsError: no category, or one without both labels.
         UsageError: an unknown resampling or too few replicates.
     """
-    if resampling not in RESAMPLINGS:
-        raise UsageError(f"resampling is stratified or plain, not '{resampling}'")
-    if replicates < 1:
-        raise UsageError(f"bootstrap needs at least one replicate, not {replicates}")
-    if not categories or not all(category.has_both for category in categories):
-        raise StatsError("a bootstrap needs normal and anomalous images in every category")
+    _check_bootstrap(categories, replicates, resampling)
     generator = np.random.default_rng(seed)
     rows = len(categories[0].scores)
     values = {metric: np.empty((len(categories), rows)) for metric in metrics}
@@ -175,6 +170,17 @@ def bootstrap(
         metric: (values[metric].mean(axis=0), mean[:, np.isfinite(mean).all(axis=0)])
         for metric, mean in means.items()
     }
+
+
+def _check_bootstrap(
+    categories: Sequence[Sampled], replicates: int, resampling: Resampling
+) -> None:
+    if resampling not in RESAMPLINGS:
+        raise UsageError(f"resampling is stratified or plain, not '{resampling}'")
+    if replicates < 1:
+        raise UsageError(f"bootstrap needs at least one replicate, not {replicates}")
+    if not categories or not all(category.has_both for category in categories):
+        raise StatsError("a bootstrap needs normal and anomalous images in every category")
 
 
 def interval(value: float, replicates: Floats, level: float = 0.95) -> Interval:

@@ -25,6 +25,7 @@ from zsad.bench.analysis.formats import (
     Table,
     TableCell,
 )
+from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import UsageError
@@ -799,3 +800,21 @@ def test_json_holds_numbers_and_notes(mixed_run):
 def test_no_reason_of_an_erratum_points_to_what_a_table_does_not_show():
     for erratum in published.errata():
         assert not re.search(r"as above|same remark|source column", erratum.reason), erratum.reason
+
+
+def test_methods_and_datasets_are_chosen_by_any_of_their_names(make_record):
+    values = {"x": {"image_auroc": 0.5}}
+    records = [
+        make_record("CLIP", "mvtec_ad", values),
+        make_record("CLIP", "visa", values, variant="clip_ac"),
+    ]
+    matrix = arrange(records)
+    labels = [method.label for method in matrix.methods]
+    assert labels == ["CLIP (clip_ac)", "CLIP (official)"]
+    for name in ("clip@clip-ac", "CLIP (clip_ac)"):
+        assert [method.label for method in matrix.select_methods([name])] == labels[:1]
+    assert len(matrix.select_methods(["clip"])) == 2
+    for name in ("MVTecAD", "mvtec-ad"):
+        assert [dataset.name for dataset in matrix.select_datasets([name])] == ["mvtec_ad"]
+    with pytest.raises(UsageError, match=r"clip@clip.ac"):
+        matrix.select_methods(["clip@clip_ad"])
