@@ -240,7 +240,8 @@ def at_work(workplace, tmp_path, monkeypatch):
         monkeypatch.setattr(f"zsad.bench.cli.{verb}.chosen_device", lambda name: "cpu")
     monkeypatch.setattr("zsad.bench.running.parallel.run", lambda *_, **__: None)
     monkeypatch.setattr("zsad.bench.cli.run._summary", lambda plan: None)
-    monkeypatch.setattr("zsad.bench.running.prepare.train_one", _train_nothing)
+    monkeypatch.setattr("zsad.bench.training.trainer.train", _train_nothing)
+    monkeypatch.setattr("zsad.bench.cli.train._training_backbone", lambda *_: None)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)
     monkeypatch.setattr("zsad.bench.factory.create", _create_nothing)
     monkeypatch.setattr("zsad.bench.running.predict_files.predict_files", lambda *_, **__: [])
@@ -248,8 +249,8 @@ def at_work(workplace, tmp_path, monkeypatch):
     return place
 
 
-def _train_nothing(plan, out, *_, **__):
-    method = SimpleNamespace(title=plan.methods[0].name)
+def _train_nothing(name, dataset, backbone, out, *_, **__):
+    method = SimpleNamespace(title=name)
     return SimpleNamespace(path=out, method=method, seconds=0, provenance={})
 
 

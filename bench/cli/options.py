@@ -202,7 +202,7 @@ def _json_or_text(text: str) -> Any:
 def with_dataset_options(plan: Plan, pairs: Sequence[str]) -> Plan:
     """A plan with options laid over those of its datasets, of target and auxiliary ones alike."""
     auxiliaries = plan.auxiliaries()
-    given = dataset_options(pairs, [entry.name for entry in plan.datasets], auxiliaries)
+    given = dataset_options(pairs, [entry.name for entry in plan.datasets], list(auxiliaries))
     return dataclasses.replace(
         plan,
         datasets=tuple(
@@ -212,8 +212,8 @@ def with_dataset_options(plan: Plan, pairs: Sequence[str]) -> Plan:
         auxiliary_options={
             **plan.auxiliary_options,
             **{
-                name: {**plan.options_of_auxiliary(name), **given[name]}
-                for name in auxiliaries
+                name: {**entry.options, **given[name]}
+                for name, entry in auxiliaries.items()
                 if given[name]
             },
         },

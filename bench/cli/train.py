@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import registry
 from ..options import DEFAULT_SEED
-from ..running.plan import Plan, make_plan
+from ..running.plan import PUBLISHED, Plan
 from .options import (
     AuxiliarySplit,
     BackboneConfig,
@@ -23,12 +24,15 @@ from .options import (
     Quiet,
     Workers,
     chosen_device,
+    dataset_options,
     method_table,
     out_option,
     progress_bar,
-    with_dataset_options,
 )
 from .terminal import echo
+
+if TYPE_CHECKING:
+    from ..backbone import Backbone
 
 
 def register(app: typer.Typer) -> None:
@@ -54,29 +58,47 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Fit a trainable method on an auxiliary dataset; the same command again resumes."""
-    from ..running.prepare import train_one
+    from ..training.optimisation import TrainingConfig
     from ..training.trainer import refuse_unwritable
+    from ..training.trainer import train as train_on
     from ..training.user_checkpoint import learned_from
 
-    plan = make_plan(
-        [method_table(method, option or [])],
-        [on],
-        data_root=data_root,
-        backbone=backbone,
-        backbone_config=backbone_config,
-        pretrained=pretrained,
-        device=chosen_device(device),
-        precision=precision,
-        auxiliary=on,
-        auxiliary_split=split,
-        seeds=(seed,),
-        workers=workers,
-    )
-    plan = with_dataset_options(plan, dataset_option or [])
+    table = method_table(method, option or [])
+    name = registry.resolve("dataset", on).name
     refuse_unwritable(out)
+    auxiliary = registry.load_dataset(
+        name, data_root, **dataset_options(dataset_option or [], [on])[name]
+    )
+    if backbone == PUBLISHED:
+        spec = registry.method_class(table["name"]).backbone_spec
+        backbone, pretrained = spec.name, spec.pretrained
+    loaded = _training_backbone(
+        backbone, pretrained, backbone_config, chosen_device(device), precision
+    )
     with progress_bar(quiet) as progress:
-        done = train_one(plan, out, progress)
+        done = train_on(
+            table["name"],
+            auxiliary,
+            loaded,
+            out,
+            TrainingConfig(seed=seed, workers=workers, progress=progress),
+            variant=table["variant"],
+            options=table["options"],
+            split=split,
+        )
     echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
     source = learned_from(done.provenance)
     if source is not None and source.completeness is not None and source.completeness.gap:
         echo(f"warning: {on} is {source.completeness.gap}", err=True)
+
+
+def _training_backbone(*spec: Any) -> Backbone:
+    """The backbone of `load_backbone`'s arguments, in the precision that it trains in."""
+    from ..weights import load_backbone
+
+    loaded = load_backbone(*spec)
+    precision = loaded.training_precision
+    name, tag, config, device, _ = spec
+    if precision == loaded.precision:
+        return loaded
+    return load_backbone(name, tag, config, device, precision)

@@ -23,8 +23,9 @@ from ..records.cell import Cell, labelled
 from ..records.record import Record, RecordError, read_record
 from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
-from .plan import PUBLISHED, Plan, auxiliary_of
-from .runner import changed_cells, open_dataset, samples_by_category
+from .open_datasets import OpenDatasets
+from .plan import PUBLISHED, Job, Plan
+from .start import changed_cells
 
 TO_DO = ("to do", "failed", "changed")
 
@@ -129,16 +130,24 @@ class DryRun:
 
 def dry_run(plan: Plan) -> DryRun:
     """Look at a plan, its data, its weights and past records; nothing is run or written."""
-    cells = plan.cells()
-    counts, held, missing = _data(plan)
-    auxiliaries, absent = _learned(plan, cells)
+    jobs, datasets = plan.jobs(), OpenDatasets(plan.limit)
+    records = _records(plan, jobs)
+    states = {job.cell: _state(plan, records.get(job.cell)) for job in jobs}
+    held, missing = _data(plan, jobs, datasets)
+    waiting = [job for job in jobs if states[job.cell] != "done"]
+    auxiliaries, absent = _trained(plan, waiting, datasets)
     missing += _device(plan) + _weights(plan) + absent
+    finished = [
+        (job, records[job.cell])
+        for job in jobs
+        if job.cell in records and records[job.cell].status == "ok"
+    ]
+    changed = changed_cells(plan, finished, datasets, Progress())
     past = list(_past_records(Path(plan.out)))
-    changed = changed_cells(plan, _finished(plan, cells), Progress())
     views = []
-    for cell in cells:
-        state = _state(plan, cell)
-        images = counts.get(cell.target)
+    for job in jobs:
+        cell, state = job.cell, states[job.cell]
+        images = datasets.target(job.dataset).images if cell.target in held else None
         why = changed.get(cell, "") if state == "done" else ""
         state = "changed" if why else state
         if state != "done" and images is None:
@@ -147,21 +156,18 @@ def dry_run(plan: Plan) -> DryRun:
     return DryRun(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
 
 
-def _data(plan: Plan) -> tuple[dict[str, int], dict[str, Completeness], list[str]]:
-    """Test images of each dataset that can be opened, what it holds, and why others cannot."""
-    counts: dict[str, int] = {}
+def _data(
+    plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets
+) -> tuple[dict[str, Completeness], list[str]]:
+    """What each dataset that can be opened holds, and why others cannot."""
     found: dict[str, Completeness] = {}
     missing = []
-    for entry in plan.datasets:
-        name = entry.target
+    for name, entry in {job.cell.target: job.dataset for job in jobs}.items():
         try:
-            dataset = open_dataset(plan, name)
-            grouped = samples_by_category(plan, dataset)
-            counts[name] = sum(map(len, grouped.values()))
-            found[name] = completeness(dataset, "test", plan.limit)
+            found[name] = completeness(datasets.target(entry).dataset, "test", plan.limit)
         except ZsadError as error:
             missing.append(f"data of {name}: {error}")
-    return counts, found, missing
+    return found, missing
 
 
 def _device(plan: Plan) -> list[str]:
@@ -197,56 +203,51 @@ def _weights(plan: Plan) -> list[str]:
     return missing
 
 
-def _learned(plan: Plan, cells: Iterable[Cell]) -> tuple[dict[str, Completeness], list[str]]:
+def _trained(
+    plan: Plan, jobs: Iterable[Job], datasets: OpenDatasets
+) -> tuple[dict[str, Completeness], list[str]]:
     """Auxiliary datasets that trained methods will ask for, and what they will miss.
 
     That is an auxiliary dataset, or a checkpoint that they may use; both are held to the guard that
     the run itself asks before it trains or tests.
     """
-    from .prepare import checkpoint_of, is_learned, needs_learning, split_of
+    from .prepare import checkpoint_of, checkpoint_path, split_of
 
     found: dict[str, Completeness] = {}
     missing = []
-    asked: dict[tuple[str, str, str], str] = {}  # cells of one training ask one question
-    for cell in cells:
-        if _state(plan, cell) == "done":
-            continue
+    asked: dict[tuple[str, str, str], str] = {}  # jobs of one training ask one question
+    for job in jobs:
         target: Dataset | None = None
         with suppress(ZsadError):  # named as missing data
-            opened = open_dataset(plan, cell.target)
-            opened.samples("test")
-            target = opened
-        if not needs_learning(plan, cell):
-            if target is None:
-                continue
+            target = datasets.target(job.dataset).dataset
+        method, name = job.cell.method, job.auxiliary.name
+        if not job.trained and target is not None:
             try:
-                checkpoint_of(plan, cell, target)
+                checkpoint_of(job, target)
             except ZsadError as error:
-                missing.append(f"checkpoint of {cell.method} for {cell.target}: {error}")
-        elif not is_learned(plan, cell):
-            name, split = auxiliary_of(plan, cell.dataset), split_of(plan, cell)
-            key = (name, split, cell.target)
+                missing.append(f"checkpoint of {method} for {job.cell.target}: {error}")
+        elif job.trained and not checkpoint_path(plan, job).exists():
+            key = (name, split_of(plan, job), job.cell.target)
             if key not in asked:
-                asked[key] = _auxiliary_fault(plan, cell.dataset, target, split, found)
+                asked[key] = _auxiliary_fault(job, split_of(plan, job), target, datasets, found)
             if asked[key]:
-                missing.append(f"auxiliary data {name} for {cell.method}: {asked[key]}")
+                missing.append(f"auxiliary data {name} for {method}: {asked[key]}")
     return found, missing
 
 
 def _auxiliary_fault(
-    plan: Plan,
-    name: str,
-    target: Dataset | None,
+    job: Job,
     split: AuxiliarySplit,
+    target: Dataset | None,
+    datasets: OpenDatasets,
     found: dict[str, Completeness],
 ) -> str:
-    """Why nothing can be learned before `name` is tested on, or ""; adds what is `found`."""
+    """Why the method of a job cannot be trained, or ""; adds what is `found`."""
     from ..training.trainer import auxiliary_samples
-    from .prepare import open_auxiliary
 
     try:
-        auxiliary = open_auxiliary(plan, name)
-        found[auxiliary_of(plan, name)] = completeness(auxiliary, split)
+        auxiliary = datasets.auxiliary(job)
+        found[job.auxiliary.name] = completeness(auxiliary, split)
         if target is not None:
             refuse_leakage(auxiliary, target, auxiliary_samples(auxiliary, split))
     except ZsadError as error:
@@ -254,26 +255,21 @@ def _auxiliary_fault(
     return ""
 
 
-def _state(plan: Plan, cell: Cell) -> str:
-    path = record_path(Path(plan.out), cell)
-    if not path.exists():
+def _records(plan: Plan, jobs: Iterable[Job]) -> dict[Cell, Record]:
+    """The readable records of cells, of failed ones too."""
+    found: dict[Cell, Record] = {}
+    for job in jobs:
+        with suppress(RecordError):
+            found[job.cell] = read_record(record_path(Path(plan.out), job.cell))
+    return found
+
+
+def _state(plan: Plan, record: Record | None) -> str:
+    if record is None:
         return "to do"
-    try:
-        status = read_record(path).status
-    except RecordError:
-        return "to do"
-    if status == "error":
+    if record.status == "error":
         return "done" if plan.retry == "never" else "failed"
     return "to do" if plan.retry == "always" else "done"
-
-
-def _finished(plan: Plan, cells: Iterable[Cell]) -> Iterable[Record]:
-    """The readable records of cells that are done."""
-    for cell in cells:
-        with suppress(RecordError):
-            record = read_record(record_path(Path(plan.out), cell))
-            if record.status == "ok":
-                yield record
 
 
 def _past_records(out: Path) -> Iterable[Record]:

@@ -44,8 +44,8 @@ from ..records.record import (
     ImageScores,
 )
 from ..records.run_folder import maps_path
+from .evaluated_method import EvaluatedMethod, isolated
 from .plan import Plan
-from .prepare import EvaluatedMethod, isolated
 
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120

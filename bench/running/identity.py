@@ -26,11 +26,11 @@ from ..method import AuxiliarySplit, make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
 from ..records.category_record import IMAGES
-from ..records.cell import Cell
 from ..training.trainer import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
-from .plan import PUBLISHED, Plan, auxiliary_of
-from .prepare import checkpoint_of, needs_learning, open_auxiliary, split_of
+from .open_datasets import OpenDatasets
+from .plan import PUBLISHED, Job, Plan
+from .prepare import checkpoint_of, split_of
 
 Identity = Mapping[str, str | None]
 """Field -> value or digest; None where it cannot be known now, as the files are not here."""
@@ -45,27 +45,30 @@ class Identities:
 
     Attributes:
         plan: the whole plan.
+        datasets: where auxiliary datasets are asked for.
         progress: of the hashing of files, where that is needed first.
     """
 
     plan: Plan
+    datasets: OpenDatasets
     progress: Progress = field(default_factory=Progress)
     _auxiliaries: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
-    def of_cell(self, cell: Cell, dataset: Dataset) -> dict[str, str | None]:
-        """All that decides a cell's numbers but the images of its categories."""
-        plan, cls = self.plan, registry.method_class(cell.method)
-        entry = plan.method_of(cell)
-        learns_from = auxiliary_of(plan, cell.dataset) if needs_learning(plan, cell) else None
-        checkpoint = _checkpoint(plan, cell, dataset)
-        trained_on = learns_from if checkpoint is None else checkpoint.trained_on
+    def of_job(self, job: Job, dataset: Dataset) -> dict[str, str | None]:
+        """All that decides a job's numbers but the images of its categories."""
+        plan, entry = self.plan, job.method
+        cls = registry.method_class(entry.name)
+        checkpoint = _checkpoint(job, dataset)
+        trained_on = job.auxiliary.name if job.trained else None
+        if checkpoint is not None:
+            trained_on = checkpoint.trained_on
         options = make_options(cls, entry.variant, entry.options, trained_on)
         identity: dict[str, str | None] = {
             "zsad": _own_version(),
             "code": cell_code(cls, type(dataset)),
             "options": _shown(dataclasses.asdict(options)),
-            "backbone": _backbone(plan, cell.method),
-            "weights": _weights(plan, cell.method),
+            "backbone": _backbone(plan, entry.name),
+            "weights": _weights(plan, entry.name),
             "precision": plan.precision,
             "map size": str(plan.map_size),
             "limit": str(plan.limit),
@@ -77,9 +80,9 @@ class Identities:
         }
         if entry.checkpoint:
             identity["checkpoint"] = None if checkpoint is None else _about(checkpoint)
-        if learns_from is not None:
+        if job.trained:
             identity["training code"] = training_code(cls)
-            identity["auxiliary"] = self._auxiliary(cell)
+            identity["auxiliary"] = self._auxiliary(job)
         return identity
 
     def of_category(self, dataset: Dataset, samples: Sequence[Sample]) -> str:
@@ -109,16 +112,16 @@ class Identities:
             for category, samples in by_category.items()
         }
 
-    def _auxiliary(self, cell: Cell) -> str | None:
-        """What the method of a cell learns from; None where it is not here."""
-        key = (auxiliary_of(self.plan, cell.dataset), split_of(self.plan, cell))
+    def _auxiliary(self, job: Job) -> str | None:
+        """What the method of a job is trained on; None where it is not here."""
+        key = (job.auxiliary.name, split_of(self.plan, job))
         if key not in self._auxiliaries:
-            self._auxiliaries[key] = self._learned_from(cell.dataset, key[1])
+            self._auxiliaries[key] = self._trained_on(job, key[1])
         return self._auxiliaries[key]
 
-    def _learned_from(self, target: str, split: AuxiliarySplit) -> str | None:
+    def _trained_on(self, job: Job, split: AuxiliarySplit) -> str | None:
         try:
-            auxiliary = open_auxiliary(self.plan, target)
+            auxiliary = self.datasets.auxiliary(job)
             samples = auxiliary_samples(auxiliary, split)
             content_hashes(files_of(samples), f"hashing {auxiliary.title}", self.progress)
             content = auxiliary.fingerprint_of(samples)
@@ -180,10 +183,10 @@ def _shown(values: Mapping[str, Any]) -> str:
     return text if len(text) <= SHORT else _digest(values)
 
 
-def _checkpoint(plan: Plan, cell: Cell, dataset: Dataset) -> Checkpoint | None:
-    """The checkpoint that the plan gives a cell; None where there is none, or it is not here."""
+def _checkpoint(job: Job, dataset: Dataset) -> Checkpoint | None:
+    """The checkpoint that the plan gives a job; None where there is none, or it is not here."""
     try:
-        return checkpoint_of(plan, cell, dataset)
+        return checkpoint_of(job, dataset)
     except ZsadError:
         return None
 

@@ -26,19 +26,15 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from ..backbone import BUILT_IN, check_device
 from ..errors import Stopped, UsageError, ZsadError, unknown_name
 from ..progress import Progress
+from ..records.cell import Cell
 from ..records.run_folder import lock, part_path, record_path, stop_path
+from .finish import is_done, write_failure
+from .open_datasets import OpenDatasets
 from .plan import Plan
-from .prepare import checkpoint_path, needs_learning
-from .runner import (
-    SPLIT_ABOVE,
-    Unit,
-    run_unit,
-    start_run,
-    unfinished,
-    units,
-    write_failure,
-)
+from .prepare import checkpoint_path
+from .runner import SPLIT_ABOVE, Unit, run_unit, units
 from .runner import run as run_alone
+from .start import start_run
 
 LOG = logging.getLogger(__name__)
 Backend = Literal["loky", "threads", "dask"]
@@ -90,17 +86,19 @@ def run(
     """
     if backend not in BACKENDS:
         raise unknown_name("parallel backend", backend, BACKENDS)
+    datasets = OpenDatasets(plan.limit)
     if jobs is None:
-        jobs = default_jobs(plan) if backend == "loky" else 1
+        jobs = default_jobs(plan, datasets) if backend == "loky" else 1
     if jobs < 1:
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if jobs == 1 and backend != "dask":
-        return run_alone(plan, progress, shard)
+        return run_alone(plan, progress, shard, datasets)
     if scheduler is None:  # the machines of a cluster have devices of their own
         check_device(plan.device)
-    start_run(plan, progress)
+    cells = plan.jobs()
+    start_run(plan, cells, datasets, progress)
     index, count = shard
-    mine = units(plan, SPLIT_ABOVE)[index::count]
+    mine = units(cells, datasets, SPLIT_ABOVE)[index::count]
     stop_file = stop_path(Path(plan.out))
     stop_file.unlink(missing_ok=True)
     with (
@@ -113,18 +111,18 @@ def run(
             if not _is_loss_of_worker(error):
                 raise
             LOG.warning(
-                "a worker process was killed, perhaps for want of memory: what is left is done "
+                "a worker process was killed, perhaps because memory ran out: what is left is done "
                 "again, one unit at a time"
             )
             for unit in mine:
                 _work_alone(plan, unit)
     progress.check()
     for unit in mine:  # what a lost worker left, and records whose parts several workers made
-        run_unit(plan, unit, progress)
+        run_unit(plan, unit, datasets, progress)
     return Path(plan.out)
 
 
-def default_jobs(plan: Plan) -> int:
+def default_jobs(plan: Plan, datasets: OpenDatasets) -> int:
     """One process, or one per core, up to four, for the built-in backbone on a CPU.
 
     Its towers are so small that a second thread helps little, and learning uses one.
@@ -133,7 +131,7 @@ def default_jobs(plan: Plan) -> int:
     if plan.device != "cpu" or not built_in or plan.workers:
         return 1
     cores: int = joblib.cpu_count()
-    return max(1, min(MOST_JOBS, cores, len(units(plan, SPLIT_ABOVE))))
+    return max(1, min(MOST_JOBS, cores, len(units(plan.jobs(), datasets, SPLIT_ABOVE))))
 
 
 def work(plan: Plan, unit: Unit, jobs: int) -> None:
@@ -145,6 +143,7 @@ def work(plan: Plan, unit: Unit, jobs: int) -> None:
             run_unit(
                 dataclasses.replace(plan, device=device),
                 unit,
+                OpenDatasets(plan.limit),
                 WorkerProgress(stop_file=stop_path(Path(plan.out))),
             )
         except Stopped:
@@ -158,7 +157,7 @@ def _is_loss_of_worker(error: Exception) -> bool:
 
 def _work_alone(plan: Plan, unit: Unit) -> None:
     """Do a unit in a process of its own; if that is killed too, leave records of its cells."""
-    if not unfinished(plan, unit):
+    if not _unfinished(plan, unit):
         return
     try:
         with ProcessPoolExecutor(max_workers=1) as pool:  # a new one: joblib's own is broken
@@ -170,8 +169,19 @@ def _work_alone(plan: Plan, unit: Unit) -> None:
             "of memory: use a smaller --batch-size or fewer methods at once"
         )
         reason.__cause__ = error
-        for cell in unfinished(plan, unit):
+        for cell in _unfinished(plan, unit):
             write_failure(Path(plan.out), cell, reason)
+
+
+def _unfinished(plan: Plan, unit: Unit) -> list[Cell]:
+    """The cells of a unit that lack at least one of its categories."""
+    folder = Path(plan.out)
+    return [
+        job.cell
+        for job in unit.jobs
+        if not is_done(folder, job.cell)
+        and not all(part_path(folder, job.cell, name).exists() for name in unit.categories)
+    ]
 
 
 @contextmanager
@@ -244,14 +254,14 @@ def _watched(
 
 def _steps(plan: Plan, mine: Sequence[Unit]) -> list[tuple[Path, ...]]:
     """What is there once a method has learned, or a category of a cell is scored: any of these."""
-    folder, cells = Path(plan.out), plan.cells()
-    learned = {checkpoint_path(plan, cell) for cell in cells if needs_learning(plan, cell)}
+    folder = Path(plan.out)
+    jobs = {job.cell: job for unit in mine for job in unit.jobs}.values()
+    learned = {checkpoint_path(plan, job) for job in jobs if job.trained}
     scored = [
-        (record_path(folder, cell), part_path(folder, cell, category))
+        (record_path(folder, job.cell), part_path(folder, job.cell, category))
         for unit in mine
         for category in unit.categories
-        for cell in cells
-        if cell.target == unit.target
+        for job in unit.jobs
     ]
     return [*((path,) for path in sorted(learned)), *scored]
 

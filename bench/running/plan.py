@@ -7,8 +7,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,8 +79,7 @@ class Plan:
             for MVTec AD, synthetic-aux for the built-in set).
         auxiliary_split: "test", or "all" for the train and the test split; None follows each
             method: the test split in all released codes.
-        auxiliary_options: options of datasets to learn from, by registry name, see
-            `options_of_auxiliary`.
+        auxiliary_options: options of datasets to learn from, by registry name.
         save_prompt_scores: keep what each abnormal prompt alone says of each patch, for t-SNE.
         limit: at most so many images per category and label, to try things out; None is all.
         retry: which finished cells are done again.
@@ -111,78 +109,76 @@ class Plan:
     retry: Retry = "failed"
     keep_old: bool = False
 
-    def cells(self) -> list[Cell]:
-        """The grid, dataset by dataset; variants are resolved, so this imports the methods."""
-        found: list[Cell] = []
+    def jobs(self) -> list[Job]:
+        """The cells with their entries, dataset by dataset; imports the methods."""
+        found: list[Job] = []
         for dataset, method in itertools.product(self.datasets, self.methods):
             cls = registry.method_class(method.name)
+            trained = not method.checkpoint and str(cls.supervision) == "auxiliary-trained"
+            auxiliary = self._auxiliary_of(dataset)
             found += [
-                Cell(
-                    method=registry.resolve("method", method.name).name,
-                    variant=method.variant or cls.default_variant,
-                    dataset=registry.resolve("dataset", dataset.name).name,
-                    seed=seed,
-                    options=dict(method.options),
-                    label=method.label,
-                    dataset_label=dataset.label,
+                Job(
+                    Cell(
+                        method=registry.resolve("method", method.name).name,
+                        variant=method.variant or cls.default_variant,
+                        dataset=registry.resolve("dataset", dataset.name).name,
+                        seed=seed,
+                        options=dict(method.options),
+                        label=method.label,
+                        dataset_label=dataset.label,
+                    ),
+                    method,
+                    dataset if dataset.root is not None else replace(dataset, root=self.data_root),
+                    auxiliary,
+                    trained,
                 )
-                for seed in (self.seeds if _is_trained(method) else self.seeds[:1])
+                for seed in (self.seeds if trained else self.seeds[:1])
             ]
         return found
 
-    def auxiliaries(self) -> list[str]:
+    def cells(self) -> list[Cell]:
+        """The cells of the jobs."""
+        return [job.cell for job in self.jobs()]
+
+    def auxiliaries(self) -> dict[str, DatasetPlan]:
         """The datasets that methods of the plan are trained on by the run, by registry name."""
-        if not any(map(_is_trained, self.methods)):
-            return []
-        return list(dict.fromkeys(auxiliary_of(self, dataset.name) for dataset in self.datasets))
+        return {job.auxiliary.name: job.auxiliary for job in self.jobs() if job.trained}
 
-    def options_of_auxiliary(self, name: str) -> Mapping[str, Any]:
-        """The options that a dataset to learn from is opened with.
+    def _auxiliary_of(self, dataset: DatasetPlan) -> DatasetPlan:
+        """What methods are trained on before they are tested on `dataset`.
 
-        Those that `auxiliary_options` has for it; else, as it is then one dataset that is learned
-        from and tested on, those of its own entry in the plan. Entries with a root or a label of
-        their own are other copies, or other uses, and do not count.
+        Its options are those that `auxiliary_options` has for it; else, as it is then one dataset
+        that is trained on and tested on, those of its own entry in the plan. Entries with a root or
+        a label of their own are other copies, or other uses, and do not count. A name that the
+        registry does not know stays as it is; opening that dataset says so.
         """
-        if name in self.auxiliary_options:
-            return self.auxiliary_options[name]
-        for entry in self.datasets:
-            if entry.target == name and entry.root is None:
-                return entry.options
-        return {}
-
-    def method_of(self, cell: Cell) -> MethodPlan:
-        """The plan's entry that a cell came from."""
-        for method in self.methods:
-            cls = registry.method_class(method.name)
-            same = (registry_name(method.name), method.label) == (cell.method, cell.label)
-            variant = method.variant or cls.default_variant
-            if same and variant == cell.variant and dict(method.options) == dict(cell.options):
-                return method
-        raise UsageError(f"the plan has no method for cell '{cell.key}'")
-
-    def dataset_of(self, target: str) -> DatasetPlan:
-        """The plan's entry of a dataset, by its name or, of a labelled one, by `Cell.target`."""
-        for dataset in self.datasets:
-            if dataset.target in (target, registry_name(target)):
-                return dataset
-        raise UsageError(f"the plan has no dataset '{target}'")
+        name = self.auxiliary or registry.dataset_class(dataset.name).auxiliary
+        try:
+            name = registry.resolve("dataset", name).name
+        except UsageError:
+            name = registry_name(name)
+        own = (e.options for e in self.datasets if e.target == name and e.root is None)
+        given = name in self.auxiliary_options
+        options = self.auxiliary_options[name] if given else next(own, {})
+        return DatasetPlan(name, self.data_root, options)
 
 
-def auxiliary_of(plan: Plan, target: str) -> str:
-    """The registry name of the dataset that methods learn from before they are tested on `target`.
+@dataclass(frozen=True)
+class Job:
+    """A cell with the plan's entries that it came from.
 
-    A name that the registry does not know comes back as it is; loading that dataset says so.
+    Attributes:
+        cell: the key of its record.
+        dataset: with the root that it is looked for below.
+        auxiliary: the dataset that a trained method learns from, with root and options.
+        trained: the run trains the method.
     """
-    name = plan.auxiliary or registry.dataset_class(target).auxiliary
-    with suppress(UsageError):
-        return registry.resolve("dataset", name).name
-    return registry_name(name)
 
-
-def _is_trained(method: MethodPlan) -> bool:
-    """Whether the run trains the method."""
-    cls = registry.method_class(method.name)
-    return str(cls.supervision) == "auxiliary-trained" and not method.checkpoint
+    cell: Cell
+    method: MethodPlan
+    dataset: DatasetPlan
+    auxiliary: DatasetPlan
+    trained: bool
 
 
 def make_plan(
@@ -474,8 +470,9 @@ def _check_settings(plan: Plan) -> None:
             raise UsageError(f"'{name}' is true or false, not {getattr(plan, name)!r}")
     if plan.auxiliary is not None:
         registry.resolve("dataset", plan.auxiliary)
+    auxiliaries = plan.auxiliaries() if plan.auxiliary_options else {}
     for dataset in plan.auxiliary_options:
-        if dataset not in plan.auxiliaries():
+        if dataset not in auxiliaries:
             raise UsageError(
                 f"'auxiliary_options' has options of dataset '{dataset}', which no method of the "
                 "plan is trained on: remove them"

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +18,12 @@ from typing import Any
 from .. import registry
 from ..backbone import Backbone, Precision
 from ..checkpoint import file_sha256
-from ..data.loading import is_death_of_reader
 from ..dataset import Dataset, Sample
-from ..errors import ContractError, DataError, Stopped, UsageError, message_of
+from ..errors import Stopped
 from ..factory import create
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
-from ..records.cell import Cell
-from ..records.record import Auxiliary
 from ..records.run_folder import lock, supersede, weights_path
 from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
@@ -42,72 +37,11 @@ from ..training.user_checkpoint import (
     open_checkpoint,
     refuse_leak,
 )
-from .plan import PUBLISHED, Plan, auxiliary_of
+from .evaluated_method import EvaluatedMethod, isolated
+from .open_datasets import OpenDatasets
+from .plan import PUBLISHED, Job, Plan
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass
-class EvaluatedMethod:
-    """A cell with its method, ready to be scored, or with the error that took it out.
-
-    Attributes:
-        protocol: what a record must state for numbers to be comparable.
-        training: seconds and epochs spent on fitting it in this process.
-        auxiliary: what it was learned from, where that is known.
-        answers: whether it gives scores and whether it gives maps, once it has answered.
-        examined: its answers were seen not to depend on how images are batched.
-    """
-
-    cell: Cell
-    method: Method | None = None
-    error: BaseException | None = None
-    map_size: int = 0
-    protocol: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, float] = field(default_factory=dict)
-    auxiliary: Auxiliary | None = None
-    answers: tuple[bool, bool] | None = None
-    examined: bool = False
-
-    def group_key(self) -> tuple[Any, ...]:
-        """Contestants with equal keys share batches and visual forwards."""
-        return (*self.ready.forward_key(), self.map_size)
-
-    @property
-    def ready(self) -> Method:
-        """The method; only of a evaluated without an error."""
-        if self.method is None:
-            raise ValueError(f"{self.cell.key} is not ready")
-        return self.method
-
-
-@contextmanager
-def isolated(evaluated: EvaluatedMethod, progress: Progress) -> Iterator[None]:
-    """Whatever a method raises inside takes its evaluated out, and nobody else.
-
-    `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
-    interrupt is told from it by `progress`, which learns of the signal first.
-
-    Raises:
-        Stopped, KeyboardInterrupt: the user wants the work to stop.
-    """
-    try:
-        yield
-    except Stopped:
-        raise
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and progress.asked_to_stop():
-            raise
-        if is_death_of_reader(error):
-            raise
-        traceback.clear_frames(error.__traceback__)  # they would keep tensors in memory
-        if not isinstance(error, Exception):  # raised again it would end the process
-            what = f"{type(error).__name__}({message_of(error)})"
-            reason = ContractError(f"method '{evaluated.cell.method}' raised {what}")
-            reason.__cause__ = error
-            error = reason
-        LOG.warning("%s drops out: %s", evaluated.cell.key, message_of(error))
-        evaluated.error = error
 
 
 @lru_cache(maxsize=4)
@@ -130,40 +64,68 @@ def backbone_for(plan: Plan, method: str) -> Backbone:
 
 
 def prepare(
-    plan: Plan, dataset: Dataset, cells: Sequence[Cell], progress: Progress
+    plan: Plan, target: Dataset, jobs: Sequence[Job], datasets: OpenDatasets, progress: Progress
 ) -> list[EvaluatedMethod]:
-    """Create the cells' methods, fitting first those that have to learn and have not yet."""
-    evaluated_methods = [_created(plan, cell, dataset, progress) for cell in cells]
-    _learn(plan, dataset, [c for c in evaluated_methods if needs_learning(plan, c.cell)], progress)
+    """Create the jobs' methods, training first those that have to learn and have not yet.
+
+    Args:
+        plan: backbone, precision, map size and what else all jobs share.
+        target: the dataset that all these jobs are tested on.
+        jobs: to be done.
+        datasets: where the auxiliary dataset is asked for.
+        progress: of the training.
+    """
+    evaluated_methods = [_created(plan, job, target, progress) for job in jobs]
+    _train_all(plan, target, [e for e in evaluated_methods if e.job.trained], datasets, progress)
     for evaluated in evaluated_methods:
         if evaluated.error is None:
             with isolated(evaluated, progress):
-                evaluated.protocol |= _protocol(plan, dataset, evaluated)
+                evaluated.protocol |= _protocol(plan, target, evaluated)
     return evaluated_methods
 
 
-def checkpoint_of(plan: Plan, cell: Cell, target: Dataset) -> Checkpoint | None:
-    """The checkpoint that the plan gives a cell, or None where it gives none.
+def checkpoint_of(job: Job, target: Dataset) -> Checkpoint | None:
+    """The checkpoint that the plan gives a job, or None where it gives none.
 
     Raises:
-        UsageError: it was learned on the target, or its header contradicts the plan.
+        UsageError: it was trained on the target, or its header contradicts the plan.
         WeightsError: a file is missing or broken.
     """
-    given = plan.method_of(cell).checkpoint
+    given = job.method.checkpoint
     if not given:
         return None
-    auxiliary = choose(given, cell.method, type(target), auxiliary_of(plan, cell.dataset))
+    auxiliary = choose(given, job.cell.method, type(target), job.auxiliary.name)
     checkpoint = open_checkpoint(given[auxiliary], auxiliary)
-    refuse_leak(checkpoint, cell.method, target)
+    refuse_leak(checkpoint, job.cell.method, target)
     return checkpoint
 
 
-def _created(plan: Plan, cell: Cell, target: Dataset, progress: Progress) -> EvaluatedMethod:
-    """A evaluated with its method, which has been asked for all that it declares."""
-    evaluated = EvaluatedMethod(cell)
+def split_of(plan: Plan, job: Job) -> AuxiliarySplit:
+    """Which images of its auxiliary dataset a job's method is trained on."""
+    if plan.auxiliary_split is not None:
+        return plan.auxiliary_split
+    cls = registry.method_class(job.cell.method)
+    assert issubclass(cls, TrainableMethod)
+    return cls.split_of(_options(job))
+
+
+def checkpoint_path(plan: Plan, job: Job) -> Path:
+    """Where a run keeps the learned weights of a job; jobs of equal training share it."""
+    cell = job.cell
+    options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
+    dataset = f"on-{job.auxiliary.name}-{split_of(plan, job)}"
+    training = dataclasses.replace(
+        cell, dataset=dataset, options=options, label="", dataset_label=""
+    )
+    return weights_path(Path(plan.out), training)
+
+
+def _created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> EvaluatedMethod:
+    """An evaluated method that has been asked for all that it declares."""
+    evaluated = EvaluatedMethod(job)
     with isolated(evaluated, progress):
-        checkpoint = checkpoint_of(plan, cell, target)
-        evaluated.method = method = _method(plan, cell, checkpoint)
+        checkpoint = checkpoint_of(job, target)
+        evaluated.method = method = _method(plan, job, checkpoint)
         evaluated.map_size = plan.map_size or method.map_size
         method.backbone.check_specs(method.token_specs)
         evaluated.group_key()
@@ -173,17 +135,11 @@ def _created(plan: Plan, cell: Cell, target: Dataset, progress: Progress) -> Eva
     return evaluated
 
 
-def _method(plan: Plan, cell: Cell, checkpoint: Checkpoint | None = None) -> Method:
-    entry = plan.method_of(cell)
-    learns = needs_learning(plan, cell)
-    options = dict(entry.options)
-    if (
-        learns
-        and plan.auxiliary_split is not None
-        and "split" in dataclasses.asdict(_options(plan, cell))
-    ):
+def _method(plan: Plan, job: Job, checkpoint: Checkpoint | None = None) -> Method:
+    cell, options = job.cell, dict(job.method.options)
+    if job.trained and plan.auxiliary_split is not None and hasattr(_options(job), "split"):
         options["split"] = plan.auxiliary_split
-    auxiliary = auxiliary_of(plan, cell.dataset) if learns else None
+    auxiliary = job.auxiliary.name if job.trained else None
     return create(
         cell.method,
         backbone_for(plan, cell.method),
@@ -195,177 +151,110 @@ def _method(plan: Plan, cell: Cell, checkpoint: Checkpoint | None = None) -> Met
     )
 
 
-def _options(plan: Plan, cell: Cell) -> Options:
-    """What the cell's method is trained with, as far as the method says."""
-    cls, auxiliary = registry.method_class(cell.method), auxiliary_of(plan, cell.dataset)
-    return make_options(cls, cell.variant, cell.options, auxiliary)
+def _options(job: Job) -> Options:
+    """What the job's method is trained with, as far as the method says."""
+    cls = registry.method_class(job.cell.method)
+    return make_options(cls, job.cell.variant, job.cell.options, job.auxiliary.name)
 
 
-# -- learning -----------------------------------------------------------------------------------
+# -- training -----------------------------------------------------------------------------------
 
 
-def needs_learning(plan: Plan, cell: Cell) -> bool:
-    """The cell's method is trained, and the plan gives it no checkpoint."""
-    trained = issubclass(registry.method_class(cell.method), TrainableMethod)
-    return trained and not plan.method_of(cell).checkpoint
+@dataclass(frozen=True)
+class _Pending:
+    """An evaluated method whose weights are not there yet, and the method that is trained for it.
 
-
-def open_auxiliary(plan: Plan, target: str) -> Dataset:
-    """The dataset that methods learn from before they are tested on `target`.
-
-    Raises:
-        DataError: it is not there; the message says how to name another one.
+    That is the method itself, or its twin in another precision.
     """
-    name = auxiliary_of(plan, target)
-    try:
-        options = plan.options_of_auxiliary(name)
-        auxiliary = registry.load_dataset(name, plan.data_root, **options)
-        auxiliary.samples("test")
-    except DataError as error:
-        raise DataError(
-            f"trained methods learn from {name} before they are tested on {target}: give "
-            f"--auxiliary NAME to learn from another dataset, or get that one: {error}"
-        ) from error
-    return auxiliary
+
+    evaluated: EvaluatedMethod
+    trained: TrainableMethod
+    path: Path
 
 
-def split_of(plan: Plan, cell: Cell) -> AuxiliarySplit:
-    """Which images of its auxiliary dataset a cell's method is trained on."""
-    if plan.auxiliary_split is not None:
-        return plan.auxiliary_split
-    cls = registry.method_class(cell.method)
-    assert issubclass(cls, TrainableMethod)
-    return cls.split_of(_options(plan, cell))
-
-
-def checkpoint_path(plan: Plan, cell: Cell) -> Path:
-    """Where a run keeps the learned weights of a cell; cells of equal training share it."""
-    auxiliary = auxiliary_of(plan, cell.dataset)
-    options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
-    dataset = f"on-{auxiliary}-{split_of(plan, cell)}"
-    learned = dataclasses.replace(
-        cell, dataset=dataset, options=options, label="", dataset_label=""
-    )
-    return weights_path(Path(plan.out), learned)
-
-
-def is_learned(plan: Plan, cell: Cell) -> bool:
-    """The run has the cell's learned weights already."""
-    return checkpoint_path(plan, cell).exists()
-
-
-def train_one(plan: Plan, out: Path, progress: Progress) -> Training:
-    """Train the plan's only method on its only dataset; what `zsad train` does.
-
-    Raises:
-        UsageError: the method learns nothing.
-    """
-    (cell,) = plan.cells()
-    if not needs_learning(plan, cell):
-        supervision = registry.method_class(cell.method).supervision
-        raise UsageError(f"method '{cell.method}' is {supervision}: it learns nothing")
-    learner = _learner(plan, EvaluatedMethod(cell, _method(plan, cell)))
-    entry = plan.dataset_of(cell.target)
-    root = entry.root if entry.root is not None else plan.data_root
-    auxiliary = registry.load_dataset(cell.dataset, root, **entry.options)
-    config = TrainingConfig(seed=cell.seed, workers=plan.workers, progress=progress)
-    return train_method(learner, auxiliary, out, config, split=plan.auxiliary_split)
-
-
-def _learner(plan: Plan, evaluated: EvaluatedMethod) -> TrainableMethod:
-    """The method that learns for a evaluated: itself, or its twin in another precision."""
+def _pending(plan: Plan, evaluated: EvaluatedMethod) -> _Pending:
     method = evaluated.ready
     precision = method.backbone.training_precision
     if precision != method.backbone.precision:
-        method = _method(dataclasses.replace(plan, precision=precision), evaluated.cell)
+        method = _method(dataclasses.replace(plan, precision=precision), evaluated.job)
     assert isinstance(method, TrainableMethod)
-    return method
+    return _Pending(evaluated, method, checkpoint_path(plan, evaluated.job))
 
 
-def _learn(
-    plan: Plan, dataset: Dataset, evaluated_methods: Sequence[EvaluatedMethod], progress: Progress
+def _train_all(
+    plan: Plan,
+    target: Dataset,
+    evaluated_methods: Sequence[EvaluatedMethod],
+    datasets: OpenDatasets,
+    progress: Progress,
 ) -> None:
-    """Give learned weights to the evaluated_methods, training what the run has not learned yet."""
-    waiting: list[tuple[EvaluatedMethod, TrainableMethod]] = []
+    """Give learned weights to methods, training what the run has not trained yet."""
+    waiting: list[_Pending] = []
     for evaluated in evaluated_methods:
         if evaluated.error is None:
             with isolated(evaluated, progress):
-                waiting.append((evaluated, _learner(plan, evaluated)))
+                waiting.append(_pending(plan, evaluated))
     if not waiting:
         return
-    name = auxiliary_of(plan, dataset.name)
     try:
-        auxiliary = open_auxiliary(plan, dataset.name)
-        new = [(c.cell, learner) for c, learner in waiting if not is_learned(plan, c.cell)]
-        with lock(Path(plan.out), f"features-{name}"):
+        auxiliary = datasets.auxiliary(waiting[0].evaluated.job)
+        new = [pending for pending in waiting if not pending.path.exists()]
+        with lock(Path(plan.out), f"features-{waiting[0].evaluated.job.auxiliary.name}"):
             _cache(plan, auxiliary, new, progress)
     except Stopped:
         raise
     except Exception as error:
-        for pupil, _ in waiting:
-            pupil.error = error
+        for pending in waiting:
+            pending.evaluated.error = error
         return
-    for blocking in (False, True):  # first what is free, then what others have learned meanwhile
+    for blocking in (False, True):  # first what is free, then what others have trained meanwhile
         waiting = [
-            (pupil, learner)
-            for pupil, learner in waiting
-            if not _learn_one(plan, auxiliary, dataset, pupil, learner, progress, blocking)
+            pending
+            for pending in waiting
+            if not _train_one(plan, pending, auxiliary, target, progress, blocking)
         ]
 
 
-def _cache(
-    plan: Plan,
-    auxiliary: Dataset,
-    learners: Sequence[tuple[Cell, TrainableMethod]],
-    progress: Progress,
-) -> None:
+def _cache(plan: Plan, auxiliary: Dataset, waiting: Sequence[_Pending], progress: Progress) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
     groups: list[tuple[list[Sample], list[TrainableMethod]]] = []
-    for cell, learner in learners:
-        samples = auxiliary_samples(auxiliary, split_of(plan, cell))
+    for pending in waiting:
+        samples = auxiliary_samples(auxiliary, split_of(plan, pending.evaluated.job))
         members = next((members for other, members in groups if other == samples), None)
         if members is None:  # a dataset without a train split gives both splits the same images
-            groups.append((samples, [learner]))
+            groups.append((samples, [pending.trained]))
         else:
-            members.append(learner)
+            members.append(pending.trained)
     for samples, members in groups:
-        cache_features(
-            members,
-            auxiliary,
-            samples,
-            FeatureCache(),
-            plan.workers,
-            progress,
-        )
+        cache_features(members, auxiliary, samples, FeatureCache(), plan.workers, progress)
 
 
-def _learn_one(
+def _train_one(
     plan: Plan,
+    pending: _Pending,
     auxiliary: Dataset,
     target: Dataset,
-    evaluated: EvaluatedMethod,
-    learner: TrainableMethod,
     progress: Progress,
     blocking: bool,
 ) -> bool:
-    """Train one evaluated method, or load what an earlier attempt or another process has learned.
+    """Train one method, or load what an earlier attempt or another process has trained.
 
     Returns:
-        Whether it was done; an error counts as done. Not so while another process learns it and
+        Whether it was done; an error counts as done. Not so while another process trains it and
         this one is not blocking.
     """
-    path = checkpoint_path(plan, evaluated.cell)
+    evaluated, path = pending.evaluated, pending.path
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock(Path(plan.out), path.stem, blocking) as mine:
         if not mine:
             return False
         with isolated(evaluated, progress):
             training = train_method(
-                learner,
+                pending.trained,
                 auxiliary,
                 path,
                 TrainingConfig(seed=evaluated.cell.seed, workers=plan.workers, progress=progress),
-                split=split_of(plan, evaluated.cell),
+                split=split_of(plan, evaluated.job),
                 target=target,
                 supersede=partial(supersede, Path(plan.out)),
             )
@@ -380,7 +269,7 @@ def _learn_one(
 
 
 def _take(plan: Plan, evaluated: EvaluatedMethod, training: Training) -> None:
-    """Give a evaluated what was learned for it, and state how."""
+    """Give a method what was learned for it, and state how."""
     method = evaluated.ready
     assert isinstance(method, TrainableMethod)
     if training.method is not method:
@@ -390,7 +279,7 @@ def _take(plan: Plan, evaluated: EvaluatedMethod, training: Training) -> None:
         per_batch = training.seconds / len(training.history)
         evaluated.training["train_ms_per_batch"] = 1000 * per_batch
     evaluated.protocol |= {
-        "auxiliary_split": split_of(plan, evaluated.cell),
+        "auxiliary_split": split_of(plan, evaluated.job),
         "epochs": training.provenance.get("epochs"),
         "training_precision": training.provenance.get("precision"),
     }

@@ -297,7 +297,7 @@ def test_typer_does_not_turn_other_ends_into_a_regression(zsad, monkeypatch, hid
 
 
 def test_a_stopped_run_exits_as_an_interrupted_command(zsad, monkeypatch, pictures, tmp_path):
-    def start(plan, progress):
+    def start(plan, jobs, datasets, progress):
         os.kill(os.getpid(), signal.SIGINT)
         progress.check()
 
@@ -485,7 +485,7 @@ def test_train_refuses_an_unwritable_out_before_anything_is_loaded(
 ):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("zsad.bench.running.prepare.train_one", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: pytest.fail("went on"))
     code, _, err = zsad("train", "coop", "--on", "synthetic-aux", "--out", tmp_path / out)
     assert code == 2
     assert says in err

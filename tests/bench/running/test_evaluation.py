@@ -15,9 +15,9 @@ from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Prediction, build
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
+from zsad.bench.running.evaluated_method import EvaluatedMethod
 from zsad.bench.running.evaluation import score_category
-from zsad.bench.running.plan import make_plan
-from zsad.bench.running.prepare import EvaluatedMethod
+from zsad.bench.running.plan import DatasetPlan, Job, MethodPlan, make_plan
 
 
 class Plain(Method):
@@ -36,6 +36,11 @@ class Plain(Method):
         bright = query.images.mean(dim=(1, 2, 3)) + len(query.class_names[0])
         scores = patches.amax(1) + query.features.class_token.norm(dim=-1) + bright
         return Prediction(scores, upsample(patches, query.features.grid, self.map_size))
+
+
+def job_of(cell):
+    folder = DatasetPlan("folder")
+    return Job(cell, MethodPlan(cell.method), folder, folder, trained=False)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def score(backbone, dataset, tmp_path_factory):
             cell = Cell(cls.__name__.lower(), "official", "folder", 111)
             method = build(cls, backbone)
             method.name = cell.method
-            by_class[cls] = EvaluatedMethod(cell, method, map_size=plan.map_size)
+            by_class[cls] = EvaluatedMethod(job_of(cell), method, map_size=plan.map_size)
         evaluated_methods = list(by_class.values())
         samples = dataset.samples("test")
         parts = score_category(plan, dataset, samples, evaluated_methods, progress or Progress())
@@ -289,7 +294,9 @@ class Counting(Plain):
 def test_the_first_batch_alone_is_scored_again(backbone, dataset, tmp_path, batch_size, batches):
     plan = make_plan(["clip"], out=tmp_path, batch_size=batch_size, gallery=0, map_size=48)
     method = build(Counting, backbone)
-    evaluated = EvaluatedMethod(Cell("counting", "official", "folder", 111), method, map_size=48)
+    evaluated = EvaluatedMethod(
+        job_of(Cell("counting", "official", "folder", 111)), method, map_size=48
+    )
     samples = dataset.samples("test")
     score_category(plan, dataset, samples, [evaluated], Progress())
     assert method.batches == batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -39,10 +40,10 @@ from zsad.bench.records.record import read_records
 from zsad.bench.report import canvas
 from zsad.bench.running import evaluation
 from zsad.bench.running.dry_run import dry_run
+from zsad.bench.running.evaluated_method import EvaluatedMethod
 from zsad.bench.running.evaluation import Accumulators, Targets
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
-from zsad.bench.running.prepare import EvaluatedMethod
 from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import ShardedArray
 from zsad.bench.training.state import StateFile, TrainingState
@@ -393,13 +394,14 @@ def test_a_full_disk_is_said_plainly_and_the_run_goes_on_once_there_is_room(
 
 def _written_by_a_run(folder: Path) -> list:
     """(file, function that writes it) of everything that a run writes beside JSON."""
+    plan = make_plan(["clip"], out=folder)
     cell = Cell("plain", "official", "folder", 111)
+    job = dataclasses.replace(plan.jobs()[0], cell=cell)
     scores = PromptScores(np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int64))
     array = ShardedArray(folder / "class_token", 2, (3,), np.dtype(np.float32))
     accumulators = Accumulators(
-        EvaluatedMethod(cell), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)]
+        EvaluatedMethod(job), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)]
     )
-    plan = make_plan(["clip"], out=folder)
     strip = Image.new("RGBA", (8, 8))
     state = StateFile(folder / "a.state", "me")
     return [

@@ -31,6 +31,7 @@ from zsad.bench.records.run_folder import supersede
 from zsad.bench.running import identity, runner
 from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.identity import difference
+from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
 
@@ -300,9 +301,9 @@ def test_parts_of_different_identity_are_not_combined(site, data, tmp_path):
         patch.setattr(CategoryRecord, "combine", staticmethod(keep))
         run(plan)
     other = dataclasses.replace(parts[1], identity={**parts[1].identity, "precision": "fp16"})
-    (cell,) = plan.cells()
+    (job,) = plan.jobs()
     with pytest.raises(RecordError, match="precision"):
-        combine(cell, runner.open_dataset(plan, "folder"), [parts[0], other])
+        combine(job.cell, OpenDatasets().target(job.dataset).dataset, [parts[0], other])
 
 
 def test_libraries_devices_and_batches_are_not_part_of_an_identity(site, data, tmp_path):

@@ -10,6 +10,7 @@ import joblib
 import pytest
 from zsad.bench.errors import Stopped
 from zsad.bench.running import parallel
+from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.parallel import WorkerProgress, default_jobs
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run, units
@@ -18,7 +19,7 @@ from zsad.bench.running.runner import run, units
 @pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (2, 2), (64, 4)])
 def test_the_built_in_backbone_takes_a_process_a_core_up_to_four(monkeypatch, cores, jobs):
     monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
-    assert default_jobs(make_plan()) == jobs
+    assert default_jobs(make_plan(), OpenDatasets()) == jobs
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,8 @@ def test_gpus_large_backbones_readers_and_small_sets_are_served_by_one_process(
     monkeypatch, settings
 ):
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
-    assert default_jobs(make_plan(**settings)) == 1
+    plan = make_plan(**settings)
+    assert default_jobs(plan, OpenDatasets(plan.limit)) == 1
 
 
 def test_a_worker_stops_for_the_file_and_for_the_death_of_its_parent(tmp_path):
@@ -51,7 +53,7 @@ def test_a_worker_stops_for_the_file_and_for_the_death_of_its_parent(tmp_path):
 def test_the_bar_counts_learned_methods_and_scored_categories(tmp_path):
     methods = ["clip", {"name": "anomalyclip", "options": {"epochs": 1}}]
     plan = make_plan(methods, out=tmp_path / "run", limit=2, gallery=0)
-    steps = parallel._steps(plan, units(plan))
+    steps = parallel._steps(plan, units(plan.jobs(), OpenDatasets(plan.limit)))
     assert len(steps) == 1 + 2 * 6
     assert parallel._done(steps) == 0
     run(plan)

@@ -135,7 +135,7 @@ def test_labels_tell_entries_apart_that_would_share_records(tmp_path):
     plan = read_plan(path)
     cells = plan.cells()
     assert len({c.key for c in cells}) == len(set(cells)) == 4
-    given = [(plan.dataset_of(c.target).root, *plan.method_of(c).checkpoint[""]) for c in cells]
+    given = [(job.dataset.root, *job.method.checkpoint[""]) for job in plan.jobs()]
     assert given == [("a", "a.pth"), ("a", "b.pth"), ("b", "a.pth"), ("b", "b.pth")]
     write_json(tmp_path / "plan.json", dataclasses.asdict(plan))
     assert read_plan(tmp_path / "plan.json") == plan
@@ -145,7 +145,7 @@ def test_cells_of_equal_training_share_learned_weights_whatever_their_labels():
     methods = ["coop", {"name": "coop", "label": "again"}]
     targets = [{"name": "elpv", "root": root, "label": root} for root in "ab"]
     plan = make_plan(methods, targets)
-    assert len({checkpoint_path(plan, cell) for cell in plan.cells()}) == 1
+    assert len({checkpoint_path(plan, job) for job in plan.jobs()}) == 1
 
 
 @pytest.mark.parametrize("label", ["a/b", "../x", "x" * 41, " x", "x ", "-", "a\n", 3, "é", "(x)"])
@@ -198,7 +198,7 @@ def test_an_auxiliary_dataset_takes_its_own_options_or_those_of_the_same_target(
     datasets, given, options
 ):
     plan = make_plan(["coop"], datasets, auxiliary_options=given or {})
-    assert plan.options_of_auxiliary("mvtec_ad") == options
+    assert plan.auxiliaries()["mvtec_ad"].options == options
 
 
 @pytest.mark.parametrize(

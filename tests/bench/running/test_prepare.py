@@ -18,9 +18,11 @@ from zsad.bench.conformance import check_method
 from zsad.bench.progress import Progress
 from zsad.bench.records.record import read_records
 from zsad.bench.records.run_folder import lock
+from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import Plan, make_plan
-from zsad.bench.running.prepare import checkpoint_path, prepare, split_of, train_one
-from zsad.bench.running.runner import run, start_run
+from zsad.bench.running.prepare import checkpoint_path, prepare, split_of
+from zsad.bench.running.runner import run
+from zsad.bench.running.start import start_run
 from zsad.bench.training.trainer import train
 
 
@@ -31,15 +33,21 @@ def features(tmp_path_factory):
         yield
 
 
+def start(plan: Plan) -> None:
+    start_run(plan, plan.jobs(), OpenDatasets(plan.limit), Progress())
+
+
 def plan_for(out: Path, *methods: str, **settings) -> Plan:
     chosen = [{"name": name, "options": {"epochs": 1}} for name in methods]
     plan = make_plan(chosen, out=out, **settings)
-    start_run(plan)
+    start(plan)
     return plan
 
 
 def prepared(plan: Plan):
-    evaluated_methods = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
+    evaluated_methods = prepare(
+        plan, load_dataset("synthetic"), plan.jobs(), OpenDatasets(plan.limit), Progress()
+    )
     assert [c.error for c in evaluated_methods] == [None] * len(evaluated_methods)
     return evaluated_methods
 
@@ -47,7 +55,7 @@ def prepared(plan: Plan):
 def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precision(tmp_path):
     plan = plan_for(tmp_path, "anomalyclip")
     (evaluated,) = prepared(plan)
-    path = checkpoint_path(plan, evaluated.cell)
+    path = checkpoint_path(plan, evaluated.job)
     assert read_header(path)["precision"] == evaluated.protocol["training_precision"] == "fp64"
     assert evaluated.ready.backbone.precision == evaluated.protocol["precision"] == "fp32"
     learned = read_payload(path)
@@ -67,7 +75,7 @@ def test_wide_backbones_and_other_precisions_learn_as_asked(tmp_path, monkeypatc
 
 def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path):
     plan = plan_for(tmp_path, "anomalyclip", "coop")
-    first, second = (checkpoint_path(plan, cell) for cell in plan.cells())
+    first, second = (checkpoint_path(plan, job) for job in plan.jobs())
     with lock(tmp_path, first.stem):
         worker = threading.Thread(target=prepared, args=(plan,))
         worker.start()
@@ -100,30 +108,27 @@ def test_a_run_trains_by_the_configuration_of_the_auxiliary_dataset(tmp_path, op
     draw_mvtec(tmp_path)
     method = {"name": "april_gan", "options": options}
     plan = make_plan([method], out=tmp_path / "run", auxiliary="mvtec-ad", data_root=tmp_path)
-    start_run(plan)
+    start(plan)
     (evaluated,) = prepared(plan)
     stated = evaluated.protocol
     assert stated["auxiliary"] == "mvtec_ad"
     assert stated["epochs"] == stated["options"]["epochs"] == epochs
     assert stated["options"]["mosaic_rate"] == 0.2
-    header = read_header(checkpoint_path(plan, evaluated.cell))
+    header = read_header(checkpoint_path(plan, evaluated.job))
     assert (header["epochs"], header["options"]["mosaic_rate"]) == (epochs, "0.2")
 
 
 def test_train_takes_the_configuration_of_the_auxiliary_dataset(tmp_path):
     draw_mvtec(tmp_path)
-    plan = make_plan(["april_gan"], ["mvtec-ad"], auxiliary="mvtec-ad", data_root=tmp_path)
-    out = tmp_path / "learned.safetensors"
-    assert train_one(plan, out, Progress()).provenance["epochs"] == 3
-    again = train(
-        "april_gan", load_dataset("mvtec_ad", tmp_path), load_backbone("tiny"), out.parent / "b"
-    )
-    assert again.method.options.mosaic_rate == 0.2
+    dataset, out = load_dataset("mvtec_ad", tmp_path), tmp_path / "learned.safetensors"
+    training = train("april_gan", dataset, load_backbone("tiny"), out)
+    assert training.provenance["epochs"] == 3
+    assert training.method.options.mosaic_rate == 0.2
 
 
 def test_datasets_with_another_auxiliary_dataset_have_other_learned_weights(tmp_path):
     plan = make_plan(["april_gan"], ["mvtec-ad", "visa", "elpv"], out=tmp_path)
-    on_visa, *on_mvtec = (checkpoint_path(plan, cell) for cell in plan.cells())
+    on_visa, *on_mvtec = (checkpoint_path(plan, job) for job in plan.jobs())
     assert "on-visa" in on_visa.name
     assert len(set(on_mvtec)) == 1 and "on-mvtec_ad" in on_mvtec[0].name
 
@@ -147,11 +152,11 @@ def test_the_split_that_is_trained_on_is_the_methods_own_or_the_one_asked_for(
     table = {"name": name, "variant": variant or None, "options": {"epochs": 1}}
     how = {"auxiliary": "mvtec_ad", "auxiliary_split": asked, "data_root": tmp_path}
     plan = make_plan([table], out=tmp_path / "run", **how)
-    start_run(plan)
+    start(plan)
     (evaluated,) = prepared(plan)
     assert evaluated.protocol["auxiliary_split"] == split
     assert evaluated.protocol["options"].get("split", split) == split
-    path = checkpoint_path(plan, evaluated.cell)
+    path = checkpoint_path(plan, evaluated.job)
     assert f"on-mvtec_ad-{split}" in path.name
     header = read_header(path)["auxiliary"]
     assert (header["split"], header["images"]) == (split, images)
@@ -160,7 +165,7 @@ def test_the_split_that_is_trained_on_is_the_methods_own_or_the_one_asked_for(
 def test_both_splits_of_the_built_in_auxiliary_set_are_the_same_images():
     plan = make_plan(["faprompt", "coop"])
     samples = load_dataset("synthetic_aux").samples
-    assert [split_of(plan, cell) for cell in plan.cells()] == ["all", "test"]
+    assert [split_of(plan, job) for job in plan.jobs()] == ["all", "test"]
     assert [*samples("train"), *samples("test")] == samples("test")
 
 

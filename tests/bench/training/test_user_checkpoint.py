@@ -18,9 +18,10 @@ from zsad.bench.progress import Progress
 from zsad.bench.records.record import Record, read_records, write_record
 from zsad.bench.registry import dataset_class
 from zsad.bench.running.dry_run import dry_run
+from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import Plan, make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_of, prepare
-from zsad.bench.running.runner import start_run
+from zsad.bench.running.start import start_run
 from zsad.bench.training.leakage import content_marks
 from zsad.bench.training.optimisation import TrainingConfig
 from zsad.bench.training.trainer import train
@@ -46,14 +47,20 @@ def coop_file(tiny, tmp_path):
     return make
 
 
+def start(plan: Plan) -> None:
+    start_run(plan, plan.jobs(), OpenDatasets(plan.limit), Progress())
+
+
 def plan_with(out: Path, **method: Any) -> Plan:
     plan = make_plan([{"name": "coop", **method}], ["synthetic"], out=out, limit=1)
-    start_run(plan)
+    start(plan)
     return plan
 
 
 def evaluated_method_of(plan: Plan):
-    (evaluated,) = prepare(plan, load_dataset("synthetic"), plan.cells(), Progress())
+    (evaluated,) = prepare(
+        plan, load_dataset("synthetic"), plan.jobs(), OpenDatasets(plan.limit), Progress()
+    )
     return evaluated
 
 
@@ -161,7 +168,7 @@ def test_a_checkpoint_learned_on_its_target_is_refused(coop_file, tmp_path, said
 
 def test_a_plan_without_a_checkpoint_gives_none(tmp_path):
     plan = plan_with(tmp_path)
-    assert checkpoint_of(plan, plan.cells()[0], load_dataset("synthetic")) is None
+    assert checkpoint_of(plan.jobs()[0], load_dataset("synthetic")) is None
 
 
 # -- several files ---------------------------------------------------------------------------------
@@ -408,7 +415,7 @@ def test_an_auxiliary_dataset_that_is_not_there_can_be_replaced_in_the_same_run(
     assert [r.cell.method for r in failed] == ["coop"]
     assert "--auxiliary NAME" in failed[0].error.message
     again = make_plan(tuned, data_root=tmp_path, out=out, auxiliary="synthetic_aux", **settings)
-    start_run(again)
+    start(again)
 
 
 def test_an_auxiliary_dataset_that_finished_cells_depend_on_stays(tmp_path):
@@ -418,7 +425,7 @@ def test_an_auxiliary_dataset_that_finished_cells_depend_on_stays(tmp_path):
     write_record(tmp_path / "run", record)
     other = dataclasses.replace(plan, auxiliary="visa")
     with pytest.raises(UsageError, match="was made with auxiliary None"):
-        start_run(other)
+        start(other)
     given = dataclasses.replace(record, protocol={**record.protocol, "auxiliary_source": "header"})
     write_record(tmp_path / "run", given)
-    start_run(other)
+    start(other)

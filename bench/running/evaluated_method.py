@@ -1,0 +1,88 @@
+"""A method of a run with all that is known of it, and the isolation of its failures."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.loading import is_death_of_reader
+from ..errors import ContractError, Stopped, message_of
+from ..method import Method
+from ..progress import Progress
+from ..records.cell import Cell
+from ..records.record import Auxiliary
+from .plan import Job
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class EvaluatedMethod:
+    """A job with its method, ready to be scored, or with the error that took it out.
+
+    Attributes:
+        protocol: what a record must state for numbers to be comparable.
+        training: seconds and epochs spent on fitting it in this process.
+        auxiliary: what it was learned from, where that is known.
+        answers: whether it gives scores and whether it gives maps, once it has answered.
+        examined: its answers were seen not to depend on how images are batched.
+    """
+
+    job: Job
+    method: Method | None = None
+    error: BaseException | None = None
+    map_size: int = 0
+    protocol: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, float] = field(default_factory=dict)
+    auxiliary: Auxiliary | None = None
+    answers: tuple[bool, bool] | None = None
+    examined: bool = False
+
+    def group_key(self) -> tuple[Any, ...]:
+        """Contestants with equal keys share batches and visual forwards."""
+        return (*self.ready.forward_key(), self.map_size)
+
+    @property
+    def cell(self) -> Cell:
+        """The key of its record."""
+        return self.job.cell
+
+    @property
+    def ready(self) -> Method:
+        """The method; only of one without an error."""
+        if self.method is None:
+            raise ValueError(f"{self.cell.key} is not ready")
+        return self.method
+
+
+@contextmanager
+def isolated(evaluated: EvaluatedMethod, progress: Progress) -> Iterator[None]:
+    """Whatever a method raises inside takes that method out, and nobody else.
+
+    `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
+    interrupt is told from it by `progress`, which learns of the signal first.
+
+    Raises:
+        Stopped, KeyboardInterrupt: the user wants the work to stop.
+    """
+    try:
+        yield
+    except Stopped:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and progress.asked_to_stop():
+            raise
+        if is_death_of_reader(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they would keep tensors in memory
+        if not isinstance(error, Exception):  # raised again it would end the process
+            what = f"{type(error).__name__}({message_of(error)})"
+            reason = ContractError(f"method '{evaluated.cell.method}' raised {what}")
+            reason.__cause__ = error
+            error = reason
+        LOG.warning("%s drops out: %s", evaluated.cell.key, message_of(error))
+        evaluated.error = error

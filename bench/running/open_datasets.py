@@ -1,0 +1,111 @@
+"""The datasets of a run, each opened and listed once per process and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .. import registry
+from ..dataset import Dataset, Sample
+from ..errors import DataError, ZsadError, message_of
+from .plan import DatasetPlan, Job
+
+
+@dataclass(frozen=True)
+class OpenedDataset:
+    """A dataset that is tested on, with the samples that a run takes of each category."""
+
+    dataset: Dataset
+    by_category: Mapping[str, list[Sample]]
+
+    @property
+    def images(self) -> int:
+        """Number of test images."""
+        return sum(map(len, self.by_category.values()))
+
+
+@dataclass
+class OpenDatasets:
+    """What was opened so far, of targets and of auxiliary datasets.
+
+    Attributes:
+        limit: at most so many test images per category and label; None is all.
+    """
+
+    limit: int | None = None
+    _targets: dict[str, OpenedDataset] = field(default_factory=dict)
+    _auxiliaries: dict[str, Dataset] = field(default_factory=dict)
+
+    def target(self, entry: DatasetPlan) -> OpenedDataset:
+        """The dataset of an entry of a job.
+
+        Raises:
+            DataError: it cannot be opened or listed, or a file's name is not UTF-8.
+        """
+        if entry.target not in self._targets:
+            with _errors_of_data(entry.target):
+                dataset = registry.load_dataset(entry.name, entry.root, **entry.options)
+            with _errors_of_data(dataset.name):
+                samples = dataset.samples("test")
+            grouped = _by_category(dataset, samples, self.limit)
+            self._targets[entry.target] = OpenedDataset(dataset, grouped)
+        return self._targets[entry.target]
+
+    def auxiliary(self, job: Job) -> Dataset:
+        """The dataset that a job's method is trained on.
+
+        Raises:
+            DataError: it is not there; the message says how to name another one.
+        """
+        entry = job.auxiliary
+        if entry.name not in self._auxiliaries:
+            try:
+                dataset = registry.load_dataset(entry.name, entry.root, **entry.options)
+                dataset.samples("test")
+            except DataError as error:
+                raise DataError(
+                    f"trained methods learn from {entry.name} before they are tested on "
+                    f"{job.cell.dataset}: give --auxiliary NAME to learn from another dataset, or "
+                    f"get that one: {error}"
+                ) from error
+            self._auxiliaries[entry.name] = dataset
+        return self._auxiliaries[entry.name]
+
+
+@contextmanager
+def _errors_of_data(name: str) -> Iterator[None]:
+    """Whatever goes wrong while a dataset is opened or listed is a `ZsadError` that names it."""
+    try:
+        yield
+    except ZsadError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {message_of(error)}"
+        raise DataError(
+            f"dataset '{name}' cannot be opened ({what}): check its folder and its options"
+        ) from error
+
+
+def _by_category(
+    dataset: Dataset, samples: list[Sample], limit: int | None
+) -> dict[str, list[Sample]]:
+    """The samples by category; with a limit, the first of each label."""
+    grouped: dict[str, list[Sample]] = {}
+    seen: dict[tuple[str, int], int] = {}
+    for sample in samples:
+        _refuse_undecodable(sample.name(dataset.root))
+        key = (sample.category, sample.label)
+        seen[key] = seen.get(key, 0) + 1
+        if limit is None or seen[key] <= limit:
+            grouped.setdefault(sample.category, []).append(sample)
+    return grouped
+
+
+def _refuse_undecodable(name: str) -> None:
+    """Refuse a file name that cannot be written into a record."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise DataError(f"the name of file {shown} is not UTF-8: rename the file") from error

@@ -1,0 +1,156 @@
+"""The start of a run: its directory, and what of it is still what the plan asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import Stopped, UsageError, message_of
+from ..files import remove_abandoned, write_json
+from ..progress import Progress
+from ..records.cell import Cell
+from ..records.protocol import trained_in_run
+from ..records.record import Record, RecordError, read_record
+from ..records.run_folder import (
+    CELLS,
+    LOCKS,
+    lock,
+    parts_folder,
+    plan_path,
+    record_path,
+    supersede,
+)
+from .identity import CODE_FIELDS, Identities, difference
+from .open_datasets import OpenDatasets
+from .plan import Job, Plan, read_plan_settings
+
+LOG = logging.getLogger(__name__)
+SAME_IN_A_RUN = (
+    "backbone",
+    "backbone_config",
+    "pretrained",
+    "precision",
+    "map_size",
+    "auxiliary",
+    "auxiliary_split",
+    "limit",
+)
+
+
+def start_run(plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets, progress: Progress) -> None:
+    """Make the run directory, store the plan, and drop the records that are to be done again.
+
+    Afterwards a cell is done if its record exists: broken records are dropped too, and those that
+    were made under other conditions than the plan's, or that `--retry always` does again, are moved
+    to `superseded/`.
+
+    Raises:
+        UsageError: the directory cannot be made, or holds a run with other settings.
+        Stopped: a stop was asked for.
+    """
+    folder = Path(plan.out)
+    try:
+        for name in (CELLS, LOCKS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        with lock(folder, "plan"):
+            _refuse_other_settings(plan, plan_path(folder))
+            write_json(plan_path(folder), dataclasses.asdict(plan))
+    except OSError as error:
+        raise UsageError(
+            f"run directory {folder} is not writable ({error}): choose --out"
+        ) from error
+    remove_abandoned(folder)
+    finished = [(job, record) for job in jobs if (record := _finished(plan, job.cell))]
+    for cell, why in changed_cells(plan, finished, datasets, progress).items():
+        supersede(folder, record_path(folder, cell), why)
+
+
+def _finished(plan: Plan, cell: Cell) -> Record | None:
+    """The record of a cell that is done; what is to be done again is moved or removed."""
+    folder = Path(plan.out)
+    path = record_path(folder, cell)
+    if plan.retry == "always":
+        for old in [path, *parts_folder(folder, cell).glob("*.json")]:
+            if old.exists():
+                supersede(folder, old, "--retry always")
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        LOG.warning("%s", error)
+        path.unlink(missing_ok=True)
+        return None
+    if record.status == "ok":
+        return record
+    if plan.retry != "never":
+        path.unlink(missing_ok=True)
+    return None
+
+
+def changed_cells(
+    plan: Plan,
+    finished: Iterable[tuple[Job, Record]],
+    datasets: OpenDatasets,
+    progress: Progress,
+) -> dict[Cell, str]:
+    """The cells whose records were made under other conditions than the plan's, and which.
+
+    Those of a dataset that cannot be opened or read now are left out, as this cannot be told.
+
+    Args:
+        plan: the whole plan.
+        finished: jobs with their records, without errors.
+        datasets: what was opened so far.
+        progress: how to show that files are hashed, and how to stop.
+
+    Raises:
+        Stopped: a stop was asked for.
+    """
+    identities = Identities(plan, datasets, progress)
+    ignored = CODE_FIELDS if plan.keep_old else frozenset()
+    by_target: dict[str, list[tuple[Job, Record]]] = {}
+    for job, record in finished:
+        by_target.setdefault(job.cell.target, []).append((job, record))
+    changed: dict[Cell, str] = {}
+    for name, pairs in by_target.items():
+        try:
+            opened = datasets.target(pairs[0][0].dataset)
+            images = identities.of_images(opened.dataset, opened.by_category)
+            for job, record in pairs:
+                expected = {**identities.of_job(job, opened.dataset), **images}
+                if why := difference(record.identity, expected, ignored):
+                    changed[job.cell] = why
+        except Stopped:
+            raise
+        except Exception as error:
+            LOG.warning("finished cells of %s are left as they are: %s", name, message_of(error))
+    return changed
+
+
+def _refuse_other_settings(plan: Plan, path: Path) -> None:
+    """A run directory holds results that can stand in one table: same backbone, same sizes."""
+    if not path.exists() or plan.retry == "always":
+        return
+    earlier = read_plan_settings(path)
+    for name in SAME_IN_A_RUN:
+        if name == "auxiliary" and not _has_trained_cells(path.parent):
+            continue
+        if earlier.get(name) != getattr(plan, name):
+            raise UsageError(
+                f"run directory {plan.out} was made with {name} {earlier.get(name)}, not "
+                f"{getattr(plan, name)}: choose another --out, or --retry always"
+            )
+
+
+def _has_trained_cells(folder: Path) -> bool:
+    """Whether a finished cell was trained by the run, and so depends on its auxiliary dataset."""
+    for path in (folder / CELLS).glob("*.json"):
+        with suppress(RecordError):
+            record = read_record(path)
+            if record.status == "ok" and trained_in_run(record.protocol):
+                return True
+    return False
