@@ -11,6 +11,7 @@ from .backbone import Backbone
 from .checkpoint import read_together
 from .errors import UsageError
 from .method import Method, TrainableMethod, build
+from .names import display_name
 from .options import DEFAULT_SEED
 from .registry import method_class, resolve
 from .training.user_checkpoint import open_checkpoint, refuse_misfit
@@ -58,7 +59,9 @@ def create(
     method.name = entry.name
     if given:
         if not isinstance(method, TrainableMethod):
-            raise UsageError(f"method '{entry.name}' is training-free and takes no checkpoint")
+            raise UsageError(
+                f"method '{display_name(entry.name)}' is training-free and takes no checkpoint"
+            )
         refuse_misfit(method, known)
         unused = method.load_learned(read_together([Path(file) for file in given]))
         if unused:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, BackboneSpec, TokenSpec
 from .errors import ContractError, WeightsError
-from .names import known_name
+from .names import display_name, known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
 from .query import Prediction, Query
@@ -383,7 +383,8 @@ class TrainableMethod(Method):
         ]
         if foreign:
             raise WeightsError(
-                f"the checkpoint of '{self.name}' has unknown tensors: {', '.join(foreign[:5])}"
+                f"the checkpoint of '{display_name(self.name)}' has unknown tensors: "
+                f"{', '.join(foreign[:5])}"
             )
         self._refuse_other_prompts(state)
         with torch.no_grad():
@@ -397,7 +398,7 @@ class TrainableMethod(Method):
             return
         twins = {v: build(type(self), self.backbone, v) for v in self.variants}
         fitting = [
-            f"{self.name}@{variant}"
+            display_name(f"{self.name}@{variant}")
             for variant, twin in twins.items()
             if isinstance(twin, TrainableMethod) and not twin.other_prompts(state)
         ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .backbone import VisualFeatures
 from .errors import ContractError
+from .names import display_name
 
 if TYPE_CHECKING:
     from .method import Method
@@ -126,7 +127,7 @@ class Prediction:
                 float32; names the method.
         """
         if self.scores is None and self.maps is None:
-            raise ContractError(f"method '{method}' returned neither scores nor maps")
+            raise ContractError(f"method '{display_name(method)}' returned neither scores nor maps")
         return Prediction(
             _checked(self.scores, "scores", 1, batch, method),
             _checked(self.maps, "maps", 3, batch, method),
@@ -140,16 +141,17 @@ def _checked(tensor: Tensor | None, part: str, dims: int, batch: int, method: st
     if not isinstance(tensor, Tensor) or tensor.is_complex():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise ContractError(
-            f"method '{method}' returned {part} as {kind}: expected a tensor of floats"
+            f"method '{display_name(method)}' returned {part} as {kind}: expected a tensor of "
+            "floats"
         )
     if tensor.dim() != dims or len(tensor) != batch:
         raise ContractError(
-            f"method '{method}' returned {part} of shape {tuple(tensor.shape)} for a batch of "
-            f"{batch}: expected {'[B]' if dims == 1 else '[B, H, W]'}"
+            f"method '{display_name(method)}' returned {part} of shape {tuple(tensor.shape)} for "
+            f"a batch of {batch}: expected {'[B]' if dims == 1 else '[B, H, W]'}"
         )
     single = tensor.detach().to(torch.float32, copy=True)
     if not bool(torch.isfinite(single).all()):
         finite = bool(torch.isfinite(tensor).all())
         what = f"{part} too large for float32" if finite else f"NaN or infinite {part}"
-        raise ContractError(f"method '{method}' returned {what}")
+        raise ContractError(f"method '{display_name(method)}' returned {what}")
     return single

@@ -145,10 +145,14 @@ class LaidOutDataset(Dataset):
             raise UsageError(f"missing is 'refuse' or 'skip', not '{self.options['missing']}'")
         for name in ("layout", "class_name", "split_list"):
             if not isinstance(self.options.get(name), str | Path | None):
-                raise UsageError(f"{name} of {self.name} is text, not {self.options[name]!r}")
+                raise UsageError(
+                    f"{name} of {display_name(self.name)} is text, not {self.options[name]!r}"
+                )
         keys = [layout.key for layout in self.layouts]
         if self.options["layout"] not in (None, *keys):
-            raise unknown_name(f"layout of {self.name}", str(self.options["layout"]), keys)
+            raise unknown_name(
+                f"layout of {display_name(self.name)}", str(self.options["layout"]), keys
+            )
         self._listing: Listing | None = None
 
     @classmethod

@@ -20,6 +20,7 @@ from ..bench.content import content_hashes
 from ..bench.dataset import CategoryInfo, Counts, Dataset, Sample, Source, Split, files_of
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, read_mask, read_picture
+from ..bench.names import display_name
 from ._damage import DEFECTS
 from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
 from ._kinds import COLOURS, Kind
@@ -248,9 +249,13 @@ class DrawnDataset(Dataset):
         """
         seed, size = self.options["seed"], self.options["size"]
         if not (isinstance(seed, int) and seed >= 0):
-            raise UsageError(f"seed of {self.name} is a whole number from 0, not {seed!r}")
+            raise UsageError(
+                f"seed of {display_name(self.name)} is a whole number from 0, not {seed!r}"
+            )
         if not (isinstance(size, int) and 32 <= size <= 1024):
-            raise UsageError(f"size of {self.name} is a number of pixels, 32 to 1024, not {size!r}")
+            raise UsageError(
+                f"size of {display_name(self.name)} is a number of pixels, 32 to 1024, not {size!r}"
+            )
         normal, anomalous = self.per_kind
         return Recipe(self.name, self.kinds, self.defects, normal, anomalous, seed, size)
 

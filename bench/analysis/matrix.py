@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, unknown_name
-from ..names import normalize_name
+from ..names import display_name, normalize_name
 from ..records.cell import labelled
 from ..records.record import Record, read_records
 from . import published as paper
@@ -187,7 +187,7 @@ class Matrix:
         wanted = list(names)
         for name in wanted:
             if not any(method.is_named(name) for method in self.methods):
-                known = [f"{m.method}@{m.variant}" for m in self.methods]
+                known = [display_name(f"{m.method}@{m.variant}") for m in self.methods]
                 known += [m.label for m in self.methods]
                 raise unknown_name("method of this run", name, known)
         return [m for m in self.methods if not wanted or any(map(m.is_named, wanted))]
@@ -202,7 +202,7 @@ class Matrix:
         own = {d: {normalize_name(d.name), normalize_name(d.title)} for d in self.datasets}
         for key, name in wanted.items():
             if not any(key in both for both in own.values()):
-                raise unknown_name("dataset of this run", name, [d.name for d in own])
+                raise unknown_name("dataset of this run", name, [display_name(d.name) for d in own])
         return [d for d, both in own.items() if not wanted or both & wanted.keys()]
 
 
@@ -272,7 +272,7 @@ def _label(method: EvaluatedMethod, methods: Iterable[EvaluatedMethod]) -> str:
     rivals = [m for m in methods if m.title == method.title and m != method]
     text = method.title
     if any(m.variant != method.variant for m in rivals):
-        text += f" ({method.variant})"
+        text += f" ({display_name(method.variant)})"
     if any(m.variant == method.variant for m in rivals) and method.options_text:
         text += f" {options_words(method.options)}"
     return text

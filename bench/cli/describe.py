@@ -30,7 +30,7 @@ def describe_methods() -> str:
         if name in broken:
             continue
         cls = registry.method_class(name)
-        variants = [f"{v}*" if v == cls.default_variant else v for v in cls.variants]
+        variants = [display_name(v) + "*" * (v == cls.default_variant) for v in cls.variants]
         rows.append(
             [
                 display_name(name),
@@ -117,7 +117,7 @@ def _supervision(cls: type[Method]) -> str:
     """That of the default variant, and of the variants that differ from it."""
     kinds = {variant: cls.supervision_of(options) for variant, options in cls.variants.items()}
     usual = kinds[cls.default_variant]
-    others = [f"{variant}: {kind}" for variant, kind in kinds.items() if kind != usual]
+    others = [f"{display_name(name)}: {kind}" for name, kind in kinds.items() if kind != usual]
     return "; ".join([str(usual), *others])
 
 
@@ -154,7 +154,7 @@ def _options(cls: type[Method]) -> str:
 
 
 def _values(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in options.items())
+    return ", ".join(f"{display_name(name)}={value}" for name, value in options.items())
 
 
 def _total(counts: Sequence[int | None]) -> int | str:

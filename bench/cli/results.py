@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError, ZsadError
+from ..names import display_name
 from .options import AllowIncomplete, Metrics, Run, out_option
 from .terminal import echo
 
@@ -209,7 +210,7 @@ def _rankings(
         try:
             found[name] = rank(records, name, 1 - settings.level, settings.allow_incomplete)
         except StatsError as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"{display_name(name)}: {error}")
     if not found:
         raise StatsError("; ".join(dict.fromkeys(problems)))
     for problem in problems:
@@ -287,7 +288,7 @@ def rescore(
             old, new = (
                 "undefined" if value is None else f"{value:.6f}" for value in (move.old, move.new)
             )
-            echo(f"{move.cell} {move.category} {move.metric}: {old} -> {new}")
+            echo(f"{move.cell} {move.category} {display_name(move.metric)}: {old} -> {new}")
     pixel = sum(item.pixel_level for item in rescored)
     moved = sum(len(item.moves) for item in rescored)
     echo(

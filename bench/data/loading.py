@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ..dataset import Dataset, Sample
 from ..errors import DataError, ZsadError, message_of
 from ..images import resize_mask
+from ..names import display_name
 from ..preprocess import Preprocess
 
 LOG = logging.getLogger(__name__)
@@ -160,8 +161,8 @@ def is_death_of_reader(error: BaseException) -> bool:
 def death_of_reader(dataset: Dataset, error: BaseException) -> DataError:
     """The same error as one line with the fix."""
     return DataError(
-        f"a process that reads images of {dataset.name} died ({message_of(error)}): read with "
-        "--workers 0, or give the processes more memory"
+        f"a process that reads images of {display_name(dataset.name)} died ({message_of(error)}): "
+        "read with --workers 0, or give the processes more memory"
     )
 
 

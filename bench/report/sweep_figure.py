@@ -14,7 +14,7 @@ from ..analysis.published import LEFT_OUT_OF_MEANS
 from ..analysis.values import is_incomplete
 from ..errors import UsageError, unknown_name
 from ..metric_table import HEADLINES, METRICS
-from ..names import normalize_name, registry_name
+from ..names import display_name, normalize_name, registry_name
 from .canvas import canvas, legend, note
 from .palette import colour, marker
 from .scene import Scene
@@ -89,7 +89,7 @@ def _sweep(
     ordered = sorted(plain, key=lambda member: _rank(member[0]))
     numbers = [v for v, _ in ordered if isinstance(v, int | float) and not isinstance(v, bool)]
     return Sweep(
-        f"{first.title} ({first.variant}{words})",
+        f"{first.title} ({display_name(first.variant)}{words})",
         ", ".join(names),
         [_option_text(value) for value, _ in ordered],
         [method for _, method in ordered],
@@ -149,7 +149,7 @@ def _chosen_sweeps(scene: Scene) -> list[Sweep]:
         found = find_sweeps(scene.matrix, names)
         if everything and not found:
             known = sorted({sweep.option for sweep in everything})
-            raise unknown_name("swept option of this run", option, known)
+            raise unknown_name("swept option of this run", option, map(display_name, known))
     if not found:
         raise UsageError(
             "no option takes several values in this run: put a sweep into a plan file, for example "
@@ -176,7 +176,7 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
                 label=METRICS[metric].title,
             )
     panel.set_title(f"{found.title}\n{domain}, {', '.join(d.title for d in datasets)}"[:110])
-    panel.set_xlabel(found.option)
+    panel.set_xlabel(display_name(found.option))
     panel.set_ylabel("percent")
     panel.set_xticks(positions, found.values)
     low, high = panel.get_ylim()

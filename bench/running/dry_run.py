@@ -89,8 +89,8 @@ class DryRun:
         rows = [
             [
                 labelled(display_name(c.cell.method), c.cell.label),
-                c.cell.variant,
-                " ".join(f"{k}={v}" for k, v in c.cell.options.items()),
+                display_name(c.cell.variant),
+                " ".join(f"{display_name(k)}={v}" for k, v in c.cell.options.items()),
                 labelled(display_name(c.cell.dataset), c.cell.dataset_label),
                 c.cell.seed,
                 c.state,
@@ -166,7 +166,7 @@ def _data(
         try:
             found[name] = completeness(datasets.target(entry).dataset, "test", plan.limit)
         except ZsadError as error:
-            missing.append(f"data of {name}: {error}")
+            missing.append(f"data of {display_name(name)}: {error}")
     return found, missing
 
 
@@ -225,13 +225,16 @@ def _trained(
             try:
                 checkpoint_of(job, target)
             except ZsadError as error:
-                missing.append(f"checkpoint of {method} for {job.cell.target}: {error}")
+                missing.append(
+                    f"checkpoint of {display_name(method)} for {job.cell.target}: {error}"
+                )
         elif job.trained and not checkpoint_path(plan, job).exists():
             key = (name, split_of(plan, job), job.cell.target)
             if key not in asked:
                 asked[key] = _auxiliary_fault(job, split_of(plan, job), target, datasets, found)
             if asked[key]:
-                missing.append(f"auxiliary data {name} for {method}: {asked[key]}")
+                learner = display_name(method)
+                missing.append(f"auxiliary data {display_name(name)} for {learner}: {asked[key]}")
     return found, missing
 
 

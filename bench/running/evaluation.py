@@ -33,6 +33,7 @@ from ..files import whole_file
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
+from ..names import display_name
 from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
@@ -238,8 +239,8 @@ def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[st
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     if changed:
         raise ContractError(
-            f"method '{method.name}' changed {', '.join(sorted(changed))} of its query in place: "
-            "work on a copy (tensor.clone())"
+            f"method '{display_name(method.name)}' changed {', '.join(sorted(changed))} of its "
+            "query in place: work on a copy (tensor.clone())"
         )
 
 
@@ -251,8 +252,8 @@ def _refuse_gaps(evaluated: EvaluatedMethod, prediction: Prediction) -> None:
     for part, now, earlier in zip(("scores", "maps"), answers, evaluated.answers, strict=True):
         if now != earlier:
             raise ContractError(
-                f"method '{evaluated.ready.name}' returned {part} for some batches and none for "
-                "others: return them always or never"
+                f"method '{display_name(evaluated.ready.name)}' returned {part} for some batches "
+                "and none for others: return them always or never"
             )
 
 
@@ -308,10 +309,10 @@ def _refuse_difference(
             found.append(f"{part} differ by up to {difference:.2g}")
     if found:
         raise ContractError(
-            f"method '{method.name}' is transductive: its answer for an image depends on the other "
-            f"images of the batch ({' and '.join(found)} when the first {len(whole)} images are "
-            "batched otherwise), so its numbers would change with --batch-size: let predict treat "
-            "each image by itself"
+            f"method '{display_name(method.name)}' is transductive: its answer for an image "
+            f"depends on the other images of the batch ({' and '.join(found)} when the first "
+            f"{len(whole)} images are batched otherwise), so its numbers would change with "
+            "--batch-size: let predict treat each image by itself"
         )
 
 
@@ -329,8 +330,8 @@ def _prompt_maps(method: Method, query: Query) -> list[Tensor]:
         return []
     if maps.dim() != 3 or len(maps) != len(query) or not bool(torch.isfinite(maps).all()):
         raise ContractError(
-            f"method '{method.name}' returned prompt maps of shape {tuple(maps.shape)} for a batch "
-            f"of {len(query)}: expected finite values [B, K, L]"
+            f"method '{display_name(method.name)}' returned prompt maps of shape "
+            f"{tuple(maps.shape)} for a batch of {len(query)}: expected finite values [B, K, L]"
         )
     return [maps.detach().float().cpu()]
 

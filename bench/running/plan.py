@@ -267,9 +267,9 @@ def _refuse_shared_cells(methods: Sequence[MethodPlan], datasets: Sequence[Datas
     for method, cell in zip(methods, cells, strict=True):
         if cells.count(cell) > 1:
             raise UsageError(
-                f"method '{method.name}@{method.variant}' is in the plan twice with different "
-                "checkpoints, whose records would have one name: give one of them a label of its "
-                'own in the plan file (label = "mine")'
+                f"method '{display_name(f'{method.name}@{method.variant}')}' is in the plan twice "
+                "with different checkpoints, whose records would have one name: give one of them a "
+                'label of its own in the plan file (label = "mine")'
             )
     for name, label in names:
         if names.count((name, label)) > 1:

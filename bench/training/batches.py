@@ -19,6 +19,7 @@ from ..data.loading import Batch, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import DataError
 from ..method import Query, TrainableMethod
+from ..names import display_name
 from .feature_cache import CachedFeatures, CachedMasks
 
 LOG = logging.getLogger(__name__)
@@ -234,8 +235,8 @@ def masks_of(batch: Batch, dataset: Dataset) -> Tensor:
     """
     if batch.masks is None:
         raise DataError(
-            f"dataset '{dataset.name}' lacks masks for its anomalous images, so nothing can be "
-            "learned from it: choose an auxiliary dataset with pixel-level masks"
+            f"dataset '{display_name(dataset.name)}' lacks masks for its anomalous images, so "
+            "nothing can be learned from it: choose an auxiliary dataset with pixel-level masks"
         )
     return batch.masks
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..content import content_hashes
 from ..dataset import Dataset, Sample
 from ..errors import DataError, UsageError
-from ..names import registry_name
+from ..names import display_name, registry_name
 
 MARK = 16  # hexadecimal digits of a hash: two of a million images agree once in 10^7 datasets
 
@@ -33,15 +33,16 @@ def refuse_leakage(
     same_name = registry_name(auxiliary.name) == registry_name(target.name)
     if same_name and auxiliary.domain != "custom":
         raise UsageError(
-            f"'{auxiliary.name}' cannot be learned from and tested on: choose another auxiliary "
-            "dataset with --auxiliary"
+            f"'{display_name(auxiliary.name)}' cannot be learned from and tested on: choose "
+            "another auxiliary dataset with --auxiliary"
         )
     learned = _files(samples if samples is not None else _all_samples(auxiliary))
     tested = _files(_all_samples(target))
     shared = sorted(learned & tested) or _same_content(learned, tested)
     if shared:
         raise UsageError(
-            f"auxiliary dataset '{auxiliary.name}' and target '{target.name}' share "
+            f"auxiliary dataset '{display_name(auxiliary.name)}' and target "
+            f"'{display_name(target.name)}' share "
             f"{len(shared)} images ({shared[0]} is one): choose another auxiliary dataset"
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ContractError, UsageError
 from ..method import Schedule, TrainableMethod
+from ..names import display_name
 from ..options import DEFAULT_SEED
 from ..progress import Progress
 from .batches import Source, TrainingBatch
@@ -215,7 +216,9 @@ def _optimizer(method: TrainableMethod) -> torch.optim.Optimizer:
     schedule = method.schedule
     parameters = [p for p in method.parameters() if p.requires_grad]
     if not parameters:
-        raise UsageError(f"method '{method.name}' has no parameters to train with these options")
+        raise UsageError(
+            f"method '{display_name(method.name)}' has no parameters to train with these options"
+        )
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,

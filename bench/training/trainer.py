@@ -21,6 +21,7 @@ from ..dataset import Dataset, Sample
 from ..errors import UsageError
 from ..factory import create
 from ..method import AuxiliarySplit, Method, TrainableMethod
+from ..names import display_name
 from ..options import DEFAULT_SEED
 from ..progress import Progress
 from ..records.provenance import environment
@@ -203,7 +204,7 @@ def _refuse_training_free(method: Method) -> TrainableMethod:
     """
     if isinstance(method, TrainableMethod):
         return method
-    raise UsageError(f"method '{method.name}' is training-free: it cannot be trained")
+    raise UsageError(f"method '{display_name(method.name)}' is training-free: it cannot be trained")
 
 
 def _finished(
@@ -269,5 +270,7 @@ def auxiliary_samples(dataset: Dataset, split: AuxiliarySplit) -> list[Sample]:
     test = dataset.samples("test")
     samples = [*dataset.samples("train"), *test] if split == "all" else test
     if not samples:
-        raise UsageError(f"auxiliary dataset '{dataset.name}' has no images in split '{split}'")
+        raise UsageError(
+            f"auxiliary dataset '{display_name(dataset.name)}' has no images in split '{split}'"
+        )
     return samples

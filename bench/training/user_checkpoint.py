@@ -20,7 +20,7 @@ from ..dataset import Dataset
 from ..errors import UsageError, WeightsError
 from ..json_fields import from_json
 from ..method import TrainableMethod, build
-from ..names import registry_name
+from ..names import display_name, registry_name
 from ..options import EVALUATION_ONLY
 from ..records.record import UNDECLARED, Auxiliary
 from ..registry import dataset_class, entries
@@ -189,7 +189,9 @@ def choose(
     if "" in checkpoints:
         order.append("")
     if not order:
-        raise UsageError(_leak(f"the checkpoint of '{method}'", method, f"'{target.name}'"))
+        raise UsageError(
+            _leak(f"the checkpoint of '{method}'", method, f"'{display_name(target.name)}'")
+        )
     return order[0]
 
 
@@ -207,13 +209,13 @@ def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
     same_name = registry_name(checkpoint.auxiliary) == registry_name(target.name)
     if same_name and target.domain != "custom":
         what = f"checkpoint {checkpoint.files[0]} of '{method}'"
-        raise UsageError(_leak(what, method, f"'{target.name}'"))
+        raise UsageError(_leak(what, method, f"'{display_name(target.name)}'"))
     for path, header in checkpoint.headers.items():
         marks = header.get("images")
         shared = marked_images(target, map(str, marks)) if isinstance(marks, list) else []
         if shared:
             what = f"checkpoint {path} of '{method}'"
-            images = f"{len(shared)} images of '{target.name}' ({shared[0]} is one)"
+            images = f"{len(shared)} images of '{display_name(target.name)}' ({shared[0]} is one)"
             raise UsageError(_leak(what, method, images, "from"))
 
 
@@ -246,7 +248,9 @@ def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[
     learned = f"checkpoint {path} was learned"
     name = str(header["method"])
     if registry_name(name) != registry_name(method.name):
-        raise WeightsError(f"{learned} by method '{name}', not '{method.name}': ask for {name}")
+        raise WeightsError(
+            f"{learned} by method '{name}', not '{display_name(method.name)}': ask for {name}"
+        )
     variant = str(header.get("variant"))
     asked = dataclasses.asdict(method.options)
     ignored = {*EVALUATION_ONLY, *method.evaluation_options}
@@ -259,8 +263,9 @@ def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[
         said = ", ".join(f"{option} {value}, not {own}" for option, (value, own) in differ.items())
         if variant != method.variant:
             raise WeightsError(
-                f"{learned} as variant '{variant}', not '{method.variant}' ({said}): "
-                f"ask for {method.name}@{variant}"
+                f"{learned} as variant '{display_name(variant)}', not "
+                f"'{display_name(method.variant)}' ({said}): "
+                f"ask for {display_name(f'{method.name}@{variant}')}"
             )
         fix = " ".join(_option(method.name, option, value) for option, (value, _) in differ.items())
         raise WeightsError(f"{learned} with {said}: add {fix}")
@@ -293,11 +298,11 @@ def _refuse_other_forward(method: TrainableMethod, path: Path) -> None:
         if list(build(type(method), method.backbone, variant).backbone.forward_key(size)[1:3])
         == published
     ]
-    names = " or ".join(f"{method.name}@{variant}" for variant in fitting)
+    names = " or ".join(display_name(f"{method.name}@{variant}") for variant in fitting)
     raise WeightsError(
         f"checkpoint {path} has no header of zsad train, and released files were learned with "
         f"activation and positions {' and '.join(published)}, not {' and '.join(own)} as variant "
-        f"'{method.variant}' has them: ask for {names}"
+        f"'{display_name(method.variant)}' has them: ask for {names}"
     )
 
 

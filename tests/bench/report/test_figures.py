@@ -114,7 +114,7 @@ def test_sweeps_are_found_in_numerical_order(swept):
 def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     shown = scene(swept, Choice(option="n-prompts"))
     (panel,) = sweep(shown).axes
-    assert panel.get_xlabel() == "n_prompts"
+    assert panel.get_xlabel() == "n-prompts"
     assert "VisA" in panel.get_title() and "MVTecAD" not in panel.get_title()
     line = lines_by_label(panel)["image AUROC"]
     assert line.get_xdata().tolist() == [1, 2, 10]
@@ -163,7 +163,7 @@ def test_a_grid_of_two_options_is_a_sweep_of_each(tmp_path, make_run):
 def test_sweep_without_a_swept_option_says_how_to_get_one(run, swept):
     with pytest.raises(UsageError, match="plan file"):
         draw(run, "sweep", Path("unused.png"))
-    with pytest.raises(UsageError, match="n_prompts"):
+    with pytest.raises(UsageError, match="n-prompts"):
         draw(swept, "sweep", Path("unused.png"), Choice(option="n_prompt"))
 
 

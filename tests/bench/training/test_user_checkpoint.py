@@ -86,7 +86,7 @@ def test_each_target_takes_the_checkpoint_that_it_may(given, target, taken):
 
 def test_a_target_without_a_checkpoint_that_it_may_take_is_refused():
     cls = dataset_class("mvtec_ad")
-    with pytest.raises(UsageError, match=r"learned on 'mvtec_ad'.*--checkpoint coop\.AUXILIARY="):
+    with pytest.raises(UsageError, match=r"learned on 'mvtec-ad'.*--checkpoint coop\.AUXILIARY="):
         choose({"mvtec_ad": ["m.pth"]}, "coop", cls, "visa")
 
 
@@ -242,7 +242,7 @@ def test_a_checkpoint_of_another_variant_is_refused_with_its_variant(tiny, train
     ):
         create("faprompt", tiny, checkpoint=path)
     path = trained_file("april_gan", "official")
-    with pytest.raises(WeightsError, match=r"shared False, not True.*april_gan@official"):
+    with pytest.raises(WeightsError, match=r"shared False, not True.*april-gan@official"):
         create("april_gan", tiny, "shared", path)
 
 
@@ -304,7 +304,7 @@ def test_a_released_file_is_refused_by_a_variant_that_runs_another_backbone(tiny
     create("april_gan", tiny, checkpoint=path, image_size=size)
     with pytest.raises(
         WeightsError,
-        match=r"released\.pth has no header.*gelu and bicubic, not .*april_gan@official",
+        match=r"released\.pth has no header.*gelu and bicubic, not .*april-gan@official",
     ):
         create("april_gan", tiny, "shared", path, image_size=size)
 
@@ -349,7 +349,7 @@ def test_training_writes_what_it_has_seen(tiny, tmp_path):
     path = tmp_path / "learned.safetensors"
     train("coop", dataset, tiny, path, TrainingConfig(epochs=1))
     assert read_header(path)["images"] == content_marks(seen)
-    with pytest.raises(UsageError, match="learned on 'synthetic_aux'"):
+    with pytest.raises(UsageError, match="learned on 'synthetic-aux'"):
         refuse_leak(open_checkpoint([path]), "coop", dataset)
     assert create("coop", tiny, checkpoint=path).name == "coop"
 
@@ -402,7 +402,7 @@ def test_plan_names_an_auxiliary_dataset_that_is_missing_beside_its_target(tmp_p
     view = dry_run(make_plan(["coop"], ["visa"], data_root=tmp_path, out=tmp_path / "run"))
     assert [line.partition(":")[0] for line in view.missing] == [
         "data of visa",
-        "auxiliary data mvtec_ad for coop",
+        "auxiliary data mvtec-ad for coop",
     ]
 
 
