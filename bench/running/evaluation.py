@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..backbone import Backbone, TokenSpec
-from ..conformance import TOLERANCE
+from ..backbone import TokenSpec
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
@@ -45,48 +44,14 @@ from ..records.record import (
     ImageScores,
 )
 from ..records.run_folder import maps_path
+from .accumulators import Accumulators, Targets
+from .batch_check import examine
 from .evaluated_method import EvaluatedMethod, isolated
 from .plan import Plan
 
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
-# What rounding may change of scores and maps, relative to the greatest of them or to 1, when the
-# same images are batched otherwise. Measured for all variants of the built-in methods on the
-# built-in backbone (CPU; batches of 2, 3 and 8 images in halves), the most was 7e-7 in fp32, 1.3e-4
-# in fp16 and 7e-4 in bf16; about 14 times that is allowed. A GPU picks its kernels by the batch's
-# size: there it is at least what the conformance kit allows between CPU and GPU (not measured).
-TOLERANCES: Mapping[str, float] = {"fp64": TOLERANCE, "fp32": TOLERANCE, "fp16": 2e-3, "bf16": 1e-2}
-CUDA_TOLERANCE = 1e-3
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
-
-
-# -- scoring ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Accumulators:
-    """What is gathered about one evaluated method while its category runs."""
-
-    evaluated: EvaluatedMethod
-    pixels: PixelAccumulator
-    scores: list[Tensor] = field(default_factory=list)
-    maps: list[Tensor] = field(default_factory=list)
-    prompts: list[Tensor] = field(default_factory=list)
-    single: tuple[Query, Prediction] | None = None  # a first batch of one image, to be examined
-    has_maps: bool = False
-    seconds_forward: float = 0.0
-    seconds_predict: float = 0.0
-
-
-@dataclass
-class Targets:
-    """Labels and names of a category's images, in order."""
-
-    names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    masks: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    regions_lost: int = 0
-    warnings: list[str] = field(default_factory=list)
 
 
 def score_category(
@@ -214,7 +179,7 @@ def _predict(
     _refuse_changes(method, versions, _versions(query))
     _refuse_gaps(evaluated, prediction)
     if not evaluated.examined:
-        _examine(accumulators, query, prediction)
+        examine(accumulators, query, prediction)
     if prediction.scores is not None:
         accumulators.scores.append(prediction.scores.cpu())
     if prediction.maps is None:
@@ -255,71 +220,6 @@ def _refuse_gaps(evaluated: EvaluatedMethod, prediction: Prediction) -> None:
                 f"method '{display_name(evaluated.ready.name)}' returned {part} for some batches "
                 "and none for others: return them always or never"
             )
-
-
-# -- does an answer depend on the batch? ----------------------------------------------------------
-
-
-def _examine(accumulators: Accumulators, query: Query, prediction: Prediction) -> None:
-    """Score a evaluated's first batch again, in two halves; one image waits for the next batch.
-
-    The features are sliced, not computed again: the towers treat each image by itself, so that
-    what differs is the method's doing, and no forward is paid for.
-
-    Raises:
-        ContractError: scores or maps differ by more than rounding.
-    """
-    if accumulators.single is not None:
-        first, answer = accumulators.single
-        joined = Query.joined([first, query])
-        _refuse_difference(accumulators, joined, [answer, prediction], [joined])
-    elif len(query) == 1:
-        accumulators.single = (query, prediction)
-        return
-    else:
-        half = len(query) // 2
-        halves = [query[:half], query[half:]]
-        _refuse_difference(accumulators, query, [prediction], halves)
-    accumulators.single = None
-    accumulators.evaluated.examined = True
-
-
-def _refuse_difference(
-    accumulators: Accumulators,
-    whole: Query,
-    answers: Sequence[Prediction],
-    queries: Sequence[Query],
-) -> None:
-    """Compare answers that were given with those to the same images batched otherwise."""
-    method = accumulators.evaluated.ready
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        again = [method.predict(query).checked(len(query), method.name) for query in queries]
-    tolerance = _tolerance(method.backbone)
-    found = []
-    given, repeated = Prediction.joined(answers), Prediction.joined(again)
-    pairs = {
-        "scores": (given.scores, repeated.scores),
-        "maps": (given.maps, repeated.maps),
-    }
-    for part, (one, other) in pairs.items():
-        if one is None or other is None:
-            continue
-        difference = float((one - other).abs().max())
-        if difference > tolerance * max(1.0, float(one.abs().max())):
-            found.append(f"{part} differ by up to {difference:.2g}")
-    if found:
-        raise ContractError(
-            f"method '{display_name(method.name)}' is transductive: its answer for an image "
-            f"depends on the other images of the batch ({' and '.join(found)} when the first "
-            f"{len(whole)} images are batched otherwise), so its numbers would change with "
-            "--batch-size: let predict treat each image by itself"
-        )
-
-
-def _tolerance(backbone: Backbone) -> float:
-    """What rounding may change when images are batched otherwise."""
-    usual = TOLERANCES[backbone.precision]
-    return max(usual, CUDA_TOLERANCE) if backbone.device.type == "cuda" else usual
 
 
 def _prompt_maps(method: Method, query: Query) -> list[Tensor]:

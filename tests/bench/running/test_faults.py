@@ -39,9 +39,9 @@ from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
 from zsad.bench.records.record import read_records
 from zsad.bench.report import canvas
 from zsad.bench.running import evaluation
+from zsad.bench.running.accumulators import Accumulators, Targets
 from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.evaluated_method import EvaluatedMethod
-from zsad.bench.running.evaluation import Accumulators, Targets
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.runner import run

@@ -1,0 +1,84 @@
+"""Does the answer for an image depend on the other images of its batch?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..backbone import Backbone
+from ..conformance import TOLERANCE
+from ..errors import ContractError
+from ..method import Prediction, Query
+from ..names import display_name
+from .accumulators import Accumulators
+
+# What rounding may change of scores and maps, relative to the greatest of them or to 1, when the
+# same images are batched otherwise. Measured for all variants of the built-in methods on the
+# built-in backbone (CPU; batches of 2, 3 and 8 images in halves), the most was 7e-7 in fp32, 1.3e-4
+# in fp16 and 7e-4 in bf16; about 14 times that is allowed. A GPU picks its kernels by the batch's
+# size: there it is at least what the conformance kit allows between CPU and GPU (not measured).
+TOLERANCES: Mapping[str, float] = {"fp64": TOLERANCE, "fp32": TOLERANCE, "fp16": 2e-3, "bf16": 1e-2}
+CUDA_TOLERANCE = 1e-3
+
+
+def examine(accumulators: Accumulators, query: Query, prediction: Prediction) -> None:
+    """Score a method's first batch again, in two halves; one image waits for the next batch.
+
+    The features are sliced, not computed again: the towers treat each image by itself, so that
+    what differs is the method's doing, and no forward is paid for.
+
+    Raises:
+        ContractError: scores or maps differ by more than rounding.
+    """
+    if accumulators.single is not None:
+        first, answer = accumulators.single
+        joined = Query.joined([first, query])
+        _refuse_difference(accumulators, joined, [answer, prediction], [joined])
+    elif len(query) == 1:
+        accumulators.single = (query, prediction)
+        return
+    else:
+        half = len(query) // 2
+        halves = [query[:half], query[half:]]
+        _refuse_difference(accumulators, query, [prediction], halves)
+    accumulators.single = None
+    accumulators.evaluated.examined = True
+
+
+def _refuse_difference(
+    accumulators: Accumulators,
+    whole: Query,
+    answers: Sequence[Prediction],
+    queries: Sequence[Query],
+) -> None:
+    """Compare answers that were given with those to the same images batched otherwise."""
+    method = accumulators.evaluated.ready
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        again = [method.predict(query).checked(len(query), method.name) for query in queries]
+    tolerance = _tolerance(method.backbone)
+    found = []
+    given, repeated = Prediction.joined(answers), Prediction.joined(again)
+    pairs = {
+        "scores": (given.scores, repeated.scores),
+        "maps": (given.maps, repeated.maps),
+    }
+    for part, (one, other) in pairs.items():
+        if one is None or other is None:
+            continue
+        difference = float((one - other).abs().max())
+        if difference > tolerance * max(1.0, float(one.abs().max())):
+            found.append(f"{part} differ by up to {difference:.2g}")
+    if found:
+        raise ContractError(
+            f"method '{display_name(method.name)}' is transductive: its answer for an image "
+            f"depends on the other images of the batch ({' and '.join(found)} when the first "
+            f"{len(whole)} images are batched otherwise), so its numbers would change with "
+            "--batch-size: let predict treat each image by itself"
+        )
+
+
+def _tolerance(backbone: Backbone) -> float:
+    """What rounding may change when images are batched otherwise."""
+    usual = TOLERANCES[backbone.precision]
+    return max(usual, CUDA_TOLERANCE) if backbone.device.type == "cuda" else usual
