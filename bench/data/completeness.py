@@ -128,8 +128,9 @@ class Completeness:
         return "; ".join(part for part in (self.gap or unknown, self.chosen) if part)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for a record."""
-        return dataclasses.asdict(self)
+        """What JSON has: values that a reader of records takes as they are."""
+        content = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in content.items()}
 
 
 def _categories(number: int) -> str:
