@@ -97,10 +97,11 @@ def score_category(
                 for accumulators in members:
                     if accumulators.evaluated.error is None:
                         with isolated(accumulators.evaluated, progress):
-                            part = _part(dataset, samples, accumulators, targets)
+                            result = _result(dataset, samples[0], accumulators, targets)
+                            one = _category_record(result, accumulators, targets)
                     if accumulators.evaluated.error is None:
                         _keep(plan, samples[0].category, accumulators, targets)
-                        parts[accumulators.evaluated.cell] = part
+                        parts[accumulators.evaluated.cell] = one
             finally:
                 for accumulators in members:
                     accumulators.pixels.release()
@@ -245,12 +246,10 @@ def resized(maps: Tensor, size: int) -> Tensor:
     ]
 
 
-def _part(
-    dataset: Dataset, samples: Sequence[Sample], accumulators: Accumulators, targets: Targets
-) -> CategoryRecord:
-    """Measure what one evaluated method said about the category."""
-    evaluated = accumulators.evaluated
-    method = evaluated.ready
+def _result(
+    dataset: Dataset, sample: Sample, accumulators: Accumulators, targets: Targets
+) -> CategoryResult:
+    """The metrics of what one method said about the category that `sample` is of."""
     labels = np.asarray(targets.labels)
     metrics: dict[str, float] = {}
     undefined: dict[str, str] = {}
@@ -276,9 +275,9 @@ def _part(
                 "pixel_pro": lambda: accumulators.pixels.pro_curve(CURVE_POINTS),
             }
         )
-    result = CategoryResult(
-        category=samples[0].category,
-        class_name=samples[0].class_name,
+    return CategoryResult(
+        category=sample.category,
+        class_name=sample.class_name,
         n_normal=int((labels == 0).sum()),
         n_anomalous=int((labels == 1).sum()),
         metrics=metrics,
@@ -289,6 +288,14 @@ def _part(
         curves=curves,
         regions_lost=targets.regions_lost,
     )
+
+
+def _category_record(
+    result: CategoryResult, accumulators: Accumulators, targets: Targets
+) -> CategoryRecord:
+    """What the record of the category states of one method."""
+    evaluated = accumulators.evaluated
+    method = evaluated.ready
     published, effective = method.parameter_counts()
     return CategoryRecord(
         result=result,
@@ -299,7 +306,7 @@ def _part(
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         },
         timing={
-            "images": len(labels),
+            "images": len(targets.labels),
             "seconds_forward": accumulators.seconds_forward,
             "seconds_predict": accumulators.seconds_predict,
             "peak_memory_mb": _peak_memory_mb(method.backbone.device),
