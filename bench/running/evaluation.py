@@ -61,7 +61,7 @@ def score_category(
     evaluated_methods: Sequence[EvaluatedMethod],
     progress: Progress,
 ) -> dict[Cell, CategoryRecord]:
-    """Score one category for all evaluated_methods.
+    """Score one category for all methods.
 
     A evaluated that fails keeps its error and is absent from the answer; a broken image or mask
     is an error of all of them.
@@ -119,7 +119,7 @@ def _run_group(
     bar: tqdm[Any],
     gallery: Gallery | None,
 ) -> Targets:
-    """Feed the evaluated_methods of one group from one visual forward per batch."""
+    """Feed the methods of one group from one visual forward per batch."""
     first = members[0].evaluated.ready
     specs: set[TokenSpec] = set()
     for accumulators in members:
