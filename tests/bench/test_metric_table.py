@@ -23,7 +23,8 @@ def test_table_lists_what_is_computed_in_the_same_order():
 def test_schema_lists_all_metrics():
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
 
-    assert list(schema["$defs"]["category"]["properties"]["metrics"]["properties"]) == [*METRICS]
+    result = schema["$defs"]["CategoryResult"]["properties"]
+    assert list(result["metrics"]["properties"]) == [*METRICS]
 
 
 def test_titles_tell_metrics_apart_and_each_level_has_a_pair():
