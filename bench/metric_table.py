@@ -27,7 +27,6 @@ class Metric:
         headline: shown, compared and plotted unless others are chosen; two for each level, as the
             paper's tables have them.
         higher_is_better: which of two values is the better one.
-        decimals: digits after the point, in percent.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Metric:
     definition: str
     headline: bool = False
     higher_is_better: bool = True
-    decimals: int = 1
 
     @property
     def level(self) -> Level:

@@ -1,4 +1,4 @@
-"""`zsad list`: the methods, datasets and backbones that there are."""
+"""`zsad list`: the methods, datasets, backbones and metrics that there are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from .. import registry
 from ..errors import UsageError
+from ..metric_table import METRICS
 from ..names import display_name
 from .terminal import echo
 
@@ -18,12 +19,19 @@ def register(app: typer.Typer) -> None:
 
 
 def list_names(
-    what: Annotated[str, typer.Argument(help="methods, datasets or backbones")] = "methods",
+    what: Annotated[
+        str, typer.Argument(help="methods, datasets, backbones or metrics")
+    ] = "methods",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All that is known.")] = False,
 ) -> None:
-    """List the methods, datasets or backbones that there are."""
-    if what not in ("methods", "datasets", "backbones"):
-        raise UsageError(f"list takes methods, datasets or backbones, not '{what}'")
+    """List the methods, datasets, backbones or metrics that there are."""
+    if what not in ("methods", "datasets", "backbones", "metrics"):
+        raise UsageError(f"list takes methods, datasets, backbones or metrics, not '{what}'")
+    if what == "metrics":
+        for metric in METRICS.values():
+            name = display_name(metric.name)
+            echo(f"{name}: {metric.title}, {metric.definition}" if verbose else name)
+        return
     if verbose or what == "backbones":
         from .describe import DESCRIPTIONS
 

@@ -115,12 +115,25 @@ def test_a_built_in_set_is_not_drawn_into_the_folder_of_the_environment(tmp_path
     assert tmp_path not in drawn.root.parents
 
 
-@pytest.mark.parametrize("what", ["methods", "datasets", "backbones"])
-def test_list_names_things(zsad, what):
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("methods", "clip-ac"),
+        ("datasets", "mvtec-ad"),
+        ("backbones", "ViT-L-14-336:openai"),
+        ("metrics", "pixel-pro"),
+    ],
+)
+def test_list_names_things(zsad, what, expected):
     code, out, _ = zsad("list", what)
     assert code == 0
-    expected = {"methods": "clip-ac", "datasets": "mvtec-ad", "backbones": "ViT-L-14-336:openai"}
-    assert expected[what] in out.splitlines()
+    assert expected in out.splitlines()
+
+
+def test_list_verbose_defines_the_metrics(zsad):
+    code, out, _ = zsad("list", "metrics", "--verbose")
+    assert code == 0
+    assert "image-f1max: image F1-max, greatest F1 score of images over all thresholds" in out
 
 
 def test_list_verbose_states_the_parameter_ledger(zsad):
@@ -192,7 +205,7 @@ def test_run_of_a_plan_file_is_overridden_by_the_command_line(zsad, pictures, tm
         (("run", "--methods", "clip", "--backbone-config", "absent.json"), "absent.json"),
         (("run", "--methods", "clip", "--device", "gpu"), "unknown device 'gpu'"),
         (("run", "--methods", "clip", "--option", "clip.temperature=0"), "temperature"),
-        (("run", "--methods", "clip", "--option", "clip.smoothing_sigma=nan"), "smoothing_sigma"),
+        (("run", "--methods", "clip", "--option", "clip.smoothing_sigma=nan"), "smoothing-sigma"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_with_2(zsad, tmp_path, monkeypatch, arguments, says):
