@@ -231,11 +231,12 @@ def test_every_two_methods_differ_in_guarded_numbers_by_more_than_their_toleranc
     baseline = read_baseline(BASELINE)
     columns = {cell.cell["method"]: cell.categories for cell in baseline.cells.values()}
     assert len(columns) == 9
+    limits = baseline.limits()
     for (first, one), (second, other) in itertools.combinations(columns.items(), 2):
         apart = [
             (category, metric)
             for category, metrics in one.items()
             for metric, value in metrics.items()
-            if abs(value - other[category][metric]) > baseline.tolerance(metric).value
+            if abs(value - other[category][metric]) > limits[metric]
         ]
         assert len(apart) >= 8, f"{first} and {second} differ in {apart} alone"

@@ -152,7 +152,7 @@ def test_the_command_writes_only_where_it_is_told(kept_run, tmp_path, app):
     before = read_records(kept_run)
     told = CliRunner().invoke(app, ["rescore", str(kept_run)])
     assert told.exit_code == 0
-    assert f"image_auroc: 0.123000 -> {truth:.6f}" in told.output
+    assert f"image-auroc: 0.123000 -> {truth:.6f}" in told.output
     assert "1 cells rescored, 1 of them at pixel level too, 1 metrics moved" in told.output
     assert read_records(kept_run) == before
     out = tmp_path / "rescored"
