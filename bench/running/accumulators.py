@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..method import Prediction, Query
 from ..metrics import PixelAccumulator
-from .evaluated_method import EvaluatedMethod
+from .prepared_method import PreparedMethod
 
 
 @dataclass
 class Accumulators:
-    """What is gathered about one evaluated method while its category runs."""
+    """What is gathered about one prepared method while its category runs."""
 
-    evaluated: EvaluatedMethod
+    prepared: PreparedMethod
     pixels: PixelAccumulator
     scores: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)

@@ -43,7 +43,7 @@ def examine(accumulators: Accumulators, query: Query, prediction: Prediction) ->
         halves = [query[:half], query[half:]]
         _refuse_difference(accumulators, query, [prediction], halves)
     accumulators.single = None
-    accumulators.evaluated.examined = True
+    accumulators.prepared.examined = True
 
 
 def _refuse_difference(
@@ -53,7 +53,7 @@ def _refuse_difference(
     queries: Sequence[Query],
 ) -> None:
     """Compare answers that were given with those to the same images batched otherwise."""
-    method = accumulators.evaluated.ready
+    method = accumulators.prepared.ready
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         again = [method.predict(query).checked(len(query), method.name) for query in queries]
     tolerance = _tolerance(method.backbone)

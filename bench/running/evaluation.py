@@ -46,8 +46,8 @@ from ..records.record import (
 from ..records.run_folder import maps_path
 from .accumulators import Accumulators, Targets
 from .batch_check import examine
-from .evaluated_method import EvaluatedMethod, isolated
 from .plan import Plan
+from .prepared_method import PreparedMethod, isolated
 
 LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
@@ -58,31 +58,31 @@ def score_category(
     plan: Plan,
     dataset: Dataset,
     samples: Sequence[Sample],
-    evaluated_methods: Sequence[EvaluatedMethod],
+    prepared_methods: Sequence[PreparedMethod],
     progress: Progress,
 ) -> dict[Cell, CategoryRecord]:
     """Score one category for all methods.
 
-    A evaluated that fails keeps its error and is absent from the answer; a broken image or mask
+    A method that fails keeps its error and is absent from the answer; a broken image or mask
     is an error of all of them.
 
     Args:
         plan: batch size, workers, what to keep.
         dataset: to read from.
         samples: of one category.
-        evaluated_methods: without errors.
+        prepared_methods: without errors.
         progress: asked before each batch whether to stop; counts the images of all forwards.
     """
-    groups: dict[tuple[Any, ...], list[EvaluatedMethod]] = {}
-    for evaluated in evaluated_methods:
-        with isolated(evaluated, progress):
-            groups.setdefault(evaluated.group_key(), []).append(evaluated)
+    groups: dict[tuple[Any, ...], list[PreparedMethod]] = {}
+    for prepared in prepared_methods:
+        with isolated(prepared, progress):
+            groups.setdefault(prepared.group_key(), []).append(prepared)
     parts: dict[Cell, CategoryRecord] = {}
     gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
     title = f"{dataset.title} {samples[0].category}"
     with progress.track(len(samples) * len(groups), title, "img") as bar:
         for group in groups.values():
-            budget = max(BYTES_OF_PIXELS // len(evaluated_methods), 1 << 20)
+            budget = max(BYTES_OF_PIXELS // len(prepared_methods), 1 << 20)
             members = [Accumulators(c, PixelAccumulator(budget)) for c in group]
             try:
                 try:
@@ -91,17 +91,17 @@ def score_category(
                     raise
                 except Exception as error:  # of the images or of the visual forward: nobody's own
                     reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
-                    for evaluated in group:
-                        evaluated.error = evaluated.error or reason
+                    for prepared in group:
+                        prepared.error = prepared.error or reason
                     continue
                 for accumulators in members:
-                    if accumulators.evaluated.error is None:
-                        with isolated(accumulators.evaluated, progress):
+                    if accumulators.prepared.error is None:
+                        with isolated(accumulators.prepared, progress):
                             result = _result(dataset, samples[0], accumulators, targets)
                             one = _category_record(result, accumulators, targets)
-                    if accumulators.evaluated.error is None:
+                    if accumulators.prepared.error is None:
                         _keep(plan, samples[0].category, accumulators, targets)
-                        parts[accumulators.evaluated.cell] = one
+                        parts[accumulators.prepared.cell] = one
             finally:
                 for accumulators in members:
                     accumulators.pixels.release()
@@ -120,17 +120,17 @@ def _run_group(
     gallery: Gallery | None,
 ) -> Targets:
     """Feed the methods of one group from one visual forward per batch."""
-    first = members[0].evaluated.ready
+    first = members[0].prepared.ready
     specs: set[TokenSpec] = set()
     for accumulators in members:
-        with isolated(accumulators.evaluated, progress):
-            specs |= accumulators.evaluated.ready.token_specs
+        with isolated(accumulators.prepared, progress):
+            specs |= accumulators.prepared.ready.token_specs
     targets = Targets()
     batches = load_batches(
         dataset,
         samples,
         first.preprocess,
-        members[0].evaluated.map_size,
+        members[0].prepared.map_size,
         batch_size=plan.batch_size,
         workers=plan.workers,
     )
@@ -147,10 +147,10 @@ def _run_group(
             targets.masks += list(np.asarray(batch.masks))
         for accumulators in members:
             accumulators.seconds_forward += forward.seconds
-            if accumulators.evaluated.error is None:
-                with isolated(accumulators.evaluated, progress):
+            if accumulators.prepared.error is None:
+                with isolated(accumulators.prepared, progress):
                     query = Query.of(
-                        accumulators.evaluated.ready, features, batch.class_names, images
+                        accumulators.prepared.ready, features, batch.class_names, images
                     ).map(_own_copy)
                     _predict(plan, accumulators, query, batch, gallery)
         bar.update(len(images))
@@ -168,9 +168,9 @@ def _own_copy(tensor: Tensor) -> Tensor:
 def _predict(
     plan: Plan, accumulators: Accumulators, query: Query, batch: Batch, gallery: Gallery | None
 ) -> None:
-    """Let one evaluated method answer a batch, and keep what it said."""
-    evaluated = accumulators.evaluated
-    method = evaluated.ready
+    """Let one prepared method answer a batch, and keep what it said."""
+    prepared = accumulators.prepared
+    method = prepared.ready
     versions = _versions(query)
     with _clock(method.backbone.device) as own, torch.no_grad():
         prediction = method.predict(query).checked(len(query), method.name)
@@ -178,21 +178,21 @@ def _predict(
     if plan.save_prompt_scores:
         accumulators.prompts += _prompt_maps(method, query)
     _refuse_changes(method, versions, _versions(query))
-    _refuse_gaps(evaluated, prediction)
-    if not evaluated.examined:
+    _refuse_gaps(prepared, prediction)
+    if not prepared.examined:
         examine(accumulators, query, prediction)
     if prediction.scores is not None:
         accumulators.scores.append(prediction.scores.cpu())
     if prediction.maps is None:
         return
-    maps = resized(prediction.maps, evaluated.map_size).cpu()
+    maps = resized(prediction.maps, prepared.map_size).cpu()
     if batch.masks is not None:
         accumulators.has_maps = True
         accumulators.pixels.update(np.asarray(batch.masks), maps.numpy())
         if plan.save_maps:
             accumulators.maps.append(maps)
     if gallery is not None:
-        gallery.add_batch(evaluated.cell, batch, prediction.scores, maps, method.preprocess)
+        gallery.add_batch(prepared.cell, batch, prediction.scores, maps, method.preprocess)
 
 
 def _versions(query: Query) -> dict[str, int]:
@@ -210,15 +210,15 @@ def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[st
         )
 
 
-def _refuse_gaps(evaluated: EvaluatedMethod, prediction: Prediction) -> None:
+def _refuse_gaps(prepared: PreparedMethod, prediction: Prediction) -> None:
     """Raise `ContractError` if scores or maps come for some batches only."""
     answers = (prediction.scores is not None, prediction.maps is not None)
-    if evaluated.answers is None:
-        evaluated.answers = answers
-    for part, now, earlier in zip(("scores", "maps"), answers, evaluated.answers, strict=True):
+    if prepared.answers is None:
+        prepared.answers = answers
+    for part, now, earlier in zip(("scores", "maps"), answers, prepared.answers, strict=True):
         if now != earlier:
             raise ContractError(
-                f"method '{display_name(evaluated.ready.name)}' returned {part} for some batches "
+                f"method '{display_name(prepared.ready.name)}' returned {part} for some batches "
                 "and none for others: return them always or never"
             )
 
@@ -294,12 +294,12 @@ def _category_record(
     result: CategoryResult, accumulators: Accumulators, targets: Targets
 ) -> CategoryRecord:
     """What the record of the category states of one method."""
-    evaluated = accumulators.evaluated
-    method = evaluated.ready
+    prepared = accumulators.prepared
+    method = prepared.ready
     published, effective = method.parameter_counts()
     return CategoryRecord(
         result=result,
-        protocol=evaluated.protocol,
+        protocol=prepared.protocol,
         provenance={
             **environment(),
             "device": _device_name(method.backbone.device),
@@ -310,18 +310,18 @@ def _category_record(
             "seconds_forward": accumulators.seconds_forward,
             "seconds_predict": accumulators.seconds_predict,
             "peak_memory_mb": _peak_memory_mb(method.backbone.device),
-            **evaluated.training,
+            **prepared.training,
         },
         published_parameters=published,
         effective_parameters=effective,
-        auxiliary=evaluated.auxiliary,
+        auxiliary=prepared.auxiliary,
         warnings=targets.warnings,
     )
 
 
 def _keep(plan: Plan, category: str, accumulators: Accumulators, targets: Targets) -> None:
     """Write raw maps and prompt-wise scores, where they were asked for."""
-    cell = accumulators.evaluated.cell
+    cell = accumulators.prepared.cell
     if accumulators.maps:
         _save_maps(plan, cell, category, accumulators, targets)
     if accumulators.prompts:

@@ -37,9 +37,9 @@ from ..training.user_checkpoint import (
     open_checkpoint,
     refuse_leak,
 )
-from .evaluated_method import EvaluatedMethod, isolated
 from .open_datasets import OpenDatasets
 from .plan import PUBLISHED, Job, Plan
+from .prepared_method import PreparedMethod, isolated
 
 LOG = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def backbone_for(plan: Plan, method: str) -> Backbone:
 
 def prepare(
     plan: Plan, target: Dataset, jobs: Sequence[Job], datasets: OpenDatasets, progress: Progress
-) -> list[EvaluatedMethod]:
+) -> list[PreparedMethod]:
     """Create the jobs' methods, training first those that have to learn and have not yet.
 
     Args:
@@ -75,13 +75,13 @@ def prepare(
         datasets: where the auxiliary dataset is asked for.
         progress: of the training.
     """
-    evaluated_methods = [_created(plan, job, target, progress) for job in jobs]
-    _train_all(plan, target, [e for e in evaluated_methods if e.job.trained], datasets, progress)
-    for evaluated in evaluated_methods:
-        if evaluated.error is None:
-            with isolated(evaluated, progress):
-                evaluated.protocol |= _protocol(plan, target, evaluated)
-    return evaluated_methods
+    prepared_methods = [_created(plan, job, target, progress) for job in jobs]
+    _train_all(plan, target, [e for e in prepared_methods if e.job.trained], datasets, progress)
+    for prepared in prepared_methods:
+        if prepared.error is None:
+            with isolated(prepared, progress):
+                prepared.protocol |= _protocol(plan, target, prepared)
+    return prepared_methods
 
 
 def checkpoint_of(job: Job, target: Dataset) -> Checkpoint | None:
@@ -120,19 +120,19 @@ def checkpoint_path(plan: Plan, job: Job) -> Path:
     return weights_path(Path(plan.out), training)
 
 
-def _created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> EvaluatedMethod:
-    """An evaluated method that has been asked for all that it declares."""
-    evaluated = EvaluatedMethod(job)
-    with isolated(evaluated, progress):
+def _created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> PreparedMethod:
+    """A prepared method that has been asked for all that it declares."""
+    prepared = PreparedMethod(job)
+    with isolated(prepared, progress):
         checkpoint = checkpoint_of(job, target)
-        evaluated.method = method = _method(plan, job, checkpoint)
-        evaluated.map_size = plan.map_size or method.map_size
+        prepared.method = method = _method(plan, job, checkpoint)
+        prepared.map_size = plan.map_size or method.map_size
         method.backbone.check_specs(method.token_specs)
-        evaluated.group_key()
+        prepared.group_key()
         if checkpoint is not None:
-            evaluated.protocol |= checkpoint.protocol()
-            evaluated.auxiliary = checkpoint.learned_from
-    return evaluated
+            prepared.protocol |= checkpoint.protocol()
+            prepared.auxiliary = checkpoint.learned_from
+    return prepared
 
 
 def _method(plan: Plan, job: Job, checkpoint: Checkpoint | None = None) -> Method:
@@ -162,50 +162,50 @@ def _options(job: Job) -> Options:
 
 @dataclass(frozen=True)
 class _Pending:
-    """An evaluated method whose weights are not there yet, and the method that is trained for it.
+    """A prepared method whose weights are not there yet, and the method that is trained for it.
 
     That is the method itself, or its twin in another precision.
     """
 
-    evaluated: EvaluatedMethod
+    prepared: PreparedMethod
     trained: TrainableMethod
     path: Path
 
 
-def _pending(plan: Plan, evaluated: EvaluatedMethod) -> _Pending:
-    method = evaluated.ready
+def _pending(plan: Plan, prepared: PreparedMethod) -> _Pending:
+    method = prepared.ready
     precision = method.backbone.training_precision
     if precision != method.backbone.precision:
-        method = _method(dataclasses.replace(plan, precision=precision), evaluated.job)
+        method = _method(dataclasses.replace(plan, precision=precision), prepared.job)
     assert isinstance(method, TrainableMethod)
-    return _Pending(evaluated, method, checkpoint_path(plan, evaluated.job))
+    return _Pending(prepared, method, checkpoint_path(plan, prepared.job))
 
 
 def _train_all(
     plan: Plan,
     target: Dataset,
-    evaluated_methods: Sequence[EvaluatedMethod],
+    prepared_methods: Sequence[PreparedMethod],
     datasets: OpenDatasets,
     progress: Progress,
 ) -> None:
     """Give learned weights to methods, training what the run has not trained yet."""
     waiting: list[_Pending] = []
-    for evaluated in evaluated_methods:
-        if evaluated.error is None:
-            with isolated(evaluated, progress):
-                waiting.append(_pending(plan, evaluated))
+    for prepared in prepared_methods:
+        if prepared.error is None:
+            with isolated(prepared, progress):
+                waiting.append(_pending(plan, prepared))
     if not waiting:
         return
     try:
-        auxiliary = datasets.auxiliary(waiting[0].evaluated.job)
+        auxiliary = datasets.auxiliary(waiting[0].prepared.job)
         new = [pending for pending in waiting if not pending.path.exists()]
-        with lock(Path(plan.out), f"features-{waiting[0].evaluated.job.auxiliary.name}"):
+        with lock(Path(plan.out), f"features-{waiting[0].prepared.job.auxiliary.name}"):
             _cache(plan, auxiliary, new, progress)
     except Stopped:
         raise
     except Exception as error:
         for pending in waiting:
-            pending.evaluated.error = error
+            pending.prepared.error = error
         return
     for blocking in (False, True):  # first what is free, then what others have trained meanwhile
         waiting = [
@@ -219,7 +219,7 @@ def _cache(plan: Plan, auxiliary: Dataset, waiting: Sequence[_Pending], progress
     """One visual forward per auxiliary image for all methods that share it."""
     groups: list[tuple[list[Sample], list[TrainableMethod]]] = []
     for pending in waiting:
-        samples = auxiliary_samples(auxiliary, split_of(plan, pending.evaluated.job))
+        samples = auxiliary_samples(auxiliary, split_of(plan, pending.prepared.job))
         members = next((members for other, members in groups if other == samples), None)
         if members is None:  # a dataset without a train split gives both splits the same images
             groups.append((samples, [pending.trained]))
@@ -243,55 +243,55 @@ def _train_one(
         Whether it was done; an error counts as done. Not so while another process trains it and
         this one is not blocking.
     """
-    evaluated, path = pending.evaluated, pending.path
+    prepared, path = pending.prepared, pending.path
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock(Path(plan.out), path.stem, blocking) as mine:
         if not mine:
             return False
-        with isolated(evaluated, progress):
+        with isolated(prepared, progress):
             training = train_method(
                 pending.trained,
                 auxiliary,
                 path,
-                TrainingConfig(seed=evaluated.cell.seed, workers=plan.workers, progress=progress),
-                split=split_of(plan, evaluated.job),
+                TrainingConfig(seed=prepared.cell.seed, workers=plan.workers, progress=progress),
+                split=split_of(plan, prepared.job),
                 target=target,
                 supersede=partial(supersede, Path(plan.out)),
             )
-            _take(plan, evaluated, training)
-            evaluated.protocol |= {
+            _take(plan, prepared, training)
+            prepared.protocol |= {
                 "auxiliary": auxiliary.name,
                 "checkpoint_sha256": file_sha256(path),
                 **auxiliary_options(training.provenance),
             }
-            evaluated.auxiliary = learned_from(training.provenance)
+            prepared.auxiliary = learned_from(training.provenance)
     return True
 
 
-def _take(plan: Plan, evaluated: EvaluatedMethod, training: Training) -> None:
+def _take(plan: Plan, prepared: PreparedMethod, training: Training) -> None:
     """Give a method what was learned for it, and state how."""
-    method = evaluated.ready
+    method = prepared.ready
     assert isinstance(method, TrainableMethod)
     if training.method is not method:
         method.load_learned(training.method.learned_state())
-    evaluated.training["seconds_train"] = training.seconds
+    prepared.training["seconds_train"] = training.seconds
     if training.history:
         per_batch = training.seconds / len(training.history)
-        evaluated.training["train_ms_per_batch"] = 1000 * per_batch
-    evaluated.protocol |= {
-        "auxiliary_split": split_of(plan, evaluated.job),
+        prepared.training["train_ms_per_batch"] = 1000 * per_batch
+    prepared.protocol |= {
+        "auxiliary_split": split_of(plan, prepared.job),
         "epochs": training.provenance.get("epochs"),
         "training_precision": training.provenance.get("precision"),
     }
 
 
-def _protocol(plan: Plan, dataset: Dataset, evaluated: EvaluatedMethod) -> dict[str, Any]:
-    method = evaluated.ready
+def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[str, Any]:
+    method = prepared.ready
     rule = dataset.mask_rule
     return {
         **method.protocol(),
         "options": dataclasses.asdict(method.options),
-        "map_size": evaluated.map_size,
+        "map_size": prepared.map_size,
         "backbone": method.backbone.name,
         "weights_sha256": method.backbone.weights_sha256,
         "precision": plan.precision,
@@ -300,5 +300,5 @@ def _protocol(plan: Plan, dataset: Dataset, evaluated: EvaluatedMethod) -> dict[
         "dataset_options": dict(dataset.options),
         "limit": plan.limit,
         "metric_version": METRIC_VERSION,
-        "seed": evaluated.cell.seed,
+        "seed": prepared.cell.seed,
     }

@@ -25,7 +25,6 @@ from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.provenance import plug_in
 from ..records.run_folder import lock, part_path, supersede
-from .evaluated_method import EvaluatedMethod, isolated
 from .evaluation import score_category
 from .finish import finish_cell, is_done, write_failure
 from .identity import Identities, difference, known
@@ -33,6 +32,7 @@ from .image_files import Hashing, hashing, refuse_changed_files, stamps
 from .open_datasets import OpenDatasets
 from .plan import Job, Plan, make_plan, read_plan
 from .prepare import prepare
+from .prepared_method import PreparedMethod, isolated
 from .start import start_run
 
 LOG = logging.getLogger(__name__)
@@ -203,35 +203,35 @@ class _UnitAtWork:
         self.datasets, self.progress, self.hashed = datasets, progress, hashed
         self.folder = Path(plan.out)
         self.identities = Identities(plan, datasets)
-        self.evaluated_methods: list[EvaluatedMethod] = []
+        self.prepared_methods: list[PreparedMethod] = []
 
     def do(self, category: str, samples: Sequence[Sample]) -> None:
         """Score a category for the jobs that lack it, and write their category records."""
         waiting = [job.cell for job in self.jobs if not self._is_scored(job, category, samples)]
         if not waiting:
             return
-        if not self.evaluated_methods:
-            self.evaluated_methods = prepare(
+        if not self.prepared_methods:
+            self.prepared_methods = prepare(
                 self.plan, self.target, self.jobs, self.datasets, self.progress
             )
-        chosen = [e for e in self.evaluated_methods if e.cell in waiting and e.error is None]
+        chosen = [e for e in self.prepared_methods if e.cell in waiting and e.error is None]
         before = stamps(samples)
         results = score_category(self.plan, self.target, samples, chosen, self.progress)
         self.hashed.wait()
-        for evaluated in chosen:
-            if evaluated.error is not None:
+        for prepared in chosen:
+            if prepared.error is not None:
                 continue
-            with isolated(evaluated, self.progress):
-                stated = self._stated(results[evaluated.cell], evaluated.job, samples)
+            with isolated(prepared, self.progress):
+                stated = self._stated(results[prepared.cell], prepared.job, samples)
                 refuse_changed_files(self.target, category, samples, before)
-            if evaluated.error is None:
-                write_json(part_path(self.folder, evaluated.cell, category), stated.to_json())
+            if prepared.error is None:
+                write_json(part_path(self.folder, prepared.cell, category), stated.to_json())
 
     def record_failures(self) -> None:
         """Write the errors of methods that dropped out."""
-        for evaluated in self.evaluated_methods:
-            if evaluated.error is not None and not is_done(self.folder, evaluated.cell):
-                write_failure(self.folder, evaluated.cell, evaluated.error)
+        for prepared in self.prepared_methods:
+            if prepared.error is not None and not is_done(self.folder, prepared.cell):
+                write_failure(self.folder, prepared.cell, prepared.error)
 
     def _identity(
         self, job: Job, category: str, samples: Sequence[Sample]

@@ -15,9 +15,9 @@ from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Prediction, build
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
-from zsad.bench.running.evaluated_method import EvaluatedMethod
 from zsad.bench.running.evaluation import score_category
 from zsad.bench.running.plan import DatasetPlan, Job, MethodPlan, make_plan
+from zsad.bench.running.prepared_method import PreparedMethod
 
 
 class Plain(Method):
@@ -66,10 +66,10 @@ def score(backbone, dataset, tmp_path_factory):
             cell = Cell(cls.__name__.lower(), "official", "folder", 111)
             method = build(cls, backbone)
             method.name = cell.method
-            by_class[cls] = EvaluatedMethod(job_of(cell), method, map_size=plan.map_size)
-        evaluated_methods = list(by_class.values())
+            by_class[cls] = PreparedMethod(job_of(cell), method, map_size=plan.map_size)
+        prepared_methods = list(by_class.values())
         samples = dataset.samples("test")
-        parts = score_category(plan, dataset, samples, evaluated_methods, progress or Progress())
+        parts = score_category(plan, dataset, samples, prepared_methods, progress or Progress())
         results = {cls: parts.get(c.cell) for cls, c in by_class.items()}
         return results, {cls: c.error for cls, c in by_class.items()}
 
@@ -294,13 +294,13 @@ class Counting(Plain):
 def test_the_first_batch_alone_is_scored_again(backbone, dataset, tmp_path, batch_size, batches):
     plan = make_plan(["clip"], out=tmp_path, batch_size=batch_size, gallery=0, map_size=48)
     method = build(Counting, backbone)
-    evaluated = EvaluatedMethod(
+    prepared = PreparedMethod(
         job_of(Cell("counting", "official", "folder", 111)), method, map_size=48
     )
     samples = dataset.samples("test")
-    score_category(plan, dataset, samples, [evaluated], Progress())
+    score_category(plan, dataset, samples, [prepared], Progress())
     assert method.batches == batches
-    score_category(plan, dataset, samples, [evaluated], Progress())
+    score_category(plan, dataset, samples, [prepared], Progress())
     assert sum(method.batches) == sum(batches) + len(samples)
 
 

@@ -41,9 +41,9 @@ from zsad.bench.report import canvas
 from zsad.bench.running import evaluation
 from zsad.bench.running.accumulators import Accumulators, Targets
 from zsad.bench.running.dry_run import dry_run
-from zsad.bench.running.evaluated_method import EvaluatedMethod
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
+from zsad.bench.running.prepared_method import PreparedMethod
 from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import ShardedArray
 from zsad.bench.training.state import StateFile, TrainingState
@@ -400,7 +400,7 @@ def _written_by_a_run(folder: Path) -> list:
     scores = PromptScores(np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int64))
     array = ShardedArray(folder / "class_token", 2, (3,), np.dtype(np.float32))
     accumulators = Accumulators(
-        EvaluatedMethod(job), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)]
+        PreparedMethod(job), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)]
     )
     strip = Image.new("RGBA", (8, 8))
     state = StateFile(folder / "a.state", "me")

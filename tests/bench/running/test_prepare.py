@@ -45,11 +45,11 @@ def plan_for(out: Path, *methods: str, **settings) -> Plan:
 
 
 def prepared(plan: Plan):
-    evaluated_methods = prepare(
+    prepared_methods = prepare(
         plan, load_dataset("synthetic"), plan.jobs(), OpenDatasets(plan.limit), Progress()
     )
-    assert [c.error for c in evaluated_methods] == [None] * len(evaluated_methods)
-    return evaluated_methods
+    assert [c.error for c in prepared_methods] == [None] * len(prepared_methods)
+    return prepared_methods
 
 
 def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precision(tmp_path):

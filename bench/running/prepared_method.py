@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass
-class EvaluatedMethod:
+class PreparedMethod:
     """A job with its method, ready to be scored, or with the error that took it out.
 
     Attributes:
@@ -43,7 +43,7 @@ class EvaluatedMethod:
     examined: bool = False
 
     def group_key(self) -> tuple[Any, ...]:
-        """Contestants with equal keys share batches and visual forwards."""
+        """Methods with equal keys share batches and visual forwards."""
         return (*self.ready.forward_key(), self.map_size)
 
     @property
@@ -60,8 +60,8 @@ class EvaluatedMethod:
 
 
 @contextmanager
-def isolated(evaluated: EvaluatedMethod, progress: Progress) -> Iterator[None]:
-    """Whatever a method raises inside takes that method out, and nobody else.
+def isolated(prepared: PreparedMethod, progress: Progress) -> Iterator[None]:
+    """Whatever a method raises inside takes that method out, and no other.
 
     `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
     interrupt is told from it by `progress`, which learns of the signal first.
@@ -81,8 +81,8 @@ def isolated(evaluated: EvaluatedMethod, progress: Progress) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they would keep tensors in memory
         if not isinstance(error, Exception):  # raised again it would end the process
             what = f"{type(error).__name__}({message_of(error)})"
-            reason = ContractError(f"method '{evaluated.cell.method}' raised {what}")
+            reason = ContractError(f"method '{prepared.cell.method}' raised {what}")
             reason.__cause__ = error
             error = reason
-        LOG.warning("%s drops out: %s", evaluated.cell.key, message_of(error))
-        evaluated.error = error
+        LOG.warning("%s drops out: %s", prepared.cell.key, message_of(error))
+        prepared.error = error
