@@ -109,7 +109,7 @@ def test_outside_a_checkout_nothing_is_written_unless_told_where(tmp_path, monke
     (tmp_path / "methods").mkdir()
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     package = SimpleNamespace(__path__=[str(tmp_path / "methods")])
-    monkeypatch.setattr(scaffold.importlib, "import_module", lambda name: package)
+    monkeypatch.setattr(scaffold, "import_module", lambda name: package)
     with pytest.raises(UsageError, match="--package FOLDER.*--out FOLDER"):
         scaffold.write("method", "my-idea")
     assert not list((tmp_path / "methods").iterdir())
