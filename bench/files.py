@@ -18,9 +18,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import FileError, shortened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 STALE_SECONDS = 3600.0  # no file takes so long to be written
 LONGEST_NAME = 160  # characters; file systems take 255 bytes, temporary names need some
@@ -77,6 +80,16 @@ def write_text(path: Path, text: str) -> None:
     """
     with output_file(path) as file:
         file.write(text.encode())
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write a picture; the file is whole or absent.
+
+    Raises:
+        FileError: as `whole_file`.
+    """
+    with whole_file(path) as file:
+        image.save(file, format="PNG")
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:

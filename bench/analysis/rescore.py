@@ -1,26 +1,23 @@
 """Metrics again, from what a run has kept: no model, no images.
 
 Image-level metrics come from the per-image scores in every record, pixel-level ones from the raw
-maps of a run made with `--save-maps` (RUN/maps/<cell>/<category>.npz: `maps` float32 [N, H, W] and
-`masks` bool [N, H, W]).
+maps of a run made with `--save-maps` (`records/maps.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ZsadError
 from ..metric_table import METRICS, Level, of_level
 from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
+from ..records.maps import read_maps
 from ..records.record import CategoryResult, Record, RecordError, read_records
 from ..records.run_folder import maps_path
 
@@ -29,8 +26,6 @@ NOT_KEPT: Mapping[Level, str] = {
     "pixel": "not recomputed: this run has no maps (--save-maps keeps them)",
 }
 IMAGES_AT_ONCE = 32
-# What numpy raises on files that are not an archive, are cut, or claim an absurd size.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, BadZipFile)
 
 Measured = tuple[Mapping[str, float], Mapping[str, str]]
 """Values by metric, and why the others have none."""
@@ -109,7 +104,7 @@ def _pixel_level(path: Path) -> Measured | None:
     """From the maps of a category; None where the run has kept none."""
     if not path.is_file():
         return None
-    masks, maps = _read_maps(path)
+    maps, masks = read_maps(path)
     with PixelAccumulator() as pixels:
         for start in range(0, len(maps), IMAGES_AT_ONCE):
             stop = start + IMAGES_AT_ONCE
@@ -129,24 +124,6 @@ def _kept(result: CategoryResult, level: Level, same_definition: bool) -> Measur
 
 def _only(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
-
-
-def _read_maps(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Masks and maps [N, H, W] of a category; nothing is unpickled.
-
-    Raises:
-        RecordError: the file is broken or holds something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            masks, maps = stored["masks"], stored["maps"]
-    except _UNREADABLE as error:
-        raise RecordError(
-            f"{path} holds no maps and masks ({error}): run the cell again"
-        ) from error
-    if masks.shape != maps.shape or maps.ndim != 3 or masks.dtype != bool:
-        raise RecordError(f"{path}: maps {maps.shape} and masks {masks.shape} do not fit")
-    return masks, maps
 
 
 def _moves(cell: str, old: CategoryResult, new: CategoryResult, tolerance: float) -> list[Move]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..dataset import SPLITS, Dataset, Sample
 from ..errors import DataError, UsageError, unknown_name
-from ..files import whole_file
+from ..files import write_png
 from ..images import header
 
 CODES = ("faprompt", "anomalyclip")
@@ -144,17 +144,12 @@ def _write(
         raise DataError(f"{other} and {name} would both be written as {stem}.png: rename one")
     if with_image:
         image = folder / f"{stem}.png"
-        _save(reading.image, image)
+        write_png(image, reading.image)
     if sample.label == 0 or reading.mask is None:
         return _below(image, dataset.root), ""
     mask_file = folder / f"{stem}_mask.png"
-    _save(Image.fromarray(reading.mask.astype("uint8") * 255), mask_file)
+    write_png(mask_file, Image.fromarray(reading.mask.astype("uint8") * 255))
     return _below(image, dataset.root), _below(mask_file, dataset.root)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    with whole_file(path) as file:
-        image.save(file, format="PNG")
 
 
 def _below(path: Path, root: Path) -> str:

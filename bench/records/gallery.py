@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ZsadError
-from ..files import file_name, read_json, whole_file, write_json
+from ..files import file_name, read_json, write_json, write_png
 from ..json_fields import Binary, Count, Fraction, Label, Matching, as_list, as_mapping, from_json
 from .cell import Cell
 from .run_folder import gallery_folder, strip_path
@@ -244,7 +244,7 @@ class Gallery:
             for kind, candidates in zip(KINDS, (found.best(), found.worst()), strict=True):
                 for rank, own in enumerate(candidates, start=1):
                     file = f"{file_name(category)}-{kind}-{rank}.png"
-                    _save(_strip(own, found.low, found.high), folder / file)
+                    write_png(folder / file, _strip(own, found.low, found.high))
                     judged = own.name, own.label, own.score, found.quality(own)
                     cases.append(Case(category, kind, rank, *judged, file))
             index = {
@@ -337,9 +337,3 @@ def _heat_panel(candidate: _Candidate, low: float, high: float) -> NDArray[np.ui
     grey = candidate.image.mean(axis=2, keepdims=True) / 255
     blended: NDArray[np.float64] = 255 * (0.82 * colours + 0.18 * grey)
     return np.rint(blended).astype(np.uint8)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    """Write a PNG that is whole or absent."""
-    with whole_file(path) as file:
-        image.save(file, format="PNG", optimize=True)

@@ -28,7 +28,6 @@ from ..backbone import TokenSpec
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
-from ..files import whole_file
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
 from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
@@ -37,13 +36,10 @@ from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
 from ..records.gallery import Gallery
+from ..records.maps import write_maps
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
-from ..records.record import (
-    CategoryResult,
-    ImageScores,
-)
-from ..records.run_folder import maps_path
+from ..records.record import CategoryResult, ImageScores
 from .accumulators import Accumulators, Targets
 from .batch_check import examine
 from .plan import Plan
@@ -321,12 +317,13 @@ def _category_record(
 
 def _keep(plan: Plan, category: str, accumulators: Accumulators, targets: Targets) -> None:
     """Write raw maps and prompt-wise scores, where they were asked for."""
-    cell = accumulators.prepared.cell
+    run, cell = Path(plan.out), accumulators.prepared.cell
     if accumulators.maps:
-        _save_maps(plan, cell, category, accumulators, targets)
+        maps, masks = torch.cat(accumulators.maps).numpy(), np.asarray(targets.masks, dtype=bool)
+        write_maps(run, cell, category, maps, masks)
     if accumulators.prompts:
         prompts = PromptScores(torch.cat(accumulators.prompts).numpy(), np.asarray(targets.labels))
-        write_prompt_scores(Path(plan.out), cell, category, prompts)
+        write_prompt_scores(run, cell, category, prompts)
 
 
 def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str, list[float]]]:
@@ -342,16 +339,6 @@ def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str,
             "y": [round(float(v), 5) for v in curve.detection_rate],
         }
     return curves
-
-
-def _save_maps(
-    plan: Plan, cell: Cell, category: str, accumulators: Accumulators, targets: Targets
-) -> None:
-    """Keep raw maps and masks, so that metrics can be recomputed without a model."""
-    path = maps_path(Path(plan.out), cell, category)
-    maps, masks = torch.cat(accumulators.maps).numpy(), np.asarray(targets.masks, dtype=bool)
-    with whole_file(path) as file:
-        np.savez_compressed(file, maps=maps, masks=masks)
 
 
 @dataclass

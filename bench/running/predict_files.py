@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError, UsageError
-from ..files import csv_text, whole_file, write_json
+from ..files import csv_text, whole_file, write_json, write_png
 from ..images import read_image
 from ..method import Method
 from ..predict import predict_images
@@ -119,8 +119,7 @@ def _write_result(answer: _Answer, stem: str, out: Path, low: float, high: float
         return FileScore(str(answer.path), answer.score)
     overlay_name, map_name = (stem + suffix for suffix in RESULT_SUFFIXES)
     picture = overlay(read_image(answer.path), answer.map, low, high)
-    with whole_file(out / overlay_name) as file:
-        picture.save(file, format="PNG")
+    write_png(out / overlay_name, picture)
     with whole_file(out / map_name) as file:
         np.save(file, answer.map)
     return FileScore(str(answer.path), answer.score, overlay_name, map_name)

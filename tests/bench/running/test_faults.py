@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import multiprocessing
@@ -29,21 +28,17 @@ from zsad.bench.checkpoint import write_tensors
 from zsad.bench.cli import results as cli_results
 from zsad.bench.cli import scaffold
 from zsad.bench.data import contact_sheet
-from zsad.bench.data import meta_json as meta
 from zsad.bench.errors import DataError, FileError, Stopped, UsageError
-from zsad.bench.metrics import PixelAccumulator
+from zsad.bench.files import write_png
 from zsad.bench.progress import Progress
-from zsad.bench.records import gallery
 from zsad.bench.records.cell import Cell
+from zsad.bench.records.maps import write_maps
 from zsad.bench.records.prompt_scores import PromptScores, write_prompt_scores
 from zsad.bench.records.record import read_records
 from zsad.bench.report import canvas
-from zsad.bench.running import evaluation
-from zsad.bench.running.accumulators import Accumulators, Targets
 from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
-from zsad.bench.running.prepared_method import PreparedMethod
 from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import ShardedArray
 from zsad.bench.training.state import StateFile, TrainingState
@@ -394,20 +389,16 @@ def test_a_full_disk_is_said_plainly_and_the_run_goes_on_once_there_is_room(
 
 def _written_by_a_run(folder: Path) -> list:
     """(file, function that writes it) of everything that a run writes beside JSON."""
-    plan = make_plan(["clip"], out=folder)
     cell = Cell("plain", "official", "folder", 111)
-    job = dataclasses.replace(plan.jobs()[0], cell=cell)
+    maps, masks = np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 2), bool)
     scores = PromptScores(np.zeros((1, 2, 3), np.float32), np.zeros(1, np.int64))
     array = ShardedArray(folder / "class_token", 2, (3,), np.dtype(np.float32))
-    accumulators = Accumulators(
-        PreparedMethod(job), PixelAccumulator(), maps=[torch.zeros(1, 2, 2)]
-    )
     strip = Image.new("RGBA", (8, 8))
     state = StateFile(folder / "a.state", "me")
     return [
         ("plain", lambda: write_prompt_scores(folder, cell, "part", scores)),
-        ("part.npz", lambda: evaluation._save_maps(plan, cell, "part", accumulators, Targets())),
-        ("0.png", lambda: gallery._save(strip, folder / "0.png")),
+        ("part.npz", lambda: write_maps(folder, cell, "part", maps, masks)),
+        ("0.png", lambda: write_png(folder / "0.png", strip)),
         ("00000.npy", lambda: array.write(0, np.zeros((2, 3)))),
         (
             "a.safetensors",
@@ -437,7 +428,7 @@ def _written_for_a_user(folder: Path, source: Path) -> list:
         ("table.md", lambda: cli_results._emit("text", folder / "table.md")),
         ("sheet.png", lambda: contact_sheet.save(grey, folder / "sheet.png")),
         ("figure.svg", lambda: canvas.save(Figure(), folder / "figure.svg")),
-        ("cut.png", lambda: meta._save(grey, folder / "cut.png")),
+        ("cut.png", lambda: write_png(folder / "cut.png", grey)),
         ("method.py", lambda: scaffold._write_new({folder / "method.py": "text"})),
         ("maps.npz", lambda: merge._copy(str(source), str(folder / "maps.npz"))),
     ]
