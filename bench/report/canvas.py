@@ -1,59 +1,31 @@
-"""How all figures look, and how they are written."""
+"""What all figures share: their panels, their legend, and how they are written."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ..files import output_file
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+STYLE = Path(__file__).parent / "templates" / "figures.mplstyle"
+SOFT, LINE = "#566267", "#d9dddb"  # labels and grid lines of the style
 NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-INK, SOFT, LINE = "#1c2426", "#566267", "#d9dddb"
 
 
-def style() -> Any:  # matplotlib's type of the keys differs between its versions
-    """Quiet axes; text stays text in vector files."""
-    return {
-        "font.size": 9,
-        "axes.titlesize": 9.5,
-        "axes.titlelocation": "left",
-        "axes.edgecolor": SOFT,
-        "axes.labelcolor": SOFT,
-        "axes.linewidth": 0.7,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": LINE,
-        "grid.linewidth": 0.6,
-        "text.color": INK,
-        "xtick.color": SOFT,
-        "ytick.color": SOFT,
-        "legend.frameon": False,
-        "legend.fontsize": 8,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "zsad",
-        "pdf.fonttype": 42,
-        "text.usetex": False,
-        "text.parse_math": False,  # a title may hold a dollar sign
-    }
-
-
-def canvas(width: float, height: float) -> Figure:
-    """A figure, in inches, that no global state knows of."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def panels_of(
+    width: float, height: float, rows: int, columns: int, **layout: Any
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure, in inches, that no global state knows of, and its panels [rows, columns]."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    return figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
 def legend(figure: Figure, panel: Axes) -> None:
@@ -67,9 +39,9 @@ def note(panel: Axes, text: str) -> None:
     panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", color=SOFT)
 
 
-def bottom(values: Sequence[float]) -> float:
-    """The round number below all values; AUROC has no natural zero."""
-    return 10.0 * (min(values) // 10)
+def bottom(lowest: float) -> float:
+    """Where an axis of percentages begins: the round number below; AUROC has no natural zero."""
+    return 10.0 * (lowest // 10)
 
 
 def save(figure: Figure, out: Path) -> None:

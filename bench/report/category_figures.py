@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..analysis.matrix import EvaluatedMethod, TargetDataset
 from ..errors import UsageError
 from ..records.cell import Cell
 from ..records.gallery import KINDS, Case, read_strip
-from .canvas import LINE, SOFT, canvas, legend, note
+from .canvas import LINE, SOFT, legend, note, panels_of
 from .curves import CURVE_KINDS, Curve, CurveKind, curves_of
 from .palette import line_style
 from .pictures import cases_of
 from .scene import Scene
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _Column = tuple[EvaluatedMethod, list[tuple[Cell, Case]]]  # a method, its cases with their cells
 
@@ -35,14 +33,12 @@ def curves(scene: Scene) -> Figure:
     if not rows:
         raise UsageError("the records hold no curves for this choice: run these cells again")
     _refuse_too_many(len(rows), 12, "curves")
-    figure = canvas(8.6, 2.75 * len(rows) + 0.5)
-    panels = figure.subplots(len(rows), len(CURVE_KINDS), squeeze=False)
+    figure, panels = panels_of(8.6, 2.75 * len(rows) + 0.5, len(rows), len(CURVE_KINDS))
     for own, (dataset, category) in zip(panels, rows, strict=True):
         for panel, (name, kind) in zip(own, CURVE_KINDS.items(), strict=True):
             _curve_panel(panel, kind, curves_of(scene.matrix, dataset, category, name))
         own[0].set_ylabel(f"{dataset.title}, {category}\ntrue positive rate")
-    full = max(panels.ravel(), key=lambda panel: len(panel.get_legend_handles_labels()[1]))
-    legend(figure, full)
+    legend(figure, max(panels.flat, key=lambda panel: len(panel.get_legend_handles_labels()[1])))
     return figure
 
 
@@ -82,9 +78,9 @@ def maps(scene: Scene) -> Figure:
         )
     _refuse_too_many(len(blocks), 8, "pictures")
     width = max(len(columns) for _, columns in blocks)
-    figure = canvas(2.5 * width + 0.8, (0.85 * len(KINDS) + 0.25) * len(blocks) + 0.2)
-    panels = figure.subplots(len(blocks) * len(KINDS), width, squeeze=False)
-    for panel in panels.ravel():
+    height = (0.85 * len(KINDS) + 0.25) * len(blocks) + 0.2
+    figure, panels = panels_of(2.5 * width + 0.8, height, len(blocks) * len(KINDS), width)
+    for panel in panels.flat:
         panel.axis("off")
     for i, (name, columns) in enumerate(blocks):
         _draw_strips(scene, panels[i * len(KINDS) : (i + 1) * len(KINDS)], name, columns)
@@ -104,17 +100,9 @@ def _columns(scene: Scene, dataset: TargetDataset, category: str) -> list[_Colum
 
 def _draw_strips(scene: Scene, panels: NDArray[Any], name: str, columns: Sequence[_Column]) -> None:
     """Fill the panels [kinds, methods] of one category."""
+    look = {"ha": "right", "va": "center", "fontsize": 7, "color": SOFT}
     for kind, (first, *_) in zip(KINDS, panels, strict=True):
-        first.text(
-            -0.04,
-            0.5,
-            f"{name}\n{kind}",
-            transform=first.transAxes,
-            ha="right",
-            va="center",
-            fontsize=7,
-            color=SOFT,
-        )
+        first.text(-0.04, 0.5, f"{name}\n{kind}", transform=first.transAxes, **look)
     for own, (method, cases) in zip(panels.T, columns, strict=False):
         own[0].set_title(method.label, fontsize=8)
         for cell, case in cases:

@@ -8,21 +8,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib import style
+from matplotlib.figure import Figure
 
 from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
 from ..errors import UsageError, unknown_name
 from ..metric_table import checked_metrics
-from .canvas import SOFT, save, style
+from .canvas import SOFT, STYLE, save
 from .category_figures import curves, maps
 from .prompt_figure import tsne
 from .scene import Choice, Scene
 from .score_figures import radar, scatter
 from .sweep_figure import sweep
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
 KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Figure]] = {
@@ -64,9 +63,7 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
         methods=tuple(matrix.select_methods(choice.methods)),
         datasets=tuple(matrix.select_datasets(choice.datasets)),
     )
-    from matplotlib import rc_context
-
-    with rc_context(style()):
+    with style.context(STYLE):
         figure = KINDS_OF_FIGURE[kind](Scene(run, chosen, choice))
         text = "\n".join(notices(chosen))
         figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")

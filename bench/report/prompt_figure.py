@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..records.prompt_scores import PromptScores, read_prompt_scores
 from ..records.run_folder import PROMPT_SCORES, prompt_scores_path
-from .canvas import SOFT, canvas
+from .canvas import SOFT, panels_of
 from .palette import COLOURS, colour, marker
 from .scene import Scene
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MAX_POINTS = 3000  # t-SNE slows down faster than it shows more
 
@@ -45,12 +43,11 @@ def tsne(scene: Scene) -> Figure:
         )
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
-    figure = canvas(3.6 * columns, 3.6 * rows + 0.3)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, (title, path) in zip(panels, found, strict=False):
+    figure, panels = panels_of(3.6 * columns, 3.6 * rows + 0.3, rows, columns)
+    for panel, (title, path) in zip(panels.flat, found, strict=False):
         _panel(panel, read_prompt_scores(path))
         panel.set_title(title)
-    for panel in panels[len(found) :]:
+    for panel in panels.flat[len(found) :]:
         panel.set_visible(False)
     _legend_of_labels(figure)
     return figure
@@ -113,8 +110,6 @@ def embed(
 
 
 def _legend_of_labels(figure: Figure) -> None:
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], color=SOFT, linestyle="none", marker="o", markersize=4, markerfacecolor=fill)
         for fill in ("none", SOFT)

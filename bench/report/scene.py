@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +35,6 @@ class Scene:
     run: Path
     matrix: Matrix
     choice: Choice
-
-    def metrics(self, default: Sequence[str]) -> tuple[str, ...]:
-        """The chosen metrics, or the default ones."""
-        return self.choice.metrics or tuple(default)
 
     def value(self, method: EvaluatedMethod, dataset: TargetDataset, metric: str) -> float | None:
         """A metric in percent."""

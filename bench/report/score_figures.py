@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
 
 from ..analysis.matrix import TargetDataset
 from ..errors import UsageError
 from ..metric_table import METRICS
-from .canvas import bottom, canvas, legend
+from .canvas import bottom, legend, panels_of
 from .palette import colour, line_style, marker
 from .scene import Scene
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.projections.polar import PolarAxes
 
 
 def scatter(scene: Scene) -> Figure:
@@ -26,12 +23,12 @@ def scatter(scene: Scene) -> Figure:
     if not shown:
         raise UsageError("no chosen dataset has a value of the chosen metrics: choose others")
     rows = sum(len(datasets) for _, datasets in shown)
-    figure = canvas(7.2, 1.1 + 0.34 * rows + 0.5 * len(shown))
-    heights = [len(datasets) + 0.8 for _, datasets in shown]
-    panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for panel, (metric, datasets) in zip(panels, shown, strict=True):
+    height = 1.1 + 0.34 * rows + 0.5 * len(shown)
+    ratios = [len(datasets) + 0.8 for _, datasets in shown]
+    figure, panels = panels_of(7.2, height, len(shown), 1, height_ratios=ratios)
+    for panel, (metric, datasets) in zip(panels[:, 0], shown, strict=True):
         _scatter_panel(scene, panel, metric, datasets)
-    legend(figure, panels[0])
+    legend(figure, panels[0, 0])
     return figure
 
 
@@ -46,7 +43,7 @@ def _shown(
         least: how many datasets a metric needs.
     """
     shown, methods = [], scene.matrix.methods
-    for metric in scene.metrics(("image_auroc", "pixel_auroc")):
+    for metric in scene.choice.metrics or ("image_auroc", "pixel_auroc"):
         datasets = [
             dataset
             for dataset in scene.matrix.datasets
@@ -60,14 +57,14 @@ def _shown(
 def _scatter_panel(
     scene: Scene, panel: Axes, metric: str, datasets: Sequence[TargetDataset]
 ) -> None:
-    everything: list[float] = []
+    lowest = 100.0
     for method in scene.matrix.methods:
-        found = [(scene.value(method, dataset, metric), i) for i, dataset in enumerate(datasets)]
-        points = [(value, row) for value, row in found if value is not None]
-        everything += [value for value, _ in points]
+        values = [scene.value(method, dataset, metric) for dataset in datasets]
+        known = {row: value for row, value in enumerate(values) if value is not None}
+        lowest = min([lowest, *known.values()])
         panel.scatter(
-            [value for value, _ in points],
-            [row for _, row in points],
+            [*known.values()],
+            [*known],
             s=30,
             marker=marker(method.index),
             color=colour(method.index),
@@ -79,7 +76,7 @@ def _scatter_panel(
     panel.set_title(f"{METRICS[metric].title} in percent")
     panel.set_yticks(range(len(datasets)), [dataset.title for dataset in datasets])
     panel.set_ylim(len(datasets) - 0.5, -0.5)
-    panel.set_xlim(bottom(everything), 100.8)
+    panel.set_xlim(bottom(lowest), 100.8)
     panel.tick_params(length=0)
     panel.spines["left"].set_visible(False)
 
@@ -95,17 +92,11 @@ def radar(scene: Scene) -> Figure:
             "a radar needs three datasets on which every chosen method has a value: "
             "run more datasets, choose fewer methods with --method, or take --kind scatter"
         )
-    figure = canvas(4.6 * len(shown), 5.0)
-    panels = figure.subplots(
-        1,
-        len(shown),
-        squeeze=False,
-        subplot_kw={"projection": "polar"},
-        gridspec_kw={"wspace": 0.3},
-    )[0]
-    for panel, (metric, datasets) in zip(panels, shown, strict=True):
+    look = {"subplot_kw": {"projection": "polar"}, "gridspec_kw": {"wspace": 0.3}}
+    figure, panels = panels_of(4.6 * len(shown), 5.0, 1, len(shown), **look)
+    for panel, (metric, datasets) in zip(panels[0], shown, strict=True):
         _radar_panel(scene, panel, metric, datasets)
-    legend(figure, panels[0])
+    legend(figure, panels[0, 0])
     return figure
 
 
@@ -134,7 +125,7 @@ def _radar_panel(
         label.set_horizontalalignment(
             "center" if abs(side) < 0.2 else "left" if side > 0 else "right"
         )
-    panel.set_ylim(max(0.0, bottom([lowest]) - 10), 100)
+    panel.set_ylim(max(0.0, bottom(lowest) - 10), 100)
     panel.spines["polar"].set_visible(False)
     panel.tick_params(axis="x", pad=4)
     panel.tick_params(axis="y", labelsize=7)

@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset, options_words
 from ..analysis.published import LEFT_OUT_OF_MEANS
@@ -15,13 +18,9 @@ from ..analysis.values import is_incomplete
 from ..errors import UsageError, unknown_name
 from ..metric_table import HEADLINES, METRICS
 from ..names import display_name, normalize_name, registry_name
-from .canvas import canvas, legend, note
+from .canvas import legend, note, panels_of
 from .palette import colour, marker
 from .scene import Scene
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,11 @@ def sweep(scene: Scene) -> Figure:
     """
     sweeps = _chosen_sweeps(scene)
     domains = list(dict.fromkeys(dataset.domain for dataset in scene.matrix.datasets))
-    figure = canvas(4.2 * len(domains), 3.3 * len(sweeps) + 0.4)
-    panels = figure.subplots(len(sweeps), len(domains), squeeze=False)
-    for (i, found), (j, domain) in itertools.product(enumerate(sweeps), enumerate(domains)):
-        _panel(scene, panels[i, j], found, domain)
+    width, height = 4.2 * len(domains), 3.3 * len(sweeps) + 0.4
+    figure, panels = panels_of(width, height, len(sweeps), len(domains))
+    places = itertools.product(sweeps, domains)
+    for panel, (found, domain) in zip(panels.flat, places, strict=True):
+        _panel(scene, panel, found, domain)
     legend(figure, panels[0, 0])
     return figure
 
@@ -162,7 +162,7 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
     datasets = _averaged(scene, domain)
     positions = found.numeric or list(range(len(found.values)))
     drawn = False
-    for i, metric in enumerate(scene.metrics(HEADLINES)):
+    for i, metric in enumerate(scene.choice.metrics or HEADLINES):
         means = _means(scene, found.methods, datasets, metric)
         if means:
             drawn = True
