@@ -277,20 +277,13 @@ def twist(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]
     return turned, distance < 0.85
 
 
-SEEN: dict[str, DrawDefect] = {
-    "scratch": scratch,
-    "hole": hole,
-    "stain": stain,
-    "crack": crack,
-    "contamination": contamination,
-    "missing": missing,
-    "melt": melt,
-    "cut": cut,
-    "shift": shift,
-    "crease": crease,
-    "abrasion": abrasion,
-    "smear": smear,
-}
-VALIDATION: dict[str, DrawDefect] = {"ghost": ghost, "bubble": bubble}
-UNSEEN: dict[str, DrawDefect] = {"dent": dent, "thread": thread, "spot": spot, "twist": twist}
+def _by_name(*defects: DrawDefect) -> dict[str, DrawDefect]:
+    return {defect.__name__: defect for defect in defects}
+
+
+SEEN = _by_name(
+    scratch, hole, stain, crack, contamination, missing, melt, cut, shift, crease, abrasion, smear
+)
+VALIDATION = _by_name(ghost, bubble)
+UNSEEN = _by_name(dent, thread, spot, twist)
 DEFECTS = {**SEEN, **VALIDATION, **UNSEEN}

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,11 +23,13 @@ from ..bench.images import MaskRule, read_mask, read_picture
 from ..bench.names import display_name
 from ._damage import DEFECTS
 from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
-from ._kinds import COLOURS, Kind
+from ._kinds import Kind
 
 VERSION = 3  # of the drawings: a change that moves a pixel is a new version
 SIZE = 96
 SMALLEST_DEFECT = 25 / 96**2  # share of the picture
+DIMMEST, BRIGHTEST = (0.85, 0, 0, 0.004), (1.12, 0.35, TAU, 0.02)
+"""Ends of what a light may be: its level, how much it falls off, where to, and the noise."""
 
 
 # -- drawing ------------------------------------------------------------------------------------
@@ -60,8 +62,8 @@ def draw(
     """
     canvas = Canvas(size, random)
     picture, foreground = _undamaged(canvas, kind, varied)
-    light = _Light.some(random)
-    normal = light.shine(canvas, picture)
+    light = random.uniform(DIMMEST, BRIGHTEST)
+    normal = _lit(canvas, picture, light)
     if defect is None:
         return Drawing(normal, None, np.zeros(canvas.shape, bool))
     for _ in range(6):
@@ -71,12 +73,12 @@ def draw(
             visible = np.abs(damaged - picture).max(-1)[mask] > 0.06
             if visible.mean() > 0.25:
                 break
-    return Drawing(normal, light.shine(canvas, damaged), mask)
+    return Drawing(normal, _lit(canvas, damaged, light), mask)
 
 
 def _undamaged(canvas: Canvas, kind: Kind, varied: float) -> tuple[Picture, Mask]:
     random = canvas.random
-    first, second = np.array(COLOURS[kind.first]), np.array(COLOURS[kind.second])
+    first, second = np.array(kind.colours)
     vary = random.random() < varied
     if vary:
         first, second = random.uniform(0.08, 0.92, (2, 3))
@@ -93,28 +95,12 @@ def _undamaged(canvas: Canvas, kind: Kind, varied: float) -> tuple[Picture, Mask
     return np.clip(picture, 0, 1), foreground
 
 
-@dataclass(frozen=True)
-class _Light:
-    """How a picture is lit and how noisy the camera is."""
-
-    level: float
-    fall: float
-    angle: float
-    noise: float
-
-    @classmethod
-    def some(cls, random: np.random.Generator) -> _Light:
-        return cls(
-            random.uniform(0.85, 1.12),
-            random.uniform(0, 0.35),
-            random.uniform(0, TAU),
-            random.uniform(0.004, 0.02),
-        )
-
-    def shine(self, canvas: Canvas, picture: Picture) -> NDArray[np.uint8]:
-        slope = np.cos(self.angle) * canvas.x + np.sin(self.angle) * canvas.y
-        lit = picture * (self.level * (1 + self.fall * slope))[..., None]
-        return to_bytes(lit + self.noise * canvas.random.standard_normal(lit.shape))
+def _lit(canvas: Canvas, picture: Picture, light: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The picture as a camera takes it under a light, see `DIMMEST`."""
+    level, fall, angle, noise = light
+    slope = np.cos(angle) * canvas.x + np.sin(angle) * canvas.y
+    lit = picture * (level * (1 + fall * slope))[..., None]
+    return to_bytes(lit + noise * canvas.random.standard_normal(lit.shape))
 
 
 def seeded(seed: int, kind: Kind, label: int, number: int) -> np.random.Generator:
@@ -122,78 +108,13 @@ def seeded(seed: int, kind: Kind, label: int, number: int) -> np.random.Generato
     return np.random.default_rng([seed, zlib.crc32(kind.name.encode()), label, number])
 
 
-# -- writing ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A whole set: its kinds, defects, counts per kind, seed and size."""
-
-    name: str
-    kinds: tuple[Kind, ...]
-    defects: tuple[str, ...]
-    normal: int
-    anomalous: int
-    seed: int
-    size: int
-
-    def pictures(self) -> Iterator[tuple[Kind, int, str, NDArray[np.uint8], Mask]]:
-        """Kind, label, defect ("good"), picture and mask, one after the other."""
-        for place, kind in enumerate(self.kinds):
-            for number in range(self.normal):
-                drawing = draw(kind, None, seeded(self.seed, kind, 0, number), self.size)
-                yield kind, 0, "good", drawing.normal, drawing.mask
-            for number in range(self.anomalous):
-                turn = place * self.anomalous + number  # all kinds of defects equally often
-                defect = self.defects[turn % len(self.defects)]
-                drawing = draw(kind, defect, seeded(self.seed, kind, 1, number), self.size)
-                assert drawing.anomalous is not None
-                yield kind, 1, defect, drawing.anomalous, drawing.mask
-
-    @property
-    def folder_name(self) -> str:
-        """Tells sets of other seeds, sizes and versions apart."""
-        return f"{self.name}-v{VERSION}-seed{self.seed}-{self.size}px"
-
-    def write(self, folder: Path) -> None:
-        """Draw the set into a folder: whole or not at all, also when two processes do it."""
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            self._draw_into(temporary)
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "manifest.json").exists():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-    def _draw_into(self, folder: Path) -> None:
-        digest, rows = hashlib.sha256(), []
-        for number, (kind, label, defect, picture, mask) in enumerate(self.pictures()):
-            digest.update(picture.tobytes() + np.packbits(mask).tobytes())
-            place = Path(kind.name.replace(" ", "_")) / defect
-            image, mask_file = place / f"{number:04d}.png", None
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            to_image(picture).save(folder / image)
-            if label:
-                mask_file = place / f"{number:04d}_mask.png"
-                to_image(mask).save(folder / mask_file)
-            rows.append([image.as_posix(), label, kind.name, defect, mask_file and str(mask_file)])
-        manifest = {"pixels_sha256": digest.hexdigest(), "samples": rows}
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=0))
+# -- sets ---------------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
     """Where drawn sets lie: $ZSAD_CACHE or ~/.cache/zsad, in `synthetic`."""
     cache = os.environ.get("ZSAD_CACHE")
     return (Path(cache) if cache else Path.home() / ".cache" / "zsad") / "synthetic"
-
-
-def categories(kinds: Sequence[Kind], normal: int, anomalous: int) -> Mapping[str, CategoryInfo]:
-    """The catalogue of a set: category -> names and counts."""
-    counts = Counts(test_normal=normal, test_anomalous=anomalous, train_normal=0, train_anomalous=0)
-    return {k.name.replace(" ", "_"): CategoryInfo(k.name, k.name, counts) for k in kinds}
 
 
 class DrawnDataset(Dataset):
@@ -218,6 +139,21 @@ class DrawnDataset(Dataset):
         "size": SIZE,
     }
 
+    def __init_subclass__(cls) -> None:
+        counts = Counts(*cls.per_kind, train_normal=0, train_anomalous=0)
+        cls.categories = {
+            kind.category: CategoryInfo(kind.name, kind.name, counts) for kind in cls.kinds
+        }
+
+    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
+        super().__init__(root, **options)
+        seed, size = self.options["seed"], self.options["size"]
+        own = display_name(self.name)
+        if not (isinstance(seed, int) and seed >= 0):
+            raise UsageError(f"seed of {own} is a whole number from 0, not {seed!r}")
+        if not (isinstance(size, int) and 32 <= size <= 1024):
+            raise UsageError(f"size of {own} is a number of pixels, 32 to 1024, not {size!r}")
+
     @classmethod
     def open(cls, root: Path | str | None = None, **options: Any) -> Self:
         """The set below a root; drawn there if it is absent.
@@ -227,53 +163,80 @@ class DrawnDataset(Dataset):
             DataError: the folder cannot be written.
         """
         opened = cls(root, **options)
-        recipe = opened.recipe()
         base = cache_folder() if root is None or not _is_own(Path(root)) else Path(root)
-        opened.root = base / recipe.folder_name
-        if not (opened.root / "manifest.json").exists():
+        seed, size = opened.options["seed"], opened.options["size"]
+        opened.root = base / f"{cls.name}-v{VERSION}-seed{seed}-{size}px"
+        if not opened._manifest_file.exists():
             try:
                 base.mkdir(parents=True, exist_ok=True)
-                recipe.write(opened.root)
+                opened._write()
             except OSError as error:
                 raise DataError(
-                    f"{cls.name} cannot be drawn into {base} ({error}): set ZSAD_CACHE to a "
-                    "folder with 20 MB of room"
+                    f"{display_name(cls.name)} cannot be drawn into {base} ({error}): set "
+                    "ZSAD_CACHE to a folder with 20 MB of room"
                 ) from error
         return opened
 
-    def recipe(self) -> Recipe:
-        """What is drawn.
-
-        Raises:
-            UsageError: seed or size is not a sensible number.
-        """
+    def pictures(self) -> Iterator[tuple[Kind, int, str, NDArray[np.uint8], Mask]]:
+        """Kind, label, defect ("good"), picture and mask, one after the other."""
         seed, size = self.options["seed"], self.options["size"]
-        if not (isinstance(seed, int) and seed >= 0):
-            raise UsageError(
-                f"seed of {display_name(self.name)} is a whole number from 0, not {seed!r}"
-            )
-        if not (isinstance(size, int) and 32 <= size <= 1024):
-            raise UsageError(
-                f"size of {display_name(self.name)} is a number of pixels, 32 to 1024, not {size!r}"
-            )
         normal, anomalous = self.per_kind
-        return Recipe(self.name, self.kinds, self.defects, normal, anomalous, seed, size)
+        for place, kind in enumerate(self.kinds):
+            for number in range(normal):
+                drawing = draw(kind, None, seeded(seed, kind, 0, number), size)
+                yield kind, 0, "good", drawing.normal, drawing.mask
+            for number in range(anomalous):
+                turn = place * anomalous + number  # all kinds of defects equally often
+                defect = self.defects[turn % len(self.defects)]
+                drawing = draw(kind, defect, seeded(seed, kind, 1, number), size)
+                assert drawing.anomalous is not None
+                yield kind, 1, defect, drawing.anomalous, drawing.mask
+
+    def _write(self) -> None:
+        """Draw the set: whole or not at all, also when two processes do it."""
+        temporary = self.root.with_name(f".{self.root.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self._draw_into(temporary)
+            temporary.rename(self.root)
+        except OSError:
+            if not self._manifest_file.exists():  # else another process was faster
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _draw_into(self, folder: Path) -> None:
+        digest, rows = hashlib.sha256(), []
+        for number, (kind, label, defect, picture, mask) in enumerate(self.pictures()):
+            digest.update(picture.tobytes() + np.packbits(mask).tobytes())
+            place = Path(kind.category) / defect
+            image, mask_file = place / f"{number:04d}.png", None
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            to_image(picture).save(folder / image)
+            if label:
+                mask_file = place / f"{number:04d}_mask.png"
+                to_image(mask).save(folder / mask_file)
+            rows.append([image.as_posix(), label, kind.name, defect, mask_file and str(mask_file)])
+        manifest = {"pixels_sha256": digest.hexdigest(), "samples": rows}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=0))
 
     def samples(self, split: Split = "test") -> list[Sample]:
         """All pictures are in the test split."""
         if split == "train":
             return []
-        return [
-            Sample(
-                image_path=self.root / image,
-                label=label,
-                category=name.replace(" ", "_"),
-                class_name=self.class_name(name.replace(" ", "_")),
-                mask_path=None if mask is None else self.root / mask,
-                anomaly_type=defect,
-            )
-            for image, label, name, defect, mask in self._manifest()["samples"]
-        ]
+        try:
+            rows = json.loads(self._manifest_file.read_text(encoding="utf-8"))["samples"]
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self._manifest_file} is broken ({error}): delete its folder"
+            ) from error
+        samples: list[Sample] = []
+        for image, label, name, defect, mask in rows:
+            category = name.replace(" ", "_")
+            drawn = None if mask is None else self.root / mask
+            word = self.class_name(category)
+            samples.append(Sample(self.root / image, label, category, word, drawn, defect))
+        return samples
 
     def fingerprint(self, split: Split = "test") -> str:
         """sha256 of the pixels and masks on disk: the same on every machine that draws them.
@@ -285,29 +248,24 @@ class DrawnDataset(Dataset):
             return ""
         samples = self.samples()
         content = content_hashes(files_of(samples))
-        files = tuple((sample.image_path, sample.mask_path) for sample in samples)
-        return _pixels_sha256(files, tuple(content.values()))
+        return _pixels_sha256(tuple(samples), tuple(content.values()))
 
-    def _manifest(self) -> dict[str, Any]:
-        path = self.root / "manifest.json"
-        try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is broken ({error}): delete its folder") from error
-        return manifest
+    @property
+    def _manifest_file(self) -> Path:
+        return self.root / "manifest.json"
 
 
 @lru_cache(maxsize=8)
-def _pixels_sha256(files: tuple[tuple[Path, Path | None], ...], content: tuple[str, ...]) -> str:
-    """What `Recipe.write` computes while drawing, from the files; PNG encoders may differ."""
+def _pixels_sha256(samples: tuple[Sample, ...], content: tuple[str, ...]) -> str:
+    """What a manifest says while a set is drawn, from the files; PNG encoders may differ."""
     del content  # part of the key only: files that changed are decoded again
     digest = hashlib.sha256()
-    for image_path, mask_path in files:
-        picture = read_picture(image_path)
+    for sample in samples:
+        picture = read_picture(sample.image_path)
         pixels = np.asarray(picture.image)
         mask = np.zeros(pixels.shape[:2], bool)
-        if mask_path is not None:
-            mask = read_mask(mask_path, MaskRule(), picture)
+        if sample.mask_path is not None:
+            mask = read_mask(sample.mask_path, MaskRule(), picture)
         digest.update(pixels.tobytes() + np.packbits(mask).tobytes())
     return digest.hexdigest()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._kinds import TEST_DEFECTS, TEST_KINDS
-from ._synthetic import DrawnDataset, categories
+from ._synthetic import DrawnDataset
 
 
 class Synthetic(DrawnDataset):
@@ -14,4 +14,3 @@ class Synthetic(DrawnDataset):
     kinds = TEST_KINDS
     defects = TEST_DEFECTS
     per_kind = (40, 40)
-    categories = categories(TEST_KINDS, 40, 40)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._kinds import AUXILIARY_DEFECTS, AUXILIARY_KINDS, BACKBONE_KINDS
-from ._synthetic import DrawnDataset, categories
+from ._synthetic import DrawnDataset
 
 KINDS = (*AUXILIARY_KINDS, *BACKBONE_KINDS[:72:4])
 """Nine classes of its own and 18 of the backbone's in other pictures: prompts that are learned from
@@ -18,4 +18,3 @@ class SyntheticAux(DrawnDataset):
     kinds = KINDS
     defects = AUXILIARY_DEFECTS
     per_kind = (4, 8)
-    categories = categories(KINDS, 4, 8)

@@ -77,7 +77,7 @@ def test_no_class_and_three_kinds_of_defects_are_new_to_the_test_set():
 
 def test_pictures_and_masks_are_read_back_as_they_were_drawn():
     dataset = load_dataset("synthetic_aux")
-    drawn = list(dataset.recipe().pictures())
+    drawn = list(dataset.pictures())
     for sample, (_, label, defect, picture, mask) in zip(
         dataset.samples("test")[::7], drawn[::7], strict=True
     ):
