@@ -41,7 +41,7 @@ LEARNING = (
     "training.sources",
     "training.trainer",
 )
-SCORING = (*READING, *CONTRACT, *METRICS, "running.accumulators", "running.evaluation")
+SCORING = (*READING, *CONTRACT, *METRICS, "running.evaluation")
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}
 _closures: dict[str, tuple[ModuleSpec | None, list[str]]] = {}

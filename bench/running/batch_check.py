@@ -9,9 +9,9 @@ import torch
 from ..backbone import Backbone
 from ..conformance import TOLERANCE
 from ..errors import ContractError
-from ..method import Prediction, Query
+from ..method import Method, Prediction, Query
 from ..names import display_name
-from .accumulators import Accumulators
+from .prepared_method import PreparedMethod
 
 # What rounding may change of scores and maps, relative to the greatest of them or to 1, when the
 # same images are batched otherwise. Measured for all variants of the built-in methods on the
@@ -22,48 +22,38 @@ TOLERANCES: Mapping[str, float] = {"fp64": TOLERANCE, "fp32": TOLERANCE, "fp16":
 CUDA_TOLERANCE = 1e-3
 
 
-def examine(accumulators: Accumulators, query: Query, prediction: Prediction) -> None:
+def examine(prepared: PreparedMethod, query: Query, answer: Prediction) -> None:
     """Score a method's first batch again, in two halves; one image waits for the next batch.
 
     The features are sliced, not computed again: the towers treat each image by itself, so that
-    what differs is the method's doing, and no forward is paid for.
+    what differs is due to the method, and no forward is paid for.
 
     Raises:
         ContractError: scores or maps differ by more than rounding.
     """
-    if accumulators.single is not None:
-        first, answer = accumulators.single
+    if prepared.single is not None:
+        first, earlier = prepared.single
         joined = Query.joined([first, query])
-        _refuse_difference(accumulators, joined, [answer, prediction], [joined])
+        _refuse_difference(prepared.ready, [joined], Prediction.joined([earlier, answer]))
     elif len(query) == 1:
-        accumulators.single = (query, prediction)
+        prepared.single = (query, answer)
         return
     else:
         half = len(query) // 2
-        halves = [query[:half], query[half:]]
-        _refuse_difference(accumulators, query, [prediction], halves)
-    accumulators.single = None
-    accumulators.prepared.examined = True
+        _refuse_difference(prepared.ready, [query[:half], query[half:]], answer)
+    prepared.single = None
+    prepared.examined = True
 
 
-def _refuse_difference(
-    accumulators: Accumulators,
-    whole: Query,
-    answers: Sequence[Prediction],
-    queries: Sequence[Query],
-) -> None:
-    """Compare answers that were given with those to the same images batched otherwise."""
-    method = accumulators.prepared.ready
+def _refuse_difference(method: Method, queries: Sequence[Query], given: Prediction) -> None:
+    """Compare an answer that was given with that to the same images batched otherwise."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         again = [method.predict(query).checked(len(query), method.name) for query in queries]
-    tolerance = _tolerance(method.backbone)
+    tolerance, images = _tolerance(method.backbone), sum(map(len, queries))
     found = []
-    given, repeated = Prediction.joined(answers), Prediction.joined(again)
-    pairs = {
-        "scores": (given.scores, repeated.scores),
-        "maps": (given.maps, repeated.maps),
-    }
-    for part, (one, other) in pairs.items():
+    repeated = Prediction.joined(again)
+    for part in ("scores", "maps"):
+        one, other = getattr(given, part), getattr(repeated, part)
         if one is None or other is None:
             continue
         difference = float((one - other).abs().max())
@@ -73,7 +63,7 @@ def _refuse_difference(
         raise ContractError(
             f"method '{display_name(method.name)}' is transductive: its answer for an image "
             f"depends on the other images of the batch ({' and '.join(found)} when the first "
-            f"{len(whole)} images are batched otherwise), so its numbers would change with "
+            f"{images} images are batched otherwise), so its numbers would change with "
             "--batch-size: let predict treat each image by itself"
         )
 

@@ -1,25 +1,25 @@
 """One category, many methods: encode once, predict, measure.
 
 All methods whose `forward_key` is equal read one visual forward per batch; a method that fails
-drops out with its error and the others go on. Each method reads copies of its own, so that what it
-writes into reaches nobody else, and what it returns is copied.
+drops out with its error and the others are scored to the end. Each method reads copies of its own,
+so that what it writes into reaches no other method, and what it returns is copied.
 """
 
 from __future__ import annotations
 
-import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -30,7 +30,15 @@ from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
 from ..method import Method, Prediction, Query
 from ..metric_table import of_level
-from ..metrics import Curve, PixelAccumulator, UndefinedMetric, image_metrics, roc_curve_points
+from ..metrics import (
+    Curve,
+    ImageMetrics,
+    PixelAccumulator,
+    PixelMetrics,
+    UndefinedMetric,
+    image_metrics,
+    roc_curve_points,
+)
 from ..names import display_name
 from ..progress import Progress
 from ..records.category_record import CategoryRecord
@@ -40,14 +48,50 @@ from ..records.maps import write_maps
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
 from ..records.record import CategoryResult, ImageScores
-from .accumulators import Accumulators, Targets
 from .batch_check import examine
 from .plan import Plan
 from .prepared_method import PreparedMethod, isolated
 
-LOG = logging.getLogger(__name__)
 CURVE_POINTS = 120
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass
+class Accumulators:
+    """What is gathered about one prepared method while its category runs."""
+
+    prepared: PreparedMethod
+    pixels: PixelAccumulator
+    scores: list[Tensor] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list)
+    prompts: list[Tensor] = field(default_factory=list)
+    has_maps: bool = False
+    seconds_forward: float = 0.0
+    seconds_predict: float = 0.0
+
+
+@dataclass
+class Targets:
+    """Labels and names of a category's images, in order."""
+
+    names: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    masks: list[NDArray[np.bool_]] = field(default_factory=list)
+    regions_lost: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Category:
+    """A category while it is scored: what all its methods share."""
+
+    plan: Plan
+    dataset: Dataset
+    samples: Sequence[Sample]
+    progress: Progress
+    gallery: Gallery | None
 
 
 def score_category(
@@ -73,84 +117,78 @@ def score_category(
     for prepared in prepared_methods:
         with isolated(prepared, progress):
             groups.setdefault(prepared.group_key(), []).append(prepared)
-    parts: dict[Cell, CategoryRecord] = {}
     gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
+    category = _Category(plan, dataset, samples, progress, gallery)
+    budget = max(BYTES_OF_PIXELS // max(len(prepared_methods), 1), 1 << 20)
+    records: dict[Cell, CategoryRecord] = {}
     title = f"{dataset.title} {samples[0].category}"
     with progress.track(len(samples) * len(groups), title, "img") as bar:
         for group in groups.values():
-            budget = max(BYTES_OF_PIXELS // len(prepared_methods), 1 << 20)
-            members = [Accumulators(c, PixelAccumulator(budget)) for c in group]
-            try:
-                try:
-                    targets = _run_group(plan, dataset, samples, members, progress, bar, gallery)
-                except Stopped:
-                    raise
-                except Exception as error:  # of the images or of the visual forward: nobody's own
-                    reason = death_of_reader(dataset, error) if is_death_of_reader(error) else error
-                    for prepared in group:
-                        prepared.error = prepared.error or reason
-                    continue
-                for accumulators in members:
-                    if accumulators.prepared.error is None:
-                        with isolated(accumulators.prepared, progress):
-                            result = _result(dataset, samples[0], accumulators, targets)
-                            one = _category_record(result, accumulators, targets)
-                    if accumulators.prepared.error is None:
-                        _keep(plan, samples[0].category, accumulators, targets)
-                        parts[accumulators.prepared.cell] = one
-            finally:
-                for accumulators in members:
-                    accumulators.pixels.release()
+            with ExitStack() as memory:
+                members = [
+                    Accumulators(prepared, memory.enter_context(PixelAccumulator(budget)))
+                    for prepared in group
+                ]
+                targets = _score_group(category, members, bar)
+                records |= _records(category, members, targets)
     if gallery is not None:
         gallery.write(samples[0].category)
-    return parts
+    return records
+
+
+def _score_group(category: _Category, members: Sequence[Accumulators], bar: tqdm[Any]) -> Targets:
+    """Score the methods of one group; what goes wrong with the images is an error of them all."""
+    targets = Targets()
+    try:
+        _run_group(category, members, targets, bar)
+    except Stopped:
+        raise
+    except Exception as error:
+        dead = is_death_of_reader(error)
+        reason = death_of_reader(category.dataset, error) if dead else error
+        for member in members:
+            member.prepared.error = member.prepared.error or reason
+    return targets
 
 
 def _run_group(
-    plan: Plan,
-    dataset: Dataset,
-    samples: Sequence[Sample],
-    members: Sequence[Accumulators],
-    progress: Progress,
-    bar: tqdm[Any],
-    gallery: Gallery | None,
-) -> Targets:
+    category: _Category, members: Sequence[Accumulators], targets: Targets, bar: tqdm[Any]
+) -> None:
     """Feed the methods of one group from one visual forward per batch."""
+    plan, progress = category.plan, category.progress
     first = members[0].prepared.ready
+    backbone = first.backbone
     specs: set[TokenSpec] = set()
-    for accumulators in members:
-        with isolated(accumulators.prepared, progress):
-            specs |= accumulators.prepared.ready.token_specs
-    targets = Targets()
+    for member in members:
+        with isolated(member.prepared, progress):
+            specs |= member.prepared.ready.token_specs
     batches = load_batches(
-        dataset,
-        samples,
+        category.dataset,
+        category.samples,
         first.preprocess,
         members[0].prepared.map_size,
-        batch_size=plan.batch_size,
-        workers=plan.workers,
+        plan.batch_size,
+        plan.workers,
     )
     for batch in batches:
         progress.check()
-        images = batch.images.to(first.backbone.device, non_blocking=True)
-        with _clock(first.backbone.device) as forward:
-            features = first.preprocess.encode(first.backbone, images, specs)
+        images = batch.images.to(backbone.device, non_blocking=True)
+        features, seconds = _timed(
+            backbone.device, first.preprocess.encode, backbone, images, specs
+        )
         targets.names += batch.names
-        targets.labels += [int(label) for label in batch.labels]
+        targets.labels += batch.labels.tolist()
         targets.regions_lost += batch.regions_lost
         targets.warnings += batch.warnings
         if plan.save_maps and batch.masks is not None:
             targets.masks += list(np.asarray(batch.masks))
-        for accumulators in members:
-            accumulators.seconds_forward += forward.seconds
-            if accumulators.prepared.error is None:
-                with isolated(accumulators.prepared, progress):
-                    query = Query.of(
-                        accumulators.prepared.ready, features, batch.class_names, images
-                    ).map(_own_copy)
-                    _predict(plan, accumulators, query, batch, gallery)
+        for member in members:
+            member.seconds_forward += seconds
+            if member.prepared.error is None:
+                with isolated(member.prepared, progress):
+                    query = Query.of(member.prepared.ready, features, batch.class_names, images)
+                    _predict(category, member, query.map(_own_copy), batch)
         bar.update(len(images))
-    return targets
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
@@ -161,34 +199,33 @@ def _own_copy(tensor: Tensor) -> Tensor:
     return copy.copy_(tensor)
 
 
-def _predict(
-    plan: Plan, accumulators: Accumulators, query: Query, batch: Batch, gallery: Gallery | None
-) -> None:
-    """Let one prepared method answer a batch, and keep what it said."""
-    prepared = accumulators.prepared
+def _predict(category: _Category, member: Accumulators, query: Query, batch: Batch) -> None:
+    """Let one method answer a batch, and keep what it said."""
+    plan, prepared = category.plan, member.prepared
     method = prepared.ready
     versions = _versions(query)
-    with _clock(method.backbone.device) as own, torch.no_grad():
-        prediction = method.predict(query).checked(len(query), method.name)
-    accumulators.seconds_predict += own.seconds
+    with torch.no_grad():
+        answer, seconds = _timed(method.backbone.device, method.predict, query)
+    prediction = answer.checked(len(query), method.name)
+    member.seconds_predict += seconds
     if plan.save_prompt_scores:
-        accumulators.prompts += _prompt_maps(method, query)
+        member.prompts += _prompt_maps(method, query)
     _refuse_changes(method, versions, _versions(query))
     _refuse_gaps(prepared, prediction)
     if not prepared.examined:
-        examine(accumulators, query, prediction)
+        examine(prepared, query, prediction)
     if prediction.scores is not None:
-        accumulators.scores.append(prediction.scores.cpu())
+        member.scores.append(prediction.scores.cpu())
     if prediction.maps is None:
         return
     maps = resized(prediction.maps, prepared.map_size).cpu()
     if batch.masks is not None:
-        accumulators.has_maps = True
-        accumulators.pixels.update(np.asarray(batch.masks), maps.numpy())
+        member.has_maps = True
+        member.pixels.update(np.asarray(batch.masks), maps.numpy())
         if plan.save_maps:
-            accumulators.maps.append(maps)
-    if gallery is not None:
-        gallery.add_batch(prepared.cell, batch, prediction.scores, maps, method.preprocess)
+            member.maps.append(maps)
+    if category.gallery is not None:
+        category.gallery.add_batch(prepared.cell, batch, prediction.scores, maps, method.preprocess)
 
 
 def _versions(query: Query) -> dict[str, int]:
@@ -209,8 +246,7 @@ def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[st
 def _refuse_gaps(prepared: PreparedMethod, prediction: Prediction) -> None:
     """Raise `ContractError` if scores or maps come for some batches only."""
     answers = (prediction.scores is not None, prediction.maps is not None)
-    if prepared.answers is None:
-        prepared.answers = answers
+    prepared.answers = prepared.answers or answers
     for part, now, earlier in zip(("scores", "maps"), answers, prepared.answers, strict=True):
         if now != earlier:
             raise ContractError(
@@ -237,64 +273,36 @@ def resized(maps: Tensor, size: int) -> Tensor:
     """Maps [B, H, W] at the evaluated size, bilinear; unchanged where they have it."""
     if tuple(maps.shape[-2:]) == (size, size):
         return maps
-    return F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+    maps = F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)
+    return maps[:, 0]
 
 
-def _result(
-    dataset: Dataset, sample: Sample, accumulators: Accumulators, targets: Targets
-) -> CategoryResult:
-    """The metrics of what one method said about the category that `sample` is of."""
-    labels = np.asarray(targets.labels)
-    metrics: dict[str, float] = {}
-    undefined: dict[str, str] = {}
-    curves: dict[str, Mapping[str, list[float]]] = {}
-    scores = torch.cat(accumulators.scores).numpy() if accumulators.scores else None
-    if scores is None:
-        undefined |= dict.fromkeys(of_level("image"), "the method gives no anomaly scores")
-    else:
-        measured = image_metrics(labels, scores)
-        metrics |= measured.defined()
-        undefined |= measured.undefined
-        curves |= _curves({"image_roc": lambda: roc_curve_points(labels, scores, CURVE_POINTS)})
-    if not accumulators.has_maps:
-        why = "has no pixel-level masks" if not dataset.has_masks else "was given no anomaly maps"
-        undefined |= dict.fromkeys(of_level("pixel"), f"the dataset {why}")
-    else:
-        pixels = accumulators.pixels.result()
-        metrics |= pixels.defined()
-        undefined |= pixels.undefined
-        curves |= _curves(
-            {
-                "pixel_roc": lambda: accumulators.pixels.roc_curve(CURVE_POINTS),
-                "pixel_pro": lambda: accumulators.pixels.pro_curve(CURVE_POINTS),
-            }
-        )
-    return CategoryResult(
-        category=sample.category,
-        class_name=sample.class_name,
-        n_normal=int((labels == 0).sum()),
-        n_anomalous=int((labels == 1).sum()),
-        metrics=metrics,
-        undefined=undefined,
-        images=ImageScores(
-            list(targets.names), list(targets.labels), None if scores is None else scores.tolist()
-        ),
-        curves=curves,
-        regions_lost=targets.regions_lost,
-    )
+# -- what is recorded ---------------------------------------------------------------------------
 
 
-def _category_record(
-    result: CategoryResult, accumulators: Accumulators, targets: Targets
-) -> CategoryRecord:
+def _records(
+    category: _Category, members: Sequence[Accumulators], targets: Targets
+) -> dict[Cell, CategoryRecord]:
+    """The category's records of the methods without errors; writes what the plan keeps besides."""
+    records: dict[Cell, CategoryRecord] = {}
+    for member in members:
+        prepared = member.prepared
+        if prepared.error is None:
+            with isolated(prepared, category.progress):
+                record = _category_record(category, member, targets)
+        if prepared.error is None:
+            _keep(Path(category.plan.out), record.result.category, member, targets)
+            records[prepared.cell] = record
+    return records
+
+
+def _category_record(category: _Category, member: Accumulators, targets: Targets) -> CategoryRecord:
     """What the record of the category states of one method."""
-    prepared = accumulators.prepared
+    prepared = member.prepared
     method = prepared.ready
     published, effective = method.parameter_counts()
     return CategoryRecord(
-        result=result,
+        result=_result(category, member, targets),
         protocol=prepared.protocol,
         provenance={
             **environment(),
@@ -303,8 +311,8 @@ def _category_record(
         },
         timing={
             "images": len(targets.labels),
-            "seconds_forward": accumulators.seconds_forward,
-            "seconds_predict": accumulators.seconds_predict,
+            "seconds_forward": member.seconds_forward,
+            "seconds_predict": member.seconds_predict,
             "peak_memory_mb": _peak_memory_mb(method.backbone.device),
             **prepared.training,
         },
@@ -315,46 +323,76 @@ def _category_record(
     )
 
 
-def _keep(plan: Plan, category: str, accumulators: Accumulators, targets: Targets) -> None:
-    """Write raw maps and prompt-wise scores, where they were asked for."""
-    run, cell = Path(plan.out), accumulators.prepared.cell
-    if accumulators.maps:
-        maps, masks = torch.cat(accumulators.maps).numpy(), np.asarray(targets.masks, dtype=bool)
-        write_maps(run, cell, category, maps, masks)
-    if accumulators.prompts:
-        prompts = PromptScores(torch.cat(accumulators.prompts).numpy(), np.asarray(targets.labels))
-        write_prompt_scores(run, cell, category, prompts)
+def _result(category: _Category, member: Accumulators, targets: Targets) -> CategoryResult:
+    """The metrics of what one method said about the category."""
+    labels = np.asarray(targets.labels)
+    scores = torch.cat(member.scores).numpy() if member.scores else None
+    measured: list[ImageMetrics | PixelMetrics] = []
+    curves: dict[str, Callable[[], Curve]] = {}
+    undefined: dict[str, str] = {}
+    if scores is None:
+        undefined |= dict.fromkeys(of_level("image"), "the method gives no anomaly scores")
+    else:
+        measured.append(image_metrics(labels, scores))
+        undefined |= measured[-1].undefined
+        curves["image_roc"] = lambda: roc_curve_points(labels, scores, CURVE_POINTS)
+    if member.has_maps:
+        measured.append(member.pixels.result())
+        undefined |= measured[-1].undefined
+        curves["pixel_roc"] = lambda: member.pixels.roc_curve(CURVE_POINTS)
+        curves["pixel_pro"] = lambda: member.pixels.pro_curve(CURVE_POINTS)
+    else:
+        masked = category.dataset.has_masks
+        why = "was given no anomaly maps" if masked else "has no pixel-level masks"
+        undefined |= dict.fromkeys(of_level("pixel"), f"the dataset {why}")
+    return CategoryResult(
+        category=category.samples[0].category,
+        class_name=category.samples[0].class_name,
+        n_normal=targets.labels.count(0),
+        n_anomalous=targets.labels.count(1),
+        metrics={name: value for one in measured for name, value in one.defined().items()},
+        undefined=undefined,
+        images=ImageScores(
+            targets.names, targets.labels, None if scores is None else scores.tolist()
+        ),
+        curves=_curves(curves),
+        regions_lost=targets.regions_lost,
+    )
 
 
 def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str, list[float]]]:
     """Thinned curves for reading; one that is undefined is left out."""
     curves: dict[str, Mapping[str, list[float]]] = {}
     for name, make in makers.items():
-        try:
+        with suppress(UndefinedMetric):
             curve = make()
-        except UndefinedMetric:
-            continue
-        curves[name] = {
-            "x": [round(float(v), 5) for v in curve.fpr],
-            "y": [round(float(v), 5) for v in curve.detection_rate],
-        }
+            curves[name] = {
+                "x": [round(float(v), 5) for v in curve.fpr],
+                "y": [round(float(v), 5) for v in curve.detection_rate],
+            }
     return curves
 
 
-@dataclass
-class _Elapsed:
-    seconds: float = 0.0
+def _keep(run: Path, category: str, member: Accumulators, targets: Targets) -> None:
+    """Write raw maps and prompt-wise scores, where they were asked for."""
+    cell = member.prepared.cell
+    if member.maps:
+        maps, masks = torch.cat(member.maps).numpy(), np.asarray(targets.masks, dtype=bool)
+        write_maps(run, cell, category, maps, masks)
+    if member.prompts:
+        prompts = PromptScores(torch.cat(member.prompts).numpy(), np.asarray(targets.labels))
+        write_prompt_scores(run, cell, category, prompts)
 
 
-@contextmanager
-def _clock(device: torch.device) -> Iterator[_Elapsed]:
-    """Wall seconds of a block, waiting for the GPU at both ends."""
-    elapsed = _Elapsed()
+def _timed(
+    device: torch.device, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> tuple[T, float]:
+    """What a call returns and its wall seconds, waiting for the GPU at both ends."""
     _synchronise(device)
     start = time.perf_counter()
-    yield elapsed
+    answer = work(*args, **kwargs)
     _synchronise(device)
-    elapsed.seconds = time.perf_counter() - start
+    return answer, time.perf_counter() - start
 
 
 def _synchronise(device: torch.device) -> None:

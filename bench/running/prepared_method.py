@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.loading import is_death_of_reader
 from ..errors import ContractError, Stopped, message_of
-from ..method import Method
+from ..method import Method, Prediction, Query
 from ..progress import Progress
 from ..records.cell import Cell
 from ..records.record import Auxiliary
@@ -29,6 +29,7 @@ class PreparedMethod:
         training: seconds and epochs spent on fitting it in this process.
         auxiliary: what it was learned from, where that is known.
         answers: whether it gives scores and whether it gives maps, once it has answered.
+        single: a first batch of one image and its answer, until they can be examined.
         examined: its answers were seen not to depend on how images are batched.
     """
 
@@ -40,6 +41,7 @@ class PreparedMethod:
     training: dict[str, float] = field(default_factory=dict)
     auxiliary: Auxiliary | None = None
     answers: tuple[bool, bool] | None = None
+    single: tuple[Query, Prediction] | None = None
     examined: bool = False
 
     def group_key(self) -> tuple[Any, ...]:
