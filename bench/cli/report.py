@@ -27,10 +27,12 @@ def report(
     allow_incomplete: AllowIncomplete = False,
 ) -> None:
     """Write one HTML file with everything about a run; it needs no network."""
-    from ..report.page import write_report
+    from ..files import write_text
+    from ..report.page import render_report
 
     path = out or run / "report.html"
-    echo(str(write_report(run, path, title, pictures, allow_incomplete)))
+    write_text(path, render_report(run, title, pictures, allow_incomplete))
+    echo(str(path))
 
 
 def figure(

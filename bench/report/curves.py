@@ -51,11 +51,6 @@ class Curve:
     y: Sequence[float]
     area: float | None
 
-    @property
-    def text(self) -> str:
-        """The method and the area in percent."""
-        return self.method.label + ("" if self.area is None else f": {100 * self.area:.1f}")
-
     @cached_property
     def path(self) -> str:
         """The line as `svg_path` gives it, "" of too few points."""
@@ -81,27 +76,17 @@ def curves_of(matrix: Matrix, dataset: TargetDataset, category: str, name: str) 
     return found
 
 
-@dataclass(frozen=True)
-class CurveGroup:
-    """The curves of a dataset: for each category one panel of curves for each kind."""
-
-    dataset: TargetDataset
-    categories: dict[str, list[list[Curve]]]
-
-
-def curve_groups(matrix: Matrix) -> list[CurveGroup]:
-    """All curves of a run, without datasets, categories and kinds that have none."""
-    groups = []
+def curve_panels(matrix: Matrix) -> dict[TargetDataset, dict[str, list[list[Curve]]]]:
+    """The curves of a run by dataset and category: a list for each kind that has any."""
+    found: dict[TargetDataset, dict[str, list[list[Curve]]]] = {}
     for dataset in matrix.datasets:
-        categories = {}
         for category in matrix.categories(dataset):
-            every = (curves_of(matrix, dataset, category, k) for k in CURVE_KINDS)
-            panels = [[curve for curve in panel if curve.path] for panel in every]
-            if any(panels):
-                categories[category] = [panel for panel in panels if panel]
-        if categories:
-            groups.append(CurveGroup(dataset, categories))
-    return groups
+            for kind in CURVE_KINDS:
+                every = curves_of(matrix, dataset, category, kind)
+                panel = [curve for curve in every if curve.path]
+                if panel:
+                    found.setdefault(dataset, {}).setdefault(category, []).append(panel)
+    return found
 
 
 def svg_path(x: Sequence[float], y: Sequence[float], x_end: float = 1.0) -> str:

@@ -17,44 +17,17 @@ from markupsafe import Markup
 from ..analysis.costs import costs
 from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
-from ..files import write_text
 from ..metric_table import METRICS
 from ..records.provenance import environment
-from .curves import curve_groups
+from .curves import curve_panels
 from .differences import differences, direction, signed, summary
 from .facts import cell_rows, dump, facts, plan_text
-from .palette import css_classes, stylesheet
+from .palette import COLOURS, DASHES, css_classes
 from .pictures import gallery
 from .tables import domain_title, rankings, report_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEGABYTE = 1_000_000
-
-
-def write_report(
-    run: Path,
-    out: Path,
-    title: str | None = None,
-    picture_megabytes: float = 8.0,
-    allow_incomplete: bool = False,
-) -> Path:
-    """Write the report of a run directory as one HTML file.
-
-    Args:
-        run: a run directory.
-        out: the file to write.
-        title: heading of the page; the run's name if None.
-        picture_megabytes: what the gallery's pictures may take; 0 leaves it out.
-        allow_incomplete: let incomplete datasets into means, and beside printed numbers.
-
-    Raises:
-        RecordError: the directory is not a run, or a record is broken.
-        FileError: the page cannot be written.
-        GalleryError: a picture of the run is broken.
-        UsageError: the run has no cells.
-    """
-    write_text(out, render_report(run, title, picture_megabytes, allow_incomplete))
-    return out
 
 
 def render_report(
@@ -63,7 +36,19 @@ def render_report(
     picture_megabytes: float = 8.0,
     allow_incomplete: bool = False,
 ) -> str:
-    """The page as text; arguments and errors as `write_report`."""
+    """The report of a run directory as one HTML page.
+
+    Args:
+        run: a run directory.
+        title: heading of the page; the run's name if None.
+        picture_megabytes: what the gallery's pictures may take; 0 leaves it out.
+        allow_incomplete: let incomplete datasets into means, and beside printed numbers.
+
+    Raises:
+        RecordError: the directory is not a run, or a record is broken.
+        GalleryError: a picture of the run is broken.
+        UsageError: the run has no cells.
+    """
     matrix = Matrix.read(run, allow_incomplete)
     tables = report_tables(matrix)
     found = differences(matrix, tables)
@@ -74,7 +59,9 @@ def render_report(
         .get_template("report.html")
         .render(
             title=title or run.resolve().name,
-            css=Markup(_read("report.css") + stylesheet()),
+            css=Markup(_read("report.css")),
+            colours=COLOURS,
+            dashes=[css for _, css in DASHES],
             js=Markup(script),
             js_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -86,7 +73,7 @@ def render_report(
             tables=tables,
             differences=found,
             summary=summary(found) if found else "",
-            curves=curve_groups(matrix),
+            curves=curve_panels(matrix),
             costs=costs(matrix),
             gallery=gallery(run, matrix, int(picture_megabytes * MEGABYTE)),
             cells=cell_rows(matrix),
@@ -117,12 +104,5 @@ def _templates() -> Environment:
         "direction": direction,
         "domain_title": domain_title,
         "style": lambda method: css_classes(method.index),
-        "grouped": grouped,
     }
     return found
-
-
-def grouped(number: str) -> str:
-    """A number with narrow spaces between its thousands."""
-    whole, point, rest = number.partition(".")
-    return f"{int(whole):,}".replace(",", "\u202f") + point + rest

@@ -43,24 +43,5 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def css_classes(index: int) -> str:
-    """Its colour and dash, as classes of `stylesheet`."""
+    """Its colour and dash, as classes of the page."""
     return f"s{index % len(COLOURS)} d{index // len(COLOURS) % len(DASHES)}"
-
-
-def stylesheet() -> str:
-    """CSS that gives the classes s0, s1, ... their colours and d0, d1, ... their dashes."""
-    light, dark = (
-        "".join(f" --s{i}: {colour};" for i, colour in enumerate(theme))
-        for theme in zip(*COLOURS, strict=True)
-    )
-    return "\n".join(
-        [
-            f":root {{{light} }}",
-            "@media (prefers-color-scheme: dark) {",
-            f'  :root:not([data-theme="light"]) {{{dark} }}',
-            "}",
-            f':root[data-theme="dark"] {{{dark} }}',
-            *(f".s{i} {{ stroke: var(--s{i}); }}" for i in range(len(COLOURS))),
-            *(f".d{i} {{ stroke-dasharray: {css}; }}" for i, (_, css) in enumerate(DASHES)),
-        ]
-    )

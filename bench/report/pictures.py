@@ -20,22 +20,14 @@ class Picture:
     uri: str
 
 
-_Pictures = dict[tuple[TargetDataset, str, EvaluatedMethod], list[Picture]]
-
-
-@dataclass(frozen=True)
-class PicturePanel:
-    """The pictures of one category: for each method its best and worst cases."""
-
-    category: str
-    columns: list[tuple[EvaluatedMethod, list[Picture]]]
+Groups = dict[TargetDataset, dict[str, dict[EvaluatedMethod, list[Picture]]]]
 
 
 @dataclass(frozen=True)
 class GalleryView:
-    """All pictures by dataset, and how many were left out."""
+    """Pictures by dataset, category and method, best cases first, and how many were left out."""
 
-    groups: list[tuple[TargetDataset, list[PicturePanel]]]
+    groups: Groups
     shown: int
     left_out: int
 
@@ -67,38 +59,28 @@ def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
         GalleryError: an index or a picture is broken.
     """
     wanted = []
-    for dataset in matrix.datasets:
-        order = {name: i for i, name in enumerate(matrix.categories(dataset))}
+    for i, dataset in enumerate(matrix.datasets):
+        order = matrix.categories(dataset)
         for method in matrix.methods:
             for cell, case in cases_of(run, matrix, method, dataset):
                 if case.category in order:
-                    wanted.append((case.rank, order[case.category], dataset, method, cell, case))
-    wanted.sort(key=lambda item: item[:2])  # every dataset's first category before its second
-    pictures: _Pictures = {}
-    spent = shown = 0
-    for _, _, dataset, method, cell, case in wanted if budget > 0 else []:
-        uri = _data_uri(run, cell, case)
-        if spent + len(uri) > budget:
+                    place = i, order.index(case.category), method.index
+                    wanted.append((place, dataset, method, cell, case))
+    # every dataset's first category before its second
+    wanted.sort(key=lambda item: (item[-1].rank, item[0][1], item[0]))
+    shown = []
+    for place, dataset, method, cell, case in wanted if budget > 0 else []:
+        picture = Picture(case, _data_uri(run, cell, case))
+        budget -= len(picture.uri)
+        if budget < 0:
             break
-        spent, shown = spent + len(uri), shown + 1
-        pictures.setdefault((dataset, case.category, method), []).append(Picture(case, uri))
-    found = [(dataset, _panels(matrix, dataset, pictures)) for dataset in matrix.datasets]
-    return GalleryView([group for group in found if group[1]], shown, len(wanted) - shown)
-
-
-def _panels(matrix: Matrix, dataset: TargetDataset, pictures: _Pictures) -> list[PicturePanel]:
-    """The categories of a dataset that have pictures."""
-    panels = []
-    for category in matrix.categories(dataset):
-        columns = []
-        for method in matrix.methods:
-            own = pictures.get((dataset, category, method), [])
-            if own:
-                own.sort(key=lambda picture: (KINDS.index(picture.case.kind), picture.case.rank))
-                columns.append((method, own))
-        if columns:
-            panels.append(PicturePanel(category, columns))
-    return panels
+        shown.append((place, KINDS.index(case.kind), case.rank, dataset, method, picture))
+    groups: Groups = {}
+    for *_, dataset, method, picture in sorted(shown, key=lambda item: item[:3]):
+        categories = groups.setdefault(dataset, {})
+        columns = categories.setdefault(picture.case.category, {})
+        columns.setdefault(method, []).append(picture)
+    return GalleryView(groups, len(shown), len(wanted) - len(shown))
 
 
 def _data_uri(run: Path, cell: Cell, case: Case) -> str:

@@ -23,11 +23,16 @@ DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
 
 @dataclass(frozen=True)
 class ReportTable:
-    """The table of a level, its rows by domain."""
+    """The table of a level."""
 
     level: Level
     table: Table
-    domains: list[tuple[str, list[Row]]]
+
+    @property
+    def domains(self) -> list[tuple[str, list[Row]]]:
+        """Its rows by domain."""
+        by_domain = groupby(self.table.rows, key=lambda row: row.group)
+        return [(domain, list(rows)) for domain, rows in by_domain]
 
     @property
     def has_differences(self) -> bool:
@@ -50,8 +55,7 @@ def report_tables(matrix: Matrix) -> list[ReportTable]:
         numbers = [n for row in table.rows for cell in row.cells for n in cell.numbers]
         if any(number.value is not None for number in numbers):
             rows = tuple(_comparable_row(matrix, row) for row in table.rows)
-            domains = [(name, list(own)) for name, own in groupby(rows, key=lambda row: row.group)]
-            found.append(ReportTable(level, dataclasses.replace(table, rows=rows), domains))
+            found.append(ReportTable(level, dataclasses.replace(table, rows=rows)))
     return found
 
 
@@ -89,28 +93,27 @@ def is_comparable(matrix: Matrix, method: EvaluatedMethod, dataset: TargetDatase
 
 
 @dataclass(frozen=True)
-class Rank:
-    """A method's mean AUROC; `position` is the place of its dot in percent of the axis."""
-
-    method: EvaluatedMethod
-    text: str
-    position: float
-
-
-@dataclass(frozen=True)
 class Ranking:
     """The methods by their AUROC over the datasets of a domain, best first.
 
     Attributes:
         over: what the mean is over, in words.
-        low: where the axis begins, in percent; it ends at 100.
+        means: each method's AUROC in percent.
     """
 
     title: str
     domain: str
     over: str
-    low: int
-    ranks: list[Rank]
+    means: list[tuple[EvaluatedMethod, float]]
+
+    @property
+    def low(self) -> int:
+        """Where the axis begins, in percent; it ends at 100."""
+        return 10 * int(min(value for _, value in self.means) // 10)
+
+    def position(self, value: float) -> float:
+        """The place of a value in percent of the axis."""
+        return 100 * (value - self.low) / max(100 - self.low, 1)
 
 
 def rankings(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Ranking]:
@@ -124,7 +127,7 @@ def rankings(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Ranking]:
             means = [row for row in rows if row.summary] or (rows if len(rows) == 1 else [])
             title = f"{domain_title(domain)}, {own.level} level"
             found += [_ranking(matrix, title, row) for row in means[:1]]
-    return [ranking for ranking in found if ranking.ranks]
+    return [ranking for ranking in found if ranking.means]
 
 
 def _ranking(matrix: Matrix, title: str, row: Row) -> Ranking:
@@ -133,14 +136,8 @@ def _ranking(matrix: Matrix, title: str, row: Row) -> Ranking:
         for method, cell in zip(matrix.methods, row.cells, strict=True)
         if cell.numbers and cell.numbers[0].value is not None
     ]
-    values.sort(key=lambda item: -item[1])
-    low = 10 * int(min((value for _, value in values), default=0) // 10)
-    ranks = [
-        Rank(method, f"{value:.1f}", 100 * (value - low) / max(100 - low, 1))
-        for method, value in values
-    ]
     over = "; ".join([row.label, *row.notes]) if row.summary else row.label
-    return Ranking(title, row.group, over, low, ranks)
+    return Ranking(title, row.group, over, sorted(values, key=lambda item: -item[1]))
 
 
 def domain_title(domain: str) -> str:

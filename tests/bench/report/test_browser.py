@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from zsad.bench.report.page import write_report
+from zsad.bench.report.page import render_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 webdriver = pytest.importorskip(
@@ -37,7 +37,9 @@ DESKTOP = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False
 def page(tmp_path_factory, make_run):
     folder = tmp_path_factory.mktemp("run") / "An invented run, not a result"
     make_run(folder, images=8, keep=1, failing=("CoOp", "btad"))
-    return write_report(folder, folder / "report.html").as_uri()
+    page = folder / "report.html"
+    page.write_text(render_report(folder), encoding="utf-8")
+    return page.as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ from zsad.bench.analysis.costs import costs
 from zsad.bench.analysis.matrix import Matrix
 from zsad.bench.analysis.notices import BUILT_IN_NOTE
 from zsad.bench.errors import FileError, UsageError
+from zsad.bench.files import write_text
 from zsad.bench.records.gallery import GalleryError
 from zsad.bench.records.record import RecordError, read_records
-from zsad.bench.report.curves import SIDE, curve_groups, svg_path
+from zsad.bench.report.curves import SIDE, curve_panels, svg_path
 from zsad.bench.report.differences import differences
-from zsad.bench.report.page import MEGABYTE, render_report, write_report
+from zsad.bench.report.page import MEGABYTE, render_report
 from zsad.bench.report.pictures import gallery
 from zsad.bench.report.tables import rankings, report_tables
 
@@ -179,7 +180,7 @@ def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
     found = differences(matrix, tables)
     assert len(found) == 486  # 117 and 126 pairs of Tables 1 and 2
     assert max(abs(d.points) for d in found) <= 0.2
-    best = {p.title: p.ranks[0].method.label for p in rankings(matrix, tables)}
+    best = {p.title: p.means[0][0].label for p in rankings(matrix, tables)}
     assert best["Industrial, image level"] == "FAPrompt"
     page = render_report(paper_run)
     checked(page)
@@ -191,16 +192,14 @@ def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
     page = render_report(folder)
     assert re.search(r"\d\.\d±\d+\.\d", page)
     assert ">Seed</th>" in page
-    (group,) = curve_groups(Matrix.read(folder))
-    assert len(group.categories["candle"][0]) == 3
+    (categories,) = curve_panels(Matrix.read(folder)).values()
+    assert len(categories["candle"][0]) == 3
 
 
 def test_curves_are_drawn_for_every_cell_that_has_them(run):
-    groups = {g.dataset.title: g for g in curve_groups(Matrix.read(run))}
-    assert [len(panel) for panels in groups["BTAD"].categories.values() for panel in panels] == [
-        2
-    ] * 6
-    kinds = [panel[0].kind.metric for panel in groups["ISIC"].categories["isic"]]
+    found = {dataset.title: own for dataset, own in curve_panels(Matrix.read(run)).items()}
+    assert [len(panel) for panels in found["BTAD"].values() for panel in panels] == [2] * 6
+    kinds = [panel[0].kind.metric for panel in found["ISIC"]["isic"]]
     assert kinds == ["pixel_auroc", "pixel_pro"]
 
 
@@ -233,10 +232,11 @@ def test_costs_are_means_over_images(run):
 
 def test_gallery_shows_best_before_worst_side_by_side(run):
     view = gallery(run, Matrix.read(run), 8 * MEGABYTE)
-    dataset, panels = view.groups[0]
+    dataset, categories = next(iter(view.groups.items()))
+    columns = next(iter(categories.values()))
     assert dataset.title == "MVTecAD"
-    assert [method.label for method, _ in panels[0].columns] == ["CLIP", "CoOp", "FAPrompt"]
-    kinds = [(p.case.kind, p.case.rank) for p in panels[0].columns[0][1]]
+    assert [method.label for method in columns] == ["CLIP", "CoOp", "FAPrompt"]
+    kinds = [(p.case.kind, p.case.rank) for p in next(iter(columns.values()))]
     assert kinds == [("best", 1), ("best", 2), ("worst", 1), ("worst", 2)]
     assert view.left_out == 0
 
@@ -246,12 +246,16 @@ def test_gallery_keeps_its_budget_and_says_what_it_left_out(run):
     everything = gallery(run, matrix, 8 * MEGABYTE)
     view = gallery(run, matrix, 60_000)
     pictures = [
-        p for _, panels in view.groups for panel in panels for _, own in panel.columns for p in own
+        picture
+        for categories in view.groups.values()
+        for columns in categories.values()
+        for own in columns.values()
+        for picture in own
     ]
     assert 0 < sum(len(p.uri) for p in pictures) <= 60_000
     assert view.shown == len(pictures) and view.shown + view.left_out == everything.shown
     assert all(picture.case.rank == 1 for picture in pictures)
-    assert gallery(run, matrix, 0).groups == []
+    assert gallery(run, matrix, 0).groups == {}
 
 
 def test_broken_picture_is_named(tmp_path, make_run):
@@ -290,7 +294,7 @@ def test_directory_without_cells_is_refused(tmp_path):
 def test_report_that_cannot_be_written_leaves_nothing_and_names_the_file(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="report.html cannot be written .*choose another place"):
-        write_report(run, tmp_path / "file" / "report.html")
+        write_text(tmp_path / "file" / "report.html", render_report(run))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
