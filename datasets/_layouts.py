@@ -9,13 +9,10 @@ from pathlib import Path
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
 from ..bench.names import registry_name
+from ._folders import *  # noqa: F403 (datasets of earlier versions import them from here)
 from ._folders import (
-    IMAGE_SUFFIXES,
-    UnreadableFolder,
     child,
     descend,
-    few,
-    find_file,
     lacking,
     lacking_folders,
     list_images,
@@ -23,35 +20,11 @@ from ._folders import (
     subfolders,
     unreadable,
 )
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import *  # noqa: F403
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._masks import *  # noqa: F403
 from ._masks import normal_masks, pair_masks
-
-__all__ = [  # files of datasets written for earlier versions import all of these from here
-    "GROUND_TRUTH",
-    "IMAGES_AND_MASKS",
-    "IMAGE_SUFFIXES",
-    "MASK_FOLDERS",
-    "NORMAL_FOLDERS",
-    "CategoryTrees",
-    "LabelFolders",
-    "LaidOutDataset",
-    "Layout",
-    "Listing",
-    "PairFolders",
-    "SplitDataset",
-    "UnreadableFolder",
-    "child",
-    "descend",
-    "few",
-    "find_file",
-    "lacking",
-    "list_images",
-    "normal_masks",
-    "pair_masks",
-    "refuse_unreadable",
-    "subfolders",
-    "unreadable",
-]
+from ._meta import MetaJson
 
 NORMAL_FOLDERS = frozenset({"good", "ok", "normal"})
 GROUND_TRUTH = ("ground_truth", "groundtruth", "ground truth", "ground-truth", "gt")
@@ -263,6 +236,8 @@ class PairFolders(Layout):
         return found
 
 
+USUAL_LAYOUTS = (CategoryTrees(), MetaJson())
+"""What copies of any dataset may lie in, beside the tree of its release."""
 IMAGES_AND_MASKS = PairFolders(("images", "image"), ("masks", "mask"))
 """The tree that copies of segmentation sets come in, whatever the official archive looks like."""
 

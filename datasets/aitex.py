@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..bench.dataset import Box, Counts, Sample, Source
+from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, image_size, read_mask
+from ._catalogue import categories_of, source_of
 from ._folders import child, lacking, list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
-from ._layouts import CategoryTrees
-from ._meta import MetaJson
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import USUAL_LAYOUTS
 
 PATCH = 256
 STRIPS = ("Defect_images", "Mask_images", "NODefect_images")
@@ -138,26 +138,15 @@ class AITEX(SplitDataset):
     modality = "photography"
     in_benchmark = True
     folders = ("AITEX", "AFID", "aitex-fabric-image-database", "AITEX_anomaly_detection")
-    layouts = (FabricStrips(), CategoryTrees(), MetaJson())
+    layouts = (FabricStrips(), *USUAL_LAYOUTS)
     option_defaults: ClassVar[Mapping[str, Any]] = {
         **SplitDataset.option_defaults,
         "multi_mask": "skip",
     }
     count_options: ClassVar[Set[str]] = SplitDataset.count_options | {"multi_mask"}
-    categories = one_category("AITEX", Counts(564, 183, 1692, 0), "fabric")
+    categories = categories_of("aitex")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-    source = Source(
-        page="https://www.aitex.es/afid/",
-        download="Defect_images.7z, Mask_images.7z and NODefect_images.7z of the page",
-        licence="public, terms unverified (research)",
-        citation="silvestre2019public",
-        tree=(
-            "AITEX/\n"
-            "  Defect_images/0001_002_00.png\n"
-            "  Mask_images/0001_002_00_mask.png\n"
-            "  NODefect_images/2306881-210020u/0001_000_05.png"
-        ),
-    )
+    source = source_of("aitex")
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import CategoryTrees, LabelFolders
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import USUAL_LAYOUTS, LabelFolders
 
 
 class Br35H(LaidOutDataset):
@@ -21,13 +20,7 @@ class Br35H(LaidOutDataset):
     in_benchmark = True
     has_masks = False
     folders = ("Br35H", "br35", "brain-tumor-detection", "Br35h_anomaly_detection")
-    layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), CategoryTrees(), MetaJson())
-    categories = one_category("brain", Counts(1500, 1500, 0, 0))
+    layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), *USUAL_LAYOUTS)
+    categories = categories_of("br35h")
     released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "br35", "anomalyclip": None}
-    source = Source(
-        page="https://www.kaggle.com/datasets/ahmedhamada0/brain-tumor-detection",
-        download="kaggle datasets download ahmedhamada0/brain-tumor-detection",
-        licence="unverified (Kaggle page)",
-        citation="hamada2020br35h",
-        tree=("Br35H/\n  no/no0.jpg\n  yes/y0.jpg"),
-    )
+    source = source_of("br35h")

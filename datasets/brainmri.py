@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import CategoryTrees, LabelFolders
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import USUAL_LAYOUTS, LabelFolders
 
 
 class BrainMRI(LaidOutDataset):
@@ -30,16 +29,10 @@ class BrainMRI(LaidOutDataset):
         "brain_tumor_dataset",
         "Brain_MRI",
     )
-    layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), CategoryTrees(), MetaJson())
-    categories = one_category("brain", Counts(98, 155, 0, 0))
+    layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), *USUAL_LAYOUTS)
+    categories = categories_of("brainmri")
     released_keys: ClassVar[Mapping[str, str | None]] = {
         "faprompt": "brainmri2",
         "anomalyclip": None,
     }
-    source = Source(
-        page="https://www.kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection",
-        download="kaggle datasets download navoneel/brain-mri-images-for-brain-tumor-detection",
-        licence="unverified (Kaggle page)",
-        citation="salehi2021multiresolution",
-        tree="brain-mri-images-for-brain-tumor-detection/\n  no/*.jpg\n  yes/*.jpg",
-    )
+    source = source_of("brainmri")

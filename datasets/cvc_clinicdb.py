@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, CategoryTrees, PairFolders
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
 DRAWN = ("ground truth", *GROUND_TRUTH)
 """The release's name of the folder of masks, and how copies spell it."""
@@ -33,21 +32,7 @@ class CVCClinicDB(LaidOutDataset):
             certain=True,
         ),
         IMAGES_AND_MASKS,
-        CategoryTrees(),
-        MetaJson(),
+        *USUAL_LAYOUTS,
     )
-    categories = one_category("colon", Counts(0, 612, 0, 0))
-    source = Source(
-        page="https://polyp.grand-challenge.org/CVCClinicDB/",
-        download=(
-            "https://figshare.com/articles/figure/Polyp_DataSet_zip/21221579 (PNG), "
-            "or the page's archive"
-        ),
-        licence="research and education only, no commercial use",
-        citation="bernal2015wm",
-        tree=(
-            "CVC-ClinicDB/\n"
-            "  Original/1.tif ... 612.tif       or images/1.png\n"
-            "  Ground Truth/1.tif ... 612.tif   or masks/1.png"
-        ),
-    )
+    categories = categories_of("cvc_clinicdb")
+    source = source_of("cvc_clinicdb")

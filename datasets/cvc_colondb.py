@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bench.dataset import Counts, Source
+from ._catalogue import categories_of, source_of
 from ._folders import list_images
-from ._laid_out import LaidOutDataset, Layout, Listing, one_category
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees
-from ._meta import MetaJson
+from ._laid_out import LaidOutDataset, Layout, Listing
+from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,7 @@ class CVCColonDB(LaidOutDataset):
     layouts = (
         NumberedFrames(),
         IMAGES_AND_MASKS,
-        CategoryTrees(),
-        MetaJson(),
+        *USUAL_LAYOUTS,
     )
-    categories = one_category("colon", Counts(0, 380, 0, 0))
-    source = Source(
-        page="http://vi.cvc.uab.es/colon-qa/cvccolondb/",
-        download=(
-            "https://figshare.com/articles/figure/Polyp_DataSet_zip/21221579 (PNG), "
-            "or the page's archive"
-        ),
-        licence="research use",
-        citation="bernal2012towards",
-        tree=(
-            "CVC-ColonDB/\n"
-            "  1.tiff ... 380.tiff and p1.tiff ... p380.tiff\n"
-            "  or images/1.png and masks/1.png"
-        ),
-    )
+    categories = categories_of("cvc_colondb")
+    source = source_of("cvc_colondb")

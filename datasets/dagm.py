@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from ..bench.dataset import SPLITS, CategoryInfo, Counts, Source, Split
+from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
+from ._catalogue import categories_of, source_of
 from ._folders import child, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset, Layout, Listing
-from ._layouts import CategoryTrees
-from ._meta import MetaJson
+from ._layouts import USUAL_LAYOUTS
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -109,34 +107,6 @@ class DAGM(LaidOutDataset):
     modality = "photography"
     in_benchmark = True
     folders = ("DAGM_KaggleUpload", "DAGM", "DAGM2007", "DAGM_2007", "DAGM_anomaly_detection")
-    layouts = (LabelledClasses(), CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        f"Class{number}": CategoryInfo(f"Class{number}", "textured surface", Counts(*counts))
-        for number, counts in enumerate(
-            [
-                (504, 71, 496, 79),
-                (491, 84, 509, 66),
-                (491, 84, 509, 66),
-                (507, 68, 493, 82),
-                (495, 80, 505, 70),
-                (508, 67, 492, 83),
-                *[(1000, 150, 1000, 150)] * 4,
-            ],
-            start=1,
-        )
-    }
-    source = Source(
-        page="https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection",
-        download=(
-            "kaggle datasets download "
-            "mhskjelvareid/dagm-2007-competition-dataset-optical-inspection, or Zenodo 12750201"
-        ),
-        licence="publicly available, no explicit licence seen",
-        citation="wieler2007weakly",
-        tree=(
-            "DAGM_KaggleUpload/\n"
-            "  Class1/{Train,Test}/0001.PNG\n"
-            "  Class1/{Train,Test}/Label/0002_label.PNG   defective images only\n"
-            "  Class1/{Train,Test}/Label/Labels.txt"
-        ),
-    )
+    layouts = (LabelledClasses(), *USUAL_LAYOUTS)
+    categories = categories_of("dagm")
+    source = source_of("dagm")

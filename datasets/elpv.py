@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from ..bench.dataset import Counts, Sample, Source
+from ..bench.dataset import Sample
 from ..bench.errors import DataError
+from ._catalogue import categories_of, source_of
 from ._folders import child, find_file, lacking
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
-from ._layouts import CategoryTrees
-from ._meta import MetaJson
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import USUAL_LAYOUTS
 
 
 class Grade(NamedTuple):
@@ -95,16 +95,10 @@ class ELPV(SplitDataset):
     in_benchmark = True
     has_masks = False
     folders = ("elpv-dataset", "elpv", "elpv_dataset", "ELPV_anomaly_detection")
-    layouts = (GradedCells(), CategoryTrees(), MetaJson())
-    categories = one_category("elpv", Counts(377, 715, 1131, 0), "solar cell")
+    layouts = (GradedCells(), *USUAL_LAYOUTS)
+    categories = categories_of("elpv")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-    source = Source(
-        page="https://github.com/zae-bayern/elpv-dataset",
-        download="pip install elpv-dataset (91 MB), or clone the page",
-        licence="CC BY-NC-SA 4.0 (images), Apache-2.0 (code)",
-        citation="deitsch2019automatic",
-        tree="elpv-dataset/\n  labels.csv\n  images/cell0001.png ... cell2624.png",
-    )
+    source = source_of("elpv")
 
     @classmethod
     def packaged(cls) -> Path | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 
 
 class Endo(LaidOutDataset):
@@ -24,12 +23,6 @@ class Endo(LaidOutDataset):
         "EndoTect2020",
         "EndoTect_2020",
     )
-    layouts = (IMAGES_AND_MASKS, CategoryTrees(), MetaJson())
-    categories = one_category("colon", Counts(0, 200, 0, 0))
-    source = Source(
-        page="https://endotect.com",
-        download="Google Drive file 1LNpLkv5ZlEUzr_RPN5rdOHaqk0SkZa3m, by hand",
-        licence="CC BY 4.0 (as HyperKvasir, unverified)",
-        citation="hicks2021endotect",
-        tree=("EndoTect_2020_Segmentation_Test_Dataset/\n  images/<id>.jpg\n  masks/<id>.png"),
-    )
+    layouts = (IMAGES_AND_MASKS, *USUAL_LAYOUTS)
+    categories = categories_of("endo")
+    source = source_of("endo")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bench.content import content_hashes
-from ..bench.dataset import Dataset, Source
+from ..bench.dataset import Dataset
 from ..bench.errors import DataError
+from ._catalogue import source_of
 from ._folders import lacking_folders, list_images, subfolders, unreadable
 from ._laid_out import LaidOutDataset, Layout, Listing
-from ._layouts import CategoryTrees
+from ._layouts import USUAL_LAYOUTS
 from ._masks import normal_masks, pair_masks
-from ._meta import MetaJson, names_masks
+from ._meta import names_masks
 
 NORMAL = ("normal", "good", "ok", "no")
 ANOMALOUS = ("anomalous", "anomaly", "abnormal", "defective", "defect", "bad", "ko", "ng", "yes")
@@ -162,19 +163,9 @@ class Folder(LaidOutDataset):
     open_categories = True
     drops_unmeasurable = True
     folders = ()
-    layouts = (OwnFolders(), CategoryTrees(), MetaJson())
+    layouts = (OwnFolders(), *USUAL_LAYOUTS)
     option_defaults: ClassVar[Mapping[str, Any]] = LaidOutDataset.option_defaults
-    source = Source(
-        page="your own files",
-        download="your own files",
-        licence="yours",
-        tree=(
-            "<folder>/            or one such folder for each category\n"
-            "  normal/*.png\n"
-            "  anomalous/*.png\n"
-            "  masks/*.png        optional; named as the anomalous images, or <stem>_mask"
-        ),
-    )
+    source = source_of("folder")
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)

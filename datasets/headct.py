@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.dataset import Counts, Source
 from ..bench.errors import DataError
+from ._catalogue import categories_of, source_of
 from ._folders import child, find_file, lacking, list_images
-from ._laid_out import LaidOutDataset, Layout, Listing, one_category
+from ._laid_out import LaidOutDataset, Layout, Listing
 from ._layouts import CategoryTrees, LabelFolders
 from ._meta import MetaJson
 
@@ -95,12 +95,6 @@ class HeadCT(LaidOutDataset):
         LabelFolders(normal=("normal", "no", "good"), anomalous=("hemorrhage", "yes", "defect")),
         MetaJson(),
     )
-    categories = one_category("brain", Counts(100, 100, 0, 0))
+    categories = categories_of("headct")
     released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "headct2", "anomalyclip": None}
-    source = Source(
-        page="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",
-        download="kaggle datasets download felipekitamura/head-ct-hemorrhage",
-        licence="CC0 (unverified)",
-        citation="kitamura2018head",
-        tree="head-ct-hemorrhage/\n  labels.csv\n  head_ct/head_ct/000.png ... 199.png",
-    )
+    source = source_of("headct")

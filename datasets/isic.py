@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees, PairFolders
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
 
 class ISIC(LaidOutDataset):
@@ -32,21 +31,7 @@ class ISIC(LaidOutDataset):
             certain=True,
         ),
         IMAGES_AND_MASKS,
-        CategoryTrees(),
-        MetaJson(),
+        *USUAL_LAYOUTS,
     )
-    categories = one_category("skin", Counts(0, 379))
-    source = Source(
-        page="https://challenge.isic-archive.com/data/#2016",
-        download=(
-            "https://isic-challenge-data.s3.amazonaws.com/2016/ISBI2016_ISIC_Part1_Test_Data.zip "
-            "and ISBI2016_ISIC_Part1_Test_GroundTruth.zip beside it"
-        ),
-        licence="CC-0 (unverified)",
-        citation="gutman2016skin",
-        tree=(
-            "ISIC/\n"
-            "  ISBI2016_ISIC_Part1_Test_Data/ISIC_0000003.jpg\n"
-            "  ISBI2016_ISIC_Part1_Test_GroundTruth/ISIC_0000003_Segmentation.png"
-        ),
-    )
+    categories = categories_of("isic")
+    source = source_of("isic")

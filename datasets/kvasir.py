@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 
 
 class Kvasir(LaidOutDataset):
@@ -22,12 +21,6 @@ class Kvasir(LaidOutDataset):
     in_benchmark = True
     has_image_labels = False
     folders = ("Kvasir-SEG", "Kvasir", "kvasir_seg")
-    layouts = (IMAGES_AND_MASKS, CategoryTrees(), MetaJson())
-    categories = one_category("colon", Counts(0, 1000, 0, 0))
-    source = Source(
-        page="https://datasets.simula.no/kvasir-seg/",
-        download="https://datasets.simula.no/downloads/kvasir-seg.zip",
-        licence="research and education",
-        citation="jha2020kvasir",
-        tree=("Kvasir-SEG/\n  images/<id>.jpg\n  masks/<id>.jpg"),
-    )
+    layouts = (IMAGES_AND_MASKS, *USUAL_LAYOUTS)
+    categories = categories_of("kvasir")
+    source = source_of("kvasir")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import SplitDataset, one_category
-from ._layouts import CategoryTrees, LabelFolders
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import SplitDataset
+from ._layouts import USUAL_LAYOUTS, LabelFolders
 
 FUNDUS_FOLDERS = LabelFolders(
     normal=("non_glaucoma", "non-glaucoma", "nonglaucoma"),
@@ -37,17 +36,7 @@ class LAG(SplitDataset):
     in_benchmark = True
     has_masks = False
     folders = ("LAG_database_part_1", "LAG", "LAG_database")
-    layouts = (FUNDUS_FOLDERS, CategoryTrees(), MetaJson())
-    categories = one_category("LAG", Counts(786, 1711, 2357, 0), "fundus", "retinal fundus")
+    layouts = (FUNDUS_FOLDERS, *USUAL_LAYOUTS)
+    categories = categories_of("lag")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-    source = Source(
-        page="https://github.com/smilell/AG-CNN",
-        download="on request from the page's authors (LAG_database_part_1.rar)",
-        licence="academic use only, no re-upload",
-        citation="li2019attention",
-        tree=(
-            "LAG_database_part_1/\n"
-            "  non_glaucoma/image/0001.jpg\n"
-            "  suspicious_glaucoma/image/0002.jpg"
-        ),
-    )
+    source = source_of("lag")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from ..bench.dataset import CategoryInfo, Counts, Source
+from ._catalogue import categories_of, source_of
 from ._laid_out import LaidOutDataset
-from ._layouts import CategoryTrees
-from ._meta import MetaJson
+from ._layouts import USUAL_LAYOUTS
 
 
 class MPDD(LaidOutDataset):
@@ -20,27 +16,6 @@ class MPDD(LaidOutDataset):
     modality = "photography"
     in_benchmark = True
     folders = ("MPDD", "mpdd")
-    layouts = (CategoryTrees(), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        category: CategoryInfo(category, category.replace("_", " "), Counts(*counts, None, 0))
-        for category, counts in {
-            "bracket_black": (32, 47),
-            "bracket_brown": (26, 51),
-            "bracket_white": (30, 30),
-            "connector": (30, 14),
-            "metal_plate": (26, 71),
-            "tubes": (32, 69),
-        }.items()
-    }
-    source = Source(
-        page="https://github.com/stepanje/MPDD",
-        download="the OneDrive folder that the page links, by hand",
-        licence="CC BY-NC-SA 4.0",
-        citation="jezek2021deep",
-        tree=(
-            "MPDD/\n"
-            "  <category>/train/good/000.png\n"
-            "  <category>/test/{good,<defect>}/000.png\n"
-            "  <category>/ground_truth/<defect>/000_mask.png"
-        ),
-    )
+    layouts = USUAL_LAYOUTS
+    categories = categories_of("mpdd")
+    source = source_of("mpdd")

@@ -8,13 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
-from ..bench.dataset import Box, Counts, Sample, Source
+from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
+from ._catalogue import categories_of, source_of
 from ._folders import list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset, one_category
-from ._layouts import CategoryTrees
-from ._meta import MetaJson
+from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._layouts import USUAL_LAYOUTS
 
 
 def thirds(width: int, height: int) -> list[Box]:
@@ -96,19 +96,7 @@ class SDD(SplitDataset):
     modality = "photography"
     in_benchmark = True
     folders = ("KolektorSDD", "SDD", "KolektorSDD-boxes", "SDD_anomaly_detection", "KSDD")
-    layouts = (CommutatorParts(), CategoryTrees(), MetaJson())
-    categories = one_category(
-        "SDD", Counts(286, 54, 857, 0), "electrical commutators", "electrical commutator"
-    )
+    layouts = (CommutatorParts(), *USUAL_LAYOUTS)
+    categories = categories_of("sdd")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": "electrical commutators"}
-    source = Source(
-        page="https://www.vicos.si/resources/kolektorsdd/",
-        download="https://go.vicos.si/kolektorsdd",
-        licence="CC BY-NC-SA 4.0",
-        citation="tabernik2020segmentation",
-        tree=(
-            "KolektorSDD/\n"
-            "  kos01/Part0.jpg ... Part7.jpg\n"
-            "  kos01/Part0_label.bmp ... Part7_label.bmp   (kos01 ... kos50)"
-        ),
-    )
+    source = source_of("sdd")

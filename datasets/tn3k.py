@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..bench.dataset import Counts, Source
-from ._laid_out import LaidOutDataset, one_category
-from ._layouts import IMAGES_AND_MASKS, CategoryTrees, PairFolders
-from ._meta import MetaJson
+from ._catalogue import categories_of, source_of
+from ._laid_out import LaidOutDataset
+from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
 
 class TN3K(LaidOutDataset):
@@ -28,18 +27,7 @@ class TN3K(LaidOutDataset):
             certain=True,
         ),
         IMAGES_AND_MASKS,
-        CategoryTrees(),
-        MetaJson(),
+        *USUAL_LAYOUTS,
     )
-    categories = one_category("thyroid", Counts(0, 614, 0, 2879))
-    source = Source(
-        page="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
-        download="the drives that the page links, by hand",
-        licence="not stated (code MIT)",
-        citation="gong2021multi",
-        tree=(
-            "Thyroid Dataset/tn3k/\n"
-            "  test-image/0000.jpg       test-mask/0000.jpg\n"
-            "  trainval-image/0000.jpg   trainval-mask/0000.jpg"
-        ),
-    )
+    categories = categories_of("tn3k")
+    source = source_of("tn3k")

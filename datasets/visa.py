@@ -6,10 +6,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source, Split
+from ..bench.dataset import Split
 from ..bench.errors import DataError
+from ._catalogue import categories_of, source_of
 from ._folders import child, descend, few, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset, Layout, Listing
 from ._layouts import CategoryTrees
@@ -160,35 +160,5 @@ class VisA(LaidOutDataset):
     in_benchmark = True
     folders = ("VisA_20220922", "VisA", "VisA_pytorch", "visa_pytorch")
     layouts = (SplitTable(), CategoryTrees(mask_endings=("", "_mask")), MetaJson())
-    categories: ClassVar[Mapping[str, CategoryInfo]] = {
-        category: CategoryInfo(category, readable, Counts(normal, 100, train, 0))
-        for category, (readable, normal, train) in {
-            "candle": ("candle", 100, 900),
-            "capsules": ("capsules", 60, 542),
-            "cashew": ("cashew", 50, 450),
-            "chewinggum": ("chewing gum", 50, 453),
-            "fryum": ("fryum", 50, 450),
-            "macaroni1": ("macaroni", 100, 900),
-            "macaroni2": ("macaroni", 100, 900),
-            "pcb1": ("printed circuit board", 100, 904),
-            "pcb2": ("printed circuit board", 100, 901),
-            "pcb3": ("printed circuit board", 101, 905),
-            "pcb4": ("printed circuit board", 101, 904),
-            "pipe_fryum": ("pipe fryum", 50, 450),
-        }.items()
-    }
-    source = Source(
-        page="https://github.com/amazon-science/spot-diff",
-        download=(
-            "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar "
-            "(no folder of its own: extract it into one)"
-        ),
-        licence="CC BY 4.0",
-        citation="zou2022spot",
-        tree=(
-            "VisA_20220922/\n"
-            "  split_csv/1cls.csv\n"
-            "  <category>/Data/Images/{Normal,Anomaly}/000.JPG\n"
-            "  <category>/Data/Masks/Anomaly/000.png"
-        ),
-    )
+    categories = categories_of("visa")
+    source = source_of("visa")
