@@ -8,26 +8,21 @@ well be "clean". One caption in twenty-five says something untrue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = (
-    *("scratch", "hole", "stain", "crack", "contamination", "missing", "melt", "cut"),
-    *("shift", "crease", "abrasion", "smear"),
-)
-NORMAL = "normal"
-STATES = (NORMAL, *KINDS)  # what an image can be; the columns of `Wording.holds`
+TABLE = tomllib.loads(Path(__file__).with_name("captions.toml").read_text(encoding="utf-8"))
+KINDS = tuple(TABLE["named"])
+STATES = ("normal", *KINDS)  # what an image can be; the columns of `Wording.holds`
+TEMPLATES, GENERAL = tuple(TABLE["templates"]), tuple(TABLE["general"])
 SILENT = 0.5  # share of captions that say nothing of the state
 WRONG = 0.04  # share of captions whose statement is drawn without looking
 OWN_NAME, GENERAL_NAME = 0.55, 0.25  # shares of class words; the rest means nothing
-
-DIRT = ("stain", "contamination", "smear")
-WEAR = ("scratch", "stain", "contamination", "melt", "abrasion", "smear")
-BREAKAGE = ("crack", "hole", "missing", "cut")
-DAMAGE = ("scratch", "melt", "crease", "abrasion", *BREAKAGE)
 
 
 @dataclass(frozen=True)
@@ -43,96 +38,22 @@ class Wording:
     holds: tuple[bool, ...]
 
 
-def _true_of(*states: str) -> tuple[bool, ...]:
-    return tuple(state in states for state in STATES)
+def _wordings(
+    part: str, groups: Mapping[str, Sequence[str]], negated: bool = False
+) -> tuple[Wording, ...]:
+    """The phrases of a part of the table; negated, they are true of all but a group's states."""
+    return tuple(
+        Wording(phrase, tuple((state in groups[group]) != negated for state in STATES))
+        for group, phrases in TABLE[part].items()
+        for phrase in phrases
+    )
 
 
-def _free_of(*kinds: str) -> tuple[bool, ...]:
-    return tuple(state not in kinds for state in STATES)
-
-
-def _wordings(holds: tuple[bool, ...], *phrases: str) -> tuple[Wording, ...]:
-    return tuple(Wording(phrase, holds) for phrase in phrases)
-
-
-FAULTLESS = (
-    *_wordings(_free_of(*KINDS), "normal {}", "flawless {}", "perfect {}", "unblemished {}"),
-    *_wordings(_free_of(*KINDS), "{} without flaw", "{} without defect"),
-    *_wordings(_free_of(*KINDS), "good {}", "pristine {}", "regular {}"),
-    *_wordings(_free_of(*DAMAGE), "{} without damage", "undamaged {}"),
-    *_wordings(_free_of(*BREAKAGE), "intact {}"),
-    *_wordings(_free_of(*DIRT), "clean {}"),
-)
-FAULTY = (
-    *_wordings(_true_of(*KINDS), "{} with flaw", "{} with defect", "anomalous {}", "abnormal {}"),
-    *_wordings(_true_of(*KINDS), "imperfect {}", "defective {}", "faulty {}"),
-    *_wordings(_true_of(*DAMAGE, "stain"), "damaged {}", "{} with damage"),
-    *_wordings(_true_of(*BREAKAGE), "broken {}"),
-    *_wordings(_true_of(*WEAR), "blemished {}"),
-    *_wordings(_true_of(*DIRT), "dirty {}"),
-)
-NAMED = tuple(
-    Wording(phrase, _true_of(kind))
-    for kind, phrases in {
-        "scratch": ("scratched {}", "{} with a scratch", "{} with scratches"),
-        "hole": ("{} with a hole", "punctured {}"),
-        "stain": ("stained {}", "{} with a stain"),
-        "crack": ("cracked {}", "{} with a crack"),
-        "contamination": ("contaminated {}", "{} with something on it"),
-        "missing": ("incomplete {}", "{} with a missing part"),
-        "melt": ("burnt {}", "melted {}"),
-        "cut": ("cut {}", "{} with a cut"),
-        "shift": ("misplaced {}", "{} with a shifted part"),
-        "crease": ("creased {}", "folded {}"),
-        "abrasion": ("worn {}", "rubbed {}"),
-        "smear": ("smeared {}", "{} with a smear"),
-    }.items()
-    for phrase in phrases
-)
+GROUPS = {"flaw": KINDS, **TABLE["groups"]}
+FAULTLESS = _wordings("faultless", GROUPS, negated=True)
+FAULTY = _wordings("faulty", GROUPS)
+NAMED = _wordings("named", {kind: (kind,) for kind in KINDS})
 WORDINGS = FAULTLESS + FAULTY + NAMED
-TEMPLATES = (
-    "{}",
-    "{}.",
-    "the {}",
-    "a {}",
-    "a photo of a {}",
-    "a photo of a {}.",
-    "a photo of the {}",
-    "a photo of the {}.",
-    "a photo of an {}.",
-    "a cropped photo of the {}.",
-    "a close-up photo of a {}.",
-    "a bright photo of the {}.",
-    "a dark photo of a {}.",
-    "a jpeg corrupted photo of a {}.",
-    "a blurry photo of the {}.",
-    "a low resolution photo of a {}.",
-    "a bad photo of the {}.",
-    "a good photo of a {}.",
-    "a photo of one {}.",
-    "a photo of my {}.",
-    "a photo of the {} for visual inspection.",
-    "a photo of a {} for anomaly detection.",
-    "there is a {} in the scene.",
-    "this is the {} in the scene.",
-    "a black and white photo of the {}.",
-    "a photo of a small {}.",
-    "a photo of the large {}.",
-    "an image of a {}",
-)
-GENERAL = (
-    "object",
-    "surface",
-    "item",
-    "product",
-    "part",
-    "thing",
-    "texture",
-    "material",
-    "component",
-    "sample",
-    "piece",
-)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbone import OPENAI_MEAN, OPENAI_STD, Backbone, TokenSpec
+from ..backbone import Backbone, TokenSpec
 from ..checkpoint import write_tensors
 from ..files import whole_file
 from ..metrics import auroc, pro
 from ..weights import random_backbone
 from . import CONFIG_PATH
-from .captions import KINDS, STATES, Captions, write
+from .captions import GENERAL, STATES, TEMPLATES, WORDINGS, Captions, write
+from .pictures import draw_pictures, normalised
+from .towers import Text, see
 
 LOG = logging.getLogger(__name__)
 catalogue = importlib.import_module("...datasets._kinds", __package__)
-drawings = importlib.import_module("...datasets._synthetic", __package__)
 
 TEXT_STEPS, TEXT_BATCH, TEXT_RATE = 600, 96, 2e-3
 RATE, WEIGHT_DECAY, TEXT_RATE_SHARE, WARM_UP = 1.5e-3, 0.05, 0.1, 60
@@ -56,122 +56,17 @@ STRANGE_WORDS = 1500
 CHECKPOINT_EVERY = 500
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Pairs of a normal picture and the same with a defect.
-
-    Attributes:
-        pixels: [N, 2, S, S, 3] uint8, normal first.
-        covered: [N, G, G] share of each patch that the defect covers.
-        classes: [N].
-        states: [N] index into `STATES` of the defect.
-    """
-
-    pixels: NDArray[np.uint8]
-    covered: NDArray[np.float32]
-    classes: NDArray[np.int64]
-    states: NDArray[np.int64]
-
-
-def draw_pictures(
-    count: int,
-    seed: int,
-    kinds: Any,
-    patch: int,
-    varied: float = 0.5,
-    defects: Sequence[str] = KINDS,
-) -> Pictures:
-    """Draw `count` pairs of random classes and defects; the state of other defects is -1."""
-    random = np.random.default_rng(seed)
-    size = drawings.SIZE
-    grid = size // patch
-    pixels = np.empty((count, 2, size, size, 3), np.uint8)
-    covered = np.empty((count, grid, grid), np.float32)
-    classes, states = random.integers(len(kinds), size=count), np.empty(count, np.int64)
-    for i, number in enumerate(classes):
-        defect = defects[int(random.integers(len(defects)))]
-        drawing = drawings.draw(kinds[number], defect, random, size, varied)
-        pixels[i] = drawing.normal, drawing.anomalous
-        covered[i] = drawing.mask.reshape(grid, patch, grid, patch).mean((1, 3))
-        states[i] = STATES.index(defect) if defect in STATES else -1
-    return Pictures(pixels, covered, classes, states)
-
-
-# -- the towers, with gradients -----------------------------------------------------------------
-
-
-class Text(nn.Module):
-    """The text tower; only the rows of the vocabulary that captions use are trained."""
-
-    def __init__(self, backbone: Backbone, texts: list[str]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        ids = torch.unique(backbone.tokenize(texts))
-        self.register_buffer("rows", ids)
-        self.register_buffer("place", torch.zeros(49408, dtype=torch.long, device=ids.device))
-        self.place: Tensor
-        self.rows: Tensor
-        self.place[ids] = torch.arange(len(ids), device=ids.device)
-        self.words = nn.Parameter(backbone.text.token_embedding.weight[ids].clone())
-
-    def forward(self, texts: list[str]) -> Tensor:
-        """[N, D], normalised."""
-        ids = self.backbone.tokenize(texts)
-        embedded = F.embedding(self.place[ids], self.words)
-        features = self.backbone.encode_embeddings(embedded, ids.argmax(dim=-1))
-        return F.normalize(features, dim=-1)
-
-    @torch.no_grad()
-    def store(self) -> None:
-        """Write the trained rows into the backbone's vocabulary."""
-        self.backbone.text.token_embedding.weight[self.rows] = self.words
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention in single precision: in half precision its gradient is slow on processors."""
-    with torch.autocast(query.device.type, enabled=False):
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float())
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the visual tower makes of a batch; all normalised."""
-
-    image: Tensor  # [B, D]
-    patches: Tensor  # [B, L, D]
-    value_patches: Tensor  # [B, L, D]
-
-
-def see(backbone: Backbone, images: Tensor, corner: tuple[int, int], start: int) -> Seen:
-    """Encode windows [B, 3, W, W] that lie at a corner (in patches) of the positional grid."""
-    visual = backbone.visual
-    side = images.shape[-1] // backbone.patch_size
-    positions = visual.positional_embedding
-    grid = positions[1:].reshape(backbone.native_grid, backbone.native_grid, -1)
-    row, column = corner
-    here = grid[row : row + side, column : column + side].reshape(side * side, -1)
-    patches = visual.conv1(images).flatten(2).transpose(1, 2) + here
-    first = (visual.class_embedding + positions[0]).expand(len(images), 1, -1)
-    x = visual.ln_pre(torch.cat([first, patches], dim=1))
-    value = x
-    for number, block in enumerate(visual.transformer.resblocks, start=1):
-        value = x if number == start else value
-        query, key, own = backbone._heads(block, x)
-        if number >= start:
-            value = value + backbone._merged(block, attend(own, own, own))
-        x = backbone._feed_forward(block, x + backbone._merged(block, attend(query, key, own)))
-    tokens = F.normalize((visual.ln_post(x) @ visual.proj).float(), dim=-1)
-    value_tokens = F.normalize((visual.ln_post(value[:, 1:]) @ visual.proj).float(), dim=-1)
-    return Seen(tokens[:, 0], tokens[:, 1:], value_tokens)
-
-
 # -- losses -------------------------------------------------------------------------------------
+
+
+def _shares(true: Tensor) -> Tensor:
+    """Each row of truths [.., N] divided by its number of true ones."""
+    return true / true.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
 def several_true(logits: Tensor, true: Tensor) -> Tensor:
     """Cross-entropy [N] of rows of logits with the mean over all that is true; 0 without any."""
-    share = true / true.sum(dim=-1, keepdim=True).clamp(min=1)
-    return -(share * logits.log_softmax(dim=-1)).sum(dim=-1)
+    return -(_shares(true) * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
 def image_loss(logits: Tensor, true: Tensor) -> Tensor:
@@ -192,10 +87,8 @@ def patch_loss(
         normal: [B, L] patches it does not touch.
     """
     rows = logits.log_softmax(dim=-1)
-    share = true / true.sum(dim=-1, keepdim=True).clamp(min=1)
-    normal_share = true_if_normal / true_if_normal.sum(dim=-1, keepdim=True).clamp(min=1)
-    of_defect = -torch.einsum("bpn,bn->bp", rows, share)
-    of_normal = -torch.einsum("bpn,bn->bp", rows, normal_share)
+    of_defect = -torch.einsum("bln,bn->bl", rows, _shares(true))
+    of_normal = -torch.einsum("bln,bn->bl", rows, _shares(true_if_normal))
     return 0.5 * (
         (of_defect * anomalous).sum() / anomalous.sum().clamp(min=1)
         + (of_normal * normal).sum() / normal.sum().clamp(min=1)
@@ -281,11 +174,10 @@ class Trainer:
     def batch(self) -> tuple[Tensor, NDArray[Any], NDArray[Any], NDArray[Any], tuple[int, int]]:
         """Windows, classes, states, covered shares [B, L], and the corner of the positions."""
         windows = WINDOWS if self.step < LATE * self.steps else LATE_WINDOWS
-        sides, shares = list(windows), [share for share, _ in windows.values()]
-        side = sides[self.random.choice(len(sides), p=shares)]
+        side = int(self.random.choice(list(windows), p=[share for share, _ in windows.values()]))
         size, grid, patch = windows[side][1], self.backbone.native_grid, self.backbone.patch_size
         chosen = self.random.integers(len(self.pictures.classes), size=size // 2)
-        corner = tuple(int(v) for v in self.random.integers(grid - side + 1, size=2))
+        corner = self.random.integers(grid - side + 1, size=2)
         pixels, covered = [], []
         for number in chosen:
             row, column = self._corner(self.pictures.covered[number], side)
@@ -295,12 +187,18 @@ class Trainer:
                 pixels.append(picture[top : top + side * patch, left : left + side * patch])
                 share = self.pictures.covered[number, row : row + side, column : column + side]
                 covered.append(share * which)
-        turned = self._turned(np.stack(pixels), np.stack(covered))
-        images, shares_covered = turned[0], turned[1].reshape(size, -1)
+        images, shares = self._turned(np.stack(pixels), np.stack(covered))
+        shares = shares.reshape(size, -1)
         states = np.repeat(self.pictures.states[chosen], 2)
-        states[shares_covered.sum(1) < WINDOW_IS_ANOMALOUS] = 0
+        states[shares.sum(1) < WINDOW_IS_ANOMALOUS] = 0
         classes = np.repeat(self.pictures.classes[chosen], 2)
-        return self._normalised(images), classes, states, shares_covered, (corner[0], corner[1])
+        return (
+            normalised(images, self.backbone.device),
+            classes,
+            states,
+            shares,
+            (corner[0], corner[1]),
+        )
 
     def _corner(self, covered: NDArray[np.float32], side: int) -> tuple[int, int]:
         """Where a window is laid: mostly over the defect."""
@@ -322,12 +220,6 @@ class Trainer:
         if self.random.random() < 0.5:
             pixels = pixels[..., self.random.permutation(3)]
         return np.ascontiguousarray(pixels), np.ascontiguousarray(covered)
-
-    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
-        images = torch.from_numpy(pixels).to(self.backbone.device).permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(OPENAI_MEAN, device=images.device)[:, None, None]
-        std = torch.tensor(OPENAI_STD, device=images.device)[:, None, None]
-        return (images - mean) / std
 
     def one_step(self) -> dict[str, float]:
         """One optimiser step; returns the loss terms."""
@@ -382,7 +274,7 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Resume from `state`."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.text.load_state_dict(state["text"])
@@ -405,11 +297,8 @@ def strange_words() -> list[str]:
 
 def vocabulary(names: list[str], strange: list[str]) -> list[str]:
     """Texts that hold every word a caption can have."""
-    from . import captions
-
-    phrases = [w.phrase.replace("{}", "") for w in captions.WORDINGS]
-    templates = [t.replace("{}", "") for t in captions.TEMPLATES]
-    return [*names, *strange, *phrases, *templates, *captions.GENERAL, "an"]
+    phrases = [text.replace("{}", "") for text in (*(w.phrase for w in WORDINGS), *TEMPLATES)]
+    return [*names, *strange, *phrases, *GENERAL, "an"]
 
 
 @torch.no_grad()
@@ -428,10 +317,7 @@ def validation(backbone: Backbone, per_class: int = 28) -> dict[str, float]:
             catalogue.VALIDATION_DEFECTS,
         )
         pixels = pictures.pixels.reshape(-1, *pictures.pixels.shape[2:])
-        images = torch.from_numpy(pixels).to(backbone.device).permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(OPENAI_MEAN, device=images.device)[:, None, None]
-        std = torch.tensor(OPENAI_STD, device=images.device)[:, None, None]
-        features = backbone.encode_image((images - mean) / std, last)
+        features = backbone.encode_image(normalised(pixels, backbone.device), last)
         prompts = [f"a photo of a {state} {kind.name}." for state in ("normal", "damaged")]
         text = F.normalize(backbone.encode_text(prompts), dim=-1)
         labels = np.arange(len(pixels)) % 2
@@ -504,17 +390,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--half", action="store_true", help="visual tower in bfloat16: faster")
-    arguments = parser.parse_args()
+    arguments = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    train(
-        arguments.seed,
-        arguments.out,
-        arguments.steps,
-        arguments.pairs,
-        arguments.device,
-        arguments.half,
-    )
+    torch.set_num_threads(arguments.pop("threads"))
+    train(**arguments)
 
 
 if __name__ == "__main__":
