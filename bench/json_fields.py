@@ -13,9 +13,9 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from functools import cache
+from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from typing import get_type_hints as types_of
 
 from .errors import shortened
@@ -28,92 +28,166 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]
 
 
-class Constraint(Protocol):
-    """What Annotated adds to a type."""
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """What Annotated adds to a type.
 
-    def check(self, value: Any) -> None:
-        """Raise TypeError or ValueError, with a message that shows the value."""
+    Attributes:
+        check: raises TypeError or ValueError, with a message that shows the value.
+        schema: the same in JSON Schema.
+    """
 
-    def schema(self) -> dict[str, Any]:
-        """The same in JSON Schema."""
+    check: Callable[[Any], None]
+    schema: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Between:
+def _rule(holds: Callable[[Any], object], fault: Callable[[Any], str], **schema: Any) -> Constraint:
+    def check(value: Any) -> None:
+        if not holds(value):
+            raise ValueError(fault(value))
+
+    return Constraint(check, schema)
+
+
+def between(low: float, high: float) -> Constraint:
     """The bounds of a number, both of them allowed."""
-
-    low: float
-    high: float
-
-    def check(self, value: float) -> None:
-        """Raise ValueError beyond the bounds."""
-        if not self.low <= value <= self.high:
-            raise ValueError(f"{shown(value)} is outside [{self.low:g}, {self.high:g}]")
-
-    def schema(self) -> dict[str, Any]:
-        """As JSON Schema has it."""
-        return {"minimum": self.low, "maximum": self.high}
+    return _rule(
+        lambda value: low <= value <= high,
+        lambda value: f"{shown(value)} is outside [{low:g}, {high:g}]",
+        minimum=low,
+        maximum=high,
+    )
 
 
-@dataclass(frozen=True)
-class Longest:
-    """The length of a text."""
-
-    characters: int
-
-    def check(self, value: str) -> None:
-        """Raise ValueError for a longer one."""
-        if len(value) > self.characters:
-            raise ValueError(f"{len(value)} characters, at most {self.characters} are allowed")
-
-    def schema(self) -> dict[str, Any]:
-        """As JSON Schema has it."""
-        return {"maxLength": self.characters}
+def longest(most: int) -> Constraint:
+    """The number of characters of a text."""
+    return _rule(
+        lambda text: len(text) <= most,
+        lambda text: f"{len(text)} characters, at most {most} are allowed",
+        maxLength=most,
+    )
 
 
-@dataclass(frozen=True)
-class Matching:
+def matching(pattern: str) -> Constraint:
     """The whole of a text, as a regular expression."""
-
-    pattern: str
-
-    def check(self, value: str) -> None:
-        """Raise ValueError for another text."""
-        if not re.fullmatch(self.pattern, value):
-            raise ValueError(f"{shown(value)} does not match {self.pattern}")
-
-    def schema(self) -> dict[str, Any]:
-        """As JSON Schema has it."""
-        return {"pattern": f"^{self.pattern}$"}
+    return _rule(
+        lambda text: re.fullmatch(pattern, text),
+        lambda text: f"{shown(text)} does not match {pattern}",
+        pattern=f"^{pattern}$",
+    )
 
 
-@dataclass(frozen=True)
-class Known:
-    """Entries of a mapping that have types of their own, as pairs of name and type."""
+def entries(types: Mapping[str, Any], required: bool = False) -> Constraint:
+    """Entries of a mapping that have types of their own; all of them are required, or none."""
 
-    types: tuple[tuple[str, Any], ...]
-    required: bool = False
-
-    def check(self, value: Mapping[str, Any]) -> None:
-        """Raise TypeError or ValueError for an entry that is wrong, or required and missing."""
-        for name, kind in self.types:
+    def check(value: Mapping[str, Any]) -> None:
+        for name, kind in types.items():
             if name in value:
-                _named(name, reader(kind), value[name])
-            elif self.required:
+                _named(name, form_of(kind).read, value[name])
+            elif required:
                 raise ValueError(f"lacks the entry '{name}'")
 
-    def schema(self) -> dict[str, Any]:
-        """As JSON Schema has it."""
-        properties = {name: schema_of(kind, {}) for name, kind in self.types}
-        return {"properties": properties, **({"required": [*properties]} if self.required else {})}
+    schema: dict[str, Any] = {"properties": {k: form_of(kind).schema for k, kind in types.items()}}
+    if required:
+        schema["required"] = [*types]
+    return Constraint(check, schema)
 
 
-Label = Annotated[str, Longest(1000)]  # what tables and pages repeat in every row
-Integer = Annotated[int, Between(1 - 10**19, LARGEST_INTEGER)]
-Count = Annotated[int, Between(0, LARGEST_INTEGER)]
-Binary = Annotated[int, Between(0, 1)]  # 0 normal, 1 anomalous
-Amount = Annotated[float, Between(0, 1e15)]  # a time or size that can be added and printed
-Fraction = Annotated[float, Between(-ROUNDING, 1 + ROUNDING)]
+@dataclass(frozen=True)
+class Form:
+    """What JSON has for a type.
+
+    Attributes:
+        read: checks a value and gives what a dataclass holds; raises TypeError or ValueError with a
+            message that shows the value.
+        schema: the JSON Schema of what it takes; refers to dataclasses by name.
+    """
+
+    read: Reader
+    schema: Mapping[str, Any]
+
+
+@cache
+def form_of(kind: Any) -> Form:
+    """The form of a type."""
+    if kind is Any:
+        return Form(lambda value: value, {})
+    if dataclasses.is_dataclass(kind):
+        name = getattr(kind, "__name__", "")
+        return Form(partial(_read_object, kind), {"$ref": f"#/$defs/{name}"})
+    arguments = get_args(kind)
+    match get_origin(kind):
+        case None:
+            return _PLAIN[kind]
+        case origin if origin is Annotated:
+            return _constrained(form_of(arguments[0]), arguments[1:])
+        case origin if origin is Literal:
+            return Form(partial(_one_of, arguments), {"enum": [*arguments]})
+        case origin if origin in (Union, UnionType):
+            (inner,) = (form_of(part) for part in arguments if part is not NoneType)
+            return Form(
+                lambda value: None if value is None else inner.read(value),
+                {"anyOf": [inner.schema, {"type": "null"}]},
+            )
+        case origin if origin is Mapping:
+            inner = form_of(arguments[1])
+            return Form(
+                lambda value: {name: inner.read(v) for name, v in as_mapping(value).items()},
+                {"type": "object", "additionalProperties": inner.schema},
+            )
+        case origin:
+            inner = form_of(arguments[0])
+            kept = tuple if origin is tuple else list
+            return Form(
+                lambda value: kept(map(inner.read, as_list(value))),
+                {"type": "array", "items": inner.schema},
+            )
+
+
+def _constrained(form: Form, constraints: Sequence[Constraint]) -> Form:
+    def checked(value: Any) -> Any:
+        found = form.read(value)
+        for constraint in constraints:
+            constraint.check(found)
+        return found
+
+    schema = dict(form.schema)
+    for constraint in constraints:
+        schema |= constraint.schema
+    return Form(checked, schema)
+
+
+def _one_of(allowed: Sequence[Any], value: Any) -> Any:
+    if value not in allowed:
+        raise ValueError(f"not one of {', '.join(map(repr, allowed))} but {shown(value)}")
+    return value
+
+
+def _instance_of(kinds: type | UnionType, what: str) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"not {what} but {shown(value)}")
+        return value
+
+    return read
+
+
+as_mapping = _instance_of(dict, "a JSON object")
+as_list = _instance_of(list, "a list")
+as_whole = _instance_of(int, "a whole number")
+as_number = _instance_of(int | float, "a number")
+_PLAIN: Mapping[Any, Form] = {
+    str: Form(_instance_of(str, "a text"), {"type": "string"}),
+    int: Form(as_whole, {"type": "integer"}),
+    float: Form(lambda value: float(as_number(value)), {"type": "number"}),
+}
+
+Label = Annotated[str, longest(1000)]  # what tables and pages repeat in every row
+Integer = Annotated[int, between(1 - 10**19, LARGEST_INTEGER)]
+Count = Annotated[int, between(0, LARGEST_INTEGER)]
+Binary = Annotated[int, between(0, 1)]  # 0 normal, 1 anomalous
+Amount = Annotated[float, between(0, 1e15)]  # a time or size that can be added and printed
+Fraction = Annotated[float, between(-ROUNDING, 1 + ROUNDING)]
 
 
 def from_json(cls: type[T], raw: Any) -> T:
@@ -125,48 +199,8 @@ def from_json(cls: type[T], raw: Any) -> T:
     Raises:
         TypeError, ValueError: a field is missing or wrong; the message names it.
     """
-    kind: Any = cls
-    found: T = reader(kind)(raw)
+    found: T = _read_object(cls, raw)
     return found
-
-
-@cache
-def reader(kind: Any) -> Reader:
-    """The function that checks JSON values of a type and gives what a dataclass holds.
-
-    It raises TypeError or ValueError with a message that shows the value.
-    """
-    if kind is Any:
-        return lambda value: value
-    if dataclasses.is_dataclass(kind):
-        return lambda value: _read_object(kind, value)
-    arguments = get_args(kind)
-    match get_origin(kind):
-        case None:
-            return _PLAIN[kind]
-        case origin if origin is Annotated:
-            return _constrained(reader(arguments[0]), arguments[1:])
-        case origin if origin is Literal:
-            return lambda value: _one_of(arguments, value)
-        case origin if origin in (Union, UnionType):
-            read = reader(_not_none(kind))
-            return lambda value: None if value is None else read(value)
-        case origin if origin is Mapping:
-            read = reader(arguments[1])
-            return lambda value: {name: read(item) for name, item in as_mapping(value).items()}
-        case origin:
-            read = reader(arguments[0])
-            return lambda value: (tuple if origin is tuple else list)(map(read, as_list(value)))
-
-
-def _constrained(read: Reader, constraints: Sequence[Constraint]) -> Reader:
-    def checked(value: Any) -> Any:
-        found = read(value)
-        for constraint in constraints:
-            constraint.check(found)
-        return found
-
-    return checked
 
 
 def _read_object(cls: Any, raw: Any) -> Any:
@@ -174,7 +208,7 @@ def _read_object(cls: Any, raw: Any) -> Any:
     values = {}
     for name, value in as_mapping(raw).items():
         if name in kinds:
-            values[name] = _named(name, reader(kinds[name]), value)
+            values[name] = _named(name, form_of(kinds[name]).read, value)
         else:
             LOG.info("field '%s' is unknown and ignored: written by a later version?", name)
     for name in required_fields(cls):
@@ -204,56 +238,6 @@ def required_fields(cls: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields if f.default is MISSING and f.default_factory is MISSING)
 
 
-def _not_none(kind: Any) -> Any:
-    """X of the type X | None."""
-    (found,) = (argument for argument in get_args(kind) if argument is not NoneType)
-    return found
-
-
-def as_mapping(value: Any) -> dict[str, Any]:
-    """A JSON object, whatever its values."""
-    if not isinstance(value, dict):
-        raise TypeError(f"not a JSON object but {shown(value)}")
-    return value
-
-
-def as_list(value: Any) -> list[Any]:
-    """A JSON array, whatever its items."""
-    if not isinstance(value, list):
-        raise TypeError(f"not a list but {shown(value)}")
-    return value
-
-
-def as_text(value: Any) -> str:
-    """A text of any length."""
-    if not isinstance(value, str):
-        raise TypeError(f"not a text but {shown(value)}")
-    return value
-
-
-def as_whole(value: Any) -> int:
-    """A whole number."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"not a whole number but {shown(value)}")
-    return value
-
-
-def as_number(value: Any) -> float:
-    """A number; JSON's are finite."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"not a number but {shown(value)}")
-    return float(value)
-
-
-def _one_of(allowed: Sequence[Any], value: Any) -> Any:
-    if value not in allowed:
-        raise ValueError(f"not one of {', '.join(map(repr, allowed))} but {shown(value)}")
-    return value
-
-
-_PLAIN: Mapping[Any, Reader] = {str: as_text, int: as_whole, float: as_number}
-
-
 def shown(value: Any) -> str:
     """A value as a message may show it: short."""
     return shortened(repr(value))
@@ -262,47 +246,21 @@ def shown(value: Any) -> str:
 # -- JSON Schema --------------------------------------------------------------------------------
 
 
-def schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of a type, as `reader` checks it.
-
-    Args:
-        kind: the type.
-        definitions: takes the schemas of dataclasses, by name; others refer to them.
-    """
-    if kind is Any:
-        return {}
-    if dataclasses.is_dataclass(kind):
-        name = getattr(kind, "__name__", "")
-        if name not in definitions:
-            definitions[name] = object_schema(kind, definitions)
-        return {"$ref": f"#/$defs/{name}"}
-    arguments = get_args(kind)
-    match get_origin(kind):
-        case None:
-            return {"type": {str: "string", int: "integer", float: "number"}[kind]}
-        case origin if origin is Annotated:
-            found = schema_of(arguments[0], definitions)
-            for constraint in arguments[1:]:
-                found |= constraint.schema()
-            return found
-        case origin if origin is Literal:
-            return {"enum": [*arguments]}
-        case origin if origin in (Union, UnionType):
-            return {"anyOf": [schema_of(_not_none(kind), definitions), {"type": "null"}]}
-        case origin if origin is Mapping:
-            return {"type": "object", "additionalProperties": schema_of(arguments[1], definitions)}
-        case _:
-            return {"type": "array", "items": schema_of(arguments[0], definitions)}
+def definitions(kind: Any) -> dict[str, Any]:
+    """The JSON Schemas, by name, of the dataclasses that a type is made of."""
+    found: dict[str, Any] = {}
+    is_class = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    for part in _fields(kind).values() if is_class else get_args(kind):
+        found |= definitions(part)
+    return found | {kind.__name__: object_schema(kind)} if is_class else found
 
 
-def object_schema(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def object_schema(cls: Any) -> dict[str, Any]:
     """The JSON Schema of a dataclass; its docstring describes it and its fields."""
     summary, told = _descriptions(cls)
-    properties = {}
-    for name, kind in _fields(cls).items():
-        properties[name] = schema_of(kind, definitions)
-        if name in told:
-            properties[name]["description"] = told[name]
+    properties = {name: dict(form_of(kind).schema) for name, kind in _fields(cls).items()}
+    for name in properties.keys() & told.keys():
+        properties[name]["description"] = told[name]
     return {
         "type": "object",
         "description": summary,

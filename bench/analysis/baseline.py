@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 from ..errors import UsageError, ZsadError, unknown_name
 from ..files import read_json, write_json
-from ..json_fields import Between, Count, Fraction, from_json
+from ..json_fields import Count, Fraction, between, from_json
 from ..metric_table import METRICS
 from ..names import display_name, registry_name
 from ..records.protocol import current_protocol
@@ -84,7 +84,7 @@ class Baseline:
     tolerances: Mapping[str, Tolerance]
     cells: Mapping[str, BaselineCell]
     history: tuple[Change, ...] = ()
-    schema: Annotated[int, Between(1, BASELINE_SCHEMA)] = BASELINE_SCHEMA
+    schema: Annotated[int, between(1, BASELINE_SCHEMA)] = BASELINE_SCHEMA
 
     def __post_init__(self) -> None:
         """Refuse a baseline that any run would pass."""

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..errors import ZsadError
 from ..files import file_name, read_json, write_json, write_png
-from ..json_fields import Binary, Count, Fraction, Label, Matching, as_list, as_mapping, from_json
+from ..json_fields import Binary, Count, Fraction, Label, as_list, as_mapping, from_json, matching
 from .cell import Cell
 from .run_folder import gallery_folder, strip_path
 
@@ -44,7 +44,7 @@ class GalleryError(ZsadError):
     """The pictures of a run are missing or broken."""
 
 
-OwnPicture = Annotated[str, Matching(r"[^/\\\0]*\.png")]  # a name in the index's own folder
+OwnPicture = Annotated[str, matching(r"[^/\\\0]*\.png")]  # a name in the index's own folder
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from ..errors import ZsadError
 from ..files import read_json, write_json
 from ..json_fields import (
     Amount,
-    Between,
     Binary,
     Count,
     Fraction,
-    Known,
     Label,
     as_whole,
+    between,
+    entries,
     from_json,
 )
 from ..metric_table import METRICS
@@ -55,20 +55,20 @@ FRAME_COLUMNS = (
 )
 
 
-Metrics = Annotated[Mapping[str, Fraction], Known(tuple((name, Fraction) for name in METRICS))]
+Metrics = Annotated[Mapping[str, Fraction], entries(dict.fromkeys(METRICS, Fraction))]
 Points = Annotated[
     Mapping[str, list[Fraction]],
-    Known((("x", list[Fraction]), ("y", list[Fraction])), required=True),
+    entries({"x": list[Fraction], "y": list[Fraction]}, required=True),
 ]
 Protocol = Annotated[
     Mapping[str, Any],
-    Known(
-        (
-            ("dataset_title", Label | None),
-            ("domain", Label | None),
-            ("backbone", Label | None),
-            ("limit", Count | None),
-        )
+    entries(
+        {
+            "dataset_title": Label | None,
+            "domain": Label | None,
+            "backbone": Label | None,
+            "limit": Count | None,
+        }
     ),
 ]
 
@@ -193,7 +193,7 @@ class Record:
     completeness: Completeness | None = None
     auxiliary: Auxiliary | None = None
     warnings: list[str] = field(default_factory=list)
-    schema: Annotated[int, Between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
+    schema: Annotated[int, between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
     identity: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from ..json_fields import object_schema
+from ..json_fields import definitions
 from .record import SCHEMA_VERSION, Record
 
 NOTE = (
@@ -21,8 +21,8 @@ NOTE = (
 
 def record_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a record's file."""
-    definitions: dict[str, Any] = {}
-    schema = object_schema(Record, definitions)
+    parts = definitions(Record)
+    schema = parts.pop(Record.__name__)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"zsad record, schema {SCHEMA_VERSION}",
@@ -31,7 +31,7 @@ def record_schema() -> dict[str, Any]:
         "if": {"properties": {"status": {"const": "error"}}},
         "then": {"required": ["error"], "properties": {"error": {"type": "object"}}},
         "else": {"properties": {"error": {"type": "null"}}},
-        "$defs": definitions,
+        "$defs": parts,
     }
 
 
