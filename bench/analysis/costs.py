@@ -57,7 +57,7 @@ def cost_of(matrix: Matrix, method: EvaluatedMethod) -> Cost:
     images = sum(record.timing.get("images", 0.0) for record in records)
     seconds = sum(map(_seconds, records))
     own = sum(record.timing.get("seconds_predict", 0.0) for record in records)
-    printed = {cost.model: cost for cost in paper.costs()}
+    printed = {cost.method: cost for cost in paper.costs()}
     return Cost(
         method,
         _most(record.published_parameters for record in records),

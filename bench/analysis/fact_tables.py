@@ -143,11 +143,11 @@ def _counts(
     """The cells of a row in the order of the columns; only a whole dataset counts categories."""
     normal = sum(result.n_normal for result in results)
     anomalous = sum(result.n_anomalous for result in results)
-    categories = _whole(len(results), printed.n_categories if printed else None)
+    categories = _whole(len(results), int(printed.n_categories or 0) if printed else None)
     return (
         TableCell(text=domain),
         TableCell(text=printed.modality if printed else ""),
-        TableCell(text=printed.kind if printed else ""),
+        TableCell(text=printed.type if printed else ""),
         TableCell((categories,)) if label == ALL else TableCell(),
         TableCell((_whole(normal, printed.test_normal if printed else None),)),
         TableCell((_whole(anomalous, printed.test_anomalous if printed else None),)),
@@ -158,8 +158,8 @@ def _total(parts: Sequence[paper.PrintedCounts]) -> paper.PrintedCounts:
     return dataclasses.replace(
         parts[0],
         category="",
-        kind="",
-        n_categories=len(parts),
+        type="",
+        n_categories=str(len(parts)),
         test_normal=sum(part.test_normal for part in parts),
         test_anomalous=sum(part.test_anomalous for part in parts),
     )

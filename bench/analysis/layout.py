@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..metric_table import HEADLINES, METRICS, Level, of_level
-from . import published as paper
 from .formats import Column, Number, Row, TableCell, has_differences, has_printed
-from .matrix import Matrix, TargetDataset
+from .matrix import Matrix
 from .protocol_notes import column_notes
 from .values import Value
 
@@ -101,14 +100,6 @@ def ranked(cells: Sequence[TableCell], metrics: Sequence[str]) -> tuple[TableCel
 def method_columns(matrix: Matrix, names: tuple[str, ...] = ()) -> tuple[Column, ...]:
     """A column for every method, with the names of the numbers in its cells."""
     return tuple(Column(m.label, names, column_notes(matrix, m)) for m in matrix.methods)
-
-
-def errata_notes(
-    table: int, dataset: TargetDataset, model: str | None, category: str = ""
-) -> tuple[str, ...]:
-    """What is doubtful about a printed value; nothing for a method that the paper lacks."""
-    erratum = paper.erratum_of(table, dataset.name, model, category) if model else None
-    return () if erratum is None else (DOUBTFUL + erratum.reason,)
 
 
 def remarks(

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar, get_type_hints
 
 from ..errors import ZsadError
-from ..metric_table import HEADLINES, LEVELS, Level, of_level
+from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
 from ..names import normalize_name
 from ..registry import NAMESPACE
 
 PACKAGE = f"{NAMESPACE}.published"
-SECOND_OF: Mapping[Level, str] = {"image": "ap", "pixel": "pro"}
 DATASET_MEAN = "MEAN"  # the category that holds the mean row of Tables 12-19
 MAIN_TABLE: Mapping[Level, int] = {"image": 1, "pixel": 2}
 LEFT_OUT_OF_MEANS = "MVTecAD"  # the paper's industrial averages exclude it
@@ -44,6 +44,8 @@ MODEL_OF_VARIANT: Mapping[str, Mapping[str, str]] = {
 }
 DOUBTFUL = ("doubtful", "paper_conflict", "paper_or_ocr", "ocr_lost")
 
+T = TypeVar("T")
+
 
 class PublishedError(ZsadError):
     """The files of printed numbers are missing or broken."""
@@ -51,49 +53,30 @@ class PublishedError(ZsadError):
 
 @dataclass(frozen=True)
 class Printed:
-    """A pair of numbers as printed.
+    """One number as printed.
 
     Attributes:
         table: the paper's table number.
-        level: image or pixel.
         dataset: as printed; "" for a mean over a domain.
-        domain: industrial or medical.
+        domain: industrial or medical; "" in Tables 12-19.
+        category: lower case, `DATASET_MEAN`, or "" in tables without categories.
         model: the column, as printed in Tables 1 and 2, or the ablation's row in Table 3.
-        auroc: percent.
-        second: percent; AP at image level, PRO at pixel level.
-    """
-
-    table: int
-    level: Level
-    dataset: str
-    domain: str
-    model: str
-    auroc: float
-    second: float
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The pair by the names of a record's metrics ("image_ap"), percent."""
-        first, second = of_level(self.level, HEADLINES)
-        return {first: self.auroc, second: self.second}
-
-
-@dataclass(frozen=True)
-class PrintedCategory:
-    """One number of Tables 12-19.
-
-    Attributes:
-        category: lower case, or `DATASET_MEAN`.
         metric: name as in records ("pixel_pro").
         value: percent.
     """
 
     table: int
     dataset: str
+    domain: str
     category: str
     model: str
     metric: str
     value: float
+
+    @property
+    def level(self) -> Level:
+        """The level of the metric."""
+        return METRICS[self.metric].level
 
 
 @dataclass(frozen=True)
@@ -105,7 +88,7 @@ class PrintedCost:
         train_ms, infer_ms: milliseconds.
     """
 
-    model: str
+    method: str
     parameters: int
     train_ms: float
     infer_ms: float
@@ -113,13 +96,17 @@ class PrintedCost:
 
 @dataclass(frozen=True)
 class PrintedCounts:
-    """A row of Tables 4 and 5; what a table does not print is "" or None."""
+    """A row of Tables 4 and 5; a text that a table does not print is "".
+
+    Attributes:
+        n_categories: a whole number, in Table 5 alone.
+    """
 
     dataset: str
     category: str
     modality: str
-    kind: str
-    n_categories: int | None
+    type: str
+    n_categories: str
     test_normal: int
     test_anomalous: int
 
@@ -129,17 +116,17 @@ class Erratum:
     """Why a printed value may not be what its authors measured.
 
     Attributes:
-        tables, datasets: numbers and names that it concerns.
+        table, dataset: numbers and names that it concerns; semicolons stand between names.
         row: category or row; "" is the dataset's own.
-        model: the method that it concerns; "all" for every one.
+        method: the one that it concerns; "all" for every one.
         metric: words like "image auroc, ap".
         kind: ocr_fixed, kept, doubtful, paper_conflict, ...
     """
 
     table: str
-    datasets: tuple[str, ...]
+    dataset: str
     row: str
-    model: str
+    method: str
     metric: str
     kind: str
     reason: str
@@ -166,17 +153,10 @@ def folder() -> Path:
 def main_results() -> tuple[Printed, ...]:
     """Tables 1 and 2 in the paper's order."""
     return tuple(
-        Printed(
-            int(row["table"]),
-            level,
-            row["dataset"],
-            row["domain"],
-            row["method"],
-            float(row["auroc"]),
-            float(row[SECOND_OF[level]]),
-        )
+        _printed(row, row["method"], metric, row[metric.removeprefix(f"{level}_")])
         for level in LEVELS
         for row in _rows(f"{level}_level.csv")
+        for metric in of_level(level, HEADLINES)
     )
 
 
@@ -187,88 +167,60 @@ def ablations() -> tuple[Printed, ...]:
     Of Table 9 no number could be read.
     """
     return tuple(
-        Printed(
-            int(row["table"]),
-            _level(row["level"]),
-            row["dataset"],
-            row["domain"],
-            row["model"],
-            float(row["auroc"]),
-            float(row["second_metric"]),
-        )
+        _printed(row, row["model"], f"{row['level']}_{name}", value)
         for row in _rows("ablation.csv")
+        for name, value in {
+            "auroc": row["auroc"],
+            row["second_metric_name"]: row["second_metric"],
+        }.items()
     )
 
 
 @cache
-def breakdown() -> tuple[PrintedCategory, ...]:
+def breakdown() -> tuple[Printed, ...]:
     """Tables 12-19, the mean rows included."""
     return tuple(
-        PrintedCategory(
-            int(row["table"]),
-            row["dataset"],
-            row["category"],
-            row["method"],
-            f"{row['level']}_{row['metric']}",
-            float(row["value"]),
-        )
+        _printed(row, row["method"], f"{row['level']}_{row['metric']}", row["value"])
         for row in _rows("breakdown.csv")
     )
 
 
+def _printed(row: Mapping[str, str], model: str, metric: str, value: str) -> Printed:
+    domain, category = row.get("domain", ""), row.get("category", "")
+    return Printed(int(row["table"]), row["dataset"], domain, category, model, metric, float(value))
+
+
 @cache
-def breakdown_by_row() -> Mapping[tuple[str, str, str], Mapping[str, PrintedCategory]]:
-    """Tables 12-19: (normalized dataset, normalized category, metric) -> model -> its number."""
-    found: dict[tuple[str, str, str], dict[str, PrintedCategory]] = {}
-    for printed in breakdown():
-        row = (normalize_name(printed.dataset), normalize_name(printed.category), printed.metric)
-        found.setdefault(row, {})[printed.model] = printed
+def numbers(*tables: int) -> Mapping[tuple[str, str, str, str], Printed]:
+    """The numbers of some tables by (dataset or domain, category, model, metric).
+
+    The names of dataset and category are normalized; a dataset's own category is "".
+    """
+    found = {}
+    for printed in (*main_results(), *ablations(), *breakdown()):
+        if printed.table in tables:
+            place = normalize_name(printed.dataset or printed.domain)
+            category = normalize_name(printed.category.removeprefix(DATASET_MEAN))
+            found[place, category, printed.model, printed.metric] = printed
     return found
 
 
 @cache
 def costs() -> tuple[PrintedCost, ...]:
     """Table 6."""
-    return tuple(
-        PrintedCost(
-            row["method"], int(row["parameters"]), float(row["train_ms"]), float(row["infer_ms"])
-        )
-        for row in _rows("complexity.csv")
-    )
+    return _objects(PrintedCost, "complexity.csv")
 
 
 @cache
 def counts() -> tuple[PrintedCounts, ...]:
     """Tables 4 and 5."""
-    return tuple(
-        PrintedCounts(
-            row["dataset"],
-            row["category"],
-            row["modality"],
-            row["type"],
-            int(row["n_categories"]) if row["n_categories"] else None,
-            int(row["test_normal"]),
-            int(row["test_anomalous"]),
-        )
-        for row in _rows("dataset_stats.csv")
-    )
+    return _objects(PrintedCounts, "dataset_stats.csv")
 
 
 @cache
 def errata() -> tuple[Erratum, ...]:
     """All values that are doubtful, were repaired in reading, or contradict one another."""
-    return tuple(
-        Erratum(
-            row["table"],
-            tuple(name for name in row["dataset"].split(";") if name),
-            row["row"],
-            row["method"],
-            row["metric"],
-            row["kind"],
-            row["reason"],
-        )
-        for row in _rows("suspicious_values.csv")
-    )
+    return _objects(Erratum, "suspicious_values.csv")
 
 
 def erratum_of(table: int, dataset: str, model: str, category: str = "") -> Erratum | None:
@@ -280,9 +232,9 @@ def erratum_of(table: int, dataset: str, model: str, category: str = "") -> Erra
         if (
             erratum.kind in DOUBTFUL
             and erratum.table == str(table)
-            and normalize_name(dataset) in map(normalize_name, erratum.datasets)
+            and normalize_name(dataset) in map(normalize_name, erratum.dataset.split(";"))
             and normalize_name(erratum.row) == normalize_name(category)
-            and _is_about(erratum.model, model)
+            and _is_about(erratum.method, model)
         ):
             return erratum
     return None
@@ -321,10 +273,8 @@ def categories(dataset: str) -> list[str]:
 
 def domain_of(dataset: str) -> str | None:
     """Industrial or medical, None for a dataset that the paper does not have."""
-    for printed in main_results():
-        if normalize_name(printed.dataset) == normalize_name(dataset):
-            return printed.domain
-    return None
+    name = normalize_name(dataset)
+    return next((p.domain for p in main_results() if normalize_name(p.dataset) == name), None)
 
 
 def mean_datasets(level: Level, domain: str) -> list[str]:
@@ -334,16 +284,20 @@ def mean_datasets(level: Level, domain: str) -> list[str]:
     ]
 
 
+def _objects(kind: type[T], name: str) -> tuple[T, ...]:
+    """The rows of a file as objects: a field is the column of its name, in the field's type."""
+    types = get_type_hints(kind)
+    return tuple(
+        kind(**{field: read(row[field]) for field, read in types.items()}) for row in _rows(name)
+    )
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     try:
         with (folder() / name).open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except OSError as error:
         raise PublishedError(f"{folder() / name} is not readable ({error})") from error
-
-
-def _level(text: str) -> Level:
-    return "image" if text == "image" else "pixel"
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -97,7 +97,7 @@ def paper_records() -> list[Record]:
         key = (printed.model, printed.dataset)
         if key not in whole:
             metrics = values.setdefault(key, {}).setdefault(printed.dataset.lower(), {})
-            metrics.update({name: value / 100 for name, value in printed.metrics.items()})
+            metrics[printed.metric] = printed.value / 100
     counts = {c.dataset: (c.test_normal, c.test_anomalous) for c in published.counts()}
     records = []
     for (model, dataset), categories in values.items():
