@@ -8,7 +8,6 @@ and shared by all its datasets.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,13 +16,13 @@ from typing import Any
 
 from .. import registry
 from ..backbone import Backbone, Precision
-from ..checkpoint import file_sha256
 from ..dataset import Dataset, Sample
 from ..errors import Stopped
 from ..factory import create
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
+from ..records.protocol import GIVEN
 from ..records.run_folder import lock, supersede, weights_path
 from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
@@ -31,17 +30,13 @@ from ..training.sources import cache_features
 from ..training.trainer import Training, auxiliary_samples, train_method
 from ..training.user_checkpoint import (
     Checkpoint,
-    auxiliary_options,
     choose,
-    learned_from,
     open_checkpoint,
     refuse_leak,
 )
 from .open_datasets import OpenDatasets
 from .plan import PUBLISHED, Job, Plan
 from .prepared_method import PreparedMethod, isolated
-
-LOG = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=4)
@@ -54,13 +49,16 @@ def cached_backbone(
     return load_backbone(name, pretrained, config, device, precision)
 
 
-def backbone_for(plan: Plan, method: str) -> Backbone:
-    """The backbone of the plan, or with "published" the one that the method was published with."""
-    name, pretrained = plan.backbone, plan.pretrained
-    if name == PUBLISHED:
+def backbone_name(plan: Plan, method: str) -> tuple[str, str | None]:
+    """Name and tag (or file) of a method's backbone: the plan's, or the one it was published with.
+
+    Without a tag the backbone's default is meant.
+    """
+    if plan.backbone == PUBLISHED:
         spec = registry.method_class(method).backbone_spec
-        name, pretrained = spec.name, spec.pretrained
-    return cached_backbone(name, pretrained, plan.backbone_config, plan.device, plan.precision)
+        return spec.name, spec.pretrained
+    name, _, tag = plan.backbone.partition(":")
+    return name, plan.pretrained or tag or None
 
 
 def prepare(
@@ -76,7 +74,9 @@ def prepare(
         progress: of the training.
     """
     prepared_methods = [_created(plan, job, target, progress) for job in jobs]
-    _train_all(plan, target, [e for e in prepared_methods if e.job.trained], datasets, progress)
+    training = [one for one in prepared_methods if one.job.trained and one.error is None]
+    if training:
+        _train_all(plan, target, training, datasets, progress)
     for prepared in prepared_methods:
         if prepared.error is None:
             with isolated(prepared, progress):
@@ -135,20 +135,23 @@ def _created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> Prepa
     return prepared
 
 
-def _method(plan: Plan, job: Job, checkpoint: Checkpoint | None = None) -> Method:
+def _method(
+    plan: Plan, job: Job, checkpoint: Checkpoint | None = None, precision: Precision | None = None
+) -> Method:
+    """The method of a job, in the plan's precision unless another is asked for."""
     cell, options = job.cell, dict(job.method.options)
     if job.trained and plan.auxiliary_split is not None and hasattr(_options(job), "split"):
         options["split"] = plan.auxiliary_split
-    auxiliary = job.auxiliary.name if job.trained else None
-    return create(
-        cell.method,
-        backbone_for(plan, cell.method),
-        cell.variant,
-        None if checkpoint is None else checkpoint.files,
-        cell.seed,
-        auxiliary if checkpoint is None else checkpoint.trained_on,
-        **options,
+    backbone = cached_backbone(
+        *backbone_name(plan, cell.method),
+        plan.backbone_config,
+        plan.device,
+        precision or plan.precision,
     )
+    files, trained_on = None, job.auxiliary.name if job.trained else None
+    if checkpoint is not None:
+        files, trained_on = checkpoint.files, checkpoint.trained_on
+    return create(cell.method, backbone, cell.variant, files, cell.seed, trained_on, **options)
 
 
 def _options(job: Job) -> Options:
@@ -160,27 +163,6 @@ def _options(job: Job) -> Options:
 # -- training -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Pending:
-    """A prepared method whose weights are not there yet, and the method that is trained for it.
-
-    That is the method itself, or its twin in another precision.
-    """
-
-    prepared: PreparedMethod
-    trained: TrainableMethod
-    path: Path
-
-
-def _pending(plan: Plan, prepared: PreparedMethod) -> _Pending:
-    method = prepared.ready
-    precision = method.backbone.training_precision
-    if precision != method.backbone.precision:
-        method = _method(dataclasses.replace(plan, precision=precision), prepared.job)
-    assert isinstance(method, TrainableMethod)
-    return _Pending(prepared, method, checkpoint_path(plan, prepared.job))
-
-
 def _train_all(
     plan: Plan,
     target: Dataset,
@@ -188,101 +170,108 @@ def _train_all(
     datasets: OpenDatasets,
     progress: Progress,
 ) -> None:
-    """Give learned weights to methods, training what the run has not trained yet."""
-    waiting: list[_Pending] = []
+    """Give learned weights to methods of one target, training what the run has not trained yet."""
+    waiting: list[_Training] = []
     for prepared in prepared_methods:
-        if prepared.error is None:
-            with isolated(prepared, progress):
-                waiting.append(_pending(plan, prepared))
-    if not waiting:
-        return
+        with isolated(prepared, progress):
+            waiting.append(_Training(plan, prepared, _in_training_precision(plan, prepared)))
     try:
-        auxiliary = datasets.auxiliary(waiting[0].prepared.job)
-        new = [pending for pending in waiting if not pending.path.exists()]
-        with lock(Path(plan.out), f"features-{waiting[0].prepared.job.auxiliary.name}"):
-            _cache(plan, auxiliary, new, progress)
+        auxiliary = datasets.auxiliary(prepared_methods[0].job)
+        with lock(Path(plan.out), f"features-{auxiliary.name}"):
+            _cache(plan, auxiliary, [one for one in waiting if not one.path.exists()], progress)
     except Stopped:
         raise
     except Exception as error:
-        for pending in waiting:
-            pending.prepared.error = error
+        for one in waiting:
+            one.prepared.error = error
         return
     for blocking in (False, True):  # first what is free, then what others have trained meanwhile
-        waiting = [
-            pending
-            for pending in waiting
-            if not _train_one(plan, pending, auxiliary, target, progress, blocking)
-        ]
+        waiting = [one for one in waiting if not one.do(auxiliary, target, progress, blocking)]
 
 
-def _cache(plan: Plan, auxiliary: Dataset, waiting: Sequence[_Pending], progress: Progress) -> None:
+def _in_training_precision(plan: Plan, prepared: PreparedMethod) -> TrainableMethod:
+    """The method that is trained for a prepared one: itself, or its twin in another precision."""
+    method = prepared.ready
+    precision = method.backbone.training_precision
+    if precision != method.backbone.precision:
+        method = _method(plan, prepared.job, precision=precision)
+    assert isinstance(method, TrainableMethod)
+    return method
+
+
+def _cache(plan: Plan, auxiliary: Dataset, new: Sequence[_Training], progress: Progress) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
     groups: list[tuple[list[Sample], list[TrainableMethod]]] = []
-    for pending in waiting:
-        samples = auxiliary_samples(auxiliary, split_of(plan, pending.prepared.job))
+    for one in new:
+        samples = auxiliary_samples(auxiliary, one.split)
         members = next((members for other, members in groups if other == samples), None)
         if members is None:  # a dataset without a train split gives both splits the same images
-            groups.append((samples, [pending.trained]))
+            groups.append((samples, [one.trained]))
         else:
-            members.append(pending.trained)
+            members.append(one.trained)
     for samples, members in groups:
         cache_features(members, auxiliary, samples, FeatureCache(), plan.workers, progress)
 
 
-def _train_one(
-    plan: Plan,
-    pending: _Pending,
-    auxiliary: Dataset,
-    target: Dataset,
-    progress: Progress,
-    blocking: bool,
-) -> bool:
-    """Train one method, or load what an earlier attempt or another process has trained.
+@dataclass(frozen=True)
+class _Training:
+    """A prepared method that has no learned weights yet, and the method that is trained for it."""
 
-    Returns:
-        Whether it was done; an error counts as done. Not so while another process trains it and
-        this one is not blocking.
-    """
-    prepared, path = pending.prepared, pending.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lock(Path(plan.out), path.stem, blocking) as mine:
-        if not mine:
-            return False
-        with isolated(prepared, progress):
-            training = train_method(
-                pending.trained,
-                auxiliary,
-                path,
-                TrainingConfig(seed=prepared.cell.seed, workers=plan.workers, progress=progress),
-                split=split_of(plan, prepared.job),
-                target=target,
-                supersede=partial(supersede, Path(plan.out)),
-            )
-            _take(plan, prepared, training)
-            prepared.protocol |= {
-                "auxiliary": auxiliary.name,
-                "checkpoint_sha256": file_sha256(path),
-                **auxiliary_options(training.provenance),
-            }
-            prepared.auxiliary = learned_from(training.provenance)
-    return True
+    plan: Plan
+    prepared: PreparedMethod
+    trained: TrainableMethod
 
+    @property
+    def path(self) -> Path:
+        """Where the weights lie once they are learned."""
+        return checkpoint_path(self.plan, self.prepared.job)
 
-def _take(plan: Plan, prepared: PreparedMethod, training: Training) -> None:
-    """Give a method what was learned for it, and state how."""
-    method = prepared.ready
-    assert isinstance(method, TrainableMethod)
-    if training.method is not method:
-        method.load_learned(training.method.learned_state())
-    prepared.training["seconds_train"] = training.seconds
-    if training.history:
-        per_batch = training.seconds / len(training.history)
-        prepared.training["train_ms_per_batch"] = 1000 * per_batch
-    prepared.protocol |= {
-        "auxiliary_split": split_of(plan, prepared.job),
-        "epochs": training.provenance.get("epochs"),
-        "training_precision": training.provenance.get("precision"),
-    }
+    @property
+    def split(self) -> AuxiliarySplit:
+        """Which images of the auxiliary dataset are trained on."""
+        return split_of(self.plan, self.prepared.job)
+
+    def do(self, auxiliary: Dataset, target: Dataset, progress: Progress, blocking: bool) -> bool:
+        """Train the method, or load what an earlier attempt or another process has trained.
+
+        Returns:
+            Whether it was done; an error counts as done. Not so while another process trains it and
+            this one is not blocking.
+        """
+        run = Path(self.plan.out)
+        with lock(run, self.path.stem, blocking) as mine:
+            if not mine:
+                return False
+            with isolated(self.prepared, progress):
+                training = train_method(
+                    self.trained,
+                    auxiliary,
+                    self.path,
+                    TrainingConfig(
+                        seed=self.prepared.cell.seed, workers=self.plan.workers, progress=progress
+                    ),
+                    split=self.split,
+                    target=target,
+                    supersede=partial(supersede, run),
+                )
+                self._take(training)
+        return True
+
+    def _take(self, training: Training) -> None:
+        """Give the prepared method what was learned for it, and state how."""
+        prepared, method = self.prepared, self.prepared.ready
+        assert isinstance(method, TrainableMethod)
+        if self.trained is not method:
+            method.load_learned(self.trained.learned_state())
+        prepared.training["seconds_train"] = training.seconds
+        if training.history:
+            per_batch = training.seconds / len(training.history)
+            prepared.training["train_ms_per_batch"] = 1000 * per_batch
+        learned = open_checkpoint([training.path])
+        stated = learned.protocol()
+        del stated[GIVEN]
+        prepared.protocol |= stated
+        prepared.auxiliary = learned.learned_from
 
 
 def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[str, Any]:
