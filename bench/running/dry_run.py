@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from statistics import median_high
 
 from tabulate import tabulate
 
-from .. import registry
-from ..backbone import BUILT_IN, RANDOM
+from ..backbone import BUILT_IN, RANDOM, check_device
 from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset
 from ..errors import ZsadError
-from ..method import AuxiliarySplit
 from ..names import display_name
 from ..progress import Progress
 from ..records.cell import Cell, labelled
 from ..records.record import Record, RecordError, read_record
 from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
+from ..training.trainer import auxiliary_samples
 from .open_datasets import OpenDatasets
-from .plan import PUBLISHED, Job, Plan
+from .plan import Job, Plan
+from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
 from .start import changed_cells
 
 TO_DO = ("to do", "failed", "changed")
@@ -131,143 +132,108 @@ class DryRun:
 def dry_run(plan: Plan) -> DryRun:
     """Look at a plan, its data, its weights and past records; nothing is run or written."""
     jobs, datasets = plan.jobs(), OpenDatasets(plan.limit)
-    records = _records(plan, jobs)
-    states = {job.cell: _state(plan, records.get(job.cell)) for job in jobs}
-    held, missing = _data(plan, jobs, datasets)
+    missing: list[str] = []
+    held = _data(plan, jobs, datasets, missing)
+    with _noted(missing):
+        check_device(plan.device)
+    _weights(plan, missing)
+    out = Path(plan.out)
+    paths = {job.cell: record_path(out, job.cell) for job in jobs}
+    records = {cell: record for cell, path in paths.items() for record in _readable([path])}
+    states = {cell: _state(plan, records.get(cell)) for cell in paths}
+    images = {
+        job.cell: datasets.target(job.dataset).images for job in jobs if job.cell.target in held
+    }
     waiting = [job for job in jobs if states[job.cell] != "done"]
-    auxiliaries, absent = _trained(plan, waiting, datasets)
-    missing += _device(plan) + _weights(plan) + absent
+    auxiliaries = _auxiliaries(plan, waiting, datasets, missing)
     finished = [
         (job, records[job.cell])
         for job in jobs
         if job.cell in records and records[job.cell].status == "ok"
     ]
     changed = changed_cells(plan, finished, datasets, Progress())
-    past = list(_past_records(Path(plan.out)))
-    views = []
-    for job in jobs:
-        cell, state = job.cell, states[job.cell]
-        images = datasets.target(job.dataset).images if cell.target in held else None
+    past = [r for r in _readable(out.parent.glob(f"*/{CELLS}/*.json")) if r.status == "ok"]
+    cells = []
+    for cell, state in states.items():
         why = changed.get(cell, "") if state == "done" else ""
-        state = "changed" if why else state
-        if state != "done" and images is None:
+        if state != "done" and cell not in images:
             state = "blocked"
-        views.append(CellState(cell, state, images, _estimate(plan, cell, images, past), why))
-    return DryRun(views, list(dict.fromkeys(missing)), {**auxiliaries, **held})
+        number = images.get(cell)
+        seconds = _estimate(plan, cell, number, past)
+        cells.append(CellState(cell, "changed" if why else state, number, seconds, why))
+    return DryRun(cells, list(dict.fromkeys(missing)), {**auxiliaries, **held})
+
+
+@contextmanager
+def _noted(missing: list[str], what: str = "") -> Iterator[None]:
+    """Add what goes wrong in the block to what is missing, instead of raising it."""
+    try:
+        yield
+    except ZsadError as error:
+        missing.append(f"{what}{error}")
 
 
 def _data(
-    plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets
-) -> tuple[dict[str, Completeness], list[str]]:
-    """What each dataset that can be opened holds, and why others cannot."""
+    plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets, missing: list[str]
+) -> dict[str, Completeness]:
+    """What each dataset that can be opened holds."""
     found: dict[str, Completeness] = {}
-    missing = []
     for name, entry in {job.cell.target: job.dataset for job in jobs}.items():
-        try:
+        with _noted(missing, f"data of {display_name(name)}: "):
             found[name] = completeness(datasets.target(entry).dataset, "test", plan.limit)
-        except ZsadError as error:
-            missing.append(f"data of {display_name(name)}: {error}")
-    return found, missing
+    return found
 
 
-def _device(plan: Plan) -> list[str]:
-    """The plan's device, where this machine does not have it."""
-    from ..backbone import check_device
-
-    try:
-        check_device(plan.device)
-    except ZsadError as error:
-        return [str(error)]
-    return []
-
-
-def _weights(plan: Plan) -> list[str]:
-    """Backbones whose weights are not on this machine (they may still be downloadable)."""
+def _weights(plan: Plan, missing: list[str]) -> None:
+    """Note the backbones whose weights are not on this machine (they may be downloadable)."""
     from ..weights import find_weights  # imports open_clip, which takes seconds
 
-    wanted = {(plan.backbone, plan.pretrained)}
-    if plan.backbone == PUBLISHED:
-        specs = [registry.method_class(m.name).backbone_spec for m in plan.methods]
-        wanted = {(spec.name, spec.pretrained) for spec in specs}
-    missing = []
-    for backbone, pretrained in sorted(wanted, key=str):
-        name, _, tag = backbone.partition(":")
-        tag = pretrained or tag
-        if name == BUILT_IN or plan.backbone_config or tag in ("", RANDOM) or Path(tag).is_file():
+    for name, tag in sorted({backbone_name(plan, method.name) for method in plan.methods}, key=str):
+        built_in = name == BUILT_IN or plan.backbone_config
+        if built_in or tag is None or tag == RANDOM or Path(tag).is_file():
             continue
-        try:
+        weights = f"weights of {name}:{tag}"
+        with _noted(missing, f"{weights}: "):
             if find_weights(name, tag) is None:
-                missing.append(f"weights of {name}:{tag}: not here, the run will try to download")
-        except ZsadError as error:
-            missing.append(f"weights of {name}:{tag}: {error}")
-    return missing
+                missing.append(f"{weights}: not here, the run will try to download")
 
 
-def _trained(
-    plan: Plan, jobs: Iterable[Job], datasets: OpenDatasets
-) -> tuple[dict[str, Completeness], list[str]]:
-    """Auxiliary datasets that trained methods will ask for, and what they will miss.
+def _auxiliaries(
+    plan: Plan, jobs: Iterable[Job], datasets: OpenDatasets, missing: list[str]
+) -> dict[str, Completeness]:
+    """The auxiliary datasets that methods are still to be trained on; notes what they will miss.
 
     That is an auxiliary dataset, or a checkpoint that they may use; both are held to the guard that
     the run itself asks before it trains or tests.
     """
-    from .prepare import checkpoint_of, checkpoint_path, split_of
-
     found: dict[str, Completeness] = {}
-    missing = []
-    asked: dict[tuple[str, str, str], str] = {}  # jobs of one training ask one question
+    asked: dict[tuple[str, str, str], list[str]] = {}  # jobs of one training ask one question
     for job in jobs:
         target: Dataset | None = None
         with suppress(ZsadError):  # named as missing data
             target = datasets.target(job.dataset).dataset
-        method, name = job.cell.method, job.auxiliary.name
+        method, name = display_name(job.cell.method), job.auxiliary.name
         if not job.trained and target is not None:
-            try:
+            with _noted(missing, f"checkpoint of {method} for {display_name(job.cell.target)}: "):
                 checkpoint_of(job, target)
-            except ZsadError as error:
-                missing.append(
-                    f"checkpoint of {display_name(method)} for {job.cell.target}: {error}"
-                )
         elif job.trained and not checkpoint_path(plan, job).exists():
-            key = (name, split_of(plan, job), job.cell.target)
+            split = split_of(plan, job)
+            key = (name, split, job.cell.target)
             if key not in asked:
-                asked[key] = _auxiliary_fault(job, split_of(plan, job), target, datasets, found)
-            if asked[key]:
-                learner = display_name(method)
-                missing.append(f"auxiliary data {display_name(name)} for {learner}: {asked[key]}")
-    return found, missing
-
-
-def _auxiliary_fault(
-    job: Job,
-    split: AuxiliarySplit,
-    target: Dataset | None,
-    datasets: OpenDatasets,
-    found: dict[str, Completeness],
-) -> str:
-    """Why the method of a job cannot be trained, or ""; adds what is `found`."""
-    from ..training.trainer import auxiliary_samples
-
-    try:
-        auxiliary = datasets.auxiliary(job)
-        found[job.auxiliary.name] = completeness(auxiliary, split)
-        if target is not None:
-            refuse_leakage(auxiliary, target, auxiliary_samples(auxiliary, split))
-    except ZsadError as error:
-        return str(error)
-    return ""
-
-
-def _records(plan: Plan, jobs: Iterable[Job]) -> dict[Cell, Record]:
-    """The readable records of cells, of failed ones too."""
-    found: dict[Cell, Record] = {}
-    for job in jobs:
-        with suppress(RecordError):
-            found[job.cell] = read_record(record_path(Path(plan.out), job.cell))
+                asked[key] = []
+                with _noted(asked[key]):
+                    auxiliary = datasets.auxiliary(job)
+                    found[name] = completeness(auxiliary, split)
+                    if target is not None:
+                        refuse_leakage(auxiliary, target, auxiliary_samples(auxiliary, split))
+            missing += [
+                f"auxiliary data {display_name(name)} for {method}: {e}" for e in asked[key]
+            ]
     return found
 
 
 def _state(plan: Plan, record: Record | None) -> str:
+    """What is to be done about a cell, by its record alone."""
     if record is None:
         return "to do"
     if record.status == "error":
@@ -275,42 +241,31 @@ def _state(plan: Plan, record: Record | None) -> str:
     return "to do" if plan.retry == "always" else "done"
 
 
-def _past_records(out: Path) -> Iterable[Record]:
-    """Finished records of this run and of the runs beside it."""
-    for path in sorted(out.parent.glob(f"*/{CELLS}/*.json")):
-        try:
-            record = read_record(path)
-        except RecordError:
-            continue
-        if record.status == "ok":
-            yield record
+def _readable(paths: Iterable[Path]) -> Iterator[Record]:
+    """The records that are there and whole."""
+    for path in paths:
+        with suppress(RecordError):
+            yield read_record(path)
 
 
-def _estimate(plan: Plan, cell: Cell, images: int | None, past: Sequence[Record]) -> float | None:
+def _estimate(plan: Plan, cell: Cell, images: int | None, past: Iterable[Record]) -> float | None:
     """Median past time per image on the same backbone, times the images."""
-    if images is None:
-        return None
-    same = [
-        r
-        for r in past
-        if r.cell.method == cell.method
-        and r.cell.variant == cell.variant
-        and _backbone_name(r.protocol) == plan.backbone.partition(":")[0]
+    wanted = (cell.method, cell.variant, plan.backbone.partition(":")[0])
+    times = [
+        record.timing
+        for record in past
+        if (record.cell.method, record.cell.variant, _backbone_name(record)) == wanted
     ]
-    rates = sorted(float(r.timing["ms_per_image"]) for r in same if "ms_per_image" in r.timing)
-    if not rates:
+    rates = [time["ms_per_image"] for time in times if "ms_per_image" in time]
+    if images is None or not rates:
         return None
-    training = sorted(float(r.timing.get("seconds_train", 0)) for r in same)
-    return rates[len(rates) // 2] * images / 1000 + training[len(training) // 2]
+    training = median_high(time.get("seconds_train", 0.0) for time in times)
+    return median_high(rates) * images / 1000 + training
 
 
-def _backbone_name(protocol: Mapping[str, Any]) -> str:
-    return str(protocol.get("backbone", "")).partition(":")[0]
+def _backbone_name(record: Record) -> str:
+    return str(record.protocol.get("backbone", "")).partition(":")[0]
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+    return "unknown" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -11,8 +11,8 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ from ..backbone import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
 from ..code_hash import CODE_HASHES, cell_code, training_code
 from ..content import content_hashes, content_sha256
 from ..dataset import Dataset, Sample, files_of
-from ..errors import Stopped, ZsadError
-from ..method import AuxiliarySplit, make_options
+from ..errors import ContractError, DataError, UsageError, ZsadError
+from ..method import make_options
 from ..metrics import METRIC_VERSION
 from ..progress import Progress
 from ..records.category_record import IMAGES
+from ..records.provenance import environment
 from ..training.trainer import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
 from .open_datasets import OpenDatasets
-from .plan import PUBLISHED, Job, Plan
-from .prepare import checkpoint_of, split_of
+from .plan import Job, Plan
+from .prepare import backbone_name, checkpoint_of, split_of
 
 Identity = Mapping[str, str | None]
 """Field -> value or digest; None where it cannot be known now, as the files are not here."""
@@ -59,12 +60,11 @@ class Identities:
         plan, entry = self.plan, job.method
         cls = registry.method_class(entry.name)
         checkpoint = _checkpoint(job, dataset)
-        trained_on = job.auxiliary.name if job.trained else None
-        if checkpoint is not None:
-            trained_on = checkpoint.trained_on
+        own = job.auxiliary.name if job.trained else None
+        trained_on = own if checkpoint is None else checkpoint.trained_on
         options = make_options(cls, entry.variant, entry.options, trained_on)
         identity: dict[str, str | None] = {
-            "zsad": _own_version(),
+            "zsad": environment()["zsad"],
             "code": cell_code(cls, type(dataset)),
             "options": _shown(dataclasses.asdict(options)),
             "backbone": _backbone(plan, entry.name),
@@ -114,22 +114,17 @@ class Identities:
 
     def _auxiliary(self, job: Job) -> str | None:
         """What the method of a job is trained on; None where it is not here."""
-        key = (job.auxiliary.name, split_of(self.plan, job))
+        split = split_of(self.plan, job)
+        key = (job.auxiliary.name, split)
         if key not in self._auxiliaries:
-            self._auxiliaries[key] = self._trained_on(job, key[1])
+            self._auxiliaries[key] = None
+            with suppress(ContractError, DataError, UsageError):
+                auxiliary = self.datasets.auxiliary(job)
+                samples = auxiliary_samples(auxiliary, split)
+                content_hashes(files_of(samples), f"hashing {auxiliary.title}", self.progress)
+                trained = [auxiliary.name, dict(auxiliary.options), split]
+                self._auxiliaries[key] = _digest([*trained, auxiliary.fingerprint_of(samples)])
         return self._auxiliaries[key]
-
-    def _trained_on(self, job: Job, split: AuxiliarySplit) -> str | None:
-        try:
-            auxiliary = self.datasets.auxiliary(job)
-            samples = auxiliary_samples(auxiliary, split)
-            content_hashes(files_of(samples), f"hashing {auxiliary.title}", self.progress)
-            content = auxiliary.fingerprint_of(samples)
-        except Stopped:
-            raise
-        except ZsadError:
-            return None
-        return _digest([auxiliary.name, dict(auxiliary.options), split, content])
 
 
 def difference(
@@ -185,10 +180,9 @@ def _shown(values: Mapping[str, Any]) -> str:
 
 def _checkpoint(job: Job, dataset: Dataset) -> Checkpoint | None:
     """The checkpoint that the plan gives a job; None where there is none, or it is not here."""
-    try:
+    with suppress(ZsadError):
         return checkpoint_of(job, dataset)
-    except ZsadError:
-        return None
+    return None
 
 
 def _about(checkpoint: Checkpoint) -> str:
@@ -197,49 +191,32 @@ def _about(checkpoint: Checkpoint) -> str:
 
 
 def _file(path: Path) -> str | None:
-    try:
+    """sha256 of a file's content; None where it is not here."""
+    with suppress(ZsadError):
         return content_sha256(path)
-    except ZsadError:
-        return None
-
-
-def _own_version() -> str:
-    try:
-        return version("zsad")
-    except PackageNotFoundError:
-        return "absent"
-
-
-def _backbone_of(plan: Plan, method: str) -> tuple[str, str]:
-    """Name and tag (or file) of a method's backbone; the tag is "" where it is the default."""
-    if plan.backbone == PUBLISHED:
-        spec = registry.method_class(method).backbone_spec
-        return spec.name, spec.pretrained
-    name, _, tag = plan.backbone.partition(":")
-    return name, plan.pretrained or tag
+    return None
 
 
 def _backbone(plan: Plan, method: str) -> str | None:
     """The architecture: a name, or the content of a model config."""
     if plan.backbone_config is not None:
         return _file(Path(plan.backbone_config))
-    return _backbone_of(plan, method)[0]
+    return backbone_name(plan, method)[0]
 
 
 def _weights(plan: Plan, method: str) -> str | None:
     """sha256 of the backbone's weights; None where they are not on this machine."""
-    name, tag = _backbone_of(plan, method)
+    name, tag = backbone_name(plan, method)
     if tag == RANDOM:
         return RANDOM
     if tag and Path(tag).is_file():
         return _file(Path(tag))
     if name == BUILT_IN and not tag and plan.backbone_config is None:
         return _file(BUILT_IN_WEIGHTS)
-    try:
-        from ..weights import default_tag, find_weights  # imports open_clip, which takes seconds
+    from ..weights import default_tag, find_weights  # imports open_clip, which takes seconds
 
-        named = tag or default_tag(name)
-        path = find_weights(name, named) if named else None
-    except ZsadError:
-        return None
-    return None if path is None else _file(path)
+    tag = tag or default_tag(name)
+    with suppress(ZsadError):
+        path = find_weights(name, tag) if tag else None
+        return None if path is None else _file(path)
+    return None

@@ -258,7 +258,7 @@ def test_a_file_that_changes_while_it_is_scored_fails_its_cell(site, data, tmp_p
     ("name", "value", "says"),
     [
         ("METRIC_VERSION", 99, "metric version changed from 1 to 99"),
-        ("_own_version", lambda: "99.0", "made by other code"),
+        ("environment", lambda: {"zsad": "99.0"}, "made by other code"),
     ],
 )
 def test_other_metrics_and_another_zsad_do_cells_again(
