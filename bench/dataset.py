@@ -18,24 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .content import content_hashes
-from .errors import DataError, LayoutError, UsageError
+from .errors import DataError, UsageError
 from .images import MaskRule, read_drawn_mask, read_picture
 from .names import display_name, known_keys
-
-__all__ = [
-    "SPLITS",
-    "Box",
-    "CategoryInfo",
-    "Counts",
-    "Dataset",
-    "Domain",
-    "LayoutError",
-    "Reading",
-    "Sample",
-    "Source",
-    "Split",
-    "files_of",
-]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("test", "train")
@@ -357,9 +342,8 @@ def _read_whole(
     mask: NDArray[np.bool_] | None = None
     warnings: list[str] = []
     for path in mask_paths:
-        drawn = read_drawn_mask(path, rule, picture)
-        part = drawn.pixels
-        if drawn.from_alpha:
+        part, from_alpha = read_drawn_mask(path, rule, picture)
+        if from_alpha:
             warnings.append(f"mask {path} is drawn in its alpha channel alone, which was taken")
         if part.shape != shape:
             raise DataError(

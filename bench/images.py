@@ -9,6 +9,8 @@ released codes ignore it, so a stored photograph that lies on its side is scored
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -96,21 +98,15 @@ def read_picture(path: Path, upright: bool = True) -> Picture:
     return Picture(turned, orientation if upright else 1, stored.size)
 
 
-@dataclass(frozen=True)
-class DrawnMask:
-    """A mask [H, W] bool, True = anomalous, and whether only the alpha channel held it."""
-
-    pixels: NDArray[np.bool_]
-    from_alpha: bool = False
-
-
 def read_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> NDArray[np.bool_]:
     """`read_drawn_mask` without where it was drawn."""
-    return read_drawn_mask(path, rule, picture).pixels
+    return read_drawn_mask(path, rule, picture)[0]
 
 
-def read_drawn_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> DrawnMask:
-    """Load a mask as booleans [H, W], True = anomalous.
+def read_drawn_mask(
+    path: Path, rule: MaskRule, picture: Picture | None = None
+) -> tuple[NDArray[np.bool_], bool]:
+    """Load a mask as booleans [H, W], True = anomalous, and say whether only alpha held it.
 
     A mask without an orientation of its own that was drawn on the stored pixels of `picture` is
     turned as the picture was. Where the colour is the same everywhere and the alpha channel is
@@ -125,7 +121,8 @@ def read_drawn_mask(path: Path, rule: MaskRule, picture: Picture | None = None) 
         orientation = picture.orientation
     alpha = _drawn_alpha(stored)
     pixels = _above(stored if alpha is None else alpha, rule.threshold)
-    return DrawnMask(_turned_mask(pixels, orientation), alpha is not None)
+    turned = _turn(Image.fromarray(pixels.view(np.uint8)), orientation)
+    return np.asarray(turned).astype(bool), alpha is not None
 
 
 def _drawn_alpha(image: Image.Image) -> Image.Image | None:
@@ -144,12 +141,8 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: as `read_image`.
     """
-    try:
-        _require_regular(path)
-        with Image.open(path) as image:
-            return image.size
-    except Exception as error:
-        raise _unreadable(path, "image", error) from error
+    with _opened(path, "image") as image:
+        return image.size
 
 
 def header(path: Path) -> tuple[str, str, int]:
@@ -160,13 +153,9 @@ def header(path: Path) -> tuple[str, str, int]:
     Raises:
         DataError: as `read_image`.
     """
-    try:
-        _require_regular(path)
-        with Image.open(path) as image:
-            mode = "RGBA" if image.has_transparency_data else image.mode
-            return image.format or "", mode, _orientation(image)
-    except Exception as error:
-        raise _unreadable(path, "image", error) from error
+    with _opened(path, "image") as image:
+        mode = "RGBA" if image.has_transparency_data else image.mode
+        return image.format or "", mode, _orientation(image)
 
 
 def resize_mask(
@@ -193,61 +182,43 @@ def resize_mask(
 
 def _lost_regions(mask: NDArray[np.bool_], resized: NDArray[np.bool_]) -> int:
     """The number of 8-connected regions of `mask` of which `resized` keeps nothing."""
-    rows, columns = _extent(mask, axis=1), _extent(mask, axis=0)
-    inside = mask[rows, columns]
-    at_rows, at_columns = (
-        (np.arange(part.start, part.stop) * 2 + 1) * new // (2 * old)
-        for part, old, new in zip((rows, columns), mask.shape, resized.shape, strict=True)
-    )
-    kept = inside & resized[at_rows][:, at_columns]
-    if not (inside > _grown(kept)).any():  # no pixel is far from a kept one: nothing can be lost
-        return 0
     from scipy import ndimage
 
+    parts = ndimage.find_objects(mask.view(np.uint8))[0]  # rows and columns with a True pixel
+    inside = mask[parts]
+    rows, columns = (
+        (2 * np.arange(part.start, part.stop) + 1) * new // (2 * old)
+        for part, old, new in zip(parts, mask.shape, resized.shape, strict=True)
+    )
     labels, count = ndimage.label(inside, structure=np.ones((3, 3), dtype=bool))
-    pixels = np.bincount(labels[kept], minlength=count + 1)[1:]
-    return int(count - np.count_nonzero(pixels))
-
-
-def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
-    """From the first to the last line that holds a True pixel."""
-    lines = np.flatnonzero(mask.any(axis=axis))
-    return slice(int(lines[0]), int(lines[-1]) + 1)
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask and the eight neighbours of each of its pixels."""
-    tall = mask.copy()
-    tall[1:] |= mask[:-1]
-    tall[:-1] |= mask[1:]
-    wide = tall.copy()
-    wide[:, 1:] |= tall[:, :-1]
-    wide[:, :-1] |= tall[:, 1:]
-    return wide
+    kept = np.bincount(labels[inside & resized[rows][:, columns]], minlength=count + 1)
+    return int(count - np.count_nonzero(kept))
 
 
 def _decode(path: Path, what: str) -> tuple[Image.Image, int]:
     """The decoded file in its stored mode, and its EXIF orientation."""
+    with _opened(path, what) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(
+                f"{image.width}x{image.height} pixels, more than the limit of {MAX_PIXELS}"
+            )
+        image.load()
+        return image, _orientation(image)
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+    """An image file that is open; what goes wrong with it becomes a `DataError` that names it."""
     try:
-        _require_regular(path)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("it is not a regular file")  # opening a pipe may wait for ever
         # By file object: given a name, Pillow maps plain TIFFs and then turns them wrongly.
-        with Path(path).open("rb") as file, Image.open(file) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(
-                    f"{image.width}x{image.height} pixels, more than the limit of {MAX_PIXELS}"
-                )
-            image.load()
-            return image, _orientation(image)
+        with path.open("rb") as file, Image.open(file) as image:
+            yield image
     except MemoryError:
         raise
     except Exception as error:  # a broken file makes decoders raise anything
         raise _unreadable(path, what, error) from error
-
-
-def _require_regular(path: Path) -> None:
-    """Raise `OSError` for a pipe, a socket or a device: opening one may wait forever."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is not a regular file")
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:
@@ -269,13 +240,6 @@ def _orientation(image: Image.Image) -> int:
 
 def _turn(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(_TURNS[orientation])
-
-
-def _turned_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
-    if orientation == 1:
-        return mask
-    grey = Image.fromarray(mask.view(np.uint8))
-    return np.asarray(_turn(grey, orientation)).astype(bool)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
