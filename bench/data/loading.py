@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from ..dataset import Dataset, Sample
 from ..errors import DataError, ZsadError, message_of
@@ -61,44 +60,47 @@ class _Failure:
     message: str
 
 
-class _Reader(TorchDataset[Batch | _Failure]):
-    """Each sample as a batch of one."""
+@dataclass(frozen=True)
+class _Reader:
+    """Reads some samples as a batch; the loader calls it in its workers."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        samples: Sequence[Sample],
-        preprocess: Preprocess,
-        map_size: int,
-        with_masks: bool,
-    ) -> None:
-        self.dataset, self.samples = dataset, samples
-        self.preprocess, self.map_size, self.with_masks = preprocess, map_size, with_masks
+    dataset: Dataset
+    preprocess: Preprocess
+    map_size: int
+    with_masks: bool
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Batch | _Failure:
-        sample = self.samples[index]
-        try:
-            reading = self.dataset.read(sample)
-            mask, lost = None, 0
-            if self.with_masks and reading.mask is not None:
-                resized, lost = resize_mask(reading.mask, self.map_size, self.dataset.mask_rule)
-                mask = torch.from_numpy(np.array(resized, dtype=bool))
-            image = self.preprocess(reading.image)
-        except ZsadError as error:
-            return _Failure(str(error))
-        except OSError as error:
-            return _Failure(f"image {sample.image_path} cannot be read ({error})")
+    def __call__(self, samples: Sequence[Sample]) -> Batch | _Failure:
+        images: list[Tensor] = []
+        masks: list[Tensor] = []
+        warnings: list[str] = []
+        regions_lost = 0
+        for sample in samples:
+            try:
+                reading = self.dataset.read(sample)
+                if self.with_masks and reading.mask is not None:
+                    rule = self.dataset.mask_rule
+                    resized, lost = resize_mask(reading.mask, self.map_size, rule)
+                    masks.append(torch.from_numpy(np.array(resized, dtype=bool)))
+                    regions_lost += lost
+                images.append(self.preprocess(reading.image))
+            except ZsadError as error:
+                return _Failure(str(error))
+            except OSError as error:
+                return _Failure(f"image {sample.image_path} cannot be read ({error})")
+            warnings += reading.warnings
+        if len({mask.shape for mask in masks}) > 1:
+            return _Failure(
+                "masks that are not resized (mask_resize=none) need images of one size in a batch: "
+                "use batch size 1"
+            )
         return Batch(
-            images=image[None],
-            labels=torch.tensor([sample.label]),
-            masks=None if mask is None else mask[None],
-            class_names=[sample.class_name],
-            names=[sample.name(self.dataset.root)],
-            regions_lost=lost,
-            warnings=reading.warnings,
+            images=torch.stack(images),
+            labels=torch.tensor([sample.label for sample in samples]),
+            masks=torch.stack(masks) if len(masks) == len(samples) else None,
+            class_names=[sample.class_name for sample in samples],
+            names=[sample.name(self.dataset.root) for sample in samples],
+            regions_lost=regions_lost,
+            warnings=tuple(warnings),
         )
 
 
@@ -130,10 +132,10 @@ def load_batches(
     """
     with_masks = dataset.has_masks and not _lacks_masks(dataset, samples)
     loader: DataLoader[Any] = DataLoader(
-        _Reader(dataset, samples, preprocess, map_size, with_masks),
+        samples,  # type: ignore[arg-type]  # a list is a dataset to torch, but not to its types
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_Reader(dataset, preprocess, map_size, with_masks),
         pin_memory=pin,
         # Without one of its own the loader draws from torch's generator, so that reading would
         # change what a method draws.
@@ -179,25 +181,3 @@ def _lacks_masks(dataset: Dataset, samples: Sequence[Sample]) -> bool:
             lacking[0].image_path,
         )
     return bool(lacking)
-
-
-def _collate(items: Sequence[Batch | _Failure]) -> Batch | _Failure:
-    """One batch of several, or the first failure among them."""
-    good = [item for item in items if isinstance(item, Batch)]
-    if len(good) < len(items):
-        return next(item for item in items if isinstance(item, _Failure))
-    masks = [item.masks for item in good if item.masks is not None]
-    if len({mask.shape for mask in masks}) > 1:
-        return _Failure(
-            "masks that are not resized (mask_resize=none) need images of one size in a batch: "
-            "use batch size 1"
-        )
-    return Batch(
-        images=torch.cat([item.images for item in good]),
-        labels=torch.cat([item.labels for item in good]),
-        masks=torch.cat(masks) if len(masks) == len(good) else None,
-        class_names=[name for item in good for name in item.class_names],
-        names=[name for item in good for name in item.names],
-        regions_lost=sum(item.regions_lost for item in good),
-        warnings=tuple(text for item in good for text in item.warnings),
-    )
