@@ -1,7 +1,7 @@
 """A table as data, and as Markdown, CSV, LaTeX or HTML text.
 
 What a table says is decided in `tables`; this file only knows how each format writes a number, an
-emphasis and a footnote. Everything that comes from a record is escaped.
+emphasis and a footnote; the rest of a page is a template. Everything from a record is escaped.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
 from ..errors import unknown_name
 from ..files import csv_text
 
 DASH = "–"
-FORMATS = ("md", "csv", "latex", "html", "json")
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -143,21 +144,22 @@ class Table:
         return [*self.stub, *(column.label for column in self.columns)]
 
     @cached_property
-    def footnotes(self) -> dict[str, str]:
-        """Mark -> text, in the order of reading; equal texts share a mark."""
+    def _marks(self) -> dict[str, str]:
+        """Text of a footnote -> its mark, in the order of reading; equal texts share a mark."""
         texts = [note for column in self.columns for note in column.notes]
         for row in self.rows:
             texts += row.notes
             texts += [note for cell in row.cells for note in cell.notes]
-        return {f"{self.layout[0]}{i}": text for i, text in enumerate(dict.fromkeys(texts), 1)}
+        return {text: f"{self.layout[0]}{i}" for i, text in enumerate(dict.fromkeys(texts), 1)}
+
+    @property
+    def footnotes(self) -> dict[str, str]:
+        """Mark -> text, in the order of reading."""
+        return {mark: text for text, mark in self._marks.items()}
 
     def marks(self, notes: Sequence[str]) -> list[str]:
         """The marks of some footnote texts."""
-        return [self._marks_by_text[note] for note in notes]
-
-    @cached_property
-    def _marks_by_text(self) -> dict[str, str]:
-        return {text: mark for mark, text in self.footnotes.items()}
+        return [self._marks[note] for note in notes]
 
     def render(self, fmt: str = "md") -> str:
         """The table as text.
@@ -168,27 +170,122 @@ class Table:
         Raises:
             UsageError: no such format.
         """
-        writers: dict[str, Callable[[Table], str]] = {
-            "md": _markdown,
-            "csv": _csv,
-            "latex": _latex,
-            "html": _html,
-            "json": _json,
-        }
-        if fmt not in writers:
-            raise unknown_name("format", fmt, FORMATS)
-        return writers[fmt](self)
+        if fmt not in WRITERS:
+            raise unknown_name("format", fmt, WRITERS)
+        return WRITERS[fmt](self)
+
+
+# -- Markdown, LaTeX and HTML -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Style:
-    """How a format escapes, emphasises and marks."""
+    """How a format escapes, emphasises and marks; the text stands in place of %s.
 
+    Attributes:
+        template: the file that lays the page out.
+        escape: text of a record as text of the page.
+        strong, underlined: emphasis.
+        marks: footnote marks.
+        between: what parts the marks of a cell.
+    """
+
+    template: str
     escape: Callable[[str], str]
-    best: Callable[[str], str]
-    second: Callable[[str], str]
-    mark: Callable[[Sequence[str]], str]
-    strong: Callable[[str], str]
+    strong: str
+    underlined: str
+    marks: str
+    between: str
+
+    def mark(self, marks: Sequence[str]) -> str:
+        """Footnote marks, "" for none."""
+        return self.marks % self.between.join(marks) if marks else ""
+
+
+# An underscore within a word is not emphasis.
+_MARKDOWN_SPECIAL = re.compile(r"[\\|*`<>\[\]]|(?<!\w)_|_(?!\w)")
+_LATEX_SPECIAL = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "{}&%$#_"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        DASH: "--",
+    }
+)
+
+
+def _escape_markdown(text: str) -> str:
+    return _MARKDOWN_SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _escape_latex(text: str) -> str:
+    return " ".join(text.split()).translate(_LATEX_SPECIAL)
+
+
+_MARKDOWN = _Style("table.md", _escape_markdown, "**%s**", "<u>%s</u>", "[^%s]", "][^")
+_LATEX = _Style(
+    "table.tex", _escape_latex, r"\textbf{%s}", r"\underline{%s}", r"\textsuperscript{%s}", ","
+)
+_HTML = _Style("table.html", html.escape, "<strong>%s</strong>", "<u>%s</u>", "<sup>%s</sup>", ",")
+
+
+def _page(table: Table, style: _Style) -> str:
+    """A table as a whole text: title, rows, remarks and footnotes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # the style has escaped everything
+        block_start_string="[%",
+        block_end_string="%]",
+        variable_start_string="[[",
+        variable_end_string="]]",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    header = [style.escape(name) for name in table.stub]
+    header += [style.escape(c.label) + style.mark(table.marks(c.notes)) for c in table.columns]
+    body = _body(table, style)
+    return templates.get_template(style.template).render(
+        table=table,
+        title=style.escape(table.title),
+        header=header,
+        rows=list(zip(table.rows, body, strict=True)),
+        grid=_grid(table, header, body) if style is _MARKDOWN else "",
+        remarks=[style.escape(remark) for remark in table.remarks],
+        footnotes=[(style.mark([m]), style.escape(t)) for m, t in table.footnotes.items()],
+    )
+
+
+def _grid(table: Table, header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Header and rows in Markdown."""
+    from tabulate import tabulate
+
+    if not body:
+        return "(no rows)"
+    align = ["left"] * len(table.stub) + ["right"] * len(table.columns)
+    return tabulate(body, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _body(table: Table, style: _Style) -> list[list[str]]:
+    """All rows as texts; a group's name stands in its first row only."""
+    lines = []
+    group = None
+    for row in table.rows:
+        label = style.escape(row.label)
+        if row.summary and label:
+            label = style.strong % label
+        stub = [label + style.mark(table.marks(row.notes))]
+        if len(table.stub) == 2:
+            stub.insert(0, "" if row.group == group else style.escape(row.group))
+        group = row.group
+        lines.append([*stub, *(_cell(table, cell, style) for cell in row.cells)])
+    return lines
 
 
 def _cell(table: Table, cell: TableCell, style: _Style) -> str:
@@ -197,7 +294,10 @@ def _cell(table: Table, cell: TableCell, style: _Style) -> str:
     if not cell.numbers:
         return style.escape(cell.text) + marks
     missing = all(number.value is None for number in cell.numbers)
-    text = style.escape(DASH) if missing else _tuple([_ranked(n, style) for n in cell.numbers])
+    text = style.escape(DASH)
+    if not missing:
+        text = ", ".join(_ranked(number, style) for number in cell.numbers)
+        text = text if len(cell.numbers) == 1 else f"({text})"
     if any(number.printed is not None for number in cell.numbers):
         if table.published:
             text += f" [{', '.join(style.escape(n.printed_text) for n in cell.numbers)}]"
@@ -208,130 +308,45 @@ def _cell(table: Table, cell: TableCell, style: _Style) -> str:
 
 
 def _ranked(number: Number, style: _Style) -> str:
-    text = style.escape(number.text)
-    if number.rank == 1:
-        return style.best(text)
-    return style.second(text) if number.rank == 2 else text
+    emphasis = {1: style.strong, 2: style.underlined}.get(number.rank, "%s")
+    return emphasis % style.escape(number.text)
 
 
-def _tuple(texts: list[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
-
-
-def _header(table: Table, style: _Style) -> list[str]:
-    return [
-        *(style.escape(name) for name in table.stub),
-        *(style.escape(c.label) + style.mark(table.marks(c.notes)) for c in table.columns),
-    ]
-
-
-def _body(table: Table, style: _Style) -> list[list[str]]:
-    """All rows as texts; a group's name stands in its first row only."""
-    lines = []
-    group = None
-    for row in table.rows:
-        label = style.escape(row.label)
-        label = (style.strong(label) if row.summary and label else label) + style.mark(
-            table.marks(row.notes)
-        )
-        stub = [label]
-        if len(table.stub) == 2:
-            stub = ["" if row.group == group else style.escape(row.group), label]
-        group = row.group
-        lines.append([*stub, *(_cell(table, cell, style) for cell in row.cells)])
-    return lines
-
-
-# -- Markdown -----------------------------------------------------------------------------------
-
-
-# An underscore within a word is not emphasis.
-_MARKDOWN_SPECIAL = re.compile(r"[\\|*`<>\[\]]|(?<!\w)_|_(?!\w)")
-
-
-def _escape_markdown(text: str) -> str:
-    return _MARKDOWN_SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
-
-
-_MARKDOWN = _Style(
-    escape=_escape_markdown,
-    best=lambda text: f"**{text}**",
-    second=lambda text: f"<u>{text}</u>",
-    mark=lambda marks: "".join(f"[^{mark}]" for mark in marks),
-    strong=lambda text: f"**{text}**",
-)
-
-
-def _markdown(table: Table) -> str:
-    from tabulate import tabulate
-
-    header = _header(table, _MARKDOWN)
-    align = ["left"] * len(table.stub) + ["right"] * len(table.columns)
-    lines = [f"**{_escape_markdown(table.title)}**", ""]
-    lines.append(
-        tabulate(
-            _body(table, _MARKDOWN),
-            headers=header,
-            tablefmt="pipe",
-            colalign=align,
-            disable_numparse=True,
-        )
-        if table.rows
-        else "(no rows)"
-    )
-    for remark in table.remarks:
-        lines += ["", _escape_markdown(remark)]
-    if table.footnotes:
-        lines.append("")
-    lines += [f"[^{mark}]: {_escape_markdown(text)}" for mark, text in table.footnotes.items()]
-    return "\n".join(lines) + "\n"
-
-
-# -- CSV ----------------------------------------------------------------------------------------
+# -- CSV and JSON -------------------------------------------------------------------------------
 
 
 def _csv(table: Table) -> str:
     """One column per number; a missing number is empty, footnotes stand in the last column."""
+    fields = _csv_fields(table)
+    header = [*table.stub]
+    for column in table.columns:
+        names = [f"{_csv_line(column.label)} {name}".strip() for name in column.names or ("",)]
+        header += [name + field for name in names for field in fields]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [*table.stub, *(n for c in table.columns for n in _csv_names(table, c)), "notes"]
-    )
+    writer.writerow([*header, "notes"])
     for row in (*table.rows, *table.left_out):
-        stub = [row.group, row.label] if len(table.stub) == 2 else [row.label]
-        values = [
-            text
-            for column, cell in zip(table.columns, row.cells, strict=True)
-            for text in _csv_values(table, column, cell)
-        ]
-        writer.writerow([*map(_csv_line, stub), *values, _csv_line(_csv_notes(table, row))])
+        line = [_csv_line(text) for text in (row.group, row.label)[-len(table.stub) :]]
+        notes = [*row.notes]
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            for number in cell.numbers or (Number(),) * max(len(column.names), 1):
+                values = [write(number) for write in fields.values()]
+                line += values if cell.numbers else [_csv_line(cell.text), *values[1:]]
+            notes += [f"{column.label}: {note}" for note in cell.notes]
+        writer.writerow([*line, _csv_line("; ".join(notes))])
     return out.getvalue()
 
 
-def _csv_names(table: Table, column: Column) -> list[str]:
-    label = _csv_line(column.label)
-    names = [f"{label} {name}".strip() for name in column.names or ("",)]
-    kinds = ["", *[" sd"] * _has_spread(table)]
-    kinds += [" printed"] * table.published + [" difference"] * table.delta
-    return [name + kind for name in names for kind in kinds]
-
-
-def _csv_values(table: Table, column: Column, cell: TableCell) -> list[str]:
-    numbers = cell.numbers or (Number(),) * max(len(column.names), 1)
-    texts: list[str] = []
-    for number in numbers:
-        texts.append(number.bare(number.value) if cell.numbers else _csv_line(cell.text))
-        texts += [number.bare(number.spread)] * _has_spread(table)
-        texts += [number.bare(number.printed)] * table.published
-        texts += [number.delta_text.replace(DASH, "")] * table.delta
-    return texts
-
-
-def _csv_notes(table: Table, row: Row) -> str:
-    parts = list(row.notes)
-    for column, cell in zip(table.columns, row.cells, strict=True):
-        parts += [f"{column.label}: {note}" for note in cell.notes]
-    return "; ".join(parts)
+def _csv_fields(table: Table) -> dict[str, Callable[[Number], str]]:
+    """What each number is told by: the ending of a column's name, and its text."""
+    fields: dict[str, Callable[[Number], str]] = {"": lambda n: n.bare(n.value)}
+    if any(n.spread is not None for row in table.rows for c in row.cells for n in c.numbers):
+        fields[" sd"] = lambda n: n.bare(n.spread)
+    if table.published:
+        fields[" printed"] = lambda n: n.bare(n.printed)
+    if table.delta:
+        fields[" difference"] = lambda n: n.delta_text.replace(DASH, "")
+    return fields
 
 
 def _csv_line(text: str) -> str:
@@ -339,107 +354,16 @@ def _csv_line(text: str) -> str:
     return csv_text(" ".join(text.split()))
 
 
-def _has_spread(table: Table) -> bool:
-    return any(n.spread is not None for row in table.rows for c in row.cells for n in c.numbers)
-
-
-# -- JSON ---------------------------------------------------------------------------------------
-
-
 def _json(table: Table) -> str:
     """The fields of `Table`; numbers in the unit that is shown, not rounded."""
     return json.dumps(dataclasses.asdict(table), indent=1, ensure_ascii=False) + "\n"
 
 
-# -- LaTeX --------------------------------------------------------------------------------------
-
-_LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    DASH: "--",
+WRITERS: Mapping[str, Callable[[Table], str]] = {
+    "md": partial(_page, style=_MARKDOWN),
+    "csv": _csv,
+    "latex": partial(_page, style=_LATEX),
+    "html": partial(_page, style=_HTML),
+    "json": _json,
 }
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX_SPECIAL.get(char, char) for char in " ".join(text.split()))
-
-
-_LATEX = _Style(
-    escape=_escape_latex,
-    best=lambda text: rf"\textbf{{{text}}}",
-    second=lambda text: rf"\underline{{{text}}}",
-    mark=lambda marks: rf"\textsuperscript{{{','.join(marks)}}}" if marks else "",
-    strong=lambda text: rf"\textbf{{{text}}}",
-)
-
-
-def _latex(table: Table) -> str:
-    columns = "l" * len(table.stub) + "c" * len(table.columns)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escape_latex(table.title)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(_header(table, _LATEX)) + r" \\",
-    ]
-    group: str | None = None
-    for row, texts in zip(table.rows, _body(table, _LATEX), strict=True):
-        lines += [r"\midrule"] if row.group != group else []
-        group = row.group
-        lines.append(" & ".join(texts) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    notes = [_escape_latex(remark) for remark in table.remarks]
-    notes += [_LATEX.mark([m]) + " " + _escape_latex(t) for m, t in table.footnotes.items()]
-    lines += [rf"\par\footnotesize {note}" for note in notes]
-    lines.append(r"\end{table}")
-    return "\n".join(lines) + "\n"
-
-
-# -- HTML ---------------------------------------------------------------------------------------
-
-_HTML = _Style(
-    escape=html.escape,
-    best=lambda text: f"<strong>{text}</strong>",
-    second=lambda text: f"<u>{text}</u>",
-    mark=lambda marks: f"<sup>{','.join(marks)}</sup>" if marks else "",
-    strong=lambda text: f"<strong>{text}</strong>",
-)
-
-
-def _html(table: Table) -> str:
-    """A figure element: the table and its footnotes."""
-    lines = [
-        f'<figure class="zsad-table" data-layout="{html.escape(table.layout)}">',
-        "<table>",
-        f"<caption>{html.escape(table.title)}</caption>",
-        "<thead><tr>",
-        *(f'<th scope="col">{text}</th>' for text in _header(table, _HTML)),
-        "</tr></thead>",
-        "<tbody>",
-    ]
-    stubs = len(table.stub)
-    for row, texts in zip(table.rows, _body(table, _HTML), strict=True):
-        lines.append('<tr class="summary">' if row.summary else "<tr>")
-        lines += [f'<th scope="row">{text}</th>' for text in texts[:stubs]]
-        lines += [f"<td>{text}</td>" for text in texts[stubs:]]
-        lines.append("</tr>")
-    lines += ["</tbody>", "</table>"]
-    notes = [html.escape(remark) for remark in table.remarks]
-    notes += [f"<sup>{m}</sup> {html.escape(t)}" for m, t in table.footnotes.items()]
-    if notes:
-        lines += ["<figcaption>", *(f"<p>{note}</p>" for note in notes), "</figcaption>"]
-    lines.append("</figure>")
-    return "\n".join(lines) + "\n"
+FORMATS = tuple(WRITERS)
