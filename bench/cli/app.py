@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -25,8 +26,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (run, listing, train, predict, new, results, report):
-    group.register(app)
+VERBS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "plan": run.show_plan,
+    "list": listing.list_names,
+    "train": train.train,
+    "predict": predict.predict,
+    "new": new.new,
+    "table": results.table,
+    "compare": results.compare,
+    "check": results.check,
+    "rescore": results.rescore,
+    "merge": results.merge,
+    "report": report.report,
+    "figure": report.figure,
+}
+for name, verb in VERBS.items():
+    app.command(name)(verb)
 app.add_typer(data.app, name="data")
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of cat or git in the same place

@@ -13,11 +13,6 @@ from ..names import display_name
 from .terminal import echo
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command("list")(list_names)
-
-
 def list_names(
     what: Annotated[
         str, typer.Argument(help="methods, datasets, backbones or metrics")

@@ -13,11 +13,6 @@ from .options import out_option
 from .terminal import echo
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command()(new)
-
-
 def new(
     kind: Annotated[str, typer.Argument(help="method or dataset")],
     name: Annotated[str, typer.Argument(help="Its registry name.")],

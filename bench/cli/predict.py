@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from ..method import Method
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command()(predict)
-
-
 def predict(
     method: MethodName,
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],

@@ -11,12 +11,6 @@ from .options import AllowIncomplete, Run, out_option
 from .terminal import echo
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    app.command()(report)
-    app.command()(figure)
-
-
 def report(
     run: Run,
     out: Annotated[Path | None, out_option(help="HTML file; RUN/report.html if not given.")] = None,

@@ -42,12 +42,6 @@ FORMAT_OF_SUFFIX = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    for verb in (table, compare, check, rescore, merge):
-        app.command()(verb)
-
-
 def table(
     run: Run,
     layout: Annotated[

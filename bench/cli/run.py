@@ -77,12 +77,6 @@ Scheduler = Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster
 Shard = Annotated[str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    app.command()(run)
-    app.command("plan")(show_plan)
-
-
 def run(
     context: typer.Context,
     plan_file: PlanFile = None,

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from ..backbone import Backbone
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command()(train)
-
-
 def train(
     method: MethodName,
     on: Annotated[str, typer.Option(help="The auxiliary dataset.")],

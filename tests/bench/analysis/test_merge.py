@@ -3,11 +3,10 @@
 import dataclasses
 
 import pytest
-import typer
 from typer.testing import CliRunner
 from zsad.bench.analysis.merge import MergeConflict, differences, merge_runs, summary
 from zsad.bench.analysis.tables import make_table
-from zsad.bench.cli import results as cli_results
+from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError
 from zsad.bench.records.record import RecordError, read_records, write_record
 
@@ -152,8 +151,6 @@ def test_three_runs_give_the_same_in_any_order(store, make_record, record, tmp_p
 
 
 def test_the_command_tells_what_it_chose(store, record, tmp_path):
-    app = typer.Typer(pretty_exceptions_enable=False)
-    cli_results.register(app)
     a, b = store("a", record), store("b", later(record, 0.9))
     out = tmp_path / "out"
     command = ["merge", str(a), str(b), "--out", str(out)]

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import pytest
-import typer
 from typer.testing import CliRunner
 from zsad.bench import registry
 from zsad.bench.analysis.baseline import (
@@ -14,7 +13,7 @@ from zsad.bench.analysis.baseline import (
     read_baseline,
 )
 from zsad.bench.analysis.regression import check_run
-from zsad.bench.cli import results as cli_results
+from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError
 from zsad.bench.records.record import write_record
 from zsad.bench.running.identity import cell_code
@@ -167,20 +166,13 @@ def test_an_unknown_format_is_answered(records, baseline):
         check_run(records, baseline).render("xml")
 
 
-@pytest.fixture
-def app():
-    application = typer.Typer(pretty_exceptions_enable=False)
-    cli_results.register(application)
-    return application
-
-
 def store(run, records):
     for record in records:
         write_record(run, record)
     return str(run)
 
 
-def test_the_command_exits_with_one_and_names_the_cell(tmp_path, app, records):
+def test_the_command_exits_with_one_and_names_the_cell(tmp_path, records):
     runner = CliRunner()
     file = str(tmp_path / "b.json")
     run = store(tmp_path / "run", records)
@@ -200,7 +192,7 @@ def test_the_command_exits_with_one_and_names_the_cell(tmp_path, app, records):
     assert runner.invoke(app, ["check", moved, "--baseline", file]).exit_code == 0
 
 
-def test_an_update_tells_what_is_no_longer_guarded(tmp_path, app, records):
+def test_an_update_tells_what_is_no_longer_guarded(tmp_path, records):
     file = str(tmp_path / "b.json")
     run = store(tmp_path / "run", records)
     CliRunner().invoke(app, ["check", run, "--baseline", file, "--update", "--reason", "first"])

@@ -6,10 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 from zsad.bench.analysis.rescore import NOT_KEPT, rescore_run
-from zsad.bench.cli import results as cli_results
+from zsad.bench.cli.app import app
 from zsad.bench.metrics import PixelAccumulator
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.record import RecordError, read_records, write_record
@@ -139,14 +138,7 @@ def test_names_cannot_lead_out_of_the_run(tmp_path):
     assert path.resolve().is_relative_to(tmp_path.resolve() / "maps")
 
 
-@pytest.fixture
-def app():
-    application = typer.Typer(pretty_exceptions_enable=False)
-    cli_results.register(application)
-    return application
-
-
-def test_the_command_writes_only_where_it_is_told(kept_run, tmp_path, app):
+def test_the_command_writes_only_where_it_is_told(kept_run, tmp_path):
     truth = read_records(kept_run)[0].categories[0].metrics["image_auroc"]
     forge(kept_run, image_auroc=0.123)
     before = read_records(kept_run)

@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pytest
-import typer
 from typer.testing import CliRunner
 from zsad.bench.analysis.statistics import StatsError
-from zsad.bench.cli import results as cli_results
+from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError, ZsadError
 from zsad.bench.records.record import write_record
 
@@ -18,8 +17,6 @@ HEAVY = ("torch", "pandas", "scipy", "numpy", "matplotlib", "tabulate")
 @pytest.fixture
 def call():
     """A function that calls `zsad` with words; errors of zsad are raised."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    cli_results.register(app)
 
     def invoke(*words):
         result = CliRunner().invoke(app, [str(word) for word in words])

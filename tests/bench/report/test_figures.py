@@ -353,11 +353,8 @@ def test_drawing_leaves_matplotlib_s_settings_alone(run, tmp_path):
 
 
 def test_command_draws_what_is_chosen(run, tmp_path):
-    import typer
-    from zsad.bench.cli.report import register
+    from zsad.bench.cli.app import app
 
-    app = typer.Typer()
-    register(app)
     out = tmp_path / "f.svg"
     line = ["figure", str(run), "--kind", "scatter", "-o", str(out), "--method", "winclip"]
     result = CliRunner().invoke(app, [*line, "--metric", "image-ap"])

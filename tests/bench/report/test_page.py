@@ -299,11 +299,8 @@ def test_report_that_cannot_be_written_leaves_nothing_and_names_the_file(run, tm
 
 
 def test_command_writes_into_the_run_or_where_it_is_told(run, tmp_path):
-    import typer
-    from zsad.bench.cli.report import register
+    from zsad.bench.cli.app import app
 
-    app = typer.Typer()
-    register(app)
     runner = CliRunner()
     out = tmp_path / "deep" / "page.html"
     result = runner.invoke(app, ["report", str(run), "-o", str(out), "--title", "Evening"])
