@@ -236,12 +236,12 @@ def at_work(workplace, tmp_path, monkeypatch):
     shutil.copytree(workplace, place)
     monkeypatch.chdir(place)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    for verb in ("run", "train", "predict"):
-        monkeypatch.setattr(f"zsad.bench.cli.{verb}.chosen_device", lambda name: "cpu")
+    for module in ("run", "options"):
+        monkeypatch.setattr(f"zsad.bench.cli.{module}.chosen_device", lambda name: "cpu")
     monkeypatch.setattr("zsad.bench.running.parallel.run", lambda *_, **__: None)
     monkeypatch.setattr("zsad.bench.cli.run._summary", lambda plan: None)
     monkeypatch.setattr("zsad.bench.training.trainer.train", _train_nothing)
-    monkeypatch.setattr("zsad.bench.cli.train._training_backbone", lambda *_: None)
+    monkeypatch.setattr("zsad.bench.cli.train._training_backbone", lambda *_, **__: None)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)
     monkeypatch.setattr("zsad.bench.factory.create", _create_nothing)
     monkeypatch.setattr("zsad.bench.running.predict_files.predict_files", lambda *_, **__: [])

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import signal
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from .. import registry
 from ..errors import UsageError
 from ..names import display_name, known_name, registry_name
+from ..running.plan import PUBLISHED, Plan
 from .terminal import echo
 
 if TYPE_CHECKING:
+    from ..backbone import Backbone
     from ..progress import Progress
-    from ..running.plan import Plan
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+SETTINGS = {item.name: item for item in dataclasses.fields(Plan) if item.metadata}
+KINDS = get_type_hints(Plan)
+
+
+def setting_option(name: str, *flags: str, **more: Any) -> Any:
+    """The option of a setting of a plan, with what the plan says of it, as `typer.Option`."""
+    return typer.Option(*flags, help=SETTINGS[name].metadata["words"], **more)
+
+
+BACKBONE = ("backbone", "backbone_config", "pretrained", "device", "precision")
 
 Run = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 MethodName = Annotated[str, typer.Argument(help="NAME or NAME@VARIANT")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that holds the datasets' folders, or one dataset's own.", envvar="ZSAD_DATA"
-    ),
-]
-BackboneName = Annotated[
-    str, typer.Option("--backbone", help="tiny, NAME[:PRETRAINED or FILE], or published.")
-]
-BackboneConfig = Annotated[
-    Path | None, typer.Option(help="An open_clip model-config json instead of a name.")
-]
-Pretrained = Annotated[str | None, typer.Option(help="A pretrained tag or a checkpoint file.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")]
-Precision = Annotated[str, typer.Option(help="fp32, fp64, or autocast to fp16 or bf16.")]
+DataRoot = Annotated[Path | None, setting_option("data_root", envvar="ZSAD_DATA")]
 MethodOptions = Annotated[
     list[str] | None,
     typer.Option("--option", help="METHOD.NAME=VALUE of a method; may be repeated."),
@@ -51,16 +52,18 @@ DatasetOptions = Annotated[
         help="NAME=VALUE, or DATASET.NAME=VALUE where several are named; may be repeated.",
     ),
 ]
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checkpoint",
+        help="METHOD.AUXILIARY=FILE: learned weights; METHOD=FILE if its header names the dataset "
+        "that it was trained on, or it is unknown. May be repeated.",
+    ),
+]
 LearnedFrom = Annotated[
     str | None,
     typer.Option(help="Dataset that checkpoints without a header or AUXILIARY were trained on."),
 ]
-AuxiliarySplit = Annotated[
-    str | None,
-    typer.Option(help="test, or all for train and test. [default: each method's own]"),
-]
-BatchSize = Annotated[int, typer.Option(help="Images per visual forward.")]
-Workers = Annotated[int, typer.Option(help="Processes that read images.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Metrics = Annotated[
@@ -93,6 +96,52 @@ def _nonempty_path(text: str) -> Path:
     return Path(text)
 
 
+SHARED: Mapping[str, Any] = {  # what follows from no setting of a plan alone
+    "plan_file": Annotated[Path | None, typer.Argument(help="A plan file (TOML).")],
+    "out": Annotated[Path | None, out_option(help=SETTINGS["out"].metadata["words"])],
+    "data_root": DataRoot,
+    "option": MethodOptions,
+    "dataset_option": DatasetOptions,
+    "checkpoint": Checkpoints,
+    "learned_from": LearnedFrom,
+}
+
+
+def with_options(*names: str) -> Callable[[Verb], Verb]:
+    """Let a verb that takes `**given` have the options of these names.
+
+    Args:
+        *names: settings of a plan, whose options are made from what the plan says of them, or keys
+            of `SHARED`.
+    """
+
+    def decorate(verb: Verb) -> Verb:
+        signature = inspect.signature(verb, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        all_named = [p.replace(kind=p.KEYWORD_ONLY) for p in (*map(_parameter, names), *own)]
+        all_named.sort(key=lambda p: p.default is not p.empty)
+        verb.__signature__ = signature.replace(parameters=all_named)  # type: ignore[attr-defined]
+        return verb
+
+    return decorate
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    """A shared option as the parameter of a verb from which typer makes it."""
+    item = SETTINGS.get(name)
+    default = None if item is None else item.metadata["line"] or item.default
+    annotation = SHARED.get(name) or _annotation(name)
+    named = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, named, default=default, annotation=annotation)
+
+
+def _annotation(name: str) -> Any:
+    """What typer makes a setting's option from: a flag, a number, or text that the plan checks."""
+    kind: Any = KINDS[name] if KINDS[name] in (bool, int, int | None) else str | None
+    flags = (f"--{display_name(name)}",) if kind is bool else ()  # and not its opposite
+    return Annotated[kind, setting_option(name, *flags)]
+
+
 def comma_separated(text: str) -> list[str]:
     """The parts of a list that are not empty, without spaces around them."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -113,6 +162,27 @@ def chosen_device(device: str) -> str:
     except RuntimeError as error:
         raise UsageError(f"unknown device '{device}': take cpu, cuda, cuda:1 or auto") from error
     return device
+
+
+def chosen_backbone(
+    method: str,
+    backbone: str,
+    backbone_config: str | None,
+    pretrained: str | None,
+    device: str,
+    precision: Any,
+) -> Backbone:
+    """The backbone that the options named in `BACKBONE` ask for, to be used by one method.
+
+    Raises:
+        UsageError, WeightsError: see `chosen_device` and `weights.load_backbone`.
+    """
+    from ..weights import load_backbone
+
+    if backbone == PUBLISHED:
+        spec = registry.method_class(method).backbone_spec
+        backbone, pretrained = spec.name, spec.pretrained
+    return load_backbone(backbone, pretrained, backbone_config, chosen_device(device), precision)
 
 
 def method_table(method: str, options: Sequence[str]) -> dict[str, Any]:

@@ -10,20 +10,17 @@ import typer
 from .. import registry
 from ..errors import UsageError
 from ..names import display_name
-from ..running.plan import PUBLISHED, Plan
+from ..running.plan import Plan
 from .options import (
-    BackboneConfig,
-    BackboneName,
-    BatchSize,
-    Device,
+    BACKBONE,
     LearnedFrom,
     MethodName,
     MethodOptions,
-    Precision,
-    Pretrained,
-    chosen_device,
+    chosen_backbone,
     method_table,
     out_option,
+    setting_option,
+    with_options,
 )
 from .terminal import echo
 
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from ..method import Method
 
 
+@with_options(*BACKBONE)
 def predict(
     method: MethodName,
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
@@ -42,31 +40,17 @@ def predict(
         typer.Option(help="Trained weights; repeated, the files of one checkpoint."),
     ] = None,
     learned_from: LearnedFrom = None,
-    backbone: BackboneName = Plan.backbone,
-    backbone_config: BackboneConfig = None,
-    pretrained: Pretrained = None,
-    device: Device = "auto",
-    precision: Precision = Plan.precision,
     option: MethodOptions = None,
-    batch_size: BatchSize = Plan.batch_size,
+    batch_size: Annotated[int, setting_option("batch_size")] = Plan.batch_size,
+    **backbone: Any,
 ) -> None:
     """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON."""
     from ..running.predict_files import predict_files
-    from ..weights import load_backbone
 
     table = method_table(method, option or [])
     if learned_from is not None and not checkpoint:
         raise UsageError("--learned-from says what a --checkpoint was trained on: give one")
-    if backbone == PUBLISHED:
-        spec = registry.method_class(table["name"]).backbone_spec
-        backbone, pretrained = spec.name, spec.pretrained
-    loaded = load_backbone(
-        backbone,
-        pretrained,
-        backbone_config,
-        chosen_device(device),
-        precision,  # type: ignore[arg-type]
-    )
+    loaded = chosen_backbone(table["name"], **backbone)
     built = _build(table, loaded, checkpoint or [], learned_from)
     broken = False
     for row in predict_files(built, images, class_name, out, batch_size):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,30 +10,19 @@ import typer
 
 from ..errors import UsageError
 from ..names import display_name, registry_name
-from ..options import DEFAULT_SEED
-from ..running.plan import PUBLISHED, Plan, all_methods, make_plan, read_plan_settings
+from ..running.plan import PUBLISHED, Plan, make_plan, read_plan_settings
+from ..running.plan_entries import all_methods
 from .options import (
-    AuxiliarySplit,
-    BackboneConfig,
-    BackboneName,
-    BatchSize,
-    DataRoot,
-    DatasetOptions,
-    Device,
+    SETTINGS,
     Json,
-    LearnedFrom,
-    MethodOptions,
-    Precision,
-    Pretrained,
     Quiet,
-    Workers,
     chosen_device,
     comma_separated,
     method_option,
     method_table,
-    out_option,
     progress_bar,
     with_dataset_options,
+    with_options,
 )
 from .terminal import echo
 
@@ -42,74 +30,28 @@ if TYPE_CHECKING:
     from ..data.completeness import Completeness
     from ..records.record import Record
 
-PlanFile = Annotated[Path | None, typer.Argument(help="A plan file (TOML).")]
-Methods = Annotated[str, typer.Option(help="Comma-separated; name@variant; all.")]
-Datasets = Annotated[str, typer.Option(help="Comma-separated; all.")]
-RunFolder = Annotated[Path | None, out_option(help="Run directory.")]
-Seeds = Annotated[str, typer.Option(help="Comma-separated training seeds.")]
-Checkpoints = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--checkpoint",
-        help="METHOD.AUXILIARY=FILE: learned weights; METHOD=FILE if its header names the dataset "
-        "that it was trained on, or it is unknown. May be repeated.",
-    ),
-]
-Auxiliary = Annotated[str | None, typer.Option(help="Dataset to train on.")]
-MapSize = Annotated[int | None, typer.Option(help="Compare all maps at this size.")]
-Limit = Annotated[int | None, typer.Option(help="Images per category and label.")]
-SaveMaps = Annotated[bool, typer.Option("--save-maps", help="Keep raw maps.")]
-SavePromptScores = Annotated[
-    bool, typer.Option("--save-prompt-scores", help="Keep the scores of each prompt, for t-SNE.")
-]
-Gallery = Annotated[int, typer.Option(help="Best and worst cases to keep; 0 is none.")]
-Retry = Annotated[str, typer.Option(help="failed, never or always.")]
-KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep finished cells of other code.")]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        help="Processes, sharing what GPUs there are. "
-        "[default: 1; one per core, up to 4, for the built-in backbone on a CPU]"
-    ),
-]
-Parallel = Annotated[str, typer.Option(help="loky, threads or dask.")]
-Scheduler = Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster.")]
-Shard = Annotated[str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")]
+A_PLAN = with_options(
+    "plan_file", *SETTINGS, "option", "dataset_option", "checkpoint", "learned_from"
+)
 
 
+@A_PLAN
 def run(
     context: typer.Context,
-    plan_file: PlanFile = None,
-    methods: Methods = "all",
-    datasets: Datasets = "synthetic",
-    out: RunFolder = None,
-    data_root: DataRoot = None,
-    backbone: BackboneName = Plan.backbone,
-    backbone_config: BackboneConfig = None,
-    pretrained: Pretrained = None,
-    device: Device = "auto",
-    precision: Precision = Plan.precision,
-    seeds: Seeds = str(DEFAULT_SEED),
-    option: MethodOptions = None,
-    dataset_option: DatasetOptions = None,
-    checkpoint: Checkpoints = None,
-    learned_from: LearnedFrom = None,
-    auxiliary: Auxiliary = None,
-    auxiliary_split: AuxiliarySplit = None,
-    batch_size: BatchSize = Plan.batch_size,
-    workers: Workers = Plan.workers,
-    map_size: MapSize = None,
-    limit: Limit = None,
-    save_maps: SaveMaps = Plan.save_maps,
-    save_prompt_scores: SavePromptScores = Plan.save_prompt_scores,
-    gallery: Gallery = Plan.gallery,
-    retry: Retry = Plan.retry,
-    keep_old: KeepOld = Plan.keep_old,
-    jobs: Jobs = None,
-    parallel: Parallel = "loky",
-    scheduler: Scheduler = None,
-    shard: Shard = "0/1",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes, sharing what GPUs there are. "
+            "[default: 1; one per core, up to 4, for the built-in backbone on a CPU]"
+        ),
+    ] = None,
+    parallel: Annotated[str, typer.Option(help="loky, threads or dask.")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster.")] = None,
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")
+    ] = "0/1",
     quiet: Quiet = False,
+    **line: Any,
 ) -> None:
     """Compare methods on datasets and print the tables; the same command again resumes.
 
@@ -117,55 +59,33 @@ def run(
     """
     from ..running import parallel as engine
 
-    plan = _plan(context, plan_file)
+    plan = _plan(context, line)
     backend = "dask" if scheduler else parallel
     with progress_bar(quiet) as progress:
         engine.run(plan, progress, jobs, backend, scheduler, _shard(shard))
     _summary(plan)
 
 
-def show_plan(
-    context: typer.Context,
-    plan_file: PlanFile = None,
-    methods: Methods = "all",
-    datasets: Datasets = "synthetic",
-    out: RunFolder = None,
-    data_root: DataRoot = None,
-    backbone: BackboneName = Plan.backbone,
-    backbone_config: BackboneConfig = None,
-    pretrained: Pretrained = None,
-    device: Device = "auto",
-    precision: Precision = Plan.precision,
-    seeds: Seeds = str(DEFAULT_SEED),
-    option: MethodOptions = None,
-    dataset_option: DatasetOptions = None,
-    checkpoint: Checkpoints = None,
-    learned_from: LearnedFrom = None,
-    auxiliary: Auxiliary = None,
-    auxiliary_split: AuxiliarySplit = None,
-    batch_size: BatchSize = Plan.batch_size,
-    workers: Workers = Plan.workers,
-    map_size: MapSize = None,
-    limit: Limit = None,
-    save_maps: SaveMaps = Plan.save_maps,
-    save_prompt_scores: SavePromptScores = Plan.save_prompt_scores,
-    gallery: Gallery = Plan.gallery,
-    retry: Retry = Plan.retry,
-    keep_old: KeepOld = Plan.keep_old,
-    as_json: Json = False,
-) -> None:
+@A_PLAN
+def show_plan(context: typer.Context, as_json: Json = False, **line: Any) -> None:
     """Show what a run would do: cells, what is done, time, missing data and weights."""
     from ..running.dry_run import dry_run
 
-    view = dry_run(_plan(context, plan_file))
+    view = dry_run(_plan(context, line))
     echo(view.to_json() if as_json else view.to_text())
     raise typer.Exit(0 if view.ready else 1)
 
 
-def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
-    """The plan of the command line: what is given there overrides the plan file."""
+def _plan(context: typer.Context, line: Mapping[str, Any]) -> Plan:
+    """The plan of the command line: what is given there overrides the plan file.
+
+    Args:
+        context: tells what stands on the command line.
+        line: the values of the options of `A_PLAN`, given or not.
+    """
+    plan_file = line["plan_file"]
     settings = read_plan_settings(plan_file) if plan_file is not None else {}
-    given = _given(context)
+    given = {name: value for name, value in line.items() if _is_given(context, name)}
     if plan_file is None or given.keys() & {"methods", "option", "checkpoint"}:
         settings["methods"] = _method_tables(given, plan_file)
     if given.get("learned_from") and not given.get("checkpoint"):
@@ -174,11 +94,11 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
         settings["datasets"] = comma_separated(given["datasets"])
     if "seeds" in given:
         settings["seeds"] = [_whole(seed) for seed in comma_separated(given["seeds"])]
-    own = {field.name for field in dataclasses.fields(Plan)} - {"methods", "datasets", "seeds"}
-    settings |= {name: value for name, value in given.items() if name in own}
+    plain = SETTINGS.keys() - {"methods", "datasets", "seeds"}
+    settings |= {name: value for name, value in given.items() if name in plain}
     if settings.get("data_root") is None:  # of the environment: a plan file goes before it
-        settings["data_root"] = context.params["data_root"]
-    settings["device"] = chosen_device(str(settings.get("device", "auto")))
+        settings["data_root"] = line["data_root"]
+    settings["device"] = chosen_device(str(settings.get("device", line["device"])))
     plan = with_dataset_options(make_plan(**settings), given.get("dataset_option", []))
     if plan.backbone != PUBLISHED and (plan.backbone, plan.backbone_config) != ("tiny", None):
         from ..weights import check_backbone  # imports open_clip, which takes seconds
@@ -187,13 +107,8 @@ def _plan(context: typer.Context, plan_file: Path | None) -> Plan:
     return plan
 
 
-def _given(context: typer.Context) -> dict[str, Any]:
-    """The parameters that stand on the command line."""
-    return {
-        name: value
-        for name, value in context.params.items()
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
+def _is_given(context: typer.Context, name: str) -> bool:
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
 
 
 def _method_tables(given: Mapping[str, Any], plan_file: Path | None) -> list[dict[str, Any]]:

@@ -9,25 +9,21 @@ import typer
 
 from .. import registry
 from ..options import DEFAULT_SEED
-from ..running.plan import PUBLISHED, Plan
+from ..running.plan import Plan
 from .options import (
-    AuxiliarySplit,
-    BackboneConfig,
-    BackboneName,
+    BACKBONE,
     DataRoot,
     DatasetOptions,
-    Device,
     MethodName,
     MethodOptions,
-    Precision,
-    Pretrained,
     Quiet,
-    Workers,
-    chosen_device,
+    chosen_backbone,
     dataset_options,
     method_table,
     out_option,
     progress_bar,
+    setting_option,
+    with_options,
 )
 from .terminal import echo
 
@@ -35,22 +31,19 @@ if TYPE_CHECKING:
     from ..backbone import Backbone
 
 
+@with_options(*BACKBONE)
 def train(
     method: MethodName,
     on: Annotated[str, typer.Option(help="The auxiliary dataset.")],
     out: Annotated[Path, out_option(help="Where the trained weights go (safetensors).")],
     data_root: DataRoot = None,
-    backbone: BackboneName = Plan.backbone,
-    backbone_config: BackboneConfig = None,
-    pretrained: Pretrained = None,
-    device: Device = "auto",
-    precision: Precision = Plan.precision,
-    split: AuxiliarySplit = None,
+    split: Annotated[str | None, setting_option("auxiliary_split")] = None,
     seed: Annotated[int, typer.Option(help="Of initial values and order.")] = DEFAULT_SEED,
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
-    workers: Workers = Plan.workers,
+    workers: Annotated[int, setting_option("workers")] = Plan.workers,
     quiet: Quiet = False,
+    **backbone: Any,
 ) -> None:
     """Fit a trainable method on an auxiliary dataset; the same command again resumes."""
     from ..training.optimisation import TrainingConfig
@@ -64,12 +57,7 @@ def train(
     auxiliary = registry.load_dataset(
         name, data_root, **dataset_options(dataset_option or [], [on])[name]
     )
-    if backbone == PUBLISHED:
-        spec = registry.method_class(table["name"]).backbone_spec
-        backbone, pretrained = spec.name, spec.pretrained
-    loaded = _training_backbone(
-        backbone, pretrained, backbone_config, chosen_device(device), precision
-    )
+    loaded = _training_backbone(table["name"], **backbone)
     with progress_bar(quiet) as progress:
         done = train_on(
             table["name"],
@@ -87,13 +75,10 @@ def train(
         echo(f"warning: {on} is {source.completeness.gap}", err=True)
 
 
-def _training_backbone(*spec: Any) -> Backbone:
-    """The backbone of `load_backbone`'s arguments, in the precision that it trains in."""
-    from ..weights import load_backbone
-
-    loaded = load_backbone(*spec)
+def _training_backbone(method: str, **backbone: Any) -> Backbone:
+    """The backbone that options ask for, in the precision that it trains in."""
+    loaded = chosen_backbone(method, **backbone)
     precision = loaded.training_precision
-    name, tag, config, device, _ = spec
     if precision == loaded.precision:
         return loaded
-    return load_backbone(name, tag, config, device, precision)
+    return chosen_backbone(method, **{**backbone, "precision": precision})

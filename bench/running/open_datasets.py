@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from .. import registry
 from ..dataset import Dataset, Sample
 from ..errors import DataError, ZsadError, message_of
-from .plan import DatasetPlan, Job
+from .plan import Job
+from .plan_entries import DatasetPlan
 
 
 @dataclass(frozen=True)

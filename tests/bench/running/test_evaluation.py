@@ -16,7 +16,8 @@ from zsad.bench.method import Method, Prediction, build
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
 from zsad.bench.running.evaluation import score_category
-from zsad.bench.running.plan import DatasetPlan, Job, MethodPlan, make_plan
+from zsad.bench.running.plan import Job, make_plan
+from zsad.bench.running.plan_entries import DatasetPlan, MethodPlan
 from zsad.bench.running.prepared_method import PreparedMethod
 
 
@@ -40,7 +41,7 @@ class Plain(Method):
 
 def job_of(cell):
     folder = DatasetPlan("folder")
-    return Job(cell, MethodPlan(cell.method), folder, folder, trained=False)
+    return Job(cell, MethodPlan(cell.method, cell.variant), folder, folder, trained=False)
 
 
 @pytest.fixture(scope="module")

@@ -68,8 +68,8 @@ def test_plan_file_and_stored_plan_say_the_same(tmp_path):
         ("methods = ['klip']", "klip"),
         ("methods = ['clip@papre']", "papre"),
         ("datasets = ['vissa']", "vissa"),
-        ("bath_size = 4", "batch_size"),
-        ("batch_size = 0", "batch_size"),
+        ("bath_size = 4", "batch-size"),
+        ("batch_size = 0", "batch-size"),
         ("seeds = ['a']", "seeds"),
         ("methods = []", "at least one"),
         ("methods = 'clip'", "list"),
@@ -150,7 +150,7 @@ def test_cells_of_equal_training_share_learned_weights_whatever_their_labels():
 
 @pytest.mark.parametrize("label", ["a/b", "../x", "x" * 41, " x", "x ", "-", "a\n", 3, "é", "(x)"])
 def test_a_label_that_cannot_stand_in_a_name_is_refused(label):
-    with pytest.raises(UsageError, match="label of 'clip'"):
+    with pytest.raises(UsageError, match="label of method 'clip'"):
         make_plan([{"name": "clip", "label": label}])
 
 
@@ -205,10 +205,10 @@ def test_an_auxiliary_dataset_takes_its_own_options_or_those_of_the_same_target(
     ("methods", "given", "says"),
     [
         (["coop"], {"elpv": SKIP}, "'elpv', which no method of the plan is trained on"),
-        (["clip"], {"mvtec-ad": SKIP}, "'mvtec_ad', which no method of the plan is trained on"),
+        (["clip"], {"mvtec-ad": SKIP}, "'mvtec-ad', which no method of the plan is trained on"),
         (["coop"], {"mvtec-ad": {"mising": "skip"}}, "did you mean missing"),
-        (["coop"], {"mvtec-ad": "skip"}, "'auxiliary_options' of 'mvtec-ad' is a table"),
-        (["coop"], ["mvtec-ad"], "'auxiliary_options' is a table of datasets"),
+        (["coop"], {"mvtec-ad": "skip"}, "'auxiliary-options' of 'mvtec-ad' is a table"),
+        (["coop"], ["mvtec-ad"], "'auxiliary-options' is a table of datasets"),
     ],
 )
 def test_options_of_what_nothing_is_trained_on_are_refused(methods, given, says):
