@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ..content import content_hashes, stamp_of
 from ..dataset import Dataset, Sample, files_of
@@ -36,36 +35,34 @@ def refuse_changed_files(
             )
 
 
-class Hashing(threading.Thread):
-    """Hashes files beside the scoring of their images, so that the disk is read once."""
-
-    def __init__(self, paths: Sequence[Path], title: str, progress: Progress) -> None:
-        super().__init__(daemon=True)
-        self.paths, self.title, self.progress = paths, title, progress
-        self.own = Progress(progress.bar)
-
-    def run(self) -> None:
-        """Hash; whoever needs a file that could not be hashed will say so."""
-        with suppress(ZsadError):
-            content_hashes(self.paths, f"hashing {self.title}", self.own)
-
-    def wait(self) -> None:
-        """Wait until all files are hashed, unless a stop is asked for before."""
-        while self.is_alive():
-            self.progress.check()
-            self.join(0.2)
-
-
 @contextmanager
 def hashing(
     dataset: Dataset, by_category: Mapping[str, Sequence[Sample]], progress: Progress
-) -> Iterator[Hashing]:
-    """Hash the files of these samples in a thread until the block ends."""
-    samples = [sample for category in by_category.values() for sample in category]
-    thread = Hashing(files_of(samples), dataset.title, progress)
+) -> Iterator[Callable[[], None]]:
+    """Hash the files of these samples in a thread until the block ends.
+
+    Hashed beside the scoring of their images, files are read from the disk once. Whoever needs a
+    file that could not be hashed will say so.
+
+    Yields:
+        A function that waits until all files are hashed, unless a stop is asked for before.
+    """
+    files = files_of(sample for samples in by_category.values() for sample in samples)
+    own = Progress(progress.bar)
+
+    def hash_all() -> None:
+        with suppress(ZsadError):
+            content_hashes(files, f"hashing {dataset.title}", own)
+
+    def wait() -> None:
+        while thread.is_alive():
+            progress.check()
+            thread.join(0.2)
+
+    thread = threading.Thread(target=hash_all, daemon=True)
     thread.start()
     try:
-        yield thread
+        yield wait
     finally:
-        thread.own.stop.set()
+        own.stop.set()
         thread.join()

@@ -14,10 +14,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
@@ -32,12 +32,10 @@ from .finish import is_done, write_failure
 from .open_datasets import OpenDatasets
 from .plan import Plan
 from .prepare import checkpoint_path
-from .runner import SPLIT_ABOVE, Unit, run_unit, units
+from .runner import Unit, run_unit, start, units
 from .runner import run as run_alone
-from .start import start_run
 
 LOG = logging.getLogger(__name__)
-Backend = Literal["loky", "threads", "dask"]
 BACKENDS = {"loky": "loky", "threads": "threading", "dask": "dask"}
 MOST_JOBS = 4  # by default; the built-in plan has six units
 
@@ -57,7 +55,7 @@ class WorkerProgress(Progress):
     parent: int = field(default_factory=os.getppid)
 
     def asked_to_stop(self) -> bool:
-        """Whether the stop file is there, or nobody waits for the work."""
+        """Whether the stop file is there, or the process that started the worker is gone."""
         return self.stop_file.exists() or os.getppid() != self.parent
 
 
@@ -95,31 +93,28 @@ def run(
         return run_alone(plan, progress, shard, datasets)
     if scheduler is None:  # the machines of a cluster have devices of their own
         check_device(plan.device)
-    cells = plan.jobs()
-    start_run(plan, cells, datasets, progress)
-    index, count = shard
-    mine = units(cells, datasets, SPLIT_ABOVE)[index::count]
-    stop_file = stop_path(Path(plan.out))
-    stop_file.unlink(missing_ok=True)
-    with (
-        _watched(plan, mine, progress, stop_file, f"{jobs} processes"),
-        _engine(backend, scheduler, jobs),
-    ):
-        try:
-            joblib.Parallel(n_jobs=jobs)(joblib.delayed(work)(plan, unit, jobs) for unit in mine)
-        except Exception as error:
-            if not _is_loss_of_worker(error):
-                raise
-            LOG.warning(
-                "a worker process was killed, perhaps because memory ran out: what is left is done "
-                "again, one unit at a time"
-            )
-            for unit in mine:
-                _work_alone(plan, unit)
+    mine = start(plan, datasets, progress, shard, split=True)
+    with _watched(plan, mine, progress, f"{jobs} processes"), _engine(backend, scheduler, jobs):
+        _hand_out(plan, mine, jobs)
     progress.check()
     for unit in mine:  # what a lost worker left, and records whose parts several workers made
         run_unit(plan, unit, datasets, progress)
     return Path(plan.out)
+
+
+def _hand_out(plan: Plan, mine: Sequence[Unit], jobs: int) -> None:
+    """Let workers do the units; if one is killed, what is left is done one unit at a time."""
+    try:
+        joblib.Parallel(n_jobs=jobs)(joblib.delayed(work)(plan, unit, jobs) for unit in mine)
+    except Exception as error:
+        if not _is_loss_of_worker(error):
+            raise
+        LOG.warning(
+            "a worker process was killed, perhaps because memory ran out: what is left is done "
+            "again, one unit at a time"
+        )
+        for unit in mine:
+            _work_alone(plan, unit)
 
 
 def default_jobs(plan: Plan, datasets: OpenDatasets) -> int:
@@ -131,23 +126,17 @@ def default_jobs(plan: Plan, datasets: OpenDatasets) -> int:
     if plan.device != "cpu" or not built_in or plan.workers:
         return 1
     cores: int = joblib.cpu_count()
-    return max(1, min(MOST_JOBS, cores, len(units(plan.jobs(), datasets, SPLIT_ABOVE))))
+    return max(1, min(MOST_JOBS, cores, len(units(plan.jobs(), datasets, split=True))))
 
 
 def work(plan: Plan, unit: Unit, jobs: int) -> None:
     """Do one unit in a worker, on a device of its own where there are several."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    with _device(plan, jobs) as device:
-        try:
-            run_unit(
-                dataclasses.replace(plan, device=device),
-                unit,
-                OpenDatasets(plan.limit),
-                WorkerProgress(stop_file=stop_path(Path(plan.out))),
-            )
-        except Stopped:
-            return
+    with _device(plan, jobs) as device, suppress(Stopped):
+        progress = WorkerProgress(stop_file=stop_path(Path(plan.out)))
+        own = dataclasses.replace(plan, device=device)
+        run_unit(own, unit, OpenDatasets(plan.limit), progress)
 
 
 def _is_loss_of_worker(error: Exception) -> bool:
@@ -165,8 +154,8 @@ def _work_alone(plan: Plan, unit: Unit) -> None:
     except BrokenProcessPool as error:
         what = ", ".join(unit.categories) or "its categories"
         reason = WorkerLost(
-            f"the process that scored {unit.target} ({what}) was killed twice, perhaps for want "
-            "of memory: use a smaller --batch-size or fewer methods at once"
+            f"the process that scored {unit.target} ({what}) was killed twice, perhaps because "
+            "memory ran out: use a smaller --batch-size or fewer methods at once"
         )
         reason.__cause__ = error
         for cell in _unfinished(plan, unit):
@@ -215,9 +204,9 @@ def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
         from distributed import Client
     except ImportError as error:
         raise UsageError("Dask is not installed: pip install 'zsad[cluster]'") from error
-    options: dict[str, Any] = {"n_workers": jobs, "threads_per_worker": 1}
+    local: dict[str, Any] = {"n_workers": jobs, "threads_per_worker": 1}
     try:
-        client = Client(scheduler or None, **({} if scheduler else options))  # type: ignore[no-untyped-call]
+        client = Client(scheduler) if scheduler else Client(**local)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {scheduler} ({error})") from error
     with client, joblib.parallel_config(backend="dask"):
@@ -225,11 +214,10 @@ def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(
-    plan: Plan, mine: Sequence[Unit], progress: Progress, stop_file: Path, title: str
-) -> Iterator[None]:
+def _watched(plan: Plan, mine: Sequence[Unit], progress: Progress, title: str) -> Iterator[None]:
     """Show what the workers have done, and turn the parent's stop into the file they look for."""
-    finished = threading.Event()
+    finished, stop_file = threading.Event(), stop_path(Path(plan.out))
+    stop_file.unlink(missing_ok=True)
     steps = _steps(plan, mine)
 
     def watch() -> None:

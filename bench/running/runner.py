@@ -7,12 +7,11 @@ system drops the lock when the process dies.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,13 @@ from ..records.run_folder import lock, part_path, supersede
 from .evaluation import score_category
 from .finish import finish_cell, is_done, write_failure
 from .identity import Identities, difference, known
-from .image_files import Hashing, hashing, refuse_changed_files, stamps
+from .image_files import hashing, refuse_changed_files, stamps
 from .open_datasets import OpenDatasets
 from .plan import Job, Plan, make_plan, read_plan
 from .prepare import prepare
 from .prepared_method import PreparedMethod, isolated
 from .start import start_run
 
-LOG = logging.getLogger(__name__)
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
 
 
@@ -47,7 +45,7 @@ def run(
 ) -> Path:
     """Run a plan and return its run directory. What is done already is not done again.
 
-    Cells that fail leave an error record, and the run goes on.
+    Cells that fail leave an error record; the others are scored all the same.
 
     Args:
         plan: a `Plan`, the path of a plan file, or a mapping of `make_plan`'s arguments.
@@ -62,15 +60,26 @@ def run(
     plan = resolve_plan(plan)
     progress = progress or Progress()
     check_device(plan.device)
-    jobs, datasets = plan.jobs(), datasets or OpenDatasets(plan.limit)
-    start_run(plan, jobs, datasets, progress)
-    index, count = shard
-    mine = units(jobs, datasets, SPLIT_ABOVE if count > 1 else None)[index::count]
+    datasets = datasets or OpenDatasets(plan.limit)
+    mine = start(plan, datasets, progress, shard, split=shard[1] > 1)
     with _interrupts_seen(progress):
         for blocking in (False, True):  # first what is free, then what others may have dropped
             for unit in mine:
                 run_unit(plan, unit, datasets, progress, blocking)
     return Path(plan.out)
+
+
+def start(
+    plan: Plan, datasets: OpenDatasets, progress: Progress, shard: tuple[int, int], split: bool
+) -> list[Unit]:
+    """Make the run directory and say which units are to be done: every n-th from the i-th.
+
+    Arguments and errors as `start_run` and `units`.
+    """
+    jobs = plan.jobs()
+    start_run(plan, jobs, datasets, progress)
+    index, count = shard
+    return units(jobs, datasets, split)[index::count]
 
 
 @contextmanager
@@ -120,9 +129,7 @@ class Unit:
         return self.jobs[0].cell.target
 
 
-def units(
-    jobs: Sequence[Job], datasets: OpenDatasets, split_above: int | None = None
-) -> list[Unit]:
+def units(jobs: Sequence[Job], datasets: OpenDatasets, split: bool = False) -> list[Unit]:
     """Units of work: one per dataset, so that its visual forwards are shared.
 
     A dataset that cannot be opened is one unit without categories; doing it records the error.
@@ -130,7 +137,7 @@ def units(
     Args:
         jobs: of the whole plan.
         datasets: what was opened so far.
-        split_above: a dataset of more test images than this is one unit per category.
+        split: a dataset of more than `SPLIT_ABOVE` test images is one unit per category.
     """
     by_target: dict[str, list[Job]] = {}
     for job in jobs:
@@ -140,9 +147,9 @@ def units(
         groups: list[tuple[str, ...]] = [()]
         with suppress(ZsadError):
             opened = datasets.target(together[0].dataset)
-            large = split_above is not None and opened.images > split_above
-            names = tuple(opened.by_category)
-            groups = [(name,) for name in names] if large else [names]
+            groups = [tuple(opened.by_category)]
+            if split and opened.images > SPLIT_ABOVE:
+                groups = [(name,) for name in opened.by_category]
         found.extend(Unit(tuple(together), group) for group in groups)
     return found
 
@@ -175,8 +182,8 @@ def run_unit(
             write_failure(folder, job.cell, error)
         return
     own = {category: opened.by_category[category] for category in unit.categories}
-    with hashing(opened.dataset, own, progress) as hashed:
-        work = _UnitAtWork(plan, jobs, opened.dataset, datasets, progress, hashed)
+    with hashing(opened.dataset, own, progress) as wait_for_hashes:
+        work = _UnitAtWork(plan, jobs, opened.dataset, datasets, progress, wait_for_hashes)
         for category, samples in own.items():
             lock_name = file_name(f"{unit.target}--{category}")
             with lock(folder, lock_name, blocking) as mine:
@@ -187,23 +194,22 @@ def run_unit(
         finish_cell(plan, opened.dataset, job.cell, list(opened.by_category), found)
 
 
+@dataclass
 class _UnitAtWork:
     """What the categories of a unit share: methods that are made ready when first needed."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        jobs: Sequence[Job],
-        target: Dataset,
-        datasets: OpenDatasets,
-        progress: Progress,
-        hashed: Hashing,
-    ) -> None:
-        self.plan, self.jobs, self.target = plan, jobs, target
-        self.datasets, self.progress, self.hashed = datasets, progress, hashed
-        self.folder = Path(plan.out)
-        self.identities = Identities(plan, datasets)
-        self.prepared_methods: list[PreparedMethod] = []
+    plan: Plan
+    jobs: Sequence[Job]
+    target: Dataset
+    datasets: OpenDatasets
+    progress: Progress
+    wait_for_hashes: Callable[[], None]
+    prepared_methods: list[PreparedMethod] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Nothing is computed before it is asked for."""
+        self.folder = Path(self.plan.out)
+        self.identities = Identities(self.plan, self.datasets)
 
     def do(self, category: str, samples: Sequence[Sample]) -> None:
         """Score a category for the jobs that lack it, and write their category records."""
@@ -217,7 +223,7 @@ class _UnitAtWork:
         chosen = [e for e in self.prepared_methods if e.cell in waiting and e.error is None]
         before = stamps(samples)
         results = score_category(self.plan, self.target, samples, chosen, self.progress)
-        self.hashed.wait()
+        self.wait_for_hashes()
         for prepared in chosen:
             if prepared.error is not None:
                 continue
@@ -228,7 +234,7 @@ class _UnitAtWork:
                 write_json(part_path(self.folder, prepared.cell, category), stated.to_json())
 
     def record_failures(self) -> None:
-        """Write the errors of methods that dropped out."""
+        """Write the errors of methods that failed."""
         for prepared in self.prepared_methods:
             if prepared.error is not None and not is_done(self.folder, prepared.cell):
                 write_failure(self.folder, prepared.cell, prepared.error)

@@ -533,9 +533,9 @@ def test_shards_cover_the_plan_and_do_not_meet(data, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threads"])
 def test_two_workers_give_the_sequential_table(data, tmp_path, monkeypatch, backend):
-    from zsad.bench.running import parallel
+    from zsad.bench.running import runner
 
-    monkeypatch.setattr(parallel, "SPLIT_ABOVE", 4)
+    monkeypatch.setattr(runner, "SPLIT_ABOVE", 4)
     run(plan_for(data, tmp_path / "whole", "plain", "raising"))
     plan = plan_for(data, tmp_path / "workers", "plain", "raising")
     run_parallel(plan, Progress(), jobs=2, backend=backend)
@@ -564,9 +564,9 @@ def test_a_killed_worker_is_told_in_one_line_and_its_unit_is_done_again_or_recor
 @pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker_gives_the_sequential_table(data, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    from zsad.bench.running import parallel
+    from zsad.bench.running import runner
 
-    monkeypatch.setattr(parallel, "SPLIT_ABOVE", 4)
+    monkeypatch.setattr(runner, "SPLIT_ABOVE", 4)
     run(plan_for(data, tmp_path / "whole", "slow"))
     plan = plan_for(data, tmp_path / "cluster", "slow")
     with (
