@@ -23,10 +23,10 @@ from ..records.record import Record, RecordError, read_record
 from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
 from ..training.trainer import auxiliary_samples
+from .cells import changed_cells
 from .open_datasets import OpenDatasets
 from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
-from .start import changed_cells
 
 TO_DO = ("to do", "failed", "changed")
 

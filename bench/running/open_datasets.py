@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .. import registry
 from ..dataset import Dataset, Sample
 from ..errors import DataError, ZsadError, message_of
+from ..names import display_name
 from .plan import Job
 from .plan_entries import DatasetPlan
 
@@ -45,10 +46,17 @@ class OpenDatasets:
             DataError: it cannot be opened or listed, or a file's name is not UTF-8.
         """
         if entry.target not in self._targets:
-            with _errors_of_data(entry.target):
+            try:
                 dataset = registry.load_dataset(entry.name, entry.root, **entry.options)
-            with _errors_of_data(dataset.name):
                 samples = dataset.samples("test")
+            except ZsadError:
+                raise
+            except Exception as error:
+                what = f"{type(error).__name__}: {message_of(error)}"
+                raise DataError(
+                    f"dataset '{display_name(entry.target)}' cannot be opened ({what}): check its "
+                    "folder and its options"
+                ) from error
             grouped = _by_category(dataset, samples, self.limit)
             self._targets[entry.target] = OpenedDataset(dataset, grouped)
         return self._targets[entry.target]
@@ -66,47 +74,30 @@ class OpenDatasets:
                 dataset.samples("test")
             except DataError as error:
                 raise DataError(
-                    f"trained methods learn from {entry.name} before they are tested on "
-                    f"{job.cell.dataset}: give --auxiliary NAME to learn from another dataset, or "
-                    f"get that one: {error}"
+                    f"trained methods learn from {display_name(entry.name)} before they are "
+                    f"tested on {display_name(job.cell.dataset)}: give --auxiliary NAME to learn "
+                    f"from another dataset, or get that one: {error}"
                 ) from error
             self._auxiliaries[entry.name] = dataset
         return self._auxiliaries[entry.name]
 
 
-@contextmanager
-def _errors_of_data(name: str) -> Iterator[None]:
-    """Whatever goes wrong while a dataset is opened or listed is a `ZsadError` that names it."""
-    try:
-        yield
-    except ZsadError:
-        raise
-    except Exception as error:
-        what = f"{type(error).__name__}: {message_of(error)}"
-        raise DataError(
-            f"dataset '{name}' cannot be opened ({what}): check its folder and its options"
-        ) from error
-
-
 def _by_category(
     dataset: Dataset, samples: list[Sample], limit: int | None
 ) -> dict[str, list[Sample]]:
-    """The samples by category; with a limit, the first of each label."""
+    """The samples by category; with a limit, the first of each label.
+
+    Raises:
+        DataError: the name of a file is not UTF-8.
+    """
     grouped: dict[str, list[Sample]] = {}
-    seen: dict[tuple[str, int], int] = {}
+    seen: Counter[tuple[str, int]] = Counter()
     for sample in samples:
-        _refuse_undecodable(sample.name(dataset.root))
-        key = (sample.category, sample.label)
-        seen[key] = seen.get(key, 0) + 1
-        if limit is None or seen[key] <= limit:
+        name = sample.name(dataset.root)
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        if shown != name:  # it cannot be written into a record
+            raise DataError(f"the name of file {shown} is not UTF-8: rename the file")
+        seen[sample.category, sample.label] += 1
+        if limit is None or seen[sample.category, sample.label] <= limit:
             grouped.setdefault(sample.category, []).append(sample)
     return grouped
-
-
-def _refuse_undecodable(name: str) -> None:
-    """Refuse a file name that cannot be written into a record."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        raise DataError(f"the name of file {shown} is not UTF-8: rename the file") from error

@@ -28,7 +28,7 @@ from ..errors import Stopped, UsageError, ZsadError, unknown_name
 from ..progress import Progress
 from ..records.cell import Cell
 from ..records.run_folder import lock, part_path, record_path, stop_path
-from .finish import is_done, write_failure
+from .cells import is_done, write_failure
 from .open_datasets import OpenDatasets
 from .plan import Plan
 from .prepare import checkpoint_path

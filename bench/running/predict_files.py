@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -103,13 +103,11 @@ def _predict(
                 images[path] = read_image(path)
             except DataError as error:
                 broken[path] = str(error)
-        if not images:
-            continue
-        found = predict_images(method, list(images.values()), class_name, batch_size=batch_size)
-        nothing = [None] * len(images)
-        scores = nothing if found.scores is None else found.scores.tolist()
-        maps = nothing if found.maps is None else list(found.maps.numpy())
-        answers += map(_Answer, images, scores, maps)
+        if images:
+            found = predict_images(method, list(images.values()), class_name, batch_size=batch_size)
+            scores = itertools.repeat(None) if found.scores is None else found.scores.tolist()
+            maps = itertools.repeat(None) if found.maps is None else found.maps.numpy()
+            answers += map(_Answer, images, scores, maps)
     return answers, broken
 
 
@@ -155,15 +153,12 @@ def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, Pu
 
 def _files_below(folder: Path, results: Path | None) -> Iterator[Path]:
     """The image files of a folder at any depth, without hidden ones and those of `results`."""
-    inside = results is not None and results.is_relative_to(folder.resolve())
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in SUFFIXES or not file.is_file():
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if hidden or file.suffix.lower() not in SUFFIXES or not file.is_file():
             continue
-        if any(part.startswith(".") for part in file.relative_to(folder).parts):
-            continue
-        if inside and results is not None and file.resolve().is_relative_to(results):
-            continue
-        yield file
+        if results is None or not file.resolve().is_relative_to(results):
+            yield file
 
 
 def overlay(
@@ -195,16 +190,13 @@ def _stems(names: Sequence[PurePath]) -> list[str]:
     """
     plain = [name.with_suffix("").as_posix() for name in names]
     reserved = {stem.casefold() for stem in plain}
-    taken: set[str] = set()
-    stems = []
+    taken: dict[str, str] = {}
     for stem in plain:
-        chosen, number = stem, 1
-        while chosen.casefold() in taken or (number > 1 and chosen.casefold() in reserved):
-            number += 1
-            chosen = f"{stem}-{number}"
-        taken.add(chosen.casefold())
-        stems.append(chosen)
-    return stems
+        chosen, numbers = stem, itertools.count(2)
+        while chosen.casefold() in taken or (chosen != stem and chosen.casefold() in reserved):
+            chosen = f"{stem}-{next(numbers)}"
+        taken[chosen.casefold()] = chosen
+    return list(taken.values())
 
 
 def _refuse_replacing(images: Iterable[Path], stems: Mapping[Path, str], out: Path) -> None:
@@ -217,11 +209,9 @@ def _refuse_replacing(images: Iterable[Path], stems: Mapping[Path, str], out: Pa
 
 
 def _write_scores(out: Path, rows: Sequence[FileScore]) -> None:
-    write_json(out / "scores.json", [asdict(row) for row in rows])
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(field.name for field in fields(FileScore))
-    for row in rows:
-        writer.writerow(csv_text(v) if isinstance(v, str) else v for v in astuple(row))
+    table = [asdict(row) for row in rows]
+    write_json(out / "scores.json", table)
+    safe = [{k: csv_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in table]
     with whole_file(out / "scores.csv") as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        text = pd.DataFrame(safe).to_csv(index=False)
+        file.write(text.encode("utf-8", "backslashreplace"))

@@ -24,15 +24,14 @@ from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.provenance import plug_in
 from ..records.run_folder import lock, part_path, supersede
+from .cells import finish_cell, is_done, start_run, write_failure
 from .evaluation import score_category
-from .finish import finish_cell, is_done, write_failure
 from .identity import Identities, difference, known
 from .image_files import hashing, refuse_changed_files, stamps
 from .open_datasets import OpenDatasets
 from .plan import Job, Plan, make_plan, read_plan
 from .prepare import prepare
 from .prepared_method import PreparedMethod, isolated
-from .start import start_run
 
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
 

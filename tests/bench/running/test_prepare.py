@@ -18,11 +18,11 @@ from zsad.bench.conformance import check_method
 from zsad.bench.progress import Progress
 from zsad.bench.records.record import read_records
 from zsad.bench.records.run_folder import lock
+from zsad.bench.running.cells import start_run
 from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import checkpoint_path, prepare, split_of
 from zsad.bench.running.runner import run
-from zsad.bench.running.start import start_run
 from zsad.bench.training.trainer import train
 
 

@@ -17,11 +17,11 @@ from zsad.bench.files import write_json
 from zsad.bench.progress import Progress
 from zsad.bench.records.record import Record, read_records, write_record
 from zsad.bench.registry import dataset_class
+from zsad.bench.running.cells import start_run
 from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import Plan, make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_of, prepare
-from zsad.bench.running.start import start_run
 from zsad.bench.training.leakage import content_marks
 from zsad.bench.training.optimisation import TrainingConfig
 from zsad.bench.training.trainer import train

@@ -1,23 +1,31 @@
-"""The start of a run: its directory, and what of it is still what the plan asks for."""
+"""The cells of a run: which are done as the plan asks for them, and how one is finished."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
+import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import Stopped, UsageError, message_of
+from .. import registry
+from ..data.completeness import Completeness
+from ..dataset import Dataset
+from ..errors import Stopped, UsageError, ZsadError, message_of
 from ..files import remove_abandoned, write_json
 from ..progress import Progress
+from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
 from ..records.protocol import trained_in_run
-from ..records.record import Record, RecordError, read_record
+from ..records.provenance import environment
+from ..records.record import ErrorInfo, Record, RecordError, read_record, write_record
 from ..records.run_folder import (
     CELLS,
     LOCKS,
     lock,
+    part_path,
     parts_folder,
     plan_path,
     record_path,
@@ -29,14 +37,8 @@ from .plan import Job, Plan, read_plan_settings
 
 LOG = logging.getLogger(__name__)
 SAME_IN_A_RUN = (
-    "backbone",
-    "backbone_config",
-    "pretrained",
-    "precision",
-    "map_size",
-    "auxiliary",
-    "auxiliary_split",
-    "limit",
+    *("backbone", "backbone_config", "pretrained", "precision", "map_size"),
+    *("auxiliary", "auxiliary_split", "limit"),
 )
 
 
@@ -154,3 +156,64 @@ def _has_trained_cells(folder: Path) -> bool:
             if record.status == "ok" and trained_in_run(record.protocol):
                 return True
     return False
+
+
+# -- finished cells ------------------------------------------------------------------------------
+
+
+def is_done(folder: Path, cell: Cell) -> bool:
+    """Whether a run directory has the record of a cell."""
+    return record_path(folder, cell).exists()
+
+
+def finish_cell(
+    plan: Plan,
+    dataset: Dataset,
+    cell: Cell,
+    categories: Sequence[str],
+    found: Completeness | None = None,
+) -> None:
+    """Put a cell's parts together into its record, once all of them are there.
+
+    Args:
+        plan: whose run directory it is.
+        dataset: opened.
+        cell: to finish.
+        categories: that the cell is made of.
+        found: what the copy holds of the dataset, for the record.
+    """
+    folder = Path(plan.out)
+    paths = [part_path(folder, cell, category) for category in categories]
+    if is_done(folder, cell) or not all(path.exists() for path in paths):
+        return
+    try:
+        parts = [CategoryRecord.read(path) for path in paths]
+    except RecordError as error:
+        if is_done(folder, cell):  # another process was faster and has cleared the parts
+            return
+        shutil.rmtree(parts_folder(folder, cell), ignore_errors=True)
+        write_failure(folder, cell, RecordError(f"parts of {cell.key} were broken ({error})"))
+        return
+    try:
+        record = CategoryRecord.combine(cell, dataset, parts, found)
+    except RecordError as error:  # the process that does the others again makes the record
+        LOG.info("%s", error)
+        return
+    except ZsadError as error:
+        write_failure(folder, cell, error)
+        return
+    write_record(folder, record)
+    shutil.rmtree(parts_folder(folder, cell), ignore_errors=True)
+
+
+def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
+    """Record why a cell failed; other cells are unharmed."""
+    message = message_of(error)
+    LOG.error("%s failed: %s", cell.key, message)
+    trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+    info = ErrorInfo(type(error).__name__, message, trace)
+    title = registry.method_class(cell.method).title
+    write_record(
+        folder,
+        Record(cell=cell, status="error", title=title, provenance=environment(), error=info),
+    )
