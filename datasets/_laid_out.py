@@ -1,121 +1,26 @@
-"""The dataset class that tries several layouts in turn, and what a layout hands over."""
+"""The dataset class that tries several layouts in turn."""
 
 from __future__ import annotations
 
 import logging
 import os
 import stat
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..bench.dataset import Box, CategoryInfo, Counts, Dataset, Reading, Sample, Split
+from ..bench.dataset import SPLITS, Box, Dataset, Reading, Sample, Split, files_of
 from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
 from ..bench.images import read_mask
 from ..bench.names import display_name, registry_name
-from ._folders import UnreadableFolder, few, refuse_unreadable
+from ._folders import few
+from ._listing import Layout, Listing
 from ._splits import NormalSplit
 
 logger = logging.getLogger(__name__)
-
-
-def one_category(
-    name: str, counts: Counts, official: str = "", readable: str = ""
-) -> Mapping[str, CategoryInfo]:
-    """The categories of a set that has one; its words in prompts are its name by default."""
-    official = official or name
-    return {name: CategoryInfo(official, readable or official, counts)}
-
-
-@dataclass
-class Listing:
-    """What was found in a dataset's folder.
-
-    Attributes:
-        samples: of both splits.
-        notes: what is worth knowing and right, such as a folder that is left out.
-        faults: what is wrong and no obstacle, such as a mask without an image.
-        gaps: what makes the set unusable unless the user wants it skipped: an anomalous image
-            without a mask, a listed image without a file.
-        normal_masks: masks of normal images, which should be empty.
-        unreadable: category -> why it cannot be read, in words; none of its samples are listed.
-        unchosen: categories that are there and that the option `categories` leaves out.
-    """
-
-    samples: list[Sample] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-    normal_masks: dict[Path, Path] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    unchosen: set[str] = field(default_factory=set)
-
-    def tell_no_mask(self, image: Path) -> None:
-        """An anomalous image has no mask."""
-        self.gaps.append(f"no mask for image {image}")
-
-    def tell_unused(self, masks: Collection[Path]) -> None:
-        """Masks that belong to no image, if there are any."""
-        if masks:
-            self.faults.append(f"{len(masks)} masks have no image: {few(sorted(masks))}")
-
-    def add_category(
-        self,
-        folder: Path,
-        category: str,
-        dataset: LaidOutDataset,
-        index: Callable[[Path, str, LaidOutDataset, Listing], None],
-    ) -> None:
-        """Add a category's part of the listing, all of it or nothing.
-
-        Args:
-            folder: the category's.
-            category: its name; one that was not chosen is not looked at.
-            dataset: whose samples are listed.
-            index: adds the samples of the folder to a listing. If it raises `UnreadableFolder`, the
-                category is left out.
-        """
-        if not dataset.may_choose(category):
-            self.unchosen.add(category)
-            return
-        part = Listing()
-        try:
-            refuse_unreadable(folder)
-            index(folder, category, dataset, part)
-        except UnreadableFolder as error:
-            self.unreadable[category] = f"category {folder} cannot be read ({error})"
-            return
-        self.samples += part.samples
-        self.notes += part.notes
-        self.faults += part.faults
-        self.gaps += part.gaps
-        self.normal_masks |= part.normal_masks
-
-
-class Layout(ABC):
-    """One way in which a dataset lies on disk."""
-
-    key: str
-
-    @abstractmethod
-    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
-        """How surely `folder` is of this layout: 0 no, 1 by its shape, 2 by names it holds."""
-
-    @abstractmethod
-    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
-        """All samples below a folder that matches.
-
-        Raises:
-            DataError: a file that the layout needs is missing or broken.
-        """
-
-    def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
-        """What a folder that holds a part of this layout lacks, in words; "" if it holds none."""
-        return ""
 
 
 class LaidOutDataset(Dataset):
@@ -173,7 +78,7 @@ class LaidOutDataset(Dataset):
 
     def samples(self, split: Split = "test") -> list[Sample]:
         """See `Dataset.samples`. A set without a train part has an empty one."""
-        if split not in ("train", "test"):
+        if split not in SPLITS:
             raise UsageError(f"a split is 'train' or 'test', not '{split}'")
         return [sample for sample in self.listing().samples if sample.split == split]
 
@@ -274,24 +179,20 @@ class LaidOutDataset(Dataset):
 
     def _layout(self) -> Layout:
         wanted = self.options["layout"]
+        layouts = [layout for layout in self.layouts if wanted in (None, layout.key)]
         try:
-            fitting = [
-                (-layout.match(self.root, type(self)), rank, layout)
-                for rank, layout in enumerate(self.layouts)
-                if wanted in (None, layout.key)
-            ]
+            sureness = [layout.match(self.root, type(self)) for layout in layouts]
         except OSError as error:
             raise self._unlisted(error) from error
-        sureness, _, layout = min(fitting, key=lambda entry: entry[:2])
-        if sureness == 0:
-            known = wanted or ", ".join(layout.key for layout in self.layouts)
+        if not any(sureness):
             if why := self.lacks(self.root):
                 raise LayoutError(f"{self.root} is not a complete {self.title}: {why}")
+            known = ", ".join(layout.key for layout in layouts)
             raise LayoutError(
                 f"{self.root} is not {self.title} in a layout that is known ({known}); "
                 f"expected is\n{self.source.tree}"
             )
-        return layout
+        return layouts[sureness.index(max(sureness))]
 
     def _list(self) -> Listing:
         layout = self._layout()
@@ -335,14 +236,13 @@ class LaidOutDataset(Dataset):
 
     def _refuse_unmeasurable(self, found: Listing) -> None:
         """No image, or no anomalous one in a category: nothing could be measured."""
-        tested = Counter(s.category for s in found.samples if s.split == "test")
-        anomalous = Counter(s.category for s in found.samples if s.split == "test" and s.label == 1)
+        tested = Counter((s.category, s.label) for s in found.samples if s.split == "test")
         why = f" ({len(found.gaps)} gaps, {few(found.gaps, 1)})" if found.gaps else ""
+        categories = dict.fromkeys(s.category for s in found.samples)
         unmeasurable: dict[str, str] = {}
-        for category in dict.fromkeys(s.category for s in found.samples):
-            lacks = None if anomalous[category] else "anomalous test image"
-            lacks = lacks if tested[category] else "test image"
-            if lacks is not None:
+        for category in categories:
+            if not tested[category, 1]:
+                lacks = "anomalous test image" if tested[category, 0] else "test image"
                 unmeasurable[category] = (
                     f"category '{category}' of {self.title} in {self.root} has no {lacks}{why}, "
                     "so nothing can be measured"
@@ -351,7 +251,7 @@ class LaidOutDataset(Dataset):
             raise DataError(
                 f"{next(iter(unmeasurable.values()))}: complete it or remove its folder"
             )
-        if len(unmeasurable) == len({s.category for s in found.samples}):
+        if len(unmeasurable) == len(categories):
             reasons = "".join(f"; {text}" for text in unmeasurable.values()) if tested else why
             reasons += "".join(f"; {text}" for text in found.unreadable.values())
             what = "no usable category" if tested else "no test image"
@@ -389,18 +289,12 @@ def _warn_once(text: str) -> None:
 
 
 def _drop_irregular(found: Listing) -> None:
-    """Drop samples whose files are none that can be read, or whose names are not text."""
-    checked: dict[Path, str] = {}
-    kept: list[Sample] = []
-    for sample in found.samples:
-        for path in (sample.image_path, *sample.mask_paths):
-            if path not in checked:
-                checked[path] = _irregular(path)
-                if checked[path]:
-                    found.gaps.append(checked[path])
-        if not any(checked[path] for path in (sample.image_path, *sample.mask_paths)):
-            kept.append(sample)
-    found.samples = kept
+    """Drop samples with a file that cannot be read, or a name that is not text."""
+    faults = {path: _irregular(path) for path in files_of(found.samples)}
+    found.gaps += filter(None, faults.values())
+    found.samples = [
+        sample for sample in found.samples if not any(faults[path] for path in files_of([sample]))
+    ]
 
 
 def _irregular(path: Path) -> str:

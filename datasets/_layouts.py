@@ -21,7 +21,8 @@ from ._folders import (
     unreadable,
 )
 from ._laid_out import *  # noqa: F403
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset
+from ._listing import Layout, Listing
 from ._masks import *  # noqa: F403
 from ._masks import normal_masks, pair_masks
 from ._meta import MetaJson

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..bench.errors import DataError
 from ._folders import few
-from ._laid_out import Listing
+from ._listing import Listing
 
 
 def pair_masks(

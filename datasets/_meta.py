@@ -17,7 +17,8 @@ from typing import Any
 
 from ..bench.dataset import Split
 from ..bench.errors import DataError
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset
+from ._listing import Layout, Listing
 
 FILE_NAME = "meta.json"
 

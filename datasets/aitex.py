@@ -12,8 +12,9 @@ from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, image_size, read_mask
 from ._catalogue import categories_of, source_of
 from ._folders import child, lacking, list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
+from ._listing import Layout, Listing
 
 PATCH = 256
 STRIPS = ("Defect_images", "Mask_images", "NODefect_images")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ._catalogue import categories_of, source_of
 from ._folders import list_images
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
+from ._listing import Layout, Listing
 
 
 @dataclass(frozen=True)

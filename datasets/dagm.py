@@ -9,8 +9,9 @@ from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
 from ._catalogue import categories_of, source_of
 from ._folders import child, find_file, list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
+from ._listing import Layout, Listing
 
 
 def read_labels(path: Path) -> dict[str, str]:

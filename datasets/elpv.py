@@ -12,8 +12,9 @@ from ..bench.dataset import Sample
 from ..bench.errors import DataError
 from ._catalogue import categories_of, source_of
 from ._folders import child, find_file, lacking
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
+from ._listing import Layout, Listing
 
 
 class Grade(NamedTuple):

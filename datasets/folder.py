@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from ..bench.content import content_hashes
 from ..bench.dataset import Dataset
 from ..bench.errors import DataError
 from ._catalogue import source_of
-from ._folders import lacking_folders, list_images, subfolders, unreadable
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._folders import child, lacking_folders, list_images, subfolders, unreadable
+from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
+from ._listing import Layout, Listing
 from ._masks import normal_masks, pair_masks
 from ._meta import names_masks
 
@@ -35,9 +36,9 @@ class OwnFolders(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        if _is_category(subfolders(folder)):
+        if _is_category(folder):
             return 2
-        return int(any(_is_category(subfolders(path)) for path in subfolders(folder).values()))
+        return int(any(_is_category(path) for path in subfolders(folder).values()))
 
     def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
         """See `Layout.lacks`."""
@@ -47,16 +48,15 @@ class OwnFolders(Layout):
         """See `Layout.index`."""
         assert isinstance(dataset, Folder)
         found = Listing()
-        if _is_category(subfolders(folder)):
+        if _is_category(folder):
             self._index_category(folder, folder.resolve().name, dataset, found)
             return found
         for path in subfolders(folder).values():
-            inside = subfolders(path)
-            if _is_category(inside) or unreadable(path):
+            if _is_category(path) or unreadable(path):
                 found.add_category(path, path.name, dataset, self._index_category)
             elif not dataset.may_choose(path.name):
                 continue
-            elif _first(inside, NORMAL) is not None:
+            elif child(path, *NORMAL):
                 found.faults.append(
                     f"category {path} has no folder of anomalous images and was left out"
                 )
@@ -70,14 +70,15 @@ class OwnFolders(Layout):
         self, folder: Path, category: str, dataset: LaidOutDataset, found: Listing
     ) -> None:
         inside = subfolders(folder)
-        drawn = _first(inside, MASKS)
-        normal, anomalous = _first(inside, NORMAL), _first(inside, ANOMALOUS)
+        taken: list[Path | None] = []
         for names in (NORMAL, ANOMALOUS, MASKS):
             several = [inside[name] for name in names if name in inside]
+            taken.append(several[0] if several else None)
             found.faults += [
                 f"folder {path} was left out: {several[0]} means the same and was taken"
                 for path in several[1:]
             ]
+        normal, anomalous, drawn = taken
         normals = walk_images(normal) if normal else []
         found.samples += [dataset.sample(image, 0, category) for image in normals]
         images = walk_images(anomalous) if anomalous else []
@@ -142,12 +143,8 @@ def walk_images(folder: Path) -> list[Path]:
     return sorted(images)
 
 
-def _is_category(inside: Mapping[str, Path]) -> bool:
-    return _first(inside, ANOMALOUS) is not None and "test" not in inside
-
-
-def _first(inside: Mapping[str, Path], names: tuple[str, ...]) -> Path | None:
-    return next((inside[name] for name in names if name in inside), None)
+def _is_category(folder: Path) -> bool:
+    return child(folder, *ANOMALOUS) is not None and child(folder, "test") is None
 
 
 class Folder(LaidOutDataset):
@@ -164,14 +161,13 @@ class Folder(LaidOutDataset):
     drops_unmeasurable = True
     folders = ()
     layouts = (OwnFolders(), *USUAL_LAYOUTS)
-    option_defaults: ClassVar[Mapping[str, Any]] = LaidOutDataset.option_defaults
     source = source_of("folder")
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)
         inside = subfolders(self.root).values()
         here = [self.root, *(place for place in inside if self.may_choose(place.name))]
-        drawn = any(_first(subfolders(place), MASKS) for place in here)
+        drawn = any(child(place, *MASKS) for place in here)
         self.has_masks = drawn or names_masks(self.root)
 
     def oddities(self, found: Listing) -> list[str]:

@@ -11,8 +11,9 @@ from typing import ClassVar
 from ..bench.errors import DataError
 from ._catalogue import categories_of, source_of
 from ._folders import child, find_file, lacking, list_images
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees, LabelFolders
+from ._listing import Layout, Listing
 from ._meta import MetaJson
 
 

@@ -13,8 +13,9 @@ from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
 from ._catalogue import categories_of, source_of
 from ._folders import list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing, SplitDataset
+from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
+from ._listing import Layout, Listing
 
 
 def thirds(width: int, height: int) -> list[Box]:

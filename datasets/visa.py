@@ -11,8 +11,9 @@ from ..bench.dataset import Split
 from ..bench.errors import DataError
 from ._catalogue import categories_of, source_of
 from ._folders import child, descend, few, find_file, list_images, subfolders
-from ._laid_out import LaidOutDataset, Layout, Listing
+from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees
+from ._listing import Layout, Listing
 from ._meta import MetaJson
 
 COLUMNS = ["object", "split", "label", "image", "mask"]
