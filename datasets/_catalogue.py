@@ -1,4 +1,4 @@
-"""The facts of the datasets: `sources.toml` and `categories.csv`, one table for all of them."""
+"""The facts of the datasets: `facts.toml` and `categories.csv`, one table for all of them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
-from ..bench.dataset import CategoryInfo, Counts, Source
+from ..bench.dataset import CategoryInfo, Counts, Dataset, Source
 
 FOLDER = Path(__file__).parent
-SPLITS = ("test_normal", "test_anomalous", "train_normal", "train_anomalous")
+COUNTED = ("test_normal", "test_anomalous", "train_normal", "train_anomalous")
+Class = TypeVar("Class", bound=type[Dataset])
 
 
-def source_of(dataset: str) -> Source:
-    """Where a dataset comes from and on what terms, by its registry name."""
-    return Source(**_sources()[dataset])
+def with_facts(dataset: Class) -> Class:
+    """Give a class what the tables have under its name: the attributes of `Dataset` that are facts.
 
-
-def categories_of(dataset: str) -> Mapping[str, CategoryInfo]:
-    """The categories of a dataset in the paper's order; an unknown number is an empty cell."""
+    Categories are in the paper's order; where a number of theirs is unknown, the cell is empty.
+    """
+    facts = dict(_facts()[dataset.name])
+    dataset.source = Source(**facts.pop("source"))
+    for name, value in facts.items():
+        setattr(dataset, name, tuple(value) if isinstance(value, list) else value)
     categories: dict[str, CategoryInfo] = {}
     for row in _categories():
-        if row["dataset"] == dataset:
-            numbers = {split: int(row[split]) if row[split] else None for split in SPLITS}
+        if row["dataset"] == dataset.name:
+            counts = {part: int(row[part]) if row[part] else None for part in COUNTED}
             names = row["official_name"], row["readable_name"]
-            categories[row["category"]] = CategoryInfo(*names, Counts(**numbers))
-    return categories
+            categories[row["category"]] = CategoryInfo(*names, Counts(**counts))
+    dataset.categories = categories
+    return dataset
 
 
 @cache
-def _sources() -> Mapping[str, Mapping[str, str]]:
-    return tomllib.loads((FOLDER / "sources.toml").read_text(encoding="utf-8"))
+def _facts() -> Mapping[str, Mapping[str, Any]]:
+    return tomllib.loads((FOLDER / "facts.toml").read_text(encoding="utf-8"))
 
 
 @cache

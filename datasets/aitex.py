@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, image_size, read_mask
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import child, lacking, list_images, subfolders
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
@@ -126,6 +126,7 @@ def _masks_by_stem(masks: Sequence[Path]) -> dict[str, list[Path]]:
     return by_stem
 
 
+@with_facts
 class AITEX(SplitDataset):
     """AITEX, pooled over its defects: a quarter of the normal patches and all anomalous ones.
 
@@ -134,20 +135,13 @@ class AITEX(SplitDataset):
     """
 
     name = "aitex"
-    title = "AITEX"
-    domain = "industrial"
-    modality = "photography"
-    in_benchmark = True
-    folders = ("AITEX", "AFID", "aitex-fabric-image-database", "AITEX_anomaly_detection")
     layouts = (FabricStrips(), *USUAL_LAYOUTS)
     option_defaults: ClassVar[Mapping[str, Any]] = {
         **SplitDataset.option_defaults,
         "multi_mask": "skip",
     }
     count_options: ClassVar[Set[str]] = SplitDataset.count_options | {"multi_mask"}
-    categories = categories_of("aitex")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-    source = source_of("aitex")
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
@@ -10,6 +10,7 @@ DRAWN = ("ground truth", *GROUND_TRUTH)
 """The release's name of the folder of masks, and how copies spell it."""
 
 
+@with_facts
 class CVCClinicDB(LaidOutDataset):
     """CVC-ClinicDB, the official TIFFs or a PNG copy.
 
@@ -18,12 +19,6 @@ class CVCClinicDB(LaidOutDataset):
     """
 
     name = "cvc_clinicdb"
-    title = "CVC-ClinicDB"
-    domain = "medical"
-    modality = "endoscopy"
-    in_benchmark = True
-    has_image_labels = False
-    folders = ("CVC-ClinicDB", "ClinicDB", "CVC_ClinicDB")
     layouts = (
         PairFolders(
             ("original", "png/original", "tif/original"),
@@ -34,5 +29,3 @@ class CVCClinicDB(LaidOutDataset):
         IMAGES_AND_MASKS,
         *USUAL_LAYOUTS,
     )
-    categories = categories_of("cvc_clinicdb")
-    source = source_of("cvc_clinicdb")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import list_images
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
@@ -38,20 +38,13 @@ class NumberedFrames(Layout):
         return found
 
 
+@with_facts
 class CVCColonDB(LaidOutDataset):
     """CVC-ColonDB, the official TIFFs or a PNG copy."""
 
     name = "cvc_colondb"
-    title = "CVC-ColonDB"
-    domain = "medical"
-    modality = "endoscopy"
-    in_benchmark = True
-    has_image_labels = False
-    folders = ("CVC-ColonDB", "ColonDB", "CVC_ColonDB")
     layouts = (
         NumberedFrames(),
         IMAGES_AND_MASKS,
         *USUAL_LAYOUTS,
     )
-    categories = categories_of("cvc_colondb")
-    source = source_of("cvc_colondb")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import child, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
@@ -99,15 +99,9 @@ class LabelledClasses(Layout):
             )
 
 
+@with_facts
 class DAGM(LaidOutDataset):
     """DAGM 2007 as uploaded to Kaggle; the counts are those of its twenty Labels.txt."""
 
     name = "dagm"
-    title = "DAGM"
-    domain = "industrial"
-    modality = "photography"
-    in_benchmark = True
-    folders = ("DAGM_KaggleUpload", "DAGM", "DAGM2007", "DAGM_2007", "DAGM_anomaly_detection")
     layouts = (LabelledClasses(), *USUAL_LAYOUTS)
-    categories = categories_of("dagm")
-    source = source_of("dagm")

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from ..bench.dataset import Sample
 from ..bench.errors import DataError
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import child, find_file, lacking
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
@@ -83,6 +83,7 @@ class GradedCells(Layout):
         return found
 
 
+@with_facts
 class ELPV(SplitDataset):
     """ELPV: 377 normal and 715 anomalous test cells, pooled over both kinds of module.
 
@@ -90,16 +91,8 @@ class ELPV(SplitDataset):
     """
 
     name = "elpv"
-    title = "ELPV"
-    domain = "industrial"
-    modality = "electroluminescence"
-    in_benchmark = True
-    has_masks = False
-    folders = ("elpv-dataset", "elpv", "elpv_dataset", "ELPV_anomaly_detection")
     layouts = (GradedCells(), *USUAL_LAYOUTS)
-    categories = categories_of("elpv")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-    source = source_of("elpv")
 
     @classmethod
     def packaged(cls) -> Path | None:

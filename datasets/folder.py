@@ -10,7 +10,7 @@ from typing import Any
 from ..bench.content import content_hashes
 from ..bench.dataset import Dataset
 from ..bench.errors import DataError
-from ._catalogue import source_of
+from ._catalogue import with_facts
 from ._folders import child, lacking_folders, list_images, subfolders, unreadable
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
@@ -147,6 +147,7 @@ def _is_category(folder: Path) -> bool:
     return child(folder, *ANOMALOUS) is not None and child(folder, "test") is None
 
 
+@with_facts
 class Folder(LaidOutDataset):
     """Own images: folders normal/ and anomalous/ with optional masks/, MVTec's tree or a meta.json.
 
@@ -155,13 +156,9 @@ class Folder(LaidOutDataset):
     """
 
     name = "folder"
-    title = "Folder"
-    domain = "custom"
     open_categories = True
     drops_unmeasurable = True
-    folders = ()
     layouts = (OwnFolders(), *USUAL_LAYOUTS)
-    source = source_of("folder")
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..bench.errors import DataError
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import child, find_file, lacking, list_images
 from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees, LabelFolders
@@ -80,22 +80,15 @@ class NumberedSlices(Layout):
         return found
 
 
+@with_facts
 class HeadCT(LaidOutDataset):
     """HeadCT (Kaggle, felipekitamura): the whole set is tested."""
 
     name = "headct"
-    title = "HeadCT"
-    domain = "medical"
-    modality = "radiology (CT)"
-    in_benchmark = True
-    has_masks = False
-    folders = ("head-ct-hemorrhage", "HeadCT", "head_ct", "HeadCT_anomaly_detection")
     layouts = (
         NumberedSlices(),
         CategoryTrees(),
         LabelFolders(normal=("normal", "no", "good"), anomalous=("hemorrhage", "yes", "defect")),
         MetaJson(),
     )
-    categories = categories_of("headct")
     released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "headct2", "anomalyclip": None}
-    source = source_of("headct")

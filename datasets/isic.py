@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
 
+@with_facts
 class ISIC(LaidOutDataset):
     """ISIC 2016 (ISBI challenge, part 1): test data and, where there, training data."""
 
     name = "isic"
-    title = "ISIC"
-    domain = "medical"
-    modality = "photography"
-    in_benchmark = True
-    has_image_labels = False
-    folders = ("ISIC", "ISIC2016", "ISIC_2016", "ISBI", "ISBI2016", "ISBI2016_ISIC")
     layouts = (
         PairFolders(
             ("isbi2016_isic_part1_test_data", "skin/test", "test"),
@@ -33,5 +28,3 @@ class ISIC(LaidOutDataset):
         IMAGES_AND_MASKS,
         *USUAL_LAYOUTS,
     )
-    categories = categories_of("isic")
-    source = source_of("isic")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 
 
+@with_facts
 class Kvasir(LaidOutDataset):
     """Kvasir-SEG, all 1000 images (the copy in PraNet's TestDataset has 100).
 
@@ -15,12 +16,4 @@ class Kvasir(LaidOutDataset):
     """
 
     name = "kvasir"
-    title = "Kvasir"
-    domain = "medical"
-    modality = "endoscopy"
-    in_benchmark = True
-    has_image_labels = False
-    folders = ("Kvasir-SEG", "Kvasir", "kvasir_seg")
     layouts = (IMAGES_AND_MASKS, *USUAL_LAYOUTS)
-    categories = categories_of("kvasir")
-    source = source_of("kvasir")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._laid_out import SplitDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
 
@@ -21,6 +21,7 @@ FUNDUS_FOLDERS = LabelFolders(
 ophthalmologists looked; it does not mask a lesion and is not used."""
 
 
+@with_facts
 class LAG(SplitDataset):
     """LAG, part 1: a quarter of the normal images and all suspicious ones.
 
@@ -30,13 +31,5 @@ class LAG(SplitDataset):
     """
 
     name = "lag"
-    title = "LAG"
-    domain = "medical"
-    modality = "fundus photography"
-    in_benchmark = True
-    has_masks = False
-    folders = ("LAG_database_part_1", "LAG", "LAG_database")
     layouts = (FUNDUS_FOLDERS, *USUAL_LAYOUTS)
-    categories = categories_of("lag")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-    source = source_of("lag")

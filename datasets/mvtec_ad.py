@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
 
 
+@with_facts
 class MVTecAD(LaidOutDataset):
     """MVTec AD, or a user's own images in its tree.
 
@@ -15,13 +16,6 @@ class MVTecAD(LaidOutDataset):
     """
 
     name = "mvtec_ad"
-    title = "MVTecAD"
-    domain = "industrial"
-    modality = "photography"
     auxiliary = "visa"
-    in_benchmark = True
-    folders = ("mvtec_anomaly_detection", "mvtec_ad", "mvtec", "mvtecad", "MVTec-AD")
     open_categories = True
     layouts = USUAL_LAYOUTS
-    categories = categories_of("mvtec_ad")
-    source = source_of("mvtec_ad")

@@ -11,7 +11,7 @@ from typing import ClassVar
 from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import list_images, subfolders
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
@@ -88,16 +88,10 @@ def _pieces(image: Path, mask: Path, dataset: LaidOutDataset) -> list[Sample]:
     ]
 
 
+@with_facts
 class SDD(SplitDataset):
     """KolektorSDD, 399 images in thirds: a quarter of the normal thirds and all anomalous ones."""
 
     name = "sdd"
-    title = "SDD"
-    domain = "industrial"
-    modality = "photography"
-    in_benchmark = True
-    folders = ("KolektorSDD", "SDD", "KolektorSDD-boxes", "SDD_anomaly_detection", "KSDD")
     layouts = (CommutatorParts(), *USUAL_LAYOUTS)
-    categories = categories_of("sdd")
     released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": "electrical commutators"}
-    source = source_of("sdd")

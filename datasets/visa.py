@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..bench.dataset import Split
 from ..bench.errors import DataError
-from ._catalogue import categories_of, source_of
+from ._catalogue import with_facts
 from ._folders import child, descend, few, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees
@@ -148,6 +148,7 @@ def _by_name_and_stem(images: Sequence[Path]) -> Mapping[str, Path]:
     }
 
 
+@with_facts
 class VisA(LaidOutDataset):
     """VisA, in its release or converted (VisA_pytorch/1cls).
 
@@ -155,11 +156,4 @@ class VisA(LaidOutDataset):
     """
 
     name = "visa"
-    title = "VisA"
-    domain = "industrial"
-    modality = "photography"
-    in_benchmark = True
-    folders = ("VisA_20220922", "VisA", "VisA_pytorch", "visa_pytorch")
     layouts = (SplitTable(), CategoryTrees(mask_endings=("", "_mask")), MetaJson())
-    categories = categories_of("visa")
-    source = source_of("visa")
