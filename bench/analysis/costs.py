@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..records.record import Record
 from . import published as paper
 from .matrix import EvaluatedMethod, Matrix
 
@@ -46,42 +45,37 @@ class Cost:
 
 def costs(matrix: Matrix) -> list[Cost]:
     """The cost of every method that finished a cell."""
-    found = [cost_of(matrix, method) for method in matrix.methods]
     finished = {EvaluatedMethod.of(record) for record in matrix.finished_records}
-    return [cost for cost in found if cost.method in finished]
+    return [cost_of(matrix, method) for method in matrix.methods if method in finished]
 
 
 def cost_of(matrix: Matrix, method: EvaluatedMethod) -> Cost:
     """The cost of one method; every number is None where no cell of it finished."""
     records = [record for record in matrix.of_method(method) if record.error is None]
-    images = sum(record.timing.get("images", 0.0) for record in records)
-    seconds = sum(map(_seconds, records))
-    own = sum(record.timing.get("seconds_predict", 0.0) for record in records)
+    timings = [record.timing for record in records]
+    images = sum(timing.get("images", 0.0) for timing in timings)
+    seconds = sum(map(_seconds, timings))
+    own = sum(timing.get("seconds_predict", 0.0) for timing in timings)
+    devices = {str(record.provenance.get("device") or "") for record in records}
     printed = {cost.method: cost for cost in paper.costs()}
     return Cost(
         method,
         _most(record.published_parameters for record in records),
         _most(record.effective_parameters for record in records),
-        _most(record.timing.get("train_ms_per_batch") for record in records),
-        _most(record.timing.get("seconds_train") for record in records),
+        _most(timing.get("train_ms_per_batch") for timing in timings),
+        _most(timing.get("seconds_train") for timing in timings),
         1000 * seconds / images if images and seconds else None,
         1000 * own / images if images and own else None,
-        _most(record.timing.get("peak_memory_mb") for record in records),
-        _devices(records),
+        _most(timing.get("peak_memory_mb") for timing in timings),
+        tuple(sorted(devices - {""})),
         printed.get(method.printed_as(printed) or ""),
     )
 
 
-def _seconds(record: Record) -> float:
-    timing = record.timing
+def _seconds(timing: Mapping[str, float]) -> float:
     measured = timing.get("seconds_forward", 0.0) + timing.get("seconds_predict", 0.0)
     return measured or timing.get("ms_per_image", 0.0) * timing.get("images", 0.0) / 1000
 
 
 def _most(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
-
-
-def _devices(records: Sequence[Record]) -> tuple[str, ...]:
-    names = (record.provenance.get("device") for record in records)
-    return tuple(sorted({str(name) for name in names if name}))

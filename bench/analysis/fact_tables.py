@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from ..metric_table import HEADLINES
 from ..names import normalize_name
-from ..records.record import CategoryResult, Record
+from ..records.record import CategoryResult
 from . import published as paper
 from .costs import Cost, cost_of
 from .formats import Column, Number, Row, Table, TableCell, has_printed
@@ -16,16 +15,18 @@ from .matrix import Matrix, TargetDataset, place
 from .protocol_notes import column_notes
 from .values import measure, source_notes
 
-ALL = "all"  # the label of a row that counts a dataset's categories together
+# Label of a column, attribute of `Cost`, digits after the point, column of Table 6 beside it.
 COST_COLUMNS = (
-    "Parameters",
-    "of them learning",
-    "Training ms/batch",
-    "Training s",
-    "Inference ms/image",
-    "Images/s",
-    "Peak memory MB",
+    ("Parameters", "parameters", 0, "parameters"),
+    ("of them learning", "trained_parameters", 0, ""),
+    ("Training ms/batch", "train_ms_per_batch", 1, "train_ms"),
+    ("Training s", "train_seconds", 1, ""),
+    ("Inference ms/image", "ms_per_image", 1, "infer_ms"),
+    ("Images/s", "images_per_second", 1, ""),
+    ("Peak memory MB", "memory_mb", 0, ""),
 )
+ALL = "all"  # the label of a row that counts a dataset's categories together
+COUNT_COLUMNS = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
 
 # -- complexity (Table 6) -----------------------------------------------------------------------
 
@@ -49,7 +50,7 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
         "complexity",
         "Complexity",
         ("Method",),
-        tuple(map(Column, COST_COLUMNS)),
+        tuple(Column(label) for label, *_ in COST_COLUMNS),
         tuple(rows),
         tuple(remarks),
     )
@@ -57,23 +58,14 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
 
 def _cost_row(matrix: Matrix, cost: Cost) -> Row:
     """A method's row, beside its row of Table 6; the reason where nothing finished."""
-    records, printed = matrix.of_method(cost.method), cost.printed
+    records = matrix.of_method(cost.method)
     notes = () if any(r.error is None for r in records) else measure(records, HEADLINES[0]).notes
-    numbers = (
-        _whole(cost.parameters, printed.parameters if printed else None),
-        _whole(cost.trained_parameters),
-        Number(cost.train_ms_per_batch, printed=printed.train_ms if printed else None),
-        Number(cost.train_seconds),
-        Number(cost.ms_per_image, printed=printed.infer_ms if printed else None),
-        Number(cost.images_per_second),
-        _whole(cost.memory_mb),
-    )
     notes += (*source_notes(records), *column_notes(matrix, cost.method))
-    return Row(cost.method.label, tuple(TableCell((number,)) for number in numbers), notes=notes)
-
-
-def _whole(value: float | None, printed: float | None = None) -> Number:
-    return Number(value, printed=printed, decimals=0)
+    cells = []
+    for _, name, decimals, beside in COST_COLUMNS:
+        printed = getattr(cost.printed, beside, None)
+        cells.append(TableCell((Number(getattr(cost, name), None, printed, decimals),)))
+    return Row(cost.method.label, tuple(cells), notes=notes)
 
 
 # -- datasets (Tables 4 and 5) ------------------------------------------------------------------
@@ -89,12 +81,11 @@ def datasets_table(matrix: Matrix, request: Request) -> Table:
         "it prints 83 anomalous images where the dataset has 84."
     ]
     rows = tuple(row for dataset in datasets for row in _dataset_rows(matrix, dataset))
-    columns = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
     return Table(
         "datasets",
         "Datasets: the images that were scored",
         ("Dataset", "Category"),
-        tuple(Column(name) for name in columns),
+        tuple(map(Column, COUNT_COLUMNS)),
         rows,
         tuple(remarks if request.beside and has_printed(rows) else ()),
     )
@@ -102,72 +93,50 @@ def datasets_table(matrix: Matrix, request: Request) -> Table:
 
 def _dataset_rows(matrix: Matrix, dataset: TargetDataset) -> list[Row]:
     """A row per category where the paper has one, then a row for the whole dataset."""
-    title, domain = dataset.title, dataset.domain
     scored = [record for record in matrix.of_dataset(dataset) if record.status == "ok"]
     if not scored:
         notes = measure(matrix.of_dataset(dataset), HEADLINES[0]).notes
-        return [Row(ALL, (TableCell(text=domain), *(TableCell(),) * 5), title, notes)]
-    printed = {
-        normalize_name(c.category): c
-        for c in paper.counts()
-        if normalize_name(c.dataset) == normalize_name(dataset.name)
-    }
+        empty = (TableCell(),) * (len(COUNT_COLUMNS) - 1)
+        return [Row(ALL, (TableCell(text=dataset.domain), *empty), dataset.title, notes)]
+    name = normalize_name(dataset.name)
+    printed = [count for count in paper.counts() if normalize_name(count.dataset) == name]
     record = max(scored, key=lambda r: len(r.categories))
-    notes = () if _same_counts(scored) else ("records of this dataset differ in their images",)
+    rows = []
+    for category in matrix.categories(dataset) if len(printed) > 1 else ():
+        if category in record.by_category:
+            own = [p for p in printed if normalize_name(p.category) == normalize_name(category)]
+            cells = _counts(dataset, [record.by_category[category]], own)
+            cells[3] = TableCell()  # only a whole dataset counts categories
+            rows.append(Row(category, tuple(cells), dataset.title))
+    counts = {
+        frozenset((c.category, c.n_normal, c.n_anomalous) for c in r.categories) for r in scored
+    }
+    notes = ("records of this dataset differ in their images",) * (len(counts) > 1)
     held = dict.fromkeys(r.completeness.words() for r in scored if r.completeness is not None)
     notes += tuple(words for words in held if words)
-    rows = []
-    whole = printed.get("")
-    if len(printed) > 1:
-        whole = _total(list(printed.values()))
-        order = {name: i for i, name in enumerate(matrix.categories(dataset))}
-        results = sorted(record.categories, key=lambda r: order[r.category])
-        rows = [
-            Row(
-                r.category,
-                _counts(domain, r.category, [r], printed.get(normalize_name(r.category))),
-                title,
-            )
-            for r in results
-        ]
-    cells = _counts(domain, ALL, record.categories, whole)
-    return [*rows, Row(ALL, cells, title, notes, summary=bool(rows))]
+    cells = _counts(dataset, record.categories, printed)
+    return [*rows, Row(ALL, tuple(cells), dataset.title, notes, summary=bool(rows))]
 
 
 def _counts(
-    domain: str,
-    label: str,
+    dataset: TargetDataset,
     results: Sequence[CategoryResult],
-    printed: paper.PrintedCounts | None,
-) -> tuple[TableCell, ...]:
-    """The cells of a row in the order of the columns; only a whole dataset counts categories."""
-    normal = sum(result.n_normal for result in results)
-    anomalous = sum(result.n_anomalous for result in results)
-    categories = _whole(len(results), int(printed.n_categories or 0) if printed else None)
-    return (
-        TableCell(text=domain),
-        TableCell(text=printed.modality if printed else ""),
-        TableCell(text=printed.type if printed else ""),
-        TableCell((categories,)) if label == ALL else TableCell(),
-        TableCell((_whole(normal, printed.test_normal if printed else None),)),
-        TableCell((_whole(anomalous, printed.test_anomalous if printed else None),)),
-    )
+    printed: Sequence[paper.PrintedCounts],
+) -> list[TableCell]:
+    """The cells of a row in the order of the columns, beside the printed counts of its categories.
+
+    Table 5 prints one row for all categories of a dataset.
+    """
+    return [
+        TableCell(text=dataset.domain),
+        TableCell(text=printed[0].modality if printed else ""),
+        TableCell(text=printed[0].type if len(printed) == 1 else ""),
+        _count(len(results), [int(p.n_categories or 1) for p in printed]),
+        _count(sum(r.n_normal for r in results), [p.test_normal for p in printed]),
+        _count(sum(r.n_anomalous for r in results), [p.test_anomalous for p in printed]),
+    ]
 
 
-def _total(parts: Sequence[paper.PrintedCounts]) -> paper.PrintedCounts:
-    return dataclasses.replace(
-        parts[0],
-        category="",
-        type="",
-        n_categories=str(len(parts)),
-        test_normal=sum(part.test_normal for part in parts),
-        test_anomalous=sum(part.test_anomalous for part in parts),
-    )
-
-
-def _same_counts(records: Sequence[Record]) -> bool:
-    seen = {
-        tuple(sorted((r.category, r.n_normal, r.n_anomalous) for r in record.categories))
-        for record in records
-    }
-    return len(seen) == 1
+def _count(value: int, printed: Sequence[int]) -> TableCell:
+    """A count beside the sum of the printed ones."""
+    return TableCell((Number(value, None, sum(printed) if printed else None, decimals=0),))
