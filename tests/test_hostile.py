@@ -28,7 +28,7 @@ from zsad.bench.analysis.comparison_tables import (
     comparison_table,
     interval_table,
     intervals_json,
-    to_json,
+    render_findings,
 )
 from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.merge import merge_runs
@@ -569,7 +569,8 @@ def test_records_with_a_wrong_value_are_refused_or_compared_and_drawn(tmp_path, 
         for sides in ([record], records), (records, [record]):
             with contextlib.suppress(ZsadError):
                 found = compare_runs(*sides, settings=Settings(replicates=5))
-                json.dumps(to_json(found, {}), allow_nan=False)
+                text = render_findings(found, {}, [], [], Settings(), "json")
+                json.loads(text, parse_constant=pytest.fail)
                 assert all(comparison_table(c).render("csv") for c in found)
         rows = intervals_json([record], "image_auroc", Settings(replicates=5))
         json.dumps(rows, allow_nan=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,40 @@ from .matrix import arrange
 from .resampling import Settings
 from .statistics import ImageMetric, Interval, Ranking
 from .uncertainty import intervals
+
+
+def render_findings(
+    comparisons: Sequence[Comparison],
+    rankings: Mapping[str, Ranking],
+    records: Sequence[Record],
+    metrics: Sequence[ImageMetric],
+    settings: Settings,
+    format: str,  # noqa: A002
+) -> str:
+    """All that a comparison found, as tables or as JSON with plain values in [0, 1].
+
+    Args:
+        comparisons: of runs or methods.
+        rankings: by metric.
+        records: of the run whose values are shown with intervals.
+        metrics: those of its metrics that are shown so; none where runs or methods are compared.
+        settings: how uncertainty is estimated.
+        format: "json", or one of `Table.render`.
+
+    Raises:
+        UsageError: no such format.
+    """
+    if format == "json":
+        content = {
+            "intervals": [row for m in metrics for row in intervals_json(records, m, settings)],
+            "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+            "rankings": {metric: dataclasses.asdict(r) for metric, r in rankings.items()},
+        }
+        return json.dumps(content, indent=1) + "\n"
+    tables = [comparison_table(comparison, settings.level) for comparison in comparisons]
+    tables += [interval_table(records, metric, settings) for metric in metrics]
+    tables += [ranking_table(ranking, metric) for metric, ranking in rankings.items()]
+    return "\n".join(table.render(format) for table in tables)
 
 
 def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
@@ -122,19 +157,6 @@ def intervals_json(
             }
         )
     return rows
-
-
-def to_json(
-    comparisons: Sequence[Comparison],
-    rankings: Mapping[str, Ranking],
-    rows: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Everything as plain values, in [0, 1]; `rows` are those of `intervals_json`."""
-    return {
-        "intervals": list(rows),
-        "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
-        "rankings": {metric: dataclasses.asdict(r) for metric, r in rankings.items()},
-    }
 
 
 def _cells(texts: Iterable[str]) -> tuple[TableCell, ...]:

@@ -5,7 +5,6 @@ None of them needs torch; each imports what it needs when it is called.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,8 +92,7 @@ def compare(
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resampling: Annotated[
-        str,
-        typer.Option(help="stratified (as many normal images as there are) or plain."),
+        str, typer.Option(help="stratified (as many normal images as there are) or plain.")
     ] = "stratified",
     ranks: Annotated[
         bool, typer.Option("--ranks", help="Average ranks of RUN_A's methods (extra: stats).")
@@ -112,40 +110,23 @@ def compare(
     With one run and no methods: every method's image-level metrics with intervals.
     """
     from ..analysis.compare import compare_runs
-    from ..analysis.comparison_tables import comparison_table
+    from ..analysis.comparison_tables import render_findings
     from ..analysis.resampling import Settings
     from ..metric_table import HEADLINES
     from ..records.record import read_records
 
-    settings = Settings(
-        tuple(metric or HEADLINES),
-        bootstrap,
-        seed,
-        level,
-        checked_resampling(resampling),
-        allow_incomplete,
-    )
+    metrics = tuple(metric or HEADLINES)
+    way: Any = resampling  # statistics.bootstrap knows which there are
+    settings = Settings(metrics, bootstrap, seed, level, way, allow_incomplete)
     first = read_records(run_a)
     second = None if run_b is None else read_records(run_b)
     paired = second is not None or method_a is not None or method_b is not None
     comparisons = compare_runs(first, second, method_a, method_b, settings) if paired else []
     rankings = _rankings(first, settings, diagram) if ranks or diagram is not None else {}
-    chosen_format = format_of(format, out)
-    if chosen_format == "json":
-        from ..analysis.comparison_tables import intervals_json, to_json
-
-        chosen = () if paired else _resampled(settings)
-        rows = [row for name in chosen for row in intervals_json(first, name, settings)]
-        _emit(json.dumps(to_json(comparisons, rankings, rows), indent=1) + "\n", out)
-        return
-    tables = [comparison_table(comparison, level) for comparison in comparisons]
-    if not paired:
-        tables += _interval_tables(first, settings)
-    if ranks:
-        from ..analysis.comparison_tables import ranking_table
-
-        tables += [ranking_table(found, name) for name, found in rankings.items()]
-    _emit("\n".join(made.render(chosen_format) for made in tables), out)
+    chosen = format_of(format, out)
+    shown = rankings if ranks or chosen == "json" else {}
+    resampled = [] if paired else _resampled(settings)
+    _emit(render_findings(comparisons, shown, first, resampled, settings, chosen), out)
 
 
 def format_of(name: str | None, out: Path | None) -> str:
@@ -156,25 +137,6 @@ def format_of(name: str | None, out: Path | None) -> str:
     """
     suffix = "" if out is None else out.suffix.lower()
     return name or FORMAT_OF_SUFFIX.get(suffix, "md")
-
-
-def checked_resampling(name: str) -> Any:
-    """A way of resampling by name.
-
-    Raises:
-        UsageError: there is no such way.
-    """
-    from ..analysis.statistics import RESAMPLINGS
-
-    if name not in RESAMPLINGS:
-        raise UsageError(f"--resampling is stratified or plain, not '{name}'")
-    return name
-
-
-def _interval_tables(records: Sequence[Record], settings: Settings) -> list[Any]:
-    from ..analysis.comparison_tables import interval_table
-
-    return [interval_table(records, name, settings) for name in _resampled(settings)]
 
 
 def _resampled(settings: Settings) -> list[ImageMetric]:

@@ -9,7 +9,7 @@ from zsad.bench.analysis.comparison_tables import (
     comparison_table,
     interval_table,
     ranking_table,
-    to_json,
+    render_findings,
 )
 from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.statistics import StatsError
@@ -218,7 +218,8 @@ def test_ranks_use_the_datasets_that_all_methods_have(two_methods, scored_record
 
 def test_everything_is_json_too(two_methods):
     found = compare_runs(two_methods, method_a="faprompt", method_b="clip", settings=FAST)
-    raw = json.loads(json.dumps(to_json(found, {}), allow_nan=False))
+    text = render_findings(found, {}, [], [], FAST, "json")
+    raw = json.loads(text, parse_constant=pytest.fail)
     (first, *_) = raw["comparisons"][0]["differences"]
     assert first["dataset"] == "VisA"
     assert first["test"]["difference"]["level"] == 0.95
