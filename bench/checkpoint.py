@@ -26,9 +26,7 @@ from .files import whole_file
 
 LOG = logging.getLogger(__name__)
 
-MAX_EXPANSION = (
-    4  # times a file's size; torch stores tensors as they are, so unpacking adds nothing
-)
+MAX_EXPANSION = 4  # times a file's size; torch stores tensors as they are, uncompressed
 SAFE_GLOBALS: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): torch.Size,
@@ -71,9 +69,7 @@ def read_payload(path: Path) -> dict[str, Any]:
         WeightsError: missing, broken, holding no tensors that can be read without running code, or
             packed so that it would unpack to more than `MAX_EXPANSION` times its size.
     """
-    if not path.is_file():
-        raise WeightsError(f"checkpoint {path} does not exist")
-    if path.suffix == ".safetensors" or _looks_like_safetensors(path):
+    if _is_safetensors(path):
         return dict(_read_safetensors(path)[0])
     _refuse_bomb(path)
     payload: Any
@@ -124,18 +120,10 @@ class _Inert:
     def __call__(self, *_args: Any, **_named: Any) -> _Inert:
         return self
 
-    def __setstate__(self, _state: Any) -> None: ...
+    def __setstate__(self, *_values: Any) -> None: ...
 
-    def __setitem__(self, _key: Any, _value: Any) -> None: ...
-
-    def append(self, _value: Any) -> None:
-        """Of a list's subclass."""
-
-    def extend(self, _values: Any) -> None:
-        """Of a list's subclass."""
-
-    def add(self, _value: Any) -> None:
-        """Of a set's subclass."""
+    # what fills subclasses of dict, list and set
+    __setitem__ = append = extend = add = __setstate__
 
 
 class _TensorUnpickler(pickle.Unpickler):
@@ -228,20 +216,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The provenance that `write_tensors` put into a safetensors file; empty if there is none."""
-    return _read_safetensors(path)[1]
-
-
-def read_provenance(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint of ours; empty for any other file.
+    """The provenance that `write_tensors` put into a checkpoint; empty for any other file.
 
     Raises:
         WeightsError: the file is missing, or broken safetensors.
     """
-    if not path.is_file():
-        raise WeightsError(f"checkpoint {path} does not exist")
-    is_ours = path.suffix == ".safetensors" or _looks_like_safetensors(path)
-    return read_header(path) if is_ours else {}
+    return _read_safetensors(path)[1] if _is_safetensors(path) else {}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> None:
@@ -252,8 +232,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], provenance: Mapping
         file.write(save(contiguous, metadata=header))
 
 
-def _looks_like_safetensors(path: Path) -> bool:
-    """By content, since users name files as they like: a length, then a JSON object."""
+def _is_safetensors(path: Path) -> bool:
+    """By its name or its content (a length, then a JSON object): users name files as they like.
+
+    Raises:
+        WeightsError: the file is missing.
+    """
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path} does not exist")
+    if path.suffix == ".safetensors":
+        return True
     with path.open("rb") as file:
         start = file.read(9)
     length = int.from_bytes(start[:8], "little")

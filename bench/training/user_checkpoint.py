@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..checkpoint import file_sha256, read_provenance
+from ..checkpoint import file_sha256, read_header
 from ..dataset import Dataset
 from ..errors import UsageError, WeightsError
 from ..json_fields import from_json
@@ -107,7 +107,7 @@ def open_checkpoint(files: Sequence[str | Path], declared: str = "") -> Checkpoi
         WeightsError: a file is missing or broken.
     """
     paths = tuple(Path(file) for file in files)
-    headers = {path: read_provenance(path) for path in paths}
+    headers = {path: read_header(path) for path in paths}
     known = {path: name for path, header in headers.items() if (name := _auxiliary_in(header))}
     for path, name in known.items():
         if declared and registry_name(name) != registry_name(declared):
