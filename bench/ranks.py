@@ -89,15 +89,12 @@ def rank(
         n_regions: regions of all images.
         unit: what a sample is, for messages.
     """
-    if sizes is None:
-        anomalous = np.sort(anomalous)
-        is_first = _differs_from_last(anomalous)
-    else:
-        order = np.argsort(anomalous)
-        anomalous = anomalous[order]
-        is_first = _differs_from_last(anomalous)
+    order = np.argsort(anomalous)
+    anomalous = anomalous[order]
+    is_first = _differs_from_last(anomalous)
+    if sizes is not None:
         sizes = _by_size_within_ties(sizes[order], anomalous, is_first)
-        del order
+    del order
     n_anomalous = anomalous.size
     starts = np.flatnonzero(is_first)
     values = anomalous[starts]
