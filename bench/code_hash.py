@@ -13,9 +13,11 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, entry_points
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -221,24 +223,10 @@ def _imports(module: str, source: Path, inside: frozenset[str]) -> Iterator[str]
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _base(node, package)
-            inner = [f"{base}.{alias.name}" for alias in node.names if _is_inside(base, inside)]
-            names = [base, *(name for name in inner if _find_spec(name) is not None)]
-        for name in names:
-            yield from (part for part in _with_packages(name) if _is_inside(part, inside))
-
-
-def _base(node: ast.ImportFrom, package: str) -> str:
-    """The module that names are imported from, without dots in front."""
-    if not node.level:
-        return node.module or ""
-    parts = package.split(".")
-    parent = ".".join(parts[: len(parts) - node.level + 1])
-    return f"{parent}.{node.module}" if node.module else parent
-
-
-def _with_packages(module: str) -> Iterator[str]:
-    """A module and the packages around it, whose code runs when it is imported."""
-    parts = module.split(".")
-    for end in range(1, len(parts) + 1):
-        yield ".".join(parts[:end])
+            with suppress(ImportError):  # dots that lead out of the package: it cannot run
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                inner = [f"{base}.{alias.name}" for alias in node.names if _is_inside(base, inside)]
+                names = [base, *(name for name in inner if _find_spec(name) is not None)]
+        for name in names:  # the code of the packages around a module runs when it is imported
+            packages = accumulate(name.split("."), "{}.{}".format)
+            yield from (part for part in packages if _is_inside(part, inside))

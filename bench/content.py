@@ -75,20 +75,14 @@ def content_hashes(
     wanted = {path: os.path.abspath(path) for path in paths}  # noqa: PTH100, as fast as possible
     stamps = {path: stamp_of(path) for path in wanted}
     found: dict[Path, str] = {}
-    with _memory_lock:
-        for path, place in wanted.items():
-            stamp, digest = _memory.get(place, ("", ""))
+    for remembered in (_in_memory, _stored):
+        unknown = [path for path in wanted if path not in found]
+        known = remembered([wanted[path] for path in unknown])
+        for path in unknown:
+            stamp, digest = known.get(wanted[path], ("", ""))
             if stamp == stamps[path]:
                 found[path] = digest
-    unknown = [path for path in wanted if path not in found]
-    if not unknown:
-        return {path: found[path] for path in wanted}
-    remembered = _stored([wanted[path] for path in unknown])
-    for path in unknown:
-        stamp, digest = remembered.get(wanted[path], ("", ""))
-        if stamp == stamps[path]:
-            found[path] = digest
-    _remember({wanted[path]: (stamps[path], found[path]) for path in unknown if path in found})
+    _remember({wanted[path]: (stamps[path], digest) for path, digest in found.items()})
     new = [path for path in unknown if path not in found]
     fresh: dict[str, tuple[Stamp, str]] = {}
     try:
@@ -164,6 +158,11 @@ def _is_settled(path: Path) -> bool:
 # -- on disk ------------------------------------------------------------------------------------
 
 
+def _in_memory(places: Sequence[str]) -> dict[str, tuple[Stamp, str]]:
+    with _memory_lock:
+        return {place: _memory[place] for place in places if place in _memory}
+
+
 def _remember(known: Mapping[str, tuple[Stamp, str]]) -> None:
     with _memory_lock:
         _memory.update(known)
@@ -195,7 +194,8 @@ def _stored(places: Sequence[str]) -> dict[str, tuple[Stamp, str]]:
             if row is not None and _is_sha256(row[1]):
                 found[place] = (str(row[0]), row[1])
 
-    _with_store(read)
+    if places:
+        _with_store(read)
     return found
 
 

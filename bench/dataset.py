@@ -85,6 +85,13 @@ class Counts:
     train_normal: int | None = None
     train_anomalous: int | None = None
 
+    @property
+    def train(self) -> int | None:
+        """Train images of both labels."""
+        if self.train_normal is None or self.train_anomalous is None:
+            return None
+        return self.train_normal + self.train_anomalous
+
     @staticmethod
     def total(parts: Sequence[Counts]) -> Counts:
         """The sum of several; a number that is unknown in one part is unknown in the sum."""

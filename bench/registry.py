@@ -41,6 +41,9 @@ class Entry:
 class BrokenEntry(ContractError, UsageError):
     """The file or the plug-in of a name cannot be used; who does not ask for it is unharmed."""
 
+    def __init__(self, base: type[Any], entry: Entry, why: str) -> None:
+        super().__init__(f"{base.__name__.lower()} '{display_name(entry.name)}' is broken, {why}")
+
 
 @cache
 def entries(kind: str) -> Mapping[str, Entry]:
@@ -140,17 +143,14 @@ def _load(entry: Entry, base: type[Any]) -> Any:
         module = importlib.import_module(entry.module)
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {message_of(error)}"
-        raise BrokenEntry(
-            f"{base.__name__.lower()} '{entry.name}' is broken, {entry.module} cannot be imported "
-            f"({what}): correct it or remove it"
-        ) from error
+        why = f"{entry.module} cannot be imported ({what}): correct it or remove it"
+        raise BrokenEntry(base, entry, why) from error
     if entry.attribute:
         found = getattr(module, entry.attribute, None)
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise BrokenEntry(
-                f"{base.__name__.lower()} '{entry.name}' is broken, {entry.module}:"
-                f"{entry.attribute} is not a {base.__name__} class: correct the entry point"
-            )
+            place = f"{entry.module}:{entry.attribute}"
+            why = f"{place} is not a {base.__name__} class: correct the entry point"
+            raise BrokenEntry(base, entry, why)
         return found
     own = [
         value
@@ -163,10 +163,8 @@ def _load(entry: Entry, base: type[Any]) -> Any:
     named = [value for value in own if registry_name(getattr(value, "name", "")) == entry.name]
     candidates = named or own
     if len(candidates) != 1:
-        raise BrokenEntry(
-            f"{base.__name__.lower()} '{entry.name}' is broken, {entry.module} must define one "
-            f"public {base.__name__} class and has {len(own)}"
-        )
+        why = f"{entry.module} must define one public {base.__name__} class and has {len(own)}"
+        raise BrokenEntry(base, entry, why)
     return candidates[0]
 
 

@@ -271,14 +271,9 @@ def _against(found: Counts, expected: Counts, known: bool) -> list[str]:
     if not known:
         return ["", "", ""]
 
-    def sum_of(counts: Counts) -> int | None:
-        if counts.train_normal is None or counts.train_anomalous is None:
-            return None
-        return counts.train_normal + counts.train_anomalous
-
     pairs = [
         (found.test_normal, expected.test_normal),
         (found.test_anomalous, expected.test_anomalous),
-        (sum_of(found), sum_of(expected)),
+        (found.train, expected.train),
     ]
     return [f"{a}" if b is None else f"{a}/{b}" for a, b in pairs]

@@ -41,13 +41,10 @@ class CategoryCount:
     @property
     def train_difference(self) -> str:
         """The same for train images, which only the training on this dataset needs."""
-        there = (self.found.train_normal or 0) + (self.found.train_anomalous or 0)
-        if self.expected.train_normal is None or self.expected.train_anomalous is None:
+        there, right = self.found.train, self.expected.train
+        if right in (None, there):
             return ""
-        right = self.expected.train_normal + self.expected.train_anomalous
-        return (
-            "" if there == right else f"category {self.category}: {there} of {right} train images"
-        )
+        return f"category {self.category}: {there} of {right} train images"
 
 
 @dataclass(frozen=True)

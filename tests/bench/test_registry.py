@@ -12,7 +12,7 @@ from zsad.bench import registry
 from zsad.bench.cli.describe import describe_datasets, describe_methods
 from zsad.bench.errors import ContractError, UsageError
 from zsad.bench.method import Method, Options, Prediction
-from zsad.bench.names import registry_name
+from zsad.bench.names import display_name, registry_name
 from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.plan import make_plan
 
@@ -98,11 +98,12 @@ def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
     assert broken not in {method.name for method in plan.methods}
     assert "left out" in caplog.text
     assert dry_run(make_plan(["clip"], ["synthetic"], limit=1)).ready
+    shown = display_name(broken)
     for describe, kind in ((describe_methods, "method"), (describe_datasets, "dataset")):
-        assert f"{kind} '{broken}' is broken, zsad_broken_{broken}" in describe()
-    with pytest.raises(UsageError, match=f"method '{broken}' is broken"):
+        assert f"{kind} '{shown}' is broken, zsad_broken_{broken}" in describe()
+    with pytest.raises(UsageError, match=f"method '{shown}' is broken"):
         make_plan(["clip", broken], ["synthetic"])
-    with pytest.raises(UsageError, match=f"dataset '{broken}' is broken"):
+    with pytest.raises(UsageError, match=f"dataset '{shown}' is broken"):
         make_plan(["clip"], [broken])
 
 
