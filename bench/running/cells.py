@@ -94,10 +94,7 @@ def _finished(plan: Plan, cell: Cell) -> Record | None:
 
 
 def changed_cells(
-    plan: Plan,
-    finished: Iterable[tuple[Job, Record]],
-    datasets: OpenDatasets,
-    progress: Progress,
+    plan: Plan, finished: Iterable[tuple[Job, Record]], datasets: OpenDatasets, progress: Progress
 ) -> dict[Cell, str]:
     """The cells whose records were made under other conditions than the plan's, and which.
 
@@ -214,6 +211,5 @@ def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
     info = ErrorInfo(type(error).__name__, message, trace)
     title = registry.method_class(cell.method).title
     write_record(
-        folder,
-        Record(cell=cell, status="error", title=title, provenance=environment(), error=info),
+        folder, Record(cell=cell, status="error", title=title, provenance=environment(), error=info)
     )

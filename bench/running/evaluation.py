@@ -1,8 +1,8 @@
 """One category, many methods: encode once, predict, measure.
 
-All methods whose `forward_key` is equal read one visual forward per batch; a method that fails
-drops out with its error and the others are scored to the end. Each method reads copies of its own,
-so that what it writes into reaches no other method, and what it returns is copied.
+All methods whose `forward_key` is equal read one visual forward per batch. A method that fails
+keeps its error and is left out; the others are scored to the end. Each method reads its own copies,
+so that what it writes into does not reach another method, and what it returns is copied.
 """
 
 from __future__ import annotations

@@ -137,12 +137,11 @@ def difference(
     """
     if not found:
         return "" if ignored >= CODE_FIELDS else "made by other code (it states no identity)"
-    names = [*expected, *(name for name in found if name not in expected)]
     differing = [
         name
-        for name in names
+        for name in {**expected, **found}
         if name not in ignored
-        and (name not in expected or expected[name] is not None)
+        and expected.get(name, "") is not None
         and found.get(name) != expected.get(name)
     ]
     if not differing:

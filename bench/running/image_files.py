@@ -13,7 +13,7 @@ from ..progress import Progress
 
 
 def stamps(samples: Sequence[Sample]) -> list[str]:
-    """What tells files from those that lay at their paths before; "" for one that is missing."""
+    """What changes whenever a file does, for each file; "" for one that is missing."""
     found = []
     for path in files_of(samples):
         try:
@@ -41,8 +41,8 @@ def hashing(
 ) -> Iterator[Callable[[], None]]:
     """Hash the files of these samples in a thread until the block ends.
 
-    Hashed beside the scoring of their images, files are read from the disk once. Whoever needs a
-    file that could not be hashed will say so.
+    Hashed beside the scoring of their images, files are read from the disk once. A file that
+    cannot be hashed is reported where its hash is needed.
 
     Yields:
         A function that waits until all files are hashed, unless a stop is asked for before.

@@ -25,6 +25,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from ..backbone import BUILT_IN, check_device
 from ..errors import Stopped, UsageError, ZsadError, unknown_name
+from ..names import display_name
 from ..progress import Progress
 from ..records.cell import Cell
 from ..records.run_folder import lock, part_path, record_path, stop_path
@@ -48,7 +49,7 @@ class WorkerLost(ZsadError):
 class WorkerProgress(Progress):
     """Progress in a worker: no bar, and the stop is a file that all workers see.
 
-    A worker stops as well when the process that started it has died.
+    A worker also stops when the process that started it has died.
     """
 
     stop_file: Path = field(kw_only=True)
@@ -154,8 +155,8 @@ def _work_alone(plan: Plan, unit: Unit) -> None:
     except BrokenProcessPool as error:
         what = ", ".join(unit.categories) or "its categories"
         reason = WorkerLost(
-            f"the process that scored {unit.target} ({what}) was killed twice, perhaps because "
-            "memory ran out: use a smaller --batch-size or fewer methods at once"
+            f"the process that scored {display_name(unit.target)} ({what}) was killed twice, "
+            "perhaps because memory ran out: use a smaller --batch-size or fewer methods at once"
         )
         reason.__cause__ = error
         for cell in _unfinished(plan, unit):

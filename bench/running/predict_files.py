@@ -45,11 +45,7 @@ class _Answer:
 
 
 def predict_files(
-    method: Method,
-    paths: Sequence[Path],
-    class_name: str,
-    out: Path,
-    batch_size: int = 8,
+    method: Method, paths: Sequence[Path], class_name: str, out: Path, batch_size: int = 8
 ) -> list[FileScore]:
     """Score image files and write what was found.
 
@@ -129,7 +125,7 @@ def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, Pu
     Args:
         paths: files, named by their file name, and folders, whose image files are taken at any
             depth, sorted, and named relative to the folder. Hidden files are left out.
-        out: the folder of the results; what lies below it is the result of an earlier call.
+        out: the folder of the results; files below it are results of an earlier call.
 
     Raises:
         UsageError: a path does not exist, nothing is left, or `out` is one of the folders.

@@ -21,6 +21,7 @@ from ..errors import Stopped
 from ..factory import create
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..metrics import METRIC_VERSION
+from ..options import EVALUATION_ONLY
 from ..progress import Progress
 from ..records.protocol import GIVEN
 from ..records.run_folder import lock, supersede, weights_path
@@ -28,12 +29,7 @@ from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
 from ..training.sources import cache_features
 from ..training.trainer import Training, auxiliary_samples, train_method
-from ..training.user_checkpoint import (
-    Checkpoint,
-    choose,
-    open_checkpoint,
-    refuse_leak,
-)
+from ..training.user_checkpoint import Checkpoint, choose, open_checkpoint, refuse_leak
 from .open_datasets import OpenDatasets
 from .plan import PUBLISHED, Job, Plan
 from .prepared_method import PreparedMethod, isolated
@@ -112,7 +108,7 @@ def split_of(plan: Plan, job: Job) -> AuxiliarySplit:
 def checkpoint_path(plan: Plan, job: Job) -> Path:
     """Where a run keeps the learned weights of a job; jobs of equal training share it."""
     cell = job.cell
-    options = {k: v for k, v in cell.options.items() if k != "smoothing_sigma"}  # not learned from
+    options = {k: v for k, v in cell.options.items() if k not in EVALUATION_ONLY}
     dataset = f"on-{job.auxiliary.name}-{split_of(plan, job)}"
     training = dataclasses.replace(
         cell, dataset=dataset, options=options, label="", dataset_label=""
@@ -185,7 +181,7 @@ def _train_all(
         for one in waiting:
             one.prepared.error = error
         return
-    for blocking in (False, True):  # first what is free, then what others have trained meanwhile
+    for blocking in (False, True):  # first what is free, then what others have trained since
         waiting = [one for one in waiting if not one.do(auxiliary, target, progress, blocking)]
 
 
@@ -223,7 +219,7 @@ class _Training:
 
     @property
     def path(self) -> Path:
-        """Where the weights lie once they are learned."""
+        """Where the learned weights are written."""
         return checkpoint_path(self.plan, self.prepared.job)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from ..data.loading import is_death_of_reader
 from ..errors import ContractError, Stopped, message_of
 from ..method import Method, Prediction, Query
+from ..names import display_name
 from ..progress import Progress
 from ..records.cell import Cell
 from ..records.record import Auxiliary
@@ -22,7 +23,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass
 class PreparedMethod:
-    """A job with its method, ready to be scored, or with the error that took it out.
+    """A job with its method, ready to be scored, or with the error that made it fail.
 
     Attributes:
         protocol: what a record must state for numbers to be comparable.
@@ -63,10 +64,10 @@ class PreparedMethod:
 
 @contextmanager
 def isolated(prepared: PreparedMethod, progress: Progress) -> Iterator[None]:
-    """Whatever a method raises inside takes that method out, and no other.
+    """Whatever a method raises inside is an error of that method alone.
 
     `sys.exit` and a KeyboardInterrupt that the method raises are failures of the method. A user's
-    interrupt is told from it by `progress`, which learns of the signal first.
+    interrupt differs: `progress` learns of the signal first.
 
     Raises:
         Stopped, KeyboardInterrupt: the user wants the work to stop.
@@ -83,8 +84,8 @@ def isolated(prepared: PreparedMethod, progress: Progress) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they would keep tensors in memory
         if not isinstance(error, Exception):  # raised again it would end the process
             what = f"{type(error).__name__}({message_of(error)})"
-            reason = ContractError(f"method '{prepared.cell.method}' raised {what}")
+            reason = ContractError(f"method '{display_name(prepared.cell.method)}' raised {what}")
             reason.__cause__ = error
             error = reason
-        LOG.warning("%s drops out: %s", prepared.cell.key, message_of(error))
+        LOG.warning("%s failed: %s", prepared.cell.key, message_of(error))
         prepared.error = error

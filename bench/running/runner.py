@@ -1,7 +1,7 @@
 """A run: its units of work, who does which, and what survives a kill.
 
-Several processes may fill one run: a unit of work is locked by whoever does it, and the operating
-system drops the lock when the process dies.
+Several processes may fill one run: a category is locked by the process that scores it, and the
+operating system drops the lock when the process dies.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def start(
 
 @contextmanager
 def _interrupts_seen(progress: Progress) -> Iterator[None]:
-    """Let `progress` know of a Ctrl-C where nobody listens to it yet.
+    """Let `progress` know of a Ctrl-C, unless another handler already does.
 
     A KeyboardInterrupt without a signal was raised by a method, and is that method's failure.
     """
@@ -154,11 +154,7 @@ def units(jobs: Sequence[Job], datasets: OpenDatasets, split: bool = False) -> l
 
 
 def run_unit(
-    plan: Plan,
-    unit: Unit,
-    datasets: OpenDatasets,
-    progress: Progress,
-    blocking: bool = True,
+    plan: Plan, unit: Unit, datasets: OpenDatasets, progress: Progress, blocking: bool = True
 ) -> None:
     """Do a unit: score its categories, then write the record of every cell that is complete.
 
@@ -206,7 +202,7 @@ class _UnitAtWork:
     prepared_methods: list[PreparedMethod] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Nothing is computed before it is asked for."""
+        """Identities are computed when they are first asked for, and kept for the whole unit."""
         self.folder = Path(self.plan.out)
         self.identities = Identities(self.plan, self.datasets)
 

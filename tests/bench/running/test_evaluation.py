@@ -1,4 +1,4 @@
-"""One category, many methods: what one method does wrong is its own failure and nobody else's."""
+"""One category, many methods: what one method does wrong is its own failure alone."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def score(backbone, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(score):
-    """What `Plain` measures with nobody beside it."""
+    """What `Plain` measures with no other method beside it."""
     results, _ = score(Plain)
     return results[Plain].result
 
@@ -123,7 +123,7 @@ def test_a_method_that_cannot_say_what_it_reads_fails_alone(score, alone, cls):
     assert errors[cls] is not None
 
 
-# -- nobody writes into what others read ---------------------------------------------------------
+# -- methods do not write into what others read --------------------------------------------------
 
 
 class WritesTokens(Plain):
@@ -184,7 +184,7 @@ def test_a_method_that_writes_into_its_query_fails_and_the_next_reads_clean_data
         raise errors[cls]
 
 
-def test_writes_that_no_counter_sees_reach_nobody_either(score, alone):
+def test_writes_that_no_counter_sees_do_not_reach_another_method(score, alone):
     results, _ = score(WritesTokensUnseen, Plain, gallery=1)
     assert results[Plain].result == alone
 

@@ -283,7 +283,7 @@ def test_a_missing_data_root_is_an_error_record_that_names_it(tmp_path):
     assert "nowhere" in error_of(tmp_path / "run", "plain").message
 
 
-# -- stopping and going on ----------------------------------------------------------------------
+# -- stopping and resuming ----------------------------------------------------------------------
 
 
 def test_the_same_command_again_does_nothing(data, tmp_path):
@@ -363,7 +363,7 @@ def test_a_broken_record_is_done_again(data, tmp_path, retry):
     assert json.loads(path.read_text())["categories"] == good
 
 
-def test_a_full_disk_is_said_plainly_and_the_run_goes_on_once_there_is_room(
+def test_a_full_disk_is_said_plainly_and_the_run_resumes_once_there_is_room(
     data, tmp_path, monkeypatch
 ):
     plan = plan_for(data, tmp_path / "run", "plain")
@@ -464,7 +464,7 @@ def test_a_full_disk_leaves_no_half_drawn_set(tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-# -- kill -9 and company ------------------------------------------------------------------------
+# -- killed processes ---------------------------------------------------------------------------
 
 
 def _children():
@@ -489,11 +489,11 @@ def test_thirty_kills_at_random_moments_end_in_the_same_table(data, tmp_path):
         child = context.Process(target=run, args=(plan,))
         child.start()
         child.join(timeout=dice.uniform(0.05, 1.2))
-        child.kill()  # does nothing to one that has ended meanwhile
+        child.kill()  # does nothing to one that has already ended
         child.join()
         kills += child.exitcode == -signal.SIGKILL
         done = killed / "cells"
-        if done.is_dir() and len(list(done.glob("*.json"))) == 2:  # finished: begin anew
+        if done.is_dir() and len(list(done.glob("*.json"))) == 2:  # finished: begin again
             pd.testing.assert_frame_equal(values(killed), values(whole))
             for path in done.glob("*.json"):
                 path.unlink()

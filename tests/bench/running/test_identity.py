@@ -397,7 +397,7 @@ def test_a_superseded_file_never_takes_the_place_of_another(tmp_path):
         supersede(tmp_path, path, "test")
     kept = sorted((tmp_path / "superseded" / "cells").iterdir())
     assert [path.read_text() for path in kept] == ["0", "1"]
-    supersede(tmp_path, tmp_path / "cells" / "a.json", "somebody was faster")
+    supersede(tmp_path, tmp_path / "cells" / "a.json", "another process was faster")
 
 
 def test_temporary_files_of_dead_runs_are_swept_and_young_ones_are_not(site, data, tmp_path):
