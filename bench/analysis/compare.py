@@ -8,8 +8,9 @@ datasets only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..names import normalize_name
 from ..records.record import Record
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .protocol_notes import protocol_difference
-from .resampling import Settings, SharedImages, pair_images
+from .resampling import DEFAULT_SETTINGS, Settings, SharedImages, pair_images
 from .statistics import RESAMPLED, PairedTest, SignedRank, holm, paired, signed_rank
 from .values import measure
 
@@ -69,6 +70,9 @@ class OverDatasets:
     p_holm: float | None = None
 
 
+Tested = TypeVar("Tested", Difference, OverDatasets)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Side a against side b."""
@@ -83,20 +87,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Side:
-    """One side: a method of a matrix, under a label."""
+    """One side: a method's datasets with a finished cell, by normalized name, and their records."""
 
     label: str
-    matrix: Matrix
-    method: EvaluatedMethod
+    cells: Mapping[str, tuple[TargetDataset, Sequence[Record]]]
 
-    @property
-    def finished(self) -> dict[str, TargetDataset]:
-        """The datasets with a finished cell, by normalized name."""
-        return {
-            normalize_name(dataset.name): dataset
-            for dataset in self.matrix.datasets
-            if self.matrix.finished(self.method, dataset)
-        }
+    @classmethod
+    def of(cls, matrix: Matrix, method: EvaluatedMethod, label: str) -> _Side:
+        """The side of a method in a matrix."""
+        finished = [d for d in matrix.datasets if matrix.finished(method, d)]
+        return cls(label, {normalize_name(d.name): (d, matrix.cell(method, d)) for d in finished})
 
 
 def compare_runs(
@@ -104,7 +104,7 @@ def compare_runs(
     run_b: Sequence[Record] | None = None,
     method_a: str | None = None,
     method_b: str | None = None,
-    settings: Settings | None = None,
+    settings: Settings = DEFAULT_SETTINGS,
 ) -> list[Comparison]:
     """Compare two methods of one run, a method of two runs, or all methods that two runs share.
 
@@ -118,9 +118,13 @@ def compare_runs(
     Raises:
         UsageError: a method is not in the run, is ambiguous, or the two sides are the same.
     """
-    settings = settings or Settings()
     pairs = _sides(run_a, run_b, method_a, method_b)
-    return _corrected([_compare(a, b, settings) for a, b in pairs])
+    found = [_compare(a, b, settings) for a, b in pairs]
+    over = iter(_corrected([o for comparison in found for o in comparison.over_datasets]))
+    return [
+        dataclasses.replace(c, over_datasets=tuple(next(over) for _ in c.over_datasets))
+        for c in found
+    ]
 
 
 def _sides(
@@ -133,26 +137,21 @@ def _sides(
     if run_b is None:
         if method_a is None or method_b is None:
             raise UsageError("name two methods of the run (--method-a, --method-b) or a second run")
-        a, b = (_side(matrix_a, name, "") for name in (method_a, method_b))
-        if a.method == b.method:
+        a, b = find_method(matrix_a, method_a), find_method(matrix_a, method_b)
+        if a == b:
             raise UsageError(f"'{method_a}' and '{method_b}' are the same method of this run")
-        return [(a, b)]
+        return [(_Side.of(matrix_a, a, a.label), _Side.of(matrix_a, b, b.label))]
     matrix_b = arrange(run_b)
+    pairs = [(method, method) for method in matrix_a.methods if method in matrix_b.methods]
     if method_a is not None or method_b is not None:
-        first, second = method_a or method_b or "", method_b or method_a or ""
-        return [(_side(matrix_a, first, " (run a)"), _side(matrix_b, second, " (run b)"))]
-    shared = [c for c in matrix_a.methods if c in matrix_b.methods]
-    if not shared:
+        a = find_method(matrix_a, method_a or method_b or "")
+        pairs = [(a, find_method(matrix_b, method_b or method_a or ""))]
+    if not pairs:
         raise UsageError("the runs share no method: name one of each (--method-a, --method-b)")
     return [
-        (_Side(f"{m.label} (run a)", matrix_a, m), _Side(f"{m.label} (run b)", matrix_b, m))
-        for m in shared
+        (_Side.of(matrix_a, a, f"{a.label} (run a)"), _Side.of(matrix_b, b, f"{b.label} (run b)"))
+        for a, b in pairs
     ]
-
-
-def _side(matrix: Matrix, name: str, suffix: str) -> _Side:
-    method = find_method(matrix, name)
-    return _Side(method.label + suffix, matrix, method)
 
 
 def find_method(matrix: Matrix, name: str) -> EvaluatedMethod:
@@ -172,44 +171,43 @@ def find_method(matrix: Matrix, name: str) -> EvaluatedMethod:
 
 
 def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
-    of_a, of_b = a.finished, b.finished
-    differences = []
-    for name in [name for name in of_a if name in of_b]:
-        left = a.matrix.cell(a.method, of_a[name])
-        right = b.matrix.cell(b.method, of_b[name])
-        differences += _dataset_differences(of_a[name].title, left, right, settings)
+    """Two sides, their bootstrap's p-values corrected over the datasets of each metric."""
+    found = []
+    for name, (dataset, left) in a.cells.items():
+        if name in b.cells:
+            _, right = b.cells[name]
+            found.append(_dataset_differences(dataset.title, left, right, settings))
+    by_metric = [_corrected(own) for own in zip(*found, strict=True)]
+    over = [_over_datasets(own) for own in by_metric]
     return Comparison(
         a.label,
         b.label,
-        tuple(differences),
-        tuple(o for m in settings.metrics if (o := _over_datasets(m, differences)) is not None),
-        tuple(dataset.title for name, dataset in of_a.items() if name not in of_b),
-        tuple(dataset.title for name, dataset in of_b.items() if name not in of_a),
+        tuple(d for of_dataset in zip(*by_metric, strict=True) for d in of_dataset),
+        tuple(summary for summary in over if summary is not None),
+        tuple(dataset.title for name, (dataset, _) in a.cells.items() if name not in b.cells),
+        tuple(dataset.title for name, (dataset, _) in b.cells.items() if name not in a.cells),
     )
 
 
 def _dataset_differences(
     title: str, left: Sequence[Record], right: Sequence[Record], settings: Settings
 ) -> list[Difference]:
+    """The difference of every metric on one dataset."""
     images = pair_images(left, right)
     protocol = [*protocol_difference(left, right), *_code_difference(left, right)]
     pairs = {m: (measure(left, m), measure(right, m)) for m in settings.metrics}
-    tests = _tests(
-        images,
-        [m for m, sides in pairs.items() if all(v.value is not None for v in sides)],
-        settings,
-    )
+    defined = [m for m, sides in pairs.items() if all(v.value is not None for v in sides)]
+    tests = _tests(images, defined, settings)
     found = []
     for metric, (a, b) in pairs.items():
-        if a.value is None or b.value is None:
-            reasons = [f"{side}: {n}" for side, v in (("a", a), ("b", b)) for n in v.notes]
-            found.append(Difference(title, metric, a.value, b.value, notes=tuple(reasons)))
-            continue
-        notes, test = [*a.notes, *b.notes, *protocol], tests.get(metric)
-        if metric in RESAMPLED and images.why_not:
-            notes.append(images.why_not)
-        left_out = (a.incomplete or b.incomplete) and not settings.allow_incomplete
-        unique = tuple(dict.fromkeys(notes))
+        if metric in defined:
+            notes = [*a.notes, *b.notes, *protocol]
+            notes += [images.why_not] * (metric in RESAMPLED and images.why_not != "")
+            left_out = (a.incomplete or b.incomplete) and not settings.allow_incomplete
+        else:
+            notes = [f"{side}: {note}" for side, v in (("a", a), ("b", b)) for note in v.notes]
+            left_out = False
+        test, unique = tests.get(metric), tuple(dict.fromkeys(notes))
         found.append(Difference(title, metric, a.value, b.value, test, None, unique, left_out))
     return found
 
@@ -247,36 +245,20 @@ def _tests(
     }
 
 
-def _over_datasets(metric: str, differences: Sequence[Difference]) -> OverDatasets | None:
-    known = [d.gap for d in differences if d.metric == metric and not d.left_out]
-    gaps = [gap for gap in known if gap is not None]
+def _over_datasets(differences: Sequence[Difference]) -> OverDatasets | None:
+    """What the differences of one metric say together; None where there are none."""
+    gaps = [d.gap for d in differences if d.gap is not None and not d.left_out]
     if not gaps:
         return None
     wins, losses = sum(g > 0 for g in gaps), sum(g < 0 for g in gaps)
-    return OverDatasets(metric, float(np.mean(gaps)), wins, losses, signed_rank(gaps))
+    mean = float(np.mean(gaps))
+    return OverDatasets(differences[0].metric, mean, wins, losses, signed_rank(gaps))
 
 
-def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with Holm's correction.
-
-    The bootstrap's p-values are corrected over the datasets of a comparison and metric, Wilcoxon's
-    over all comparisons and metrics.
-    """
-    tests = [o.test.p for c in comparisons for o in c.over_datasets if o.test is not None]
-    over = iter(holm(tests))
-    corrected = []
-    for comparison in comparisons:
-        differences = list(comparison.differences)
-        for metric in dict.fromkeys(d.metric for d in differences):
-            places = [i for i, d in enumerate(differences) if d.metric == metric and d.test]
-            ps = holm([t.p for i in places if (t := differences[i].test) is not None])
-            for i, p in zip(places, ps, strict=True):
-                differences[i] = dataclasses.replace(differences[i], p_holm=p)
-        summaries = tuple(
-            o if o.test is None else dataclasses.replace(o, p_holm=next(over))
-            for o in comparison.over_datasets
-        )
-        corrected.append(
-            dataclasses.replace(comparison, differences=tuple(differences), over_datasets=summaries)
-        )
-    return corrected
+def _corrected(found: Sequence[Tested]) -> list[Tested]:
+    """What was tested, with Holm's correction over all that has a test."""
+    p_values = iter(holm([item.test.p for item in found if item.test is not None]))
+    return [
+        item if item.test is None else dataclasses.replace(item, p_holm=next(p_values))
+        for item in found
+    ]

@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..names import display_name
 from ..records.record import Record
 from .compare import Comparison, Difference, OverDatasets
 from .formats import DASH, Column, Row, Table, TableCell
 from .matrix import arrange
-from .resampling import Settings
+from .resampling import DEFAULT_SETTINGS, Settings
 from .statistics import ImageMetric, Interval, Ranking
 from .uncertainty import intervals
 
@@ -84,21 +85,20 @@ def _difference_row(d: Difference) -> Row:
         span = f"{_signed(d.test.difference.low)} to {_signed(d.test.difference.high)}"
         p = _p(d.test.p)
     texts = (_percent(d.a), _percent(d.b), _signed(d.gap), span, p, _p(d.p_holm))
-    return Row(d.dataset, _cells(texts), d.metric, d.notes)
+    return Row(d.dataset, _cells(texts), display_name(d.metric), d.notes)
 
 
 def _summary_row(over: OverDatasets) -> Row:
     p = _p(None if over.test is None else over.test.p)
     counts = f"{over.wins} up, {over.losses} down"
     texts = ("", "", _signed(over.mean), counts, p, _p(over.p_holm))
-    return Row("all datasets", _cells(texts), over.metric, summary=True)
+    return Row("all datasets", _cells(texts), display_name(over.metric), summary=True)
 
 
 def interval_table(
-    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+    records: Sequence[Record], metric: ImageMetric, settings: Settings = DEFAULT_SETTINGS
 ) -> Table:
     """Values of a run's methods with their bootstrap intervals, in percent."""
-    settings = settings or Settings()
     matrix = arrange(records)
     found = intervals(records, metric, settings)
     rows = []
@@ -108,13 +108,14 @@ def interval_table(
             notes = matrix.value(method, dataset, metric).notes
             cells.append(TableCell(text=_within(found.get((method, dataset))), notes=notes))
         rows.append(Row(dataset.title, tuple(cells)))
+    title = display_name(metric)
     remark = (
-        f"{metric} in percent with {100 * settings.level:g} % percentile intervals from "
+        f"{title} in percent with {100 * settings.level:g} % percentile intervals from "
         f"{settings.replicates} {settings.resampling} resamples of the images (seed "
         f"{settings.seed})."
     )
     columns = tuple(Column(method.label) for method in matrix.methods)
-    return Table("uncertainty", metric, ("Dataset",), columns, tuple(rows), (remark,))
+    return Table("uncertainty", title, ("Dataset",), columns, tuple(rows), (remark,))
 
 
 def ranking_table(ranking: Ranking, metric: str) -> Table:
@@ -129,11 +130,13 @@ def ranking_table(ranking: Ranking, metric: str) -> Table:
         f"{ranking.critical_difference:.2f} differ at level {ranking.alpha:g}."
     )
     columns = tuple(map(Column, ("Rank", *ranking.names)))
-    return Table("ranks", f"Ranks by {metric}", ("Method",), columns, tuple(rows), (remark,))
+    return Table(
+        "ranks", f"Ranks by {display_name(metric)}", ("Method",), columns, tuple(rows), (remark,)
+    )
 
 
 def intervals_json(
-    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+    records: Sequence[Record], metric: ImageMetric, settings: Settings = DEFAULT_SETTINGS
 ) -> list[dict[str, Any]]:
     """What `interval_table` shows as plain values in [0, 1], an object per method and dataset."""
     matrix = arrange(records)

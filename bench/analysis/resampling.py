@@ -31,13 +31,16 @@ class Settings:
     allow_incomplete: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "metrics", checked_metrics(self.metrics))
+        object.__setattr__(self, "metrics", tuple(dict.fromkeys(checked_metrics(self.metrics))))
 
     def bootstrap(
         self, images: SharedImages, metrics: Sequence[ImageMetric]
     ) -> dict[ImageMetric, tuple[Floats, Floats]]:
         """Metrics on the images as they are and resampled; see `statistics.bootstrap`."""
         return bootstrap(images.categories, metrics, self.replicates, self.seed, self.resampling)
+
+
+DEFAULT_SETTINGS = Settings()
 
 
 @dataclass
@@ -81,14 +84,13 @@ def pair_images(left: Sequence[Record], right: Sequence[Record]) -> SharedImages
 
 def _aligned(reference: ImageScores, other: ImageScores | None) -> list[float] | None:
     """The scores of `other` in the order of the reference's images; None if they do not match."""
-    if other is None or other.scores is None or len(reference.names) != len(other.names):
+    if other is None or other.scores is None:
         return None
-    if reference.names == other.names:
-        return other.scores if reference.labels == other.labels else None
-    place = {name: i for i, name in enumerate(other.names)}
-    if len(place) != len(other.names) or set(place) != set(reference.names):
-        return None
-    order = [place[name] for name in reference.names]
-    if [other.labels[i] for i in order] != list(reference.labels):
-        return None
-    return [other.scores[i] for i in order]
+    labels, scores = other.labels, other.scores
+    if other.names != reference.names:
+        place = {name: i for i, name in enumerate(other.names)}
+        if len(place) != len(other.names) or sorted(place) != sorted(reference.names):
+            return None
+        order = [place[name] for name in reference.names]
+        labels, scores = [labels[i] for i in order], [scores[i] for i in order]
+    return scores if labels == reference.labels else None

@@ -6,20 +6,18 @@ and AP are computed for all replicates at once, from the weights that a resample
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UsageError, ZsadError
 from ..files import output_file
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 Floats = NDArray[np.float64]
 Resampling = Literal["stratified", "plain"]
@@ -314,15 +312,13 @@ def draw_critical_difference(ranking: Ranking, path: Path, title: str = "") -> N
         raise StatsError(f"cannot write {path} ({error})") from error
 
 
-def _posthocs() -> ModuleType:
+def _posthocs() -> Any:
     try:
-        import scikit_posthocs
+        return importlib.import_module("scikit_posthocs")
     except ImportError as error:
         raise StatsError(
             "ranks need scikit-posthocs: pip install 'zsad[stats]' (the extra 'stats')"
         ) from error
-    found: ModuleType = scikit_posthocs
-    return found
 
 
 def _resamples(

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..metric_table import METRICS, checked_metrics
+from ..names import display_name
 from ..records.record import Record
 from .matrix import EvaluatedMethod, TargetDataset, arrange
-from .resampling import Settings, pair_images
+from .resampling import DEFAULT_SETTINGS, Settings, pair_images
 from .statistics import ImageMetric, Interval, Ranking, StatsError, interval, rank_methods
 
 
 def intervals(
-    records: Sequence[Record], metric: ImageMetric, settings: Settings | None = None
+    records: Sequence[Record], metric: ImageMetric, settings: Settings = DEFAULT_SETTINGS
 ) -> dict[tuple[EvaluatedMethod, TargetDataset], Interval]:
     """The interval of an image-level metric for every method and dataset of a run.
 
     Cells without scores or without both labels have none. Seeds are averaged.
     """
-    settings = settings or Settings()
     found = {}
     for key, cell in arrange(records).cells.items():
         images = pair_images(cell, ())
@@ -40,6 +40,8 @@ def rank(
         UsageError: no such metric.
         StatsError: too few methods or datasets, or the extra `stats` is missing.
     """
+    import pandas as pd
+
     (metric,) = checked_metrics([metric])
     matrix = arrange(records, allow_incomplete=allow_incomplete)
     sign = 1 if METRICS[metric].higher_is_better else -1
@@ -50,10 +52,6 @@ def rank(
         if any(own.value is not None for own in values)
     }
     if not columns:
-        raise StatsError(f"no method of this run has {metric}")
-    rows = [row for row in zip(*columns.values(), strict=True) if None not in row]
-    table = {
-        label: [sign * row[i] for row in rows if row[i] is not None]
-        for i, label in enumerate(columns)
-    }
-    return rank_methods(table, alpha)
+        raise StatsError(f"no method of this run has {display_name(metric)}")
+    table = sign * pd.DataFrame(columns, dtype=float).dropna()
+    return rank_methods({label: list(table[label]) for label in columns}, alpha)

@@ -175,7 +175,7 @@ def _rankings(
         for name, ranking in found.items():
             several = len(found) > 1
             path = diagram.with_stem(f"{diagram.stem}-{name}") if several else diagram
-            draw_critical_difference(ranking, path, name)
+            draw_critical_difference(ranking, path, display_name(name))
             echo(f"wrote {path}", err=True)
     return found
 

@@ -210,7 +210,7 @@ def test_ranks_use_the_datasets_that_all_methods_have(two_methods, scored_record
     assert ranking.names == ("FAPrompt", "CoOp", "CLIP")
     text = ranking_table(ranking, "image_auroc").render("md")
     assert "over 5 datasets" in text
-    with pytest.raises(StatsError, match="pixel_pro"):
+    with pytest.raises(StatsError, match="pixel-pro"):
         rank(two_methods, "pixel_pro")
     with pytest.raises(UsageError, match="pixel-pro"):
         rank(two_methods, "pixel_por")

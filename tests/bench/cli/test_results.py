@@ -83,8 +83,8 @@ def test_an_unknown_word_is_a_usage_error(call, run, words):
 
 def test_one_run_shows_intervals(call, run):
     text = call("compare", run, "--bootstrap", "100").output
-    assert "image_auroc in percent with 95 % percentile intervals from 100 stratified" in text
-    assert "image_ap" in text
+    assert "image-auroc in percent with 95 % percentile intervals from 100 stratified" in text
+    assert "image-ap in percent" in text
     with pytest.raises(UsageError, match="name two runs"):
         call("compare", run, "--metric", "pixel_pro")
 
@@ -111,12 +111,12 @@ def test_ranks_and_their_diagram(call, run, tmp_path):
     diagram = tmp_path / "cd.svg"
     words = ("compare", run, "--bootstrap", "20", "--ranks", "--diagram", diagram)
     text = call(*words, "--metric", "image_auroc", "--metric", "image_ap").output
-    assert "Ranks by image_auroc" in text
+    assert "Ranks by image-auroc" in text
     assert {path.name for path in tmp_path.glob("cd*")} == {
         "cd-image_auroc.svg",
         "cd-image_ap.svg",
     }
-    with pytest.raises(StatsError, match="pixel_pro"):
+    with pytest.raises(StatsError, match="pixel-pro"):
         call("compare", run, "--ranks", "--metric", "pixel_pro")
 
 
