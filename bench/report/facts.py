@@ -38,30 +38,17 @@ def cell_rows(matrix: Matrix) -> list[CellRow]:
     ]
 
 
-@dataclass(frozen=True)
-class Fact:
-    """An entry of protocol or provenance, its values and how many cells have each.
+def facts(matrix: Matrix) -> dict[str, list[tuple[str, int]]]:
+    """What the numbers of the finished cells depend on: entries of protocol and provenance.
 
-    Nested names are joined by dots. The most frequent value comes first; "–" stands for a cell
-    that lacks the entry.
+    Each has its values with how many cells have them, the most frequent one first. Nested names are
+    joined by dots; "–" stands for a cell that lacks the entry.
     """
-
-    name: str
-    values: list[tuple[str, int]]
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether it is equal in all cells."""
-        return len(self.values) == 1
-
-
-def facts(matrix: Matrix) -> list[Fact]:
-    """What the numbers of the finished cells depend on, by name."""
     described = [dict(_flat({**r.protocol, **r.provenance})) for r in matrix.finished_records]
-    return [
-        Fact(name, Counter(entries.get(name, "–") for entries in described).most_common())
+    return {
+        name: Counter(entries.get(name, "–") for entries in described).most_common()
         for name in sorted({name for entries in described for name in entries})
-    ]
+    }
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
