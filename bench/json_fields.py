@@ -173,7 +173,7 @@ def _instance_of(kinds: type | UnionType, what: str) -> Reader:
 
 
 as_mapping = _instance_of(dict, "a JSON object")
-as_list = _instance_of(list, "a list")
+as_list = _instance_of(list | tuple, "a list")  # or what is about to be written as one
 as_whole = _instance_of(int, "a whole number")
 as_number = _instance_of(int | float, "a number")
 _PLAIN: Mapping[Any, Form] = {

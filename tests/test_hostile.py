@@ -596,7 +596,7 @@ def test_parts_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
         except RecordError as error:
             assert file.name in str(error)
         else:
-            json.dumps(part.to_json(), allow_nan=False)
+            json.dumps(dataclasses.asdict(part), allow_nan=False)
 
 
 INDEX = {"cases": [as_json(CASE)]}

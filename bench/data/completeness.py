@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..json_fields import Count
 
@@ -123,11 +122,6 @@ class Completeness:
         """What a reader should be told; "" for a complete copy of which nothing was left out."""
         unknown = "counts unknown" if self.complete is None and not self.chosen_options else ""
         return "; ".join(part for part in (self.gap or unknown, self.chosen) if part)
-
-    def to_json(self) -> dict[str, Any]:
-        """What JSON has: values that a reader of records takes as they are."""
-        content = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in content.items()}
 
 
 def _categories(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,7 @@ from ..dataset import Dataset
 from ..files import read_json
 from ..json_fields import Amount, Count, from_json
 from .cell import Cell
-from .record import (
-    Auxiliary,
-    CategoryResult,
-    Record,
-    RecordError,
-)
+from .record import Auxiliary, CategoryResult, Record, RecordError
 
 IMAGES = "images of "  # and a category: its field in an identity
 SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
@@ -40,13 +34,9 @@ class CategoryRecord:
     warnings: list[str] = field(default_factory=list)
     identity: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, to be written."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def read(cls, path: Path) -> CategoryRecord:
-        """Read what `to_json` gave.
+        """Read one that a run has written.
 
         Raises:
             RecordError: missing, not JSON, lacking a field or with one of a wrong kind; names the

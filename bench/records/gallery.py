@@ -11,7 +11,9 @@ does not grow with the number of images.
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -98,10 +100,6 @@ class _Candidate:
     heat: NDArray[np.float32]  # [SIDE, SIDE]
 
 
-def _by_label() -> dict[int, list[Any]]:
-    return {0: [], 1: []}
-
-
 @dataclass
 class _Candidates:
     """What is kept of one cell: its most extreme images, all scores, the range of the maps.
@@ -113,9 +111,9 @@ class _Candidates:
     """
 
     keep: int
-    highest: dict[int, list[_Candidate]] = field(default_factory=_by_label)
-    lowest: dict[int, list[_Candidate]] = field(default_factory=_by_label)
-    scores: dict[int, list[float]] = field(default_factory=_by_label)
+    highest: dict[int, list[_Candidate]] = field(default_factory=partial(defaultdict, list))
+    lowest: dict[int, list[_Candidate]] = field(default_factory=partial(defaultdict, list))
+    scores: dict[int, list[float]] = field(default_factory=partial(defaultdict, list))
     low: float = float("inf")
     high: float = float("-inf")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,22 +39,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
-FRAME_COLUMNS = (
-    "method",
-    "title",
-    "variant",
-    "options",
-    "dataset",
-    "category",
-    "seed",
-    "metric",
-    "value",
-    "reason",
-    "label",
-    "dataset_label",
-)
-
-
 Metrics = Annotated[Mapping[str, Fraction], entries(dict.fromkeys(METRICS, Fraction))]
 Points = Annotated[
     Mapping[str, list[Fraction]],
@@ -232,8 +216,6 @@ def read_record(path: Path) -> Record:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
         record = from_json(Record, raw)
         return dataclasses.replace(record, protocol=current_protocol(record.protocol))
-    except RecordError:
-        raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecordError(
             f"{path} is not a readable record ({error}): delete it and run again"
@@ -261,6 +243,23 @@ def read_records(run: Path | str) -> list[Record]:
     return records
 
 
+FRAME_COLUMNS: Mapping[str, Callable[[Record, CategoryResult, str], Any]] = {
+    "method": lambda record, *_: record.cell.method,
+    "title": lambda record, *_: record.title,
+    "variant": lambda record, *_: record.cell.variant,
+    "options": lambda record, *_: record.cell.options_text,
+    "dataset": lambda record, *_: record.cell.dataset,
+    "category": lambda _, result, __: result.category,
+    "seed": lambda record, *_: record.cell.seed,
+    "metric": lambda *place: place[2],
+    "value": lambda _, result, metric: result.metrics.get(metric, float("nan")),
+    "reason": lambda _, result, metric: result.undefined.get(metric, ""),
+    "label": lambda record, *_: record.cell.label,
+    "dataset_label": lambda record, *_: record.cell.dataset_label,
+}
+"""The columns of `to_frame`, each from a record, a category of it and a metric's name."""
+
+
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a tidy frame: one row per cell, category and metric.
 
@@ -271,20 +270,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        (
-            record.cell.method,
-            record.title,
-            record.cell.variant,
-            record.cell.options_text,
-            record.cell.dataset,
-            result.category,
-            record.cell.seed,
-            metric,
-            result.metrics.get(metric, float("nan")),
-            result.undefined.get(metric, ""),
-            record.cell.label,
-            record.cell.dataset_label,
-        )
+        [value_of(record, result, metric) for value_of in FRAME_COLUMNS.values()]
         for record in records
         for result in record.categories
         for metric in METRICS

@@ -121,7 +121,7 @@ class DryRun:
             "verdict": self.verdict,
             "missing": list(self.missing),
             "data": {
-                name: {**held.to_json(), "complete": held.complete, "says": held.words()}
+                name: {**asdict(held), "complete": held.complete, "says": held.words()}
                 for name, held in self.data.items()
             },
             "cells": [asdict(c) for c in self.cells],

@@ -226,7 +226,8 @@ class _UnitAtWork:
                 stated = self._stated(results[prepared.cell], prepared.job, samples)
                 refuse_changed_files(self.target, category, samples, before)
             if prepared.error is None:
-                write_json(part_path(self.folder, prepared.cell, category), stated.to_json())
+                path = part_path(self.folder, prepared.cell, category)
+                write_json(path, dataclasses.asdict(stated))
 
     def record_failures(self) -> None:
         """Write the errors of methods that failed."""

@@ -6,7 +6,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,7 @@ def train_method(
         **_outcome(method, state),
         "identity": file.identity,
         "images": content_marks(samples),
-        "completeness": completeness(dataset, split).to_json(),
+        "completeness": asdict(completeness(dataset, split)),
     }
     write_tensors(path, method.learned_state(), provenance)
     file.remove()
