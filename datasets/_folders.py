@@ -114,6 +114,15 @@ def find_file(folder: Path, *names: str) -> Path | None:
     return next((folder / found[name] for name in names if name in found), None)
 
 
+def begins_with(folder: Path, name: str, word: bytes) -> bool:
+    """Whether a folder has a file of a lower-case name with a word, in any case, near its start."""
+    path = find_file(folder, name)
+    if path is None:
+        return False
+    with path.open("rb") as file:
+        return word in file.read(200).lower()
+
+
 def few(items: Iterable[object], limit: int = 3) -> str:
     """The first items in words, and how many more there are."""
     texts = [str(item) for item in items]

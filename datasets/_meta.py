@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,15 +38,15 @@ class MetaJson(Layout):
         """See `Layout.index`."""
         path = folder / FILE_NAME
         found = Listing()
-        inside = _Inside(folder)
+        real = folder.resolve()
         for split, category, row in _rows(path, dataset):
             if not dataset.may_choose(category):
                 found.unchosen.add(category)
                 continue
             label, drawn = int(row["anomaly"]), row.get("mask_path") or ""
             wants_mask = label == 1 and dataset.has_masks
-            image = inside.file(row["img_path"], path)
-            mask = inside.file(drawn, path) if wants_mask and drawn else None
+            image = _file(row["img_path"], folder, real)
+            mask = _file(drawn, folder, real) if wants_mask and drawn else None
             if image is None or (wants_mask and drawn and mask is None):
                 name = row["img_path"] if image is None else drawn
                 found.gaps.append(f"{path} lists '{name}', which does not exist")
@@ -70,62 +71,49 @@ def names_masks(folder: Path) -> bool:
     return re.search(r'"mask_path"\s*:\s*"[^"]', text) is not None
 
 
-class _Inside:
-    """Turns the paths of a meta.json into files below a folder; each parent is resolved once."""
+def _file(text: str, folder: Path, real: Path) -> Path | None:
+    """The file below a folder that a path of its meta.json names, None if it does not exist.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._real = folder.resolve()
-        self._parents: dict[PurePosixPath, bool] = {}
+    Args:
+        text: the path.
+        folder: the dataset's.
+        real: the same, resolved.
 
-    def file(self, text: str, where: Path) -> Path | None:
-        """The file, None if it does not exist.
-
-        Raises:
-            DataError: the path is absolute, leads out of the folder or is a loop of links.
-        """
-        relative = self._relative(PurePosixPath(text.replace("\\", "/")))
-        if relative is None:
-            raise _escape(text, where, self._folder)
-        path = self._folder / relative
-        try:
-            safe = self._parents.get(relative.parent)
-            if safe is None:
-                parent = (self._folder / relative.parent).resolve()
-                safe = self._parents[relative.parent] = parent.is_relative_to(self._real)
-            if not safe or (path.is_symlink() and not path.resolve().is_relative_to(self._real)):
-                raise _escape(text, where, self._folder)
-            if not path.is_symlink() or path.resolve(strict=True):
-                return path if path.is_file() else None
-        except FileNotFoundError:
-            return None
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop, in Python 3.11 and 3.12
-            raise DataError(f"{where} lists '{text}', which is a loop of links: {error}") from error
+    Raises:
+        DataError: the path is absolute, leads out of the folder or is a loop of links.
+    """
+    told = f"{folder / FILE_NAME} lists '{text}', which"
+    relative = _relative(PurePosixPath(text.replace("\\", "/")), folder, real)
+    path = None if relative is None else folder / relative
+    try:
+        if path is None or not path.resolve().is_relative_to(real):
+            raise DataError(
+                f"{told} leads out of {folder}: paths in it are relative to that folder, or "
+                "absolute and contain its name, and stay inside"
+            )
+        return path if stat.S_ISREG(path.stat().st_mode) else None
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte
         return None
-
-    def _relative(self, path: PurePosixPath) -> PurePosixPath | None:
-        """A path below the folder, None if it lies elsewhere.
-
-        Several of AnomalyCLIP's scripts write absolute paths of the machine that they ran on:
-        what follows the name of the dataset's folder counts.
-        """
-        if path.is_absolute():
-            names = {self._folder.name.lower(), self._real.name.lower()}
-            at = [n for n, part in enumerate(path.parts[:-1]) if part.lower() in names]
-            below = [path.parts[n + 1 :] for n in reversed(at)]
-            here = [parts for parts in below if (self._folder / PurePosixPath(*parts)).exists()]
-            if not below:
-                return None
-            path = PurePosixPath(*(here or below)[0])
-        leaves = ".." in path.parts or not path.parts or ":" in path.parts[0]
-        return None if leaves else path
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop, in Python 3.11 and 3.12
+        raise DataError(f"{told} is a loop of links: {error}") from error
 
 
-def _escape(text: str, where: Path, folder: Path) -> DataError:
-    return DataError(
-        f"{where} lists '{text}', which leads out of {folder}: paths in it are relative to that "
-        "folder, or absolute and contain its name, and stay inside"
-    )
+def _relative(path: PurePosixPath, folder: Path, real: Path) -> PurePosixPath | None:
+    """A path below the folder, None if it lies elsewhere.
+
+    Several of AnomalyCLIP's scripts write absolute paths of the machine that they ran on: what
+    follows the name of the dataset's folder counts.
+    """
+    if path.is_absolute():
+        names = {folder.name.lower(), real.name.lower()}
+        at = [n for n, part in enumerate(path.parts[:-1]) if part.lower() in names]
+        below = [path.parts[n + 1 :] for n in reversed(at)]
+        here = [parts for parts in below if (folder / PurePosixPath(*parts)).exists()]
+        if not below:
+            return None
+        path = PurePosixPath(*(here or below)[0])
+    leaves = ".." in path.parts or not path.parts or ":" in path.parts[0]
+    return None if leaves else path
 
 
 def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Mapping[str, Any]]]:

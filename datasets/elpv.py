@@ -6,27 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from ..bench.dataset import Sample
 from ..bench.errors import DataError
 from ._catalogue import with_facts
-from ._folders import child, find_file, lacking
+from ._folders import begins_with, child, find_file, lacking
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
 from ._listing import Layout, Listing
 
 
-class Grade(NamedTuple):
-    """A row of labels.csv: path below its folder, probability of a defect, kind of module."""
+def read_grades(path: Path) -> list[tuple[str, float, str]]:
+    """Path, probability of a defect and kind of module of each row of labels.csv.
 
-    path: str
-    probability: float
-    module: str
-
-
-def read_grades(path: Path) -> list[Grade]:
-    """The rows of labels.csv, which has no header and is padded with blanks.
+    It has no header and is padded with blanks.
 
     Raises:
         DataError: the file is missing or a row is not "path probability type".
@@ -34,7 +28,7 @@ def read_grades(path: Path) -> list[Grade]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         rows = [line.replace(",", " ").split() for line in lines if line.strip()]
-        return [Grade(name, float(probability), module) for name, probability, module in rows]
+        return [(name, float(probability), module) for name, probability, module in rows]
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read as rows of 'images/cell0001.png 1.0 mono' ({error})"
@@ -52,11 +46,8 @@ class GradedCells(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        labels = find_file(folder, "labels.csv")
-        if labels is None or not (folder / "images").is_dir():
-            return 0
-        with labels.open("rb") as file:
-            return 2 if b"cell" in file.read(200) else 0
+        labelled = begins_with(folder, "labels.csv", b"cell")
+        return 2 if labelled and (folder / "images").is_dir() else 0
 
     def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
         """See `Layout.lacks`."""
@@ -68,15 +59,14 @@ class GradedCells(Layout):
         found = Listing()
         there = {path.name for path in (folder / "images").iterdir()}
         normals: list[Sample] = []
-        for row in read_grades(folder / "labels.csv"):
-            if row.probability not in (0.0, 1.0):
+        for name, probability, module in read_grades(folder / "labels.csv"):
+            image = folder / name
+            if probability not in (0.0, 1.0):
                 continue
-            image = folder / row.path
             if image.name not in there:
-                found.gaps.append(f"labels.csv lists {row.path}, which does not exist")
-                continue
-            if row.probability == 1:
-                found.samples.append(dataset.sample(image, 1, anomaly_type=row.module))
+                found.gaps.append(f"labels.csv lists {name}, which does not exist")
+            elif probability == 1:
+                found.samples.append(dataset.sample(image, 1, anomaly_type=module))
             else:
                 normals.append(dataset.sample(image, 0))
         found.samples += dataset.divide(normals)

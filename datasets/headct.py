@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..bench.errors import DataError
 from ._catalogue import with_facts
-from ._folders import child, find_file, lacking, list_images
+from ._folders import begins_with, child, find_file, lacking, list_images
 from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees, LabelFolders
 from ._listing import Layout, Listing
@@ -24,11 +24,10 @@ def read_labels(path: Path) -> dict[int, int]:
         DataError: the file has other columns or no numbers in them.
     """
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-        header = [cell.strip().lower() for cell in rows[0]]
-        at = header.index("id"), header.index("hemorrhage")
-        labels = {int(row[at[0]]): int(row[at[1]]) for row in rows[1:] if row}
-    except (OSError, ValueError, IndexError) as error:
+        lines = path.read_text(encoding="utf-8-sig").lower().splitlines()
+        rows = csv.DictReader(lines, skipinitialspace=True)
+        labels = {int(row["id"]): int(row["hemorrhage"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read as columns id and hemorrhage ({error})") from error
     if not set(labels.values()) <= {0, 1}:
         raise DataError(f"{path} has labels other than 0 and 1")
@@ -43,11 +42,7 @@ class NumberedSlices(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        labels = find_file(folder, "labels.csv")
-        if labels is None:
-            return 0
-        with labels.open("rb") as file:
-            return 2 if b"hemorrhage" in file.readline(200).lower() else 0
+        return 2 if begins_with(folder, "labels.csv", b"hemorrhage") else 0
 
     def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
         """See `Layout.lacks`."""
@@ -62,8 +57,8 @@ class NumberedSlices(Layout):
         while (deeper := child(place, "head_ct")) is not None:
             place = deeper
         found = Listing()
-        images = {image.stem: image for image in list_images(place)}
-        by_number = {int(stem): image for stem, image in images.items() if stem.isdigit()}
+        numbered = [image for image in list_images(place) if image.stem.isdigit()]
+        by_number = {int(image.stem): image for image in numbered}
         labels = read_labels(table)
         if not by_number:
             raise DataError(f"{place} holds no image that {table} lists (000.png, ...)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -80,7 +80,7 @@ class SplitTable(Layout):
                 f"the archive and in {dataset.source.page}"
             )
         found = Listing()
-        files = _Files(folder)
+        files, categories = _Files(folder), subfolders(folder)
         absent: dict[str, None] = {}
         for row in read_split(table):
             category = dataset.category_named(row.category)
@@ -88,7 +88,7 @@ class SplitTable(Layout):
                 raise DataError(
                     f"{table} lists the object '{row.category}', which VisA does not have"
                 )
-            if not files.has_category(row.category):
+            if row.category.lower() not in categories:
                 absent[category] = None
                 continue
             if not dataset.may_choose(category):
@@ -117,35 +117,27 @@ class _Files:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._categories = subfolders(root)
         self._listed: dict[str, Mapping[str, Path]] = {}
         self._used: set[Path] = set()
 
-    def has_category(self, name: str) -> bool:
-        return name.lower() in self._categories
-
     def find(self, name: str) -> Path | None:
         """The file, any case; with another suffix where a copy was converted."""
-        parent, _, last = name.rpartition("/")
+        parent, _, last = name.lower().rpartition("/")
         if parent not in self._listed:
-            place = descend(self._root, *parent.lower().split("/"))
-            self._listed[parent] = _by_name_and_stem(list_images(place) if place else [])
+            place = descend(self._root, *parent.split("/"))
+            images = list_images(place) if place else []
+            by_stem = {image.stem.lower(): image for image in images}
+            self._listed[parent] = by_stem | {image.name.lower(): image for image in images}
         known = self._listed[parent]
-        found = known.get(last.lower()) or known.get(last.lower().rpartition(".")[0])
+        found = known.get(last) or known.get(last.rpartition(".")[0])
         if found is not None:
             self._used.add(found)
         return found
 
     def left_over(self, part: str) -> list[Path]:
         """Files that no row named, in folders with `part` in their path."""
-        folders = [files for parent, files in self._listed.items() if part in parent.lower()]
+        folders = [files for parent, files in self._listed.items() if part in parent]
         return sorted({file for files in folders for file in files.values()} - self._used)
-
-
-def _by_name_and_stem(images: Sequence[Path]) -> Mapping[str, Path]:
-    return {image.stem.lower(): image for image in images} | {
-        image.name.lower(): image for image in images
-    }
 
 
 @with_facts
