@@ -24,81 +24,50 @@ SHALLOW = 4  # visual blocks; enough for the four layers that APRIL-GAN reads
 
 def describe_methods() -> str:
     """A table of all methods: supervision, parameters, backbone, variants, options."""
-    rows = []
-    broken = registry.faults("method")
-    for name in registry.names("method"):
-        if name in broken:
-            continue
-        cls = registry.method_class(name)
-        variants = [display_name(v) + "*" * (v == cls.default_variant) for v in cls.variants]
-        rows.append(
-            [
-                display_name(name),
-                cls.title,
-                _supervision(cls),
-                f"{cls.published_parameters:,}",
-                _effective(cls),
-                f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
-                "yes" if cls.class_aware else "no",
-                ", ".join(variants),
-                _options(cls),
-            ]
-        )
-    header = [
-        "name",
-        "title",
-        "supervision",
-        "published",
-        "effective",
-        "backbone",
-        "class-aware",
-        "variants",
-        "options",
+    sound, broken = _classes("method")
+    rows = [
+        {
+            "name": display_name(name),
+            "title": cls.title,
+            "supervision": _supervision(cls),
+            "published parameters": f"{cls.published_parameters:,}",
+            "effective parameters": _effective(cls),
+            "backbone": f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
+            "class-aware": "yes" if cls.class_aware else "no",
+            "variants": ", ".join(
+                display_name(v) + "*" * (v == cls.default_variant) for v in cls.variants
+            ),
+            "options": _options(cls),
+        }
+        for name, cls in sound.items()
     ]
-    header[3:5] = ["published parameters", "effective parameters"]
-    widths = [None, None, 24, None, None, 22, None, 24, 44]
-    table = _table(rows, header, widths)
-    notes = ["* default variant; options show the default variant's values", *broken.values()]
-    return "\n".join([table, "", *notes])
+    table = _table(rows, {"supervision": 24, "backbone": 22, "variants": 24, "options": 44})
+    note = "* default variant; options show the default variant's values"
+    return "\n".join([table, "", note, *broken])
 
 
 def describe_datasets() -> str:
     """A table of all datasets: domain, size, levels, auxiliary set, licence."""
+    sound, broken = _classes("dataset")
     rows = []
-    broken = registry.faults("dataset")
-    for name in registry.names("dataset"):
-        if name in broken:
-            continue
-        cls = registry.dataset_class(name)
+    for name, cls in sound.items():
         counts = [info.counts for info in cls.categories.values()]
         rows.append(
-            [
-                display_name(name),
-                cls.title,
-                cls.domain,
-                len(cls.categories) or "-",
-                _total([c.test_normal for c in counts]),
-                _total([c.test_anomalous for c in counts]),
-                "yes" if cls.has_image_labels else "no",
-                "yes" if cls.has_masks else "no",
-                display_name(cls.auxiliary),
-                cls.source.licence,
-            ]
+            {
+                "name": display_name(name),
+                "title": cls.title,
+                "domain": cls.domain,
+                "categories": len(cls.categories) or "-",
+                "normal": _total([c.test_normal for c in counts]),
+                "anomalous": _total([c.test_anomalous for c in counts]),
+                "image-level": "yes" if cls.has_image_labels else "no",
+                "pixel-level": "yes" if cls.has_masks else "no",
+                "auxiliary": display_name(cls.auxiliary),
+                "licence": cls.source.licence,
+            }
         )
-    header = [
-        "name",
-        "title",
-        "domain",
-        "categories",
-        "normal",
-        "anomalous",
-        "image-level",
-        "pixel-level",
-        "auxiliary",
-        "licence",
-    ]
-    table = _table(rows, header, [None] * 9 + [30])
-    return "\n".join([table, *([""] if broken else []), *broken.values()])
+    table = _table(rows, {"licence": 30})
+    return "\n".join([table, *([""] if broken else []), *broken])
 
 
 def describe_backbones() -> str:
@@ -157,12 +126,22 @@ def _values(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{display_name(name)}={value}" for name, value in options.items())
 
 
+def _classes(kind: str) -> tuple[dict[str, Any], list[str]]:
+    """The classes of methods or datasets by name, and what is wrong with those that are broken."""
+    broken = registry.faults(kind)
+    load = registry.method_class if kind == "method" else registry.dataset_class
+    sound = {name: load(name) for name in registry.names(kind) if name not in broken}
+    return sound, list(broken.values())
+
+
 def _total(counts: Sequence[int | None]) -> int | str:
     known = [c for c in counts if c is not None]
     return sum(known) if known and len(known) == len(counts) else "-"
 
 
-def _table(rows: list[list[Any]], header: list[str], widths: list[int | None]) -> str:
+def _table(rows: Sequence[Mapping[str, Any]], widths: Mapping[str, int]) -> str:
+    """Rows that have the same columns as a table; some columns are wrapped at a width."""
+    limits = [widths.get(name) for name in rows[0]]
     return tabulate(
-        rows, headers=header, tablefmt="simple", maxcolwidths=widths, disable_numparse=True
+        rows, headers="keys", tablefmt="simple", maxcolwidths=limits, disable_numparse=True
     )
