@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from .. import registry
+from ..errors import DataError, UsageError
 from ..names import display_name
-from .options import DataRoot, DatasetOptions, Json, dataset_options, out_option
+from .options import DataRoot, DatasetOptions, Json, chosen_dataset, dataset_options, out_option
 from .terminal import echo
+
+if TYPE_CHECKING:
+    from ..data.check import DatasetCheck
 
 app = typer.Typer(
     help="Check datasets on disk, say where they come from, show them.",
     no_args_is_help=True,
 )
+Name = Annotated[str, typer.Argument(help="A dataset.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
+]
 
 
 @app.command()
 def check(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
-    ] = None,
+    names: Names = None,
     data_root: DataRoot = None,
     open_files: Annotated[
         bool, typer.Option("--open-files", help="Decode every image and mask.")
@@ -42,7 +49,7 @@ def check(
         data_root,
         open_files,
         dataset_options(dataset_option or [], chosen),
-        lambda name: echo(f"opening {name}", err=True) if open_files else None,
+        lambda name: echo(f"opening {display_name(name)}", err=True) if open_files else None,
     )
     if as_json:
         echo(json.dumps([entry.to_json() for entry in checks], indent=2))
@@ -64,7 +71,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _echo_details(entry: Any, every: bool) -> None:
+def _echo_details(entry: DatasetCheck, every: bool) -> None:
     """Problems, notes and fingerprint of one dataset; of what is missing only if it was named."""
     if entry.status == "missing" and every:
         return
@@ -82,21 +89,11 @@ def _echo_details(entry: Any, every: bool) -> None:
 
 
 @app.command()
-def sources(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
+def sources(names: Names = None, as_json: Json = False) -> None:
     """Print where datasets come from, their licence and the folders that are expected."""
-    from dataclasses import asdict
+    from ..data.check import chosen_names
 
-    from ..data.check import benchmark_names
-    from ..registry import dataset_class
-
-    wanted = names or ["all"]
-    chosen = benchmark_names() if "all" in wanted else wanted
-    classes = [dataset_class(name) for name in chosen]
+    classes = [registry.dataset_class(name) for name in chosen_names(names or ["all"])]
     if as_json:
         facts = [{"name": c.name, "title": c.title, **asdict(c.source)} for c in classes]
         echo(json.dumps(facts, indent=2))
@@ -117,7 +114,7 @@ def sources(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A dataset.")],
+    name: Name,
     data_root: DataRoot = None,
     out: Annotated[Path | None, out_option(help="PNG to write; NAME.png by default.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
@@ -127,12 +124,10 @@ def show(
 ) -> None:
     """Write a contact sheet with mask outlines."""
     from ..data.contact_sheet import choose, contact_sheet, save
-    from ..errors import DataError
-    from ..registry import load_dataset
 
     if split not in ("test", "train"):
         raise UsageError(f"a split is 'train' or 'test', not '{split}'")
-    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option))
+    dataset = chosen_dataset(name, data_root, dataset_option)
     samples = dataset.samples("test" if split == "test" else "train")
     if not samples:
         raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
@@ -143,7 +138,7 @@ def show(
 
 @app.command()
 def meta(
-    name: Annotated[str, typer.Argument(help="A dataset.")],
+    name: Name,
     data_root: DataRoot = None,
     out: Annotated[
         Path | None, out_option(help="File to write; meta.json in the dataset's folder.")
@@ -168,10 +163,10 @@ def meta(
     """Write the released codes' meta.json, so that they read the same samples."""
     from ..data.check import is_below
     from ..data.meta_json import meta_of
+    from ..dataset import SPLITS
     from ..files import write_text
-    from ..registry import load_dataset
 
-    dataset = load_dataset(name, data_root, **_options_of(name, dataset_option))
+    dataset = chosen_dataset(name, data_root, dataset_option)
     if out is None and (data_root is None or not is_below(dataset.root, data_root)):
         raise UsageError(f"{dataset.title} lies in {dataset.root}: say with --out where to write")
     path = out or dataset.root / "meta.json"
@@ -183,18 +178,11 @@ def meta(
     rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
     echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
     known = dataset.categories if dataset.in_benchmark else {}
-    own = sorted(
-        {s.category for split in ("train", "test") for s in dataset.samples(split)} - set(known)
-    )
+    own = {s.category for split in SPLITS for s in dataset.samples(split)} - known.keys()
     if own:
-        echo(f"not in the released dataset.py, add to generate_class_info there: {', '.join(own)}")
+        names = ", ".join(sorted(own))
+        echo(f"not in the released dataset.py, add to generate_class_info there: {names}")
     listed = (row for classes in content.values() for part in classes.values() for row in part)
     files = (row[key] for row in listed for key in ("img_path", "mask_path"))
     if any(Path(file).suffix.lower() in (".tif", ".tiff") for file in files):
         echo("TIFF files are listed, which the released loaders may not open: convert with --png")
-
-
-def _options_of(name: str, pairs: list[str] | None) -> dict[str, Any]:
-    """The options of a command's only dataset."""
-    given = dataset_options(pairs or [], [name])
-    return next(iter(given.values()))

@@ -23,6 +23,7 @@ from .terminal import echo
 
 if TYPE_CHECKING:
     from ..backbone import Backbone
+    from ..dataset import Dataset
     from ..progress import Progress
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -260,6 +261,16 @@ def dataset_options(
         key = known_name(f"option of dataset {display_name(name)}", key.strip(), known)
         options[name][key] = _json_or_text(text)
     return options
+
+
+def chosen_dataset(name: str, data_root: Path | None, pairs: Sequence[str] | None) -> Dataset:
+    """The dataset that a verb's only name and its --data-root and --dataset-option mean.
+
+    Raises:
+        UsageError, DataError: see `dataset_options` and `registry.load_dataset`.
+    """
+    (options,) = dataset_options(pairs or [], [name]).values()
+    return registry.load_dataset(name, data_root, **options)
 
 
 def _json_or_text(text: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import registry
+from ..names import display_name
 from ..options import DEFAULT_SEED
 from ..running.plan import Plan
 from .options import (
@@ -18,7 +18,7 @@ from .options import (
     MethodOptions,
     Quiet,
     chosen_backbone,
-    dataset_options,
+    chosen_dataset,
     method_table,
     out_option,
     progress_bar,
@@ -52,11 +52,8 @@ def train(
     from ..training.user_checkpoint import learned_from
 
     table = method_table(method, option or [])
-    name = registry.resolve("dataset", on).name
     refuse_unwritable(out)
-    auxiliary = registry.load_dataset(
-        name, data_root, **dataset_options(dataset_option or [], [on])[name]
-    )
+    auxiliary = chosen_dataset(on, data_root, dataset_option)
     loaded = _training_backbone(table["name"], **backbone)
     with progress_bar(quiet) as progress:
         done = train_on(
@@ -72,7 +69,7 @@ def train(
     echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
     source = learned_from(done.provenance)
     if source is not None and source.completeness is not None and source.completeness.gap:
-        echo(f"warning: {on} is {source.completeness.gap}", err=True)
+        echo(f"warning: {display_name(auxiliary.name)} is {source.completeness.gap}", err=True)
 
 
 def _training_backbone(method: str, **backbone: Any) -> Backbone:
