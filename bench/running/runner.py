@@ -253,16 +253,14 @@ class _UnitAtWork:
     def _is_scored(self, job: Job, category: str, samples: Sequence[Sample]) -> bool:
         """Whether a category of a cell is done; one made under other conditions is moved."""
         path = part_path(self.folder, job.cell, category)
-        if is_done(self.folder, job.cell):
-            return True
-        if not path.exists():
-            return False
+        if is_done(self.folder, job.cell) or not path.exists():
+            return is_done(self.folder, job.cell)
         try:
             found = CategoryRecord.read(path).identity
             why = difference(found, self._identity(job, category, samples))
-        except FileNotFoundError:  # another process has made the record and cleared the parts
-            return is_done(self.folder, job.cell)
-        except (OSError, ValueError, KeyError, TypeError, ZsadError) as error:
+        except Exception as error:
+            if is_done(self.folder, job.cell):  # by another process, which clears the parts
+                return True
             why = f"it is not readable ({message_of(error)})"
         if why:
             supersede(self.folder, path, why)

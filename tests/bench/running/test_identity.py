@@ -226,6 +226,35 @@ def test_a_category_finished_before_a_stop_is_done_again_if_its_images_changed(
     assert scores(tmp_path / "run") == scores(tmp_path / "fresh")
 
 
+def test_a_cell_that_another_process_finishes_meanwhile_is_left_to_it(
+    site, data, tmp_path, monkeypatch
+):
+    run(plan_for(tmp_path / "whole", data))
+    plan, cells = plan_for(tmp_path / "run", data), tmp_path / "run" / "cells"
+    progress, scored = Progress(), runner.score_category
+
+    def stopping(*arguments, **how):
+        parts = scored(*arguments, **how)
+        progress.stop.set()
+        return parts
+
+    read = CategoryRecord.read
+
+    def finishing(path):
+        shutil.copytree(tmp_path / "whole" / "cells", cells, dirs_exist_ok=True)
+        path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(runner, "score_category", stopping)
+    with pytest.raises(Stopped):
+        run(plan, progress)
+    monkeypatch.setattr(CategoryRecord, "read", finishing)
+    monkeypatch.delattr(runner, "score_category")  # nothing is left to be scored
+    run(plan)
+    assert scores(tmp_path / "run") == scores(tmp_path / "whole")
+    assert not (tmp_path / "run" / "superseded").exists()
+
+
 def test_data_that_are_not_there_leave_finished_records_as_they_are(site, data, tmp_path, again):
     again()
     before = scores(tmp_path / "run")
