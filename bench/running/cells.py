@@ -37,8 +37,14 @@ from .plan import Job, Plan, read_plan_settings
 
 LOG = logging.getLogger(__name__)
 SAME_IN_A_RUN = (
-    *("backbone", "backbone_config", "pretrained", "precision", "map_size"),
-    *("auxiliary", "auxiliary_split", "limit"),
+    "backbone",
+    "backbone_config",
+    "pretrained",
+    "precision",
+    "map_size",
+    "auxiliary",
+    "auxiliary_split",
+    "limit",
 )
 
 

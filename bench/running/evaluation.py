@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
+from ..anomaly_maps import upsample
 from ..backbone import TokenSpec
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
@@ -271,10 +271,9 @@ def _prompt_maps(method: Method, query: Query) -> list[Tensor]:
 
 def resized(maps: Tensor, size: int) -> Tensor:
     """Maps [B, H, W] at the evaluated size, bilinear; unchanged where they have it."""
-    if tuple(maps.shape[-2:]) == (size, size):
-        return maps
-    maps = F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)
-    return maps[:, 0]
+    height, width = maps.shape[1:]
+    same = (height, width) == (size, size)
+    return maps if same else upsample(maps.flatten(1), (height, width), size)
 
 
 # -- what is recorded ---------------------------------------------------------------------------

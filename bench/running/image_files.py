@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from ..content import content_hashes, stamp_of
 from ..dataset import Dataset, Sample, files_of
@@ -12,23 +13,22 @@ from ..errors import DataError, ZsadError
 from ..progress import Progress
 
 
-def stamps(samples: Sequence[Sample]) -> list[str]:
-    """What changes whenever a file does, for each file; "" for one that is missing."""
-    found = []
+def stamps(samples: Sequence[Sample]) -> dict[Path, str]:
+    """What changes whenever a file does, for each file that is there."""
+    found: dict[Path, str] = {}
     for path in files_of(samples):
-        try:
-            found.append(stamp_of(path))
-        except DataError:  # reading it will say so
-            found.append("")
+        with suppress(DataError):  # reading it will say so
+            found[path] = stamp_of(path)
     return found
 
 
 def refuse_changed_files(
-    dataset: Dataset, category: str, samples: Sequence[Sample], before: Sequence[str]
+    dataset: Dataset, category: str, samples: Sequence[Sample], before: Mapping[Path, str]
 ) -> None:
     """Raise `DataError` if files changed while they were scored: it is unknown which were read."""
-    for path, earlier, now in zip(files_of(samples), before, stamps(samples), strict=True):
-        if earlier != now:
+    now = stamps(samples)
+    for path in files_of(samples):
+        if now.get(path) != before.get(path):
             raise DataError(
                 f"{path} changed while {dataset.title} {category} was scored: start the same "
                 "command again"
