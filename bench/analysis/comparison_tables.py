@@ -103,10 +103,9 @@ def interval_table(
     found = intervals(records, metric, settings)
     rows = []
     for dataset in matrix.datasets:
-        cells = []
-        for method in matrix.methods:
-            notes = matrix.value(method, dataset, metric).notes
-            cells.append(TableCell(text=_within(found.get((method, dataset))), notes=notes))
+        within = [_within(found.get((method, dataset))) for method in matrix.methods]
+        values = [matrix.value(method, dataset, metric) for method in matrix.methods]
+        cells = (TableCell(text=w, notes=v.notes) for w, v in zip(within, values, strict=True))
         rows.append(Row(dataset.title, tuple(cells)))
     title = display_name(metric)
     remark = (

@@ -62,8 +62,9 @@ class EvaluatedMethod:
     @property
     def ablation(self) -> str | None:
         """The paper's name of the ablation that the variant is, None for another variant."""
-        studied = self.method_among(paper.MODEL_OF_VARIANT)
-        return None if studied is None else paper.MODEL_OF_VARIANT[studied].get(self.variant)
+        names = map(normalize_name, (self.title, self.method))
+        found = (paper.model_of_variant().get((name, self.variant)) for name in names)
+        return next((model for model in found if model), None)
 
     def printed_as(self, names: Iterable[str]) -> str | None:
         """The one of the paper's names that stands for this method; none for an ablation of it."""

@@ -35,16 +35,13 @@ def protocol_notes(matrix: Matrix) -> CellNotes:
     The rest is represented by the most common value; where there is none, by the first.
     """
     cells = {key: _described(records) for key, records in matrix.cells.items()}
-    notes: dict[tuple[EvaluatedMethod, TargetDataset], list[str]] = {}
-    for method in matrix.methods:
-        column = {key: entries for key, entries in cells.items() if key[0] == method}
-        for key, texts in _unusual(column, _of_a_column, "elsewhere in this column").items():
-            notes.setdefault(key, []).extend(texts)
-    for dataset in matrix.datasets:
-        row = {key: entries for key, entries in cells.items() if key[1] == dataset}
-        for key, texts in _unusual(row, _of_a_row, "elsewhere in this row").items():
-            notes.setdefault(key, []).extend(texts)
-    return {key: tuple(dict.fromkeys(texts)) for key, texts in notes.items() if texts}
+    notes: dict[tuple[EvaluatedMethod, TargetDataset], list[str]] = {key: [] for key in cells}
+    for axis, matters, where in ((0, _of_a_column, "column"), (1, _of_a_row, "row")):
+        for name in {key[axis] for key in cells}:
+            line = {key: entries for key, entries in cells.items() if key[axis] == name}
+            for key, texts in _unusual(line, matters, f"elsewhere in this {where}").items():
+                notes[key] += texts
+    return {key: tuple(dict.fromkeys(texts)) for key, texts in notes.items()}
 
 
 def column_notes(matrix: Matrix, method: EvaluatedMethod) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import csv
-import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,24 +24,6 @@ PACKAGE = f"{NAMESPACE}.published"
 DATASET_MEAN = "MEAN"  # the category that holds the mean row of Tables 12-19
 MAIN_TABLE: Mapping[Level, int] = {"image": 1, "pixel": 2}
 LEFT_OUT_OF_MEANS = "MVTecAD"  # the paper's industrial averages exclude it
-# Methods of which variants are models of the paper's ablation (Tables 3, 9, 10, 20 and 21): the
-# method's title, its variant, the model as printed.
-MODEL_OF_VARIANT: Mapping[str, Mapping[str, str]] = {
-    "FAPrompt": {
-        "cap": "+CAP",
-        "cap_no_overlap": "+CAP w/o L_oc",
-        "cap_single": "+CAP (K=1)",
-        "cap_single_dap": "+CAP (K=1) +DAP",
-        "dap": "+DAP",
-        "dap_no_prior": "+DAP w/o L_prior",
-        "best_prompt": "FAPrompt_0.1",
-        "weighted_prompts": "FAPrompt_0.2",
-    },
-    "AnomalyCLIP Ensemble": {
-        "seeds": "AnomalyCLIP Ensemble",
-        "prompts": "AnomalyCLIP Ensemble*",
-    },
-}
 DOUBTFUL = ("doubtful", "paper_conflict", "paper_or_ocr", "ocr_lost")
 
 T = TypeVar("T")
@@ -139,13 +121,11 @@ def folder() -> Path:
     Raises:
         PublishedError: the installation lacks them.
     """
-    try:
-        places = list(importlib.import_module(PACKAGE).__path__)
-    except ModuleNotFoundError:
-        places = []
-    for place in places:
-        if (Path(place) / "image_level.csv").is_file():
-            return Path(place)
+    spec = importlib.util.find_spec(PACKAGE)
+    places = (spec and spec.submodule_search_locations) or ()
+    for place in map(Path, places):
+        if (place / "image_level.csv").is_file():
+            return place
     raise PublishedError(f"the printed numbers ({PACKAGE}) are not installed: reinstall zsad")
 
 
@@ -223,26 +203,31 @@ def errata() -> tuple[Erratum, ...]:
     return _objects(Erratum, "suspicious_values.csv")
 
 
+@cache
+def model_of_variant() -> Mapping[tuple[str, str], str]:
+    """(Normalized title of a method, variant) -> the model of Tables 3, 9, 10, 20 and 21."""
+    return {
+        (normalize_name(row["method"]), row["variant"]): row["model"]
+        for row in _rows("variants.csv")
+    }
+
+
 def erratum_of(table: int, dataset: str, model: str, category: str = "") -> Erratum | None:
     """What is doubtful about a printed value, None where nothing is. Names in any spelling.
 
     Values that were only hard to read and are certain now are not doubtful.
     """
     for erratum in errata():
+        names = [part.removesuffix("(Base)") for part in erratum.method.split(" and ")]
         if (
             erratum.kind in DOUBTFUL
             and erratum.table == str(table)
             and normalize_name(dataset) in map(normalize_name, erratum.dataset.split(";"))
             and normalize_name(erratum.row) == normalize_name(category)
-            and _is_about(erratum.method, model)
+            and (names == ["all"] or normalize_name(model) in map(normalize_name, names))
         ):
             return erratum
     return None
-
-
-def _is_about(words: str, model: str) -> bool:
-    names = [normalize_name(part.removesuffix("(Base)")) for part in words.split(" and ")]
-    return normalize_name(words) == "all" or normalize_name(model) in names
 
 
 def models() -> list[str]:

@@ -252,29 +252,29 @@ def rank_methods(values: Mapping[str, Sequence[float]], alpha: float = 0.05) -> 
     Raises:
         StatsError: fewer than three methods or two datasets, or scikit-posthocs is missing.
     """
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+    import pandas as pd
+    from scipy.stats import friedmanchisquare, studentized_range
 
     posthocs = _posthocs()
     if len(values) < MIN_FOR_RANKS:
         raise StatsError(f"ranks need at least three methods, there are {len(values)}")
-    table = np.asarray([list(row) for row in values.values()], dtype=np.float64).T
+    table = pd.DataFrame(values, dtype=float)
     n_datasets, n_methods = table.shape
     if n_datasets < 2:
         raise StatsError(f"ranks need at least two datasets that all methods have: {n_datasets}")
-    average = rankdata(-table, axis=1).mean(axis=0)
-    all_tied = not np.ptp(table, axis=1).any()  # then Friedman's statistic is 0/0
-    friedman_p = 1.0 if all_tied else float(friedmanchisquare(*table.T).pvalue)
-    nemenyi = posthocs.posthoc_nemenyi_friedman(table).to_numpy()
+    average = table.rank(axis=1, ascending=False).mean()
+    average = average.sort_index().sort_values(kind="stable")
+    all_tied = (table.nunique(axis=1) == 1).all()  # then Friedman's statistic is 0/0
+    friedman_p = 1.0 if all_tied else float(friedmanchisquare(*table.to_numpy().T).pvalue)
+    nemenyi = posthocs.posthoc_nemenyi_friedman(table).loc[average.index, average.index]
     quantile = studentized_range.ppf(1 - alpha, n_methods, np.inf) / math.sqrt(2)
     distance = quantile * math.sqrt(n_methods * (n_methods + 1) / (6 * n_datasets))
-    names = list(values)
-    order = sorted(range(n_methods), key=lambda i: (average[i], names[i]))
     return Ranking(
-        tuple(names[i] for i in order),
-        tuple(float(average[i]) for i in order),
+        tuple(average.index),
+        tuple(average),
         n_datasets,
         friedman_p,
-        tuple(tuple(float(nemenyi[i, j]) for j in order) for i in order),
+        tuple(nemenyi.itertuples(index=False, name=None)),
         float(distance),
         alpha,
     )

@@ -35,6 +35,7 @@ from zsad.bench.names import normalize_name
 from zsad.bench.records.record import Auxiliary, read_records
 
 GOLDEN = Path(__file__).parents[1] / "data" / "tables"
+TITLES = {"faprompt": "FAPrompt", "anomalyclipensemble": "AnomalyCLIP Ensemble"}
 SUFFIX = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 
 
@@ -342,7 +343,7 @@ def test_the_difference_is_that_of_the_figures_shown():
 
 @pytest.mark.parametrize(
     ("title", "variant", "model"),
-    [(t, v, m) for t, models in published.MODEL_OF_VARIANT.items() for v, m in models.items()],
+    [(TITLES[title], variant, m) for (title, variant), m in published.model_of_variant().items()],
 )
 def test_variants_are_named_as_the_papers_models(make_record, title, variant, model):
     one = {"x": scores(0.5, 0.5)}
@@ -393,10 +394,10 @@ def test_each_ensemble_stands_beside_its_own_printed_numbers(ensembles):
 def test_every_variant_of_the_ablation_exists():
     from zsad.bench.registry import method_class
 
-    for title, models in published.MODEL_OF_VARIANT.items():
-        method = method_class(title.lower().replace(" ", "_"))
-        assert method.title == title
-        assert models.keys() <= method.variants.keys()
+    for title, variant in published.model_of_variant():
+        method = method_class(TITLES[title].lower().replace(" ", "_"))
+        assert method.title == TITLES[title]
+        assert variant in method.variants
 
 
 def test_an_ablation_is_not_set_beside_the_whole_method(mixed_run):
