@@ -25,12 +25,7 @@ from .sweep_figure import sweep
 
 FORMATS = (".png", ".pdf", ".svg")
 KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Figure]] = {
-    "scatter": scatter,
-    "radar": radar,
-    "sweep": sweep,
-    "tsne": tsne,
-    "curves": curves,
-    "maps": maps,
+    drawn.__name__: drawn for drawn in (scatter, radar, sweep, tsne, curves, maps)
 }
 
 

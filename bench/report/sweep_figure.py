@@ -52,9 +52,9 @@ def find_sweeps(matrix: Matrix, together: Sequence[str] = ()) -> list[Sweep]:
         matrix: of the run.
         together: look for these options only, and as one.
     """
-    sets = list(dict.fromkeys(tuple(sorted(m.options)) for m in matrix.methods if m.options))
     if together:
         return _sweeps_of(matrix, tuple(together))
+    sets = list(dict.fromkeys(tuple(sorted(m.options)) for m in matrix.methods if m.options))
     single = dict.fromkeys(name for names in sets for name in names)
     found = [s for name in single for s in _sweeps_of(matrix, (name,))]
     covered = {sweep.option for sweep in found}
@@ -66,33 +66,30 @@ def find_sweeps(matrix: Matrix, together: Sequence[str] = ()) -> list[Sweep]:
 
 def _sweeps_of(matrix: Matrix, names: tuple[str, ...]) -> list[Sweep]:
     """A sweep for each group of methods that differ in these options and in nothing else."""
-    groups: dict[tuple[str, ...], dict[str, tuple[tuple[Any, ...], EvaluatedMethod]]] = {}
+    groups: dict[tuple[str, ...], dict[str, tuple[Any, EvaluatedMethod]]] = {}
     for method in matrix.methods:
         options = _effective(matrix, method)
         if all(name in options for name in names):
             rest = _json({k: v for k, v in options.items() if k not in names})
-            values = tuple(options[name] for name in names)
+            values = [options[name] for name in names]
             who = method.method, method.title, method.variant, rest
-            group = groups.setdefault(who, {})
-            group[_json(values)] = values, method
+            value = values if len(names) > 1 else values[0]
+            groups.setdefault(who, {})[_json(value)] = value, method
     return [_sweep(names, list(group.values())) for group in groups.values() if len(group) > 1]
 
 
-def _sweep(
-    names: tuple[str, ...], members: Sequence[tuple[tuple[Any, ...], EvaluatedMethod]]
-) -> Sweep:
+def _sweep(names: tuple[str, ...], members: Sequence[tuple[Any, EvaluatedMethod]]) -> Sweep:
+    """The sweep over the values of these options, each with the method that has it."""
     first = members[0][1]
     rest = {k: v for k, v in first.options.items() if k not in names}
     words = f", {options_words(rest)}" if rest else ""
-    plain = [(values[0] if len(names) == 1 else list(values), m) for values, m in members]
-    ordered = sorted(plain, key=lambda member: _rank(member[0]))
-    numbers = [v for v, _ in ordered if isinstance(v, int | float) and not isinstance(v, bool)]
+    values, methods = zip(*sorted(members, key=lambda member: _rank(member[0])), strict=True)
     return Sweep(
         f"{first.title} ({display_name(first.variant)}{words})",
         ", ".join(names),
-        [_option_text(value) for value, _ in ordered],
-        [method for _, method in ordered],
-        [float(v) for v in numbers] if len(numbers) == len(ordered) else None,
+        [_option_text(value) for value in values],
+        [*methods],
+        [float(v) for v in values] if all(type(v) in (int, float) for v in values) else None,
     )
 
 
