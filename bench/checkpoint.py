@@ -43,8 +43,13 @@ def archive_hashes() -> frozenset[str]:
 
     pairs = [pair for pair in open_clip.list_pretrained() if pair[1] == "openai"]
     urls = [str(open_clip.get_pretrained_cfg(*pair).get("url", "")) for pair in pairs]
-    parts = {part for url in urls for part in url.split("/")}
-    return frozenset(part for part in parts if re.fullmatch("[0-9a-f]{64}", part))
+    return frozenset(map(sha256_in_url, urls)) - {""}
+
+
+def sha256_in_url(url: str) -> str:
+    """The sha256 (or its beginning) that OpenAI's and open_clip's URLs carry, or ""."""
+    found = re.search(r"[-/]([0-9a-f]{64}|[0-9a-f]{8})(/[^/]*|\.\w+)$", url)
+    return found[1] if found else ""
 
 
 def file_sha256(path: Path) -> str:
@@ -82,12 +87,9 @@ def read_payload(path: Path) -> dict[str, Any]:
             return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
         payload = _read_without_objects(path)
     if not isinstance(payload, dict):
-        raise WeightsError(f"checkpoint {path} holds no state dict but {_kind(payload)}")
+        kind = "an object" if isinstance(payload, _Inert) else f"a {type(payload).__name__}"
+        raise WeightsError(f"checkpoint {path} holds no state dict but {kind}")
     return payload
-
-
-def _kind(payload: Any) -> str:
-    return "an object" if isinstance(payload, _Inert) else f"a {type(payload).__name__}"
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import metric_formulas as formulas
 from .metric_formulas import Curve
+from .metric_table import Level
 from .ranks import (
     MetricInputError,
     Ranks,
@@ -191,14 +192,17 @@ def image_metrics(labels: ArrayLike, scores: ArrayLike) -> ImageMetrics:
         MetricInputError: as `auroc`; undefined metrics do not raise here.
     """
     ranks = rank_labelled(labels, scores, unit="image")
-    values, undefined = _evaluate(
-        {
-            "image_auroc": lambda: formulas.auroc(ranks),
-            "image_ap": lambda: formulas.average_precision(ranks),
-            "image_f1max": lambda: formulas.f1_max(ranks),
-        }
-    )
+    values, undefined = _evaluate(_of_level("image", ranks))
     return ImageMetrics(**values, undefined=undefined)
+
+
+def _of_level(level: Level, ranks: Ranks) -> dict[str, Callable[[], float]]:
+    """The metrics that images and pixels have in common."""
+    return {
+        f"{level}_auroc": lambda: formulas.auroc(ranks),
+        f"{level}_ap": lambda: formulas.average_precision(ranks),
+        f"{level}_f1max": lambda: formulas.f1_max(ranks),
+    }
 
 
 def _evaluate(
@@ -268,9 +272,7 @@ class PixelAccumulator:
         runs = list(self._normal.runs())
         values, undefined = _evaluate(
             {
-                "pixel_auroc": lambda: formulas.auroc(ranks),
-                "pixel_ap": lambda: formulas.average_precision(ranks),
-                "pixel_f1max": lambda: formulas.f1_max(ranks),
+                **_of_level("pixel", ranks),
                 "pixel_pro": lambda: formulas.pro(ranks, 0.3),
                 "pixel_pro_official200": lambda: formulas.released_pro(runs, ranks),
             }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from .backbone import (
     Precision,
     check_device,
 )
-from .checkpoint import archive_hashes, file_sha256, read_tensors
+from .checkpoint import archive_hashes, file_sha256, read_tensors, sha256_in_url
 from .errors import UsageError, WeightsError, unknown_name
 
 RANDOM_SEED = 0
@@ -291,7 +290,7 @@ def origin(name: str, tag: str) -> Origin:
     if url and not hub.endswith(f".{tag}"):
         hub = ""
     file = Path(url).name or f"{name}-{tag}.safetensors"
-    return Origin(weights_folder() / file, hub, url, _sha_in_url(url))
+    return Origin(weights_folder() / file, hub, url, sha256_in_url(url))
 
 
 def find_weights(name: str, tag: str) -> Path | None:
@@ -345,12 +344,6 @@ def _require_network(address: str) -> None:
     """
     if not getproxies():
         socket.getaddrinfo(urlsplit(address).hostname, None)
-
-
-def _sha_in_url(url: str) -> str:
-    """The sha256 (or its beginning) that OpenAI's and open_clip's URLs carry, or ""."""
-    found = re.search(r"[-/]([0-9a-f]{64}|[0-9a-f]{8})(/[^/]*|\.\w+)$", url)
-    return found[1] if found else ""
 
 
 def _load(model: torch.nn.Module, path: Path) -> None:
