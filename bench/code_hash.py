@@ -66,7 +66,7 @@ def training_code(cls: type) -> str:
 
 
 def cell_code(method: type[Method], dataset: type[Dataset]) -> str:
-    """The hash of the code that decides a method's numbers on a dataset, but for its training."""
+    """The hash of the code that decides a method's numbers on a dataset, except its training."""
     code = [bench_code(SCORING), class_code(method)]
     if dataset.read.__module__ != f"{__package__}.dataset":
         code.append(class_code(dataset))

@@ -5,7 +5,7 @@ time of status change. No program can set the last one, so a file that was rewri
 given its old times back is read again. A file that changed within the last seconds is not
 remembered: a second change might leave the same times where clocks are coarse.
 
-Times are the key of this cache and nothing else: whoever states a hash states content alone.
+Times are only the key of this cache: the hash is of the content alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading images and masks from disk, of any suffix, mode or age.
 
-Files are opened by content, never by suffix. An image becomes RGB first and is resized later, by
-whoever needs it (the `fixed` order: the released codes resize in the stored mode, which picks
+Files are opened by content, never by suffix. An image becomes RGB first and is resized later, where
+it is needed (the `fixed` order: the released codes resize in the stored mode, which picks
 nearest neighbours for palette files). An EXIF orientation is applied to image and mask alike; the
 released codes ignore it, so a stored photograph that lies on its side is scored lying there.
 """

@@ -27,7 +27,7 @@ def find_root(dataset: type[Dataset], root: Path | None, by_name: bool = False) 
         dataset: the class. Without usual names (`folders`) it takes the root as it is; without
             `needs_match` a folder of a usual name or, where there is none, the root.
         root: a folder of many datasets, the dataset's own, or None for what a package brings.
-        by_name: do not take a folder by its shape alone (images/ and masks/ may be anybody's).
+        by_name: do not take a folder by its shape alone (images/ and masks/ may be of any dataset).
 
     Raises:
         LayoutError: a folder has the dataset's name and holds something else.

@@ -39,7 +39,7 @@ class Entry:
 
 
 class BrokenEntry(ContractError, UsageError):
-    """The file or the plug-in of a name cannot be used; who does not ask for it is unharmed."""
+    """The file or the plug-in of a name cannot be used; other names still can."""
 
     def __init__(self, base: type[Any], entry: Entry, why: str) -> None:
         super().__init__(f"{base.__name__.lower()} '{display_name(entry.name)}' is broken, {why}")
@@ -206,7 +206,7 @@ def _holds_others(root: Path, dataset: type[Dataset]) -> bool:
     for name in names("dataset"):
         try:
             other = dataset_class(name)
-        except BrokenEntry as error:  # somebody's broken plug-in does not matter to this search
+        except BrokenEntry as error:  # a broken plug-in does not matter to this search
             LOG.debug("%s", error)
             continue
         if other.in_benchmark and other.name != dataset.name:

@@ -240,7 +240,7 @@ class PairFolders(Layout):
 USUAL_LAYOUTS = (CategoryTrees(), MetaJson())
 """What copies of any dataset may lie in, beside the tree of its release."""
 IMAGES_AND_MASKS = PairFolders(("images", "image"), ("masks", "mask"))
-"""The tree that copies of segmentation sets come in, whatever the official archive looks like."""
+"""The tree that copies of segmentation sets have, however the official archive looks."""
 
 
 def _either(folder: Path, names: Sequence[str]) -> Path | None:

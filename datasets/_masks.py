@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ..bench.errors import DataError
 from ._folders import few
 from ._listing import Listing
+
+Key = TypeVar("Key")
 
 
 def pair_masks(
@@ -31,9 +35,7 @@ def pair_masks(
     Raises:
         DataError: an image has two masks, or images of different subfolders fit one mask.
     """
-    by_stem: dict[str, list[Path]] = {}
-    for mask in masks:
-        by_stem.setdefault(mask.stem.lower(), []).append(mask)
+    by_stem = grouped(masks, lambda mask: mask.stem.lower())
     pairs: dict[Path, Path] = {}
     for image in images:
         stems = [image.stem + ending for ending in endings]
@@ -59,6 +61,14 @@ def pair_masks(
     return pairs
 
 
+def grouped(paths: Iterable[Path], key: Callable[[Path], Key]) -> dict[Key, list[Path]]:
+    """Paths by what a function says of them."""
+    groups: dict[Key, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[key(path)].append(path)
+    return groups
+
+
 def _two_masks(image: Path, masks: Sequence[Path]) -> DataError:
     return DataError(f"image {image} has {len(masks)} masks, {few(masks)}: keep one of them")
 
@@ -73,17 +83,12 @@ def _same_place(image: Path, mask: Path, roots: tuple[Path, Path] | None) -> boo
 
 def _tell_shared(pairs: Mapping[Path, Path], found: Listing) -> None:
     """Faults for images that share a mask, and for names that differ only in case."""
-    by_mask: dict[Path, list[Path]] = {}
-    by_name: dict[str, list[Path]] = {}
-    for image, mask in pairs.items():
-        by_mask.setdefault(mask, []).append(image)
-        by_name.setdefault(str(image).lower(), []).append(image)
-    for mask, images in by_mask.items():
+    for mask, images in grouped(pairs, pairs.__getitem__).items():
         if len({image.parent for image in images}) > 1:
             raise DataError(f"mask {mask} fits {len(images)} images, {few(images)}: rename them")
         if len(images) > 1:
             found.faults.append(f"images {few(images)} share the mask {mask}")
-    for images in by_name.values():
+    for images in grouped(pairs, lambda image: str(image).lower()).values():
         if len(images) > 1:
             found.faults.append(f"images {few(images)} differ only in case")
 
@@ -95,8 +100,7 @@ def normal_masks(
     by_stem = {mask.stem.lower(): mask for mask in masks}
     pairs: dict[Path, Path] = {}
     for image in images:
-        fitting = (by_stem.get((image.stem + ending).lower()) for ending in endings)
-        mask = next((mask for mask in fitting if mask is not None), None)
-        if mask is not None:
-            pairs[image] = mask
+        for ending in endings:
+            if (mask := by_stem.get((image.stem + ending).lower())) is not None:
+                pairs.setdefault(image, mask)
     return pairs

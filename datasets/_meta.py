@@ -31,7 +31,7 @@ class MetaJson(Layout):
     key: str = "meta"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
-        """See `Layout.match`: a meta.json may be anybody's."""
+        """See `Layout.match`: a meta.json may be of any dataset."""
         return int((folder / FILE_NAME).is_file())
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:

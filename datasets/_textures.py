@@ -141,7 +141,7 @@ def sponge(c: Canvas, first: Colour, second: Colour, scale: float, angle: float)
 
 
 def bricks(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
-    """A wall."""
+    """A wall with joints."""
     x, y = c.turned(angle)
     row = np.floor(y * 7 * scale)
     u = x * 3.5 * scale + 0.5 * (row % 2)
@@ -240,7 +240,7 @@ def confetti(c: Canvas, first: Colour, second: Colour, scale: float, angle: floa
 
 
 def mosaic(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
-    """Small stones in rows, each of a tone of its own."""
+    """Small stones in rows, each with its own tone."""
     x, y = c.turned(angle, 0.008)
     u, v = x * 11 * scale, y * 11 * scale
     tone = c.random.uniform(0, 1, 211)[(np.floor(u) * 17 + np.floor(v) * 31).astype(int) % 211]

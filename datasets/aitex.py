@@ -15,6 +15,7 @@ from ._folders import child, lacking, list_images, subfolders
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
 from ._listing import Layout, Listing
+from ._masks import grouped
 
 PATCH = 256
 STRIPS = ("Defect_images", "Mask_images", "NODefect_images")
@@ -54,8 +55,7 @@ class FabricStrips(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        inside = subfolders(folder)
-        return 2 if all(name.lower() in inside for name in STRIPS) else 0
+        return 2 if all(child(folder, name.lower()) for name in STRIPS) else 0
 
     def lacks(self, folder: Path, dataset: type[LaidOutDataset]) -> str:
         """See `Layout.lacks`."""
@@ -75,7 +75,8 @@ class FabricStrips(Layout):
         ]
         if not normals:
             raise DataError(f"{flawless} holds no image of a flawless fabric")
-        masks = _masks_by_stem(list_images(_unnested(folder, "mask_images")))
+        drawn = list_images(_unnested(folder, "mask_images"))
+        masks = grouped(drawn, lambda mask: mask.stem.partition("_mask")[0])  # or _mask1, _mask2
         defective = list_images(_unnested(folder, "defect_images"))
         for strip in defective:
             found.samples += self._anomalous(strip, masks.pop(strip.stem, []), dataset, found)
@@ -116,14 +117,6 @@ def _unnested(folder: Path, name: str) -> Path:
     outer = child(folder, name)
     assert outer is not None
     return child(outer, name) or outer
-
-
-def _masks_by_stem(masks: Sequence[Path]) -> dict[str, list[Path]]:
-    """Masks of each image: <stem>_mask, or <stem>_mask1 and <stem>_mask2."""
-    by_stem: dict[str, list[Path]] = {}
-    for mask in masks:
-        by_stem.setdefault(mask.stem.partition("_mask")[0], []).append(mask)
-    return by_stem
 
 
 @with_facts

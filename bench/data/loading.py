@@ -26,7 +26,7 @@ class Batch:
     """Samples as tensors, in the order that was asked for.
 
     Attributes:
-        images: [B, 3, S, S] float32, normalised, or whatever shape the preprocessing gives.
+        images: [B, 3, S, S] float32, normalised, or the shape that the preprocessing gives.
         labels: [B] int64, 0 normal, 1 anomalous.
         masks: [B, M, M] bool, True = anomalous ([B, H, W] where the dataset's rule resizes
             nothing); None where the samples have no pixel-level truth.
@@ -137,7 +137,7 @@ def load_batches(
         num_workers=workers,
         collate_fn=_Reader(dataset, preprocess, map_size, with_masks),
         pin_memory=pin,
-        # Without one of its own the loader draws from torch's generator, so that reading would
+        # Without its own generator the loader draws from torch's generator, so that reading would
         # change what a method draws.
         generator=torch.Generator(),
     )
@@ -155,7 +155,7 @@ def load_batches(
 def is_death_of_reader(error: BaseException) -> bool:
     """Whether an error says that a reading process died.
 
-    The loader raises it from a signal handler, so that it may come up in anybody's code.
+    The loader raises it from a signal handler, so it can come up in any code.
     """
     return isinstance(error, RuntimeError) and "DataLoader worker" in message_of(error)
 
@@ -177,7 +177,7 @@ def _lacks_masks(dataset: Dataset, samples: Sequence[Sample]) -> bool:
             "%d of %d anomalous images of %s have no mask (%s is one): masks are left out",
             len(lacking),
             len(anomalous),
-            dataset.name,
+            display_name(dataset.name),
             lacking[0].image_path,
         )
     return bool(lacking)

@@ -28,7 +28,7 @@ def meta_of(
     """The content of a meta.json for a dataset.
 
     Args:
-        dataset: whatever lists samples.
+        dataset: lists the samples.
         cut_into: a folder below the dataset's for the pieces (and merged masks) of a set whose
             samples are not files; they are written as PNG.
         code: the released code, one of `CODES`, whose class keys are written.

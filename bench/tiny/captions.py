@@ -113,7 +113,7 @@ def write(
 
 
 def _statement(random: np.random.Generator, state: int) -> Wording:
-    """Something to say of a state, true but for one time in twenty-five."""
+    """Something to say of a state, true except one time in twenty-five."""
     wrong = random.random() < WRONG
     if state and random.random() < 0.35 and not wrong:
         choices: Sequence[Wording] = NAMED

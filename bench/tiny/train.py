@@ -124,18 +124,19 @@ class Trainer:
         self.step = 0
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        visual = [(n, p) for n, p in self.model.named_parameters() if n.startswith("visual")]
-        plain = [p for n, p in visual if p.dim() < 2 or "embedding" in n]
-        decayed = [p for n, p in visual if not (p.dim() < 2 or "embedding" in n)]
-        text = [
-            p
-            for n, p in self.model.named_parameters()
-            if not n.startswith("visual") and n != "logit_scale" and p.requires_grad
-        ]
+        decayed: list[nn.Parameter] = []
+        plain = [self.model.logit_scale]
+        text = [self.text.words]
+        for name, parameter in self.model.named_parameters():
+            if name.startswith("visual"):
+                is_plain = parameter.dim() < 2 or "embedding" in name
+                (plain if is_plain else decayed).append(parameter)
+            elif name != "logit_scale" and parameter.requires_grad:
+                text.append(parameter)
         groups = [
             {"params": decayed, "weight_decay": WEIGHT_DECAY, "share": 1.0},
-            {"params": [*plain, self.model.logit_scale], "weight_decay": 0.0, "share": 1.0},
-            {"params": [*text, self.text.words], "weight_decay": 0.0, "share": TEXT_RATE_SHARE},
+            {"params": plain, "weight_decay": 0.0, "share": 1.0},
+            {"params": text, "weight_decay": 0.0, "share": TEXT_RATE_SHARE},
         ]
         return torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98))
 
@@ -258,11 +259,6 @@ class Trainer:
         fall = 1.0 if done < FLAT else cosine((done - FLAT) / (1 - FLAT))
         return RATE * min(1, (self.step + 1) / WARM_UP) * fall + 1e-6
 
-    def validate(self) -> dict[str, float]:
-        """AUROC on classes that are neither trained nor tested on."""
-        self.text.store()
-        return validation(self.backbone)
-
     def state(self) -> dict[str, Any]:
         """Everything that a resumed training needs."""
         return {
@@ -364,7 +360,8 @@ def train(
         terms = trainer.one_step()
         if trainer.step % CHECKPOINT_EVERY == 0 or trainer.step == steps:
             entry: dict[str, float] = {"step": trainer.step, "seconds": time.monotonic() - begun}
-            entry |= terms | trainer.validate()
+            trainer.text.store()
+            entry |= terms | validation(trainer.backbone)
             LOG.info(json.dumps({name: round(value, 4) for name, value in entry.items()}))
             with whole_file(checkpoint) as file:
                 torch.save(trainer.state(), file)
