@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import shutil
 import traceback
@@ -108,7 +109,7 @@ def changed_cells(
 
     Args:
         plan: the whole plan.
-        finished: jobs with their records, without errors.
+        finished: jobs with their records, without errors, dataset by dataset.
         datasets: what was opened so far.
         progress: how to show that files are hashed, and how to stop.
 
@@ -117,15 +118,13 @@ def changed_cells(
     """
     identities = Identities(plan, datasets, progress)
     ignored = CODE_FIELDS if plan.keep_old else frozenset()
-    by_target: dict[str, list[tuple[Job, Record]]] = {}
-    for job, record in finished:
-        by_target.setdefault(job.cell.target, []).append((job, record))
     changed: dict[Cell, str] = {}
-    for name, pairs in by_target.items():
+    for name, pairs in itertools.groupby(finished, lambda pair: pair[0].cell.target):
+        together = list(pairs)
         try:
-            opened = datasets.target(pairs[0][0].dataset)
+            opened = datasets.target(together[0][0].dataset)
             images = identities.of_images(opened.dataset, opened.by_category)
-            for job, record in pairs:
+            for job, record in together:
                 expected = {**identities.of_job(job, opened.dataset), **images}
                 if why := difference(record.identity, expected, ignored):
                     changed[job.cell] = why

@@ -108,8 +108,8 @@ class DryRun:
             lines[-1] += f", about {_duration(self.seconds_left)}"
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += [f"missing: {line}" for line in self.missing]
-        for name, held in self.data.items():
-            lines += [f"data of {display_name(name)}: {held.words()}"] * bool(held.words())
+        told = {display_name(name): held.words() for name, held in self.data.items()}
+        lines += [f"data of {name}: {words}" for name, words in told.items() if words]
         lines.append(self.verdict + ": zsad run with the same options" * self.ready)
         return "\n".join(lines)
 
@@ -146,11 +146,8 @@ def dry_run(plan: Plan) -> DryRun:
     }
     waiting = [job for job in jobs if states[job.cell] != "done"]
     auxiliaries = _auxiliaries(plan, waiting, datasets, missing)
-    finished = [
-        (job, records[job.cell])
-        for job in jobs
-        if job.cell in records and records[job.cell].status == "ok"
-    ]
+    pairs = [(job, records[job.cell]) for job in jobs if job.cell in records]
+    finished = [(job, record) for job, record in pairs if record.status == "ok"]
     changed = changed_cells(plan, finished, datasets, Progress())
     past = [r for r in _readable(out.parent.glob(f"*/{CELLS}/*.json")) if r.status == "ok"]
     cells = []

@@ -85,32 +85,24 @@ class Identities:
             identity["auxiliary"] = self._auxiliary(job)
         return identity
 
-    def of_category(self, dataset: Dataset, samples: Sequence[Sample]) -> str:
-        """A category's names, labels, words for prompts and the content of its files.
-
-        Raises:
-            DataError: a file is missing or cannot be read.
-        """
-        content = content_hashes(files_of(samples), f"hashing {dataset.title}", self.progress)
-        found = hashlib.sha256()
-        for sample in samples:
-            files = [content[path] for path in (sample.image_path, *sample.mask_paths)]
-            row = [sample.name(dataset.root), sample.label, sample.class_name, *files]
-            found.update(json.dumps(row).encode())
-        return found.hexdigest()
-
     def of_images(
         self, dataset: Dataset, by_category: Mapping[str, Sequence[Sample]]
     ) -> dict[str, str]:
-        """The fields that a record has for its categories.
+        """The fields of categories: names, labels, words for prompts and content of the files.
 
         Raises:
             DataError: a file is missing or cannot be read.
         """
-        return {
-            IMAGES + category: self.of_category(dataset, samples)
-            for category, samples in by_category.items()
-        }
+        found: dict[str, str] = {}
+        for category, samples in by_category.items():
+            content = content_hashes(files_of(samples), f"hashing {dataset.title}", self.progress)
+            digest = hashlib.sha256()
+            for sample in samples:
+                files = [content[path] for path in (sample.image_path, *sample.mask_paths)]
+                row = [sample.name(dataset.root), sample.label, sample.class_name, *files]
+                digest.update(json.dumps(row).encode())
+            found[IMAGES + category] = digest.hexdigest()
+        return found
 
     def _auxiliary(self, job: Job) -> str | None:
         """What the method of a job is trained on; None where it is not here."""

@@ -197,15 +197,11 @@ def _in_training_precision(plan: Plan, prepared: PreparedMethod) -> TrainableMet
 
 def _cache(plan: Plan, auxiliary: Dataset, new: Sequence[_Training], progress: Progress) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
-    groups: list[tuple[list[Sample], list[TrainableMethod]]] = []
-    for one in new:
-        samples = auxiliary_samples(auxiliary, one.split)
-        members = next((members for other, members in groups if other == samples), None)
-        if members is None:  # a dataset without a train split gives both splits the same images
-            groups.append((samples, [one.trained]))
-        else:
-            members.append(one.trained)
-    for samples, members in groups:
+    groups: dict[tuple[Sample, ...], list[TrainableMethod]] = {}
+    for one in new:  # without a train split both splits are the same images
+        samples = tuple(auxiliary_samples(auxiliary, one.split))
+        groups.setdefault(samples, []).append(one.trained)
+    for samples, members in groups.items():
         cache_features(members, auxiliary, samples, FeatureCache(), plan.workers, progress)
 
 

@@ -7,6 +7,7 @@ operating system drops the lock when the process dies.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,22 +135,20 @@ def units(jobs: Sequence[Job], datasets: OpenDatasets, split: bool = False) -> l
     A dataset that cannot be opened is one unit without categories; doing it records the error.
 
     Args:
-        jobs: of the whole plan.
+        jobs: of the whole plan, dataset by dataset.
         datasets: what was opened so far.
         split: a dataset of more than `SPLIT_ABOVE` test images is one unit per category.
     """
-    by_target: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_target.setdefault(job.cell.target, []).append(job)
     found: list[Unit] = []
-    for together in by_target.values():
-        groups: list[tuple[str, ...]] = [()]
+    for _, group in itertools.groupby(jobs, lambda job: job.cell.target):
+        together = tuple(group)
+        parts: list[tuple[str, ...]] = [()]
         with suppress(ZsadError):
             opened = datasets.target(together[0].dataset)
-            groups = [tuple(opened.by_category)]
+            parts = [tuple(opened.by_category)]
             if split and opened.images > SPLIT_ABOVE:
-                groups = [(name,) for name in opened.by_category]
-        found.extend(Unit(tuple(together), group) for group in groups)
+                parts = [(name,) for name in opened.by_category]
+        found += [Unit(together, part) for part in parts]
     return found
 
 
