@@ -68,7 +68,7 @@ def read_payload(path: Path) -> dict[str, Any]:
     """A checkpoint as a dictionary: safetensors, or torch with `weights_only`.
 
     OpenAI's own archives are TorchScript; those are read only when their sha256 is known. Objects
-    beside the tensors (Dassl saves its scheduler) are never loaded but left out.
+    among the tensors (Dassl saves its scheduler) are left out and never loaded.
 
     Raises:
         WeightsError: missing, broken, holding no tensors that can be read without running code, or
@@ -112,7 +112,7 @@ def _refuse_bomb(path: Path) -> None:
 
 
 class _Inert:
-    """Stands for an object whose class is not loaded: takes everything, does nothing."""
+    """Replaces an object whose class is not loaded: accepts every call and does nothing."""
 
     def __new__(cls, *_args: Any, **_named: Any) -> _Inert:
         return super().__new__(cls)
@@ -158,7 +158,7 @@ def _read_without_objects(path: Path) -> Any:
             "broken, or holds pickled objects, which are never loaded; if you trust who made it, "
             f"{command} writes its tensors to plain.pth"
         ) from error
-    LOG.info("%s: objects beside the tensors were left out", path)
+    LOG.info("%s: objects among the tensors were left out", path)
     return _without_objects(payload)
 
 
@@ -182,7 +182,7 @@ def read_together(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _add(payload: dict[str, Any], more: Mapping[str, Any], path: Path) -> None:
-    """Add a file's entries; state dicts of one name are joined, other values stay the first's."""
+    """Add a file's entries: state dicts of one name are joined, other values kept as first read."""
     for name, value in more.items():
         if isinstance(value, Mapping):
             inner = payload.setdefault(name, {})

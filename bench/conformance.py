@@ -1,4 +1,4 @@
-"""Does a method or a dataset keep the contract? Named checks for anybody's plug-in.
+"""Named checks of whether a method or a dataset keeps the contract, for plug-ins too.
 
     from zsad.bench.conformance import check_method, check_dataset
 
@@ -85,13 +85,11 @@ def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
     for variant in cls.variants:
         method = build(cls, backbone, variant)
         answer = _predict(method, _pictures(method)).checked(IMAGES, cls.title)
-        _require(answer.scores is not None or answer.maps is not None, "answers nothing")
+        answers = answer.scores is not None or answer.maps is not None
+        _require(answers, "returns neither scores nor maps")
         if answer.maps is not None:
-            size = method.map_size
-            _require(
-                tuple(answer.maps.shape[1:]) == (size, size),
-                f"maps of {tuple(answer.maps.shape[1:])}, map_size says {size}",
-            )
+            shape, size = tuple(answer.maps.shape[1:]), method.map_size
+            _require(shape == (size, size), f"maps of {shape}, map_size says {size}")
 
 
 def is_deterministic(cls: type[Method], backbone: Backbone) -> None:
@@ -122,7 +120,7 @@ def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
 
 
 def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
-    """`predict` manages with the declared tokens, and with images only where declared."""
+    """`predict` needs only the declared tokens, and images only where declared."""
     method = build(cls, backbone)
     query = Query.encoded(method, _pictures(method), CLASS_NAMES)
     try:
@@ -194,7 +192,7 @@ def keeps_its_state(cls: type[Method], backbone: Backbone) -> None:
 
 
 def learns(cls: type[Method], backbone: Backbone) -> None:
-    """A trainable method lowers its loss on a batch that it sees again and again.
+    """A trainable method lowers its loss on a batch that it sees repeatedly.
 
     In the precision that a run trains in.
     """
@@ -206,7 +204,7 @@ def learns(cls: type[Method], backbone: Backbone) -> None:
 
 
 def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
-    """The GPU's answer is the CPU's; passes where there is no GPU."""
+    """The GPU gives the CPU's answer; passes where there is no GPU."""
     if not torch.cuda.is_available():
         return
     from .weights import load_backbone

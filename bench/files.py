@@ -1,6 +1,6 @@
-"""Files that are whole or absent, JSON that is strict, and names that every file system takes.
+"""Files that are whole or absent, JSON that is strict, and names that every file system accepts.
 
-Whatever else the package writes goes through `whole_file` (its own files) or `output_file` (files
+Everything that the package writes goes through `whole_file` (its own files) or `output_file` (files
 that the user names).
 """
 
@@ -140,9 +140,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read strict JSON: NaN, Infinity and numbers too large to reckon with are refused.
+    """Read strict JSON: NaN, Infinity and numbers too large to compute with are refused.
 
-    Half a surrogate pair, which no file and no terminal takes, is read as "?".
+    An unpaired surrogate, which cannot be written to a file or a terminal, is read as "?".
 
     Raises:
         OSError, ValueError, RecursionError: the file is missing, not JSON, or nested too deeply.

@@ -1,6 +1,6 @@
 """JSON as dataclasses, by the types of their fields: read and checked, and as JSON Schema.
 
-The type of a field says what may stand there: str, int, float, Any, X | None, list[X],
+The type of a field says what it may hold: str, int, float, Any, X | None, list[X],
 tuple[X, ...], Mapping[str, X], Literal[...] or another dataclass; Annotated adds the constraints of
 this module. What a class checks in `__post_init__` is checked too, and not part of the schema.
 """
@@ -257,10 +257,10 @@ def definitions(kind: Any) -> dict[str, Any]:
 
 def object_schema(cls: Any) -> dict[str, Any]:
     """The JSON Schema of a dataclass; its docstring describes it and its fields."""
-    summary, told = _descriptions(cls)
+    summary, described = _descriptions(cls)
     properties = {name: dict(form_of(kind).schema) for name, kind in _fields(cls).items()}
-    for name in properties.keys() & told.keys():
-        properties[name]["description"] = told[name]
+    for name in properties.keys() & described.keys():
+        properties[name]["description"] = described[name]
     return {
         "type": "object",
         "description": summary,
@@ -270,9 +270,11 @@ def object_schema(cls: Any) -> dict[str, Any]:
 
 
 def _descriptions(cls: Any) -> tuple[str, dict[str, str]]:
-    """The first paragraph of a class's docstring, and what it says of each attribute."""
+    """The first paragraph of a class's docstring, and its description of each attribute."""
     text = inspect.getdoc(cls) or ""
     _, _, section = text.partition("Attributes:\n")
     found = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    told = {name: " ".join(words.split()) for names, words in found for name in names.split(", ")}
-    return " ".join(text.split("\n\n")[0].split()), told
+    described = {
+        name: " ".join(words.split()) for names, words in found for name in names.split(", ")
+    }
+    return " ".join(text.split("\n\n")[0].split()), described

@@ -310,7 +310,7 @@ class PixelAccumulator:
 
     def _ranked(self) -> Ranks:
         if self._ranks is None:
-            # The pieces are let go, so that they and the whole are never both held for long.
+            # The pieces are released, so that they and the whole are never both in memory for long.
             self._anomalous = [np.concatenate([np.empty(0, np.float32), *self._anomalous])]
             self._sizes = [np.concatenate([np.empty(0, np.int32), *self._sizes])]
             self._ranks = rank(

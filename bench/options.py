@@ -60,7 +60,7 @@ def with_overrides(options: Options, overrides: Mapping[str, Any], title: str) -
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value can stand for an annotation: plain type, tuple, Literal or union."""
+    """Whether a value fits an annotation: plain type, tuple, Literal or union."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inner

@@ -1,4 +1,4 @@
-"""Where the anomalous samples of a category stand among its normal ones: what all metrics read.
+"""How the anomalous samples of a category rank among its normal ones: what all metrics read.
 
 A row for each distinct score of the anomalous samples says how many of them have it and how many
 normal samples lie below it or share it. So only the normal samples, nearly all pixels of a dataset,
@@ -36,7 +36,7 @@ class MetricInputError(ContractError, ValueError):
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the anomalous samples stand among the normal ones: a row per distinct score of them.
+    """How the anomalous samples rank among the normal ones: a row per distinct score of them.
 
     Attributes:
         values: the scores, rising [rows].

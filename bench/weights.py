@@ -114,7 +114,7 @@ def _asked(
     if name is not None and pretrained is None and ":" in name:
         name, _, pretrained = name.partition(":")
     if config is not None and name == BUILT_IN:
-        name = None  # beside a config the default, not a wish
+        name = None  # the default name, which a config replaces
     elif config is None and name in (None, BUILT_IN):
         name, config = BUILT_IN, TINY / "config.json"
         pretrained = BUILT_IN_WEIGHTS if pretrained is None else pretrained
@@ -337,10 +337,10 @@ def _fetch(name: str, tag: str) -> Path:
 
 
 def _require_network(address: str) -> None:
-    """Fail at once where the host has no name here; the hub's own retries take a minute.
+    """Fail at once where the host cannot be resolved; the hub's own retries take a minute.
 
     Raises:
-        OSError: no such host. Behind a proxy nothing is asked.
+        OSError: no such host; not checked behind a proxy.
     """
     if not getproxies():
         socket.getaddrinfo(urlsplit(address).hostname, None)

@@ -22,7 +22,7 @@ MAX_WARNINGS = 100  # about the copy of a dataset, in a record
 
 @dataclass(frozen=True)
 class CategoryRecord:
-    """A finished category of a cell, with what its record will say besides."""
+    """A finished category of a cell, with what the record of the cell takes from it."""
 
     result: CategoryResult
     protocol: Mapping[str, Any]
@@ -96,10 +96,10 @@ class CategoryRecord:
 
 def _bounded(warnings: Sequence[str]) -> list[str]:
     """Each warning once, and of many the first ones and how many there are."""
-    told = list(dict.fromkeys(warnings))
-    if len(told) <= MAX_WARNINGS:
-        return told
-    return [*told[:MAX_WARNINGS], f"{len(told) - MAX_WARNINGS} more: see zsad data check"]
+    distinct = list(dict.fromkeys(warnings))
+    if len(distinct) <= MAX_WARNINGS:
+        return distinct
+    return [*distinct[:MAX_WARNINGS], f"{len(distinct) - MAX_WARNINGS} more: see zsad data check"]
 
 
 def _refuse_mixture(cell: Cell, categories: Sequence[CategoryRecord]) -> None:
@@ -114,5 +114,5 @@ def _refuse_mixture(cell: Cell, categories: Sequence[CategoryRecord]) -> None:
         if differing:
             raise RecordError(
                 f"categories of {cell.key} differ in {', '.join(sorted(differing))}: they cannot "
-                "stand in one record; start the same command again"
+                "be combined into one record: start the same command again"
             )

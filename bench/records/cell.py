@@ -1,4 +1,4 @@
-"""What one record is about, and the file name that follows from it."""
+"""The identity of a record, and the file name derived from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each abnormal prompt alone says of each patch, kept beside a run's records for t-SNE."""
+"""Scores of each patch under each abnormal prompt alone, kept with a run's records for t-SNE."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where nobody says what it was
+UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where it is not known
 Metrics = Annotated[Mapping[str, Fraction], entries(dict.fromkeys(METRICS, Fraction))]
 Points = Annotated[
     Mapping[str, list[Fraction]],

@@ -1,4 +1,4 @@
-"""Where everything of a run lies, and the locks of the processes that share it.
+"""The paths of a run, and the locks of the processes that share it.
 
 A run is a folder; most of its folders have one file or folder per cell, named by the cell's key:
 
@@ -35,47 +35,47 @@ SUPERSEDED = "superseded"
 
 
 def plan_path(run: Path) -> Path:
-    """Where a run keeps its resolved plan."""
+    """The path of a run's resolved plan."""
     return run / "plan.json"
 
 
 def record_path(run: Path, cell: Cell) -> Path:
-    """Where a cell's record lies."""
+    """The path of a cell's record."""
     return run / CELLS / f"{cell.key}.json"
 
 
 def parts_folder(run: Path, cell: Cell) -> Path:
-    """Where the finished categories of an unfinished cell lie."""
+    """The folder of the finished categories of an unfinished cell."""
     return run / "parts" / cell.key
 
 
 def part_path(run: Path, cell: Cell, category: str) -> Path:
-    """Where a finished category of an unfinished cell lies."""
+    """The path of a finished category of an unfinished cell."""
     return parts_folder(run, cell) / f"{file_name(category)}.json"
 
 
 def weights_path(run: Path, training: Cell) -> Path:
-    """Where a run keeps learned weights; `training` is a cell whose dataset was trained on."""
+    """The path of learned weights; `training` is a cell whose dataset was trained on."""
     return run / "checkpoints" / f"{training.key}.safetensors"
 
 
 def maps_path(run: Path, cell: Cell, category: str) -> Path:
-    """Where the anomaly maps and masks of a cell's category lie."""
+    """The path of the anomaly maps and masks of a cell's category."""
     return run / MAPS / cell.key / f"{file_name(category)}.npz"
 
 
 def prompt_scores_path(run: Path, cell: Cell, category: str) -> Path:
-    """Where the prompt-wise scores of a cell's category lie."""
+    """The path of the prompt-wise scores of a cell's category."""
     return run / PROMPT_SCORES / cell.key / f"{file_name(category)}.npz"
 
 
 def gallery_folder(run: Path, cell: Cell) -> Path:
-    """Where the pictures of a cell lie, with an index for each category."""
+    """The folder of a cell's pictures, with an index for each category."""
     return run / GALLERY / cell.key
 
 
 def strip_path(run: Path, cell: Cell, name: str) -> Path:
-    """Where a picture of a cell lies."""
+    """The path of a picture of a cell."""
     return gallery_folder(run, cell) / name
 
 
@@ -85,9 +85,9 @@ def stop_path(run: Path) -> Path:
 
 
 def supersede(run: Path, path: Path, why: str) -> None:
-    """Move a file of a run below its folder `superseded`, under a name that is free, and say why.
+    """Move a file of a run below its folder `superseded`, under a free name, and log why.
 
-    A file that another process has moved already is left to it.
+    Nothing happens if another process has already moved it.
     """
     place = run / SUPERSEDED / path.relative_to(run)
     place.parent.mkdir(parents=True, exist_ok=True)

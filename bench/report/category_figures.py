@@ -1,4 +1,4 @@
-"""What categories look like one by one: ROC and PRO curves, and the strips of the gallery."""
+"""Figures of single categories: ROC and PRO curves, and the strips of the gallery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of a run beside the printed ones."""
+"""The numbers of a run compared with the printed ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_BAR = 10.0  # points
 
 @dataclass(frozen=True)
 class Difference:
-    """A number beside its printed one, percent.
+    """A number with its printed one, in percent.
 
     Attributes:
         metric: its title.

@@ -1,4 +1,4 @@
-"""What the report says of single cells: their metrics, and what their numbers depend on."""
+"""Single cells in the report: their metrics, and what their numbers depend on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def facts(matrix: Matrix) -> dict[str, list[tuple[str, int]]]:
     """What the numbers of the finished cells depend on: entries of protocol and provenance.
 
     Each has its values with how many cells have them, the most frequent one first. Nested names are
-    joined by dots; "–" stands for a cell that lacks the entry.
+    joined by dots; "–" is the value of cells without the entry.
     """
     described = [dict(_flat({**r.protocol, **r.provenance})) for r in matrix.finished_records]
     return {

@@ -1,7 +1,7 @@
-"""How methods are told apart, in the page and in the figures alike.
+"""How the page and the figures distinguish methods.
 
-Colours differ without colour vision too; beyond them they repeat with another dash, and figures
-change the marker besides.
+The colours can be distinguished without colour vision. After the last one they repeat with another
+dash, and in figures with another marker.
 """
 
 from __future__ import annotations

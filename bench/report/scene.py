@@ -1,4 +1,4 @@
-"""What of a run a figure shows."""
+"""What a figure shows of a run."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Sweep:
 
     Attributes:
         option: its name, or the names of those that change together, "n_normal, n_abnormal".
-        values: as people write them, in order; numbers in numerical order.
+        values: as text, in order; numbers in numerical order.
         methods: one for each value.
         numeric: the values, where they are single numbers.
     """

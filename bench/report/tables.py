@@ -1,6 +1,6 @@
 """The tables of a report, and the ranking of methods that they give in each domain.
 
-They show no printed numbers beside numbers that measure something else.
+A printed number is shown only with a number that measures the same.
 """
 
 from __future__ import annotations
