@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from ..errors import UsageError, ZsadError, unknown_name
 from ..files import read_json, write_json
@@ -24,8 +24,6 @@ from ..records.record import Record
 BASELINE_SCHEMA = 1
 DIGITS = 6  # of stored metrics: far below any tolerance, and diffs stay readable
 ANY_METRIC = "*"
-
-T = TypeVar("T")
 
 
 class BaselineError(ZsadError):
@@ -103,17 +101,14 @@ class Baseline:
             method: registry name.
             given: tolerances that replace those of the baseline, by the same names.
         """
+        own = {name: tolerance.value for name, tolerance in self.tolerances.items()}
+        layers = (given or {}, own, {ANY_METRIC: DEFAULT_TOLERANCE.value})
         limits = {}
         for metric in METRICS:
-            own = _most_specific(self.tolerances, metric, method) or DEFAULT_TOLERANCE
-            replaced = _most_specific(given or {}, metric, method)
-            limits[metric] = own.value if replaced is None else replaced
+            names = (f"{method}.{metric}", f"{method}.{ANY_METRIC}", metric, ANY_METRIC)
+            found = (layer[name] for layer in layers for name in names if name in layer)
+            limits[metric] = next(found)
         return limits
-
-
-def _most_specific(values: Mapping[str, T], metric: str, method: str) -> T | None:
-    names = (f"{method}.{metric}", f"{method}.{ANY_METRIC}", metric, ANY_METRIC)
-    return next((values[name] for name in names if name in values), None)
 
 
 def checked_tolerances(tolerances: Mapping[str, float]) -> dict[str, float]:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from ..errors import unknown_name
 from ..files import csv_text
+from ..names import known_name
 
 DASH = "–"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -170,9 +170,7 @@ class Table:
         Raises:
             UsageError: no such format.
         """
-        if fmt not in WRITERS:
-            raise unknown_name("format", fmt, WRITERS)
-        return WRITERS[fmt](self)
+        return WRITERS[known_name("format", fmt, WRITERS)](self)
 
 
 # -- Markdown, LaTeX and HTML -------------------------------------------------------------------

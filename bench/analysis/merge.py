@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UsageError, ZsadError, shortened, unknown_name
+from ..errors import UsageError, ZsadError, shortened
 from ..files import whole_file
 from ..metric_table import METRICS
+from ..names import known_name
 from ..records.protocol import differing_entries
 from ..records.record import Record, read_records, write_record
 from ..records.run_folder import CELLS, GALLERY, MAPS, PROMPT_SCORES
@@ -66,8 +67,8 @@ def merge_runs(
     """
     if not runs:
         raise UsageError("merge needs at least one run")
-    if prefer is not None and prefer not in PREFERENCES:
-        raise unknown_name("preference", prefer, PREFERENCES)
+    if prefer is not None:
+        known_name("preference", prefer, PREFERENCES)
     inside = out.resolve() in [run.resolve() for run in runs]
     if not inside and any((out / CELLS).glob("*.json")):
         raise UsageError(f"{out} holds records already: name it among the runs, or choose --out")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..code_hash import made_by_other_code
-from ..errors import shortened, unknown_name
+from ..errors import shortened
 from ..metric_table import METRICS
+from ..names import display_name, known_name
 from ..records.protocol import differing_entries
 from ..records.record import CategoryResult, Record
 from .baseline import DIGITS, Baseline, BaselineCell, checked_tolerances
@@ -89,9 +90,7 @@ class Verdict:
         Raises:
             UsageError: the format is unknown.
         """
-        if fmt not in FORMATS:
-            raise unknown_name("format", fmt, FORMATS)
-        return FORMATS[fmt](self)
+        return FORMATS[known_name("format", fmt, FORMATS)](self)
 
 
 def check_run(
@@ -116,49 +115,31 @@ def check_run(
     given = checked_tolerances(tolerances or {})
     found = {record.cell.key: record for record in records}
     findings: list[Finding] = []
+    numbers = 0
     for key, expected in baseline.cells.items():
-        record = found.get(key)
-        if record is None:
-            findings.append(Finding("missing", key, "the run has no record of this cell"))
-        elif record.error is not None:
-            why = f"the cell failed: {record.error.type}: {record.error.message}"
-            findings.append(Finding("failed", key, why))
-        else:
+        if key in found:
             limits = baseline.limits(expected.method, given)
-            findings += _protocol_findings(key, expected, record)
-            findings += _category_findings(key, expected, record, limits)
-            if made_by_other_code(expected.method, record.cell.dataset, record.identity):
-                why = "the record was made by other code than is installed: run again to check this"
-                findings.append(Finding("note", key, why))
+            findings += _cell_findings(key, expected, found[key], limits)
+            compared = expected.categories.keys() & found[key].by_category.keys()
+            numbers += sum(len(METRICS.keys() & expected.categories[c].keys()) for c in compared)
+        else:
+            findings.append(Finding("missing", key, "the run has no record of this cell"))
     for key in found.keys() - baseline.cells.keys():
         why = "the baseline does not know this cell: --update adds it"
         findings.append(Finding("new", key, why))
     findings.sort(key=lambda f: (not f.fails, f.cell, f.category, f.metric))
-    numbers = sum(
-        _compared(cell, found[key]) for key, cell in baseline.cells.items() if key in found
-    )
     return Verdict(tuple(findings), len(baseline.cells), numbers)
 
 
-def _compared(expected: BaselineCell, record: Record) -> int:
-    """How many numbers of a cell have a counterpart in its record's categories."""
-    categories = [m for c, m in expected.categories.items() if c in record.by_category]
-    return sum(len(METRICS.keys() & metrics.keys()) for metrics in categories)
-
-
-def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> Iterator[Finding]:
-    for name in differing_entries(expected.protocol, record.protocol):
-        old, new = expected.protocol.get(name), record.protocol.get(name)
-        if name in expected.protocol:
-            message = f"protocol: {name} was {_shown(old)}, is {_shown(new)}"
-            yield Finding("protocol", key, message, metric=name, old=old, new=new)
-        else:
-            yield Finding("note", key, f"protocol: {name} is new: {_shown(new)}", metric=name)
-
-
-def _category_findings(
+def _cell_findings(
     key: str, expected: BaselineCell, record: Record, limits: Mapping[str, float]
 ) -> Iterator[Finding]:
+    """What of a cell is not as in the baseline."""
+    if record.error is not None:
+        why = f"the cell failed: {record.error.type}: {record.error.message}"
+        yield Finding("failed", key, why)
+        return
+    yield from _protocol_findings(key, expected, record)
     for category, metrics in expected.categories.items():
         result = record.by_category.get(category)
         if result is None:
@@ -172,6 +153,19 @@ def _category_findings(
         yield from _metric_findings(key, metrics, result, limits)
     for category in record.by_category.keys() - expected.categories.keys():
         yield Finding("new", key, "the category is not in the baseline", category)
+    if made_by_other_code(expected.method, record.cell.dataset, record.identity):
+        why = "the record was made by other code than is installed: run again to check this"
+        yield Finding("note", key, why)
+
+
+def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> Iterator[Finding]:
+    for name in differing_entries(expected.protocol, record.protocol):
+        old, new = expected.protocol.get(name), record.protocol.get(name)
+        if name in expected.protocol:
+            message = f"protocol: {name} was {_shown(old)}, is {_shown(new)}"
+            yield Finding("protocol", key, message, metric=name, old=old, new=new)
+        else:
+            yield Finding("note", key, f"protocol: {name} is new: {_shown(new)}", metric=name)
 
 
 def _metric_findings(
@@ -179,17 +173,17 @@ def _metric_findings(
 ) -> Iterator[Finding]:
     for metric, limit in limits.items():
         old, new = metrics.get(metric), result.metrics.get(metric)
-        place = result.category, metric
+        name, place = display_name(metric), (result.category, metric)
         if old is None:
             if new is not None:
-                yield Finding("note", key, f"{metric} is not in the baseline", *place)
+                yield Finding("note", key, f"{name} is not in the baseline", *place)
         elif new is None:
             why = result.undefined.get(metric, "not recorded")
-            message = f"{metric} was {old:.4f}, is undefined: {why}"
+            message = f"{name} was {old:.4f}, is undefined: {why}"
             yield Finding("missing", key, message, *place, round(old, DIGITS))
         elif abs(new - old) > limit + 0.5 * 10**-DIGITS:
             kind: Kind = "dropped" if new < old else "rose"
-            moved = f"{metric} {kind} by {abs(new - old):.4f}: {old:.4f} -> {new:.4f}"
+            moved = f"{name} {kind} by {abs(new - old):.4f}: {old:.4f} -> {new:.4f}"
             values = round(old, DIGITS), round(new, DIGITS)
             yield Finding(kind, key, f"{moved}, tolerance {limit:g}", *place, *values, limit)
 

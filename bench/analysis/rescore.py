@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ NOT_KEPT: Mapping[Level, str] = {
     "pixel": "not recomputed: this run has no maps (--save-maps keeps them)",
 }
 IMAGES_AT_ONCE = 32
+ROUNDING = 1e-9  # smaller moves are none
 
 Measured = tuple[Mapping[str, float], Mapping[str, str]]
 """Values by metric, and why the others have none."""
@@ -48,7 +48,7 @@ class Rescored:
 
     Attributes:
         record: same cell, new metrics, this version's metric definition.
-        moves: metrics that differ by more than the tolerance of `rescore_run`.
+        moves: metrics that differ by more than `ROUNDING`.
         pixel_level: the maps of all categories were there.
     """
 
@@ -57,22 +57,16 @@ class Rescored:
     pixel_level: bool
 
 
-def rescore_run(run: Path, tolerance: float = 1e-9) -> list[Rescored]:
+def rescore_run(run: Path) -> list[Rescored]:
     """Recompute all metrics of a run that can be; nothing is written.
-
-    Args:
-        run: the run directory.
-        tolerance: smaller moves are left out.
 
     Raises:
         RecordError: the run, a record or a file of maps is broken.
     """
-    return [
-        _rescore(run, record, tolerance) for record in read_records(run) if record.error is None
-    ]
+    return [_rescore(run, record) for record in read_records(run) if record.error is None]
 
 
-def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
+def _rescore(run: Path, record: Record) -> Rescored:
     same_definition = record.protocol.get("metric_version") == METRIC_VERSION
     results, moves, with_maps = [], [], []
     for result in record.categories:
@@ -86,7 +80,7 @@ def _rescore(run: Path, record: Record, tolerance: float) -> Rescored:
         metrics, undefined = {**image[0], **pixel[0]}, {**image[1], **pixel[1]}
         new = dataclasses.replace(result, metrics=metrics, undefined=undefined)
         results.append(new)
-        moves += _moves(record.cell.key, result, new, tolerance)
+        moves += _moves(record.cell.key, result, new)
     protocol = {**record.protocol, "metric_version": METRIC_VERSION}
     rescored = dataclasses.replace(record, categories=results, protocol=protocol)
     return Rescored(rescored, tuple(moves), all(with_maps))
@@ -116,21 +110,17 @@ def _pixel_level(path: Path) -> Measured | None:
 def _kept(result: CategoryResult, level: Level, same_definition: bool) -> Measured:
     """Metrics that cannot be recomputed: as they were, unless their definition has changed."""
     names = of_level(level)
-    old: dict[str, float] = _only(result.metrics, names)
+    old = {name: value for name, value in result.metrics.items() if name in names}
     if same_definition or not old:
-        return old, _only(result.undefined, names)
+        return old, {name: why for name, why in result.undefined.items() if name in names}
     return {}, dict.fromkeys(names, NOT_KEPT[level])
 
 
-def _only(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in names}
-
-
-def _moves(cell: str, old: CategoryResult, new: CategoryResult, tolerance: float) -> list[Move]:
+def _moves(cell: str, old: CategoryResult, new: CategoryResult) -> list[Move]:
     found = []
     for metric in METRICS:
         a, b = old.metrics.get(metric), new.metrics.get(metric)
-        same = a == b if a is None or b is None else abs(a - b) <= tolerance
+        same = a == b if a is None or b is None else abs(a - b) <= ROUNDING
         if not same:
             found.append(Move(cell, new.category, metric, a, b))
     return found

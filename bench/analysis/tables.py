@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import UsageError, unknown_name
+from ..errors import UsageError
 from ..metric_table import checked_metrics
+from ..names import known_name
 from ..records.record import Record, read_records
 from .ablation_table import ablation_table
 from .breakdown_table import breakdown_table
@@ -63,10 +64,8 @@ def make_table(
         RecordError: the directory is not a run, or a record is broken.
         UsageError: an unknown layout, PRO, dataset or metric, or nothing to show.
     """
-    if layout not in LAYOUTS:
-        raise unknown_name("layout", layout, LAYOUTS)
-    if pro not in PRO_METRICS:
-        raise unknown_name("PRO", pro, PRO_METRICS)
+    layout = known_name("layout", layout, LAYOUTS)
+    pro = known_name("PRO", pro, PRO_METRICS)
     chosen = checked_metrics(metrics)
     if chosen and layout in FIXED:
         raise UsageError(

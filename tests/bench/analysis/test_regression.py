@@ -52,7 +52,7 @@ def test_a_move_beyond_the_tolerance_fails_in_both_directions(records, baseline,
     assert (finding.kind, finding.cell, finding.category) == (kind, KEY, "pcb1")
     assert (finding.metric, finding.old, finding.tolerance) == ("image_auroc", 0.812346, 0.0005)
     assert KEY in verdict.render()
-    assert f"image_auroc {kind} by 0.0010" in verdict.render()
+    assert f"image-auroc {kind} by 0.0010" in verdict.render()
 
 
 def test_a_move_within_the_tolerance_passes(records, baseline):
@@ -98,7 +98,7 @@ def test_a_missing_category_and_a_metric_that_became_undefined_fail(records, bas
     )
     (finding,) = check_run(changed(records, categories=[undefined, second]), baseline).findings
     assert finding.kind == "missing"
-    assert "pixel_pro was 0.5000, is undefined: no masks" in finding.message
+    assert "pixel-pro was 0.5000, is undefined: no masks" in finding.message
 
 
 def test_other_numbers_of_images_fail(records, baseline):
@@ -184,7 +184,7 @@ def test_the_command_exits_with_one_and_names_the_cell(tmp_path, records):
     moved = store(tmp_path / "moved", with_metric(records, "image_auroc", 0.6))
     found = runner.invoke(app, ["check", moved, "--baseline", file])
     assert found.exit_code == 1
-    assert f"FAIL {KEY} pcb1: image_auroc dropped by 0.2123" in found.output
+    assert f"FAIL {KEY} pcb1: image-auroc dropped by 0.2123" in found.output
     loose = ["check", moved, "--baseline", file, "--tolerance", "image_auroc=0.3"]
     assert runner.invoke(app, loose).exit_code == 0
     told = runner.invoke(app, [*loose[:4], "--update", "--reason", "worse is fine"])
