@@ -16,6 +16,7 @@ from ..data.completeness import Completeness
 from ..dataset import Dataset
 from ..errors import Stopped, UsageError, ZsadError, message_of
 from ..files import remove_abandoned, write_json
+from ..names import display_name
 from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
@@ -131,7 +132,8 @@ def changed_cells(
         except Stopped:
             raise
         except Exception as error:
-            LOG.warning("finished cells of %s are left as they are: %s", name, message_of(error))
+            why = message_of(error)
+            LOG.warning("finished cells of %s are left as they are: %s", display_name(name), why)
     return changed
 
 

@@ -87,5 +87,5 @@ def isolated(prepared: PreparedMethod, progress: Progress) -> Iterator[None]:
             reason = ContractError(f"method '{display_name(prepared.cell.method)}' raised {what}")
             reason.__cause__ = error
             error = reason
-        LOG.warning("%s failed: %s", prepared.cell.key, message_of(error))
+        LOG.warning("%s is left out from here on: %s", prepared.cell.key, message_of(error))
         prepared.error = error
