@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,12 @@ from ..records.record import CategoryResult, Record
 from ..records.run_folder import plan_path
 
 
-@dataclass(frozen=True)
-class CellRow:
-    """A category of a finished cell."""
-
-    dataset: TargetDataset
-    method: EvaluatedMethod
-    seed: int
-    result: CategoryResult
-
-
-def cell_rows(matrix: Matrix) -> list[CellRow]:
-    """One row for each dataset, category, method and seed."""
+def cell_rows(
+    matrix: Matrix,
+) -> list[tuple[TargetDataset, EvaluatedMethod, int, CategoryResult]]:
+    """Dataset, method, seed and result of each category of the finished cells."""
     return [
-        CellRow(dataset, method, record.cell.seed, result)
+        (dataset, method, record.cell.seed, result)
         for dataset in matrix.datasets
         for category in matrix.categories(dataset)
         for method in matrix.methods

@@ -11,21 +11,16 @@ from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..records.cell import Cell
 from ..records.gallery import KINDS, Case, read_gallery, read_strip
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A strip within the page, as a data URI."""
-
-    case: Case
-    uri: str
-
-
-Groups = dict[TargetDataset, dict[str, dict[EvaluatedMethod, list[Picture]]]]
+Groups = dict[TargetDataset, dict[str, dict[EvaluatedMethod, list[tuple[Case, str]]]]]
 
 
 @dataclass(frozen=True)
 class GalleryView:
-    """Pictures by dataset, category and method, best cases first, and how many were left out."""
+    """Cases by dataset, category and method, best first, each with its strip as a data URI.
+
+    Attributes:
+        shown, left_out: how many strips are in the groups, and how many are not.
+    """
 
     groups: Groups
     shown: int
@@ -70,16 +65,15 @@ def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
     wanted.sort(key=lambda item: (item[-1].rank, item[0][1], item[0]))
     shown = []
     for place, dataset, method, cell, case in wanted if budget > 0 else []:
-        picture = Picture(case, _data_uri(run, cell, case))
-        budget -= len(picture.uri)
+        uri = _data_uri(run, cell, case)
+        budget -= len(uri)
         if budget < 0:
             break
-        shown.append((place, KINDS.index(case.kind), case.rank, dataset, method, picture))
+        shown.append((place, KINDS.index(case.kind), case.rank, dataset, method, case, uri))
     groups: Groups = {}
-    for *_, dataset, method, picture in sorted(shown, key=lambda item: item[:3]):
-        categories = groups.setdefault(dataset, {})
-        columns = categories.setdefault(picture.case.category, {})
-        columns.setdefault(method, []).append(picture)
+    for *_, dataset, method, case, uri in sorted(shown, key=lambda item: item[:3]):
+        columns = groups.setdefault(dataset, {}).setdefault(case.category, {})
+        columns.setdefault(method, []).append((case, uri))
     return GalleryView(groups, len(shown), len(wanted) - len(shown))
 
 
