@@ -10,7 +10,7 @@ from typing import Any
 from .. import registry
 from ..data.completeness import Completeness
 from ..dataset import Dataset
-from ..files import read_json
+from ..files import read_json, reading
 from ..json_fields import Amount, Count, from_json
 from .cell import Cell
 from .record import Auxiliary, CategoryResult, Record, RecordError
@@ -42,10 +42,8 @@ class CategoryRecord:
             RecordError: missing, not JSON, lacking a field or with one of a wrong kind; names the
                 file.
         """
-        try:
+        with reading(path, "category record", RecordError):
             return from_json(cls, read_json(path))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise RecordError(f"{path} is not a readable category record ({error})") from error
 
     @staticmethod
     def combine(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ZsadError
-from ..files import file_name, read_json, write_json, write_png
+from ..files import file_name, read_json, reading, write_json, write_png
 from ..json_fields import Binary, Count, Fraction, Label, as_list, as_mapping, from_json, matching
 from .cell import Cell
 from .run_folder import gallery_folder, strip_path
@@ -262,15 +262,11 @@ def read_gallery(run: Path, cell: Cell) -> list[Case]:
         GalleryError: an index is broken, or names a file outside its folder.
     """
     cases = []
+    fix = ": delete its folder, or run with --gallery and --retry always"
     for path in sorted(gallery_folder(run, cell).glob("*.json")):
-        try:
+        with reading(path, "index of pictures", GalleryError, fix):
             raw = as_list(as_mapping(read_json(path))["cases"])
             cases += [from_json(Case, case) for case in raw]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise GalleryError(
-                f"{path} is not a readable index of pictures ({error}): delete its folder, or run "
-                "with --gallery and --retry always"
-            ) from error
     return sorted(cases, key=lambda c: (c.category, KINDS.index(c.kind), c.rank))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..data.completeness import Completeness
 from ..errors import ZsadError
-from ..files import read_json, write_json
+from ..files import read_json, reading, write_json
 from ..json_fields import (
     Amount,
     Binary,
@@ -210,16 +210,12 @@ def read_record(path: Path) -> Record:
         RecordError: missing, not JSON, lacking a field, a field of a wrong kind, or of a newer
             schema; names the file.
     """
-    try:
+    with reading(path, "record", RecordError, ": delete it and run again"):
         raw = read_json(path)
         if isinstance(raw, dict) and as_whole(raw.get("schema", 1)) > SCHEMA_VERSION:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
         record = from_json(Record, raw)
         return dataclasses.replace(record, protocol=current_protocol(record.protocol))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RecordError(
-            f"{path} is not a readable record ({error}): delete it and run again"
-        ) from error
 
 
 def read_records(run: Path | str) -> list[Record]:
