@@ -147,8 +147,9 @@ def _refuse_other_settings(plan: Plan, path: Path) -> None:
             continue
         if earlier.get(name) != getattr(plan, name):
             raise UsageError(
-                f"run directory {plan.out} was made with {name} {earlier.get(name)}, not "
-                f"{getattr(plan, name)}: choose another --out, or --retry always"
+                f"run directory {plan.out} was made with {display_name(name)} "
+                f"{earlier.get(name)}, not {getattr(plan, name)}: choose another --out, or "
+                "--retry always"
             )
 
 

@@ -112,11 +112,12 @@ def open_checkpoint(files: Sequence[str | Path], declared: str = "") -> Checkpoi
     for path, name in known.items():
         if declared and registry_name(name) != registry_name(declared):
             raise UsageError(
-                f"checkpoint {path} was learned on '{name}', as its header says, not on "
-                f"'{declared}': give it as METHOD.{name}=FILE, or leave out --learned-from"
+                f"checkpoint {path} was learned on '{display_name(name)}', as its header says, not "
+                f"on '{display_name(declared)}': give it as METHOD.{display_name(name)}=FILE, or "
+                "leave out --learned-from"
             )
     if len(set(known.values())) > 1:
-        found = ", ".join(f"{path} on '{name}'" for path, name in known.items())
+        found = ", ".join(f"{path} on '{display_name(name)}'" for path, name in known.items())
         raise UsageError(
             f"the files of one checkpoint were learned on different datasets ({found}): give each "
             "dataset's as METHOD.AUXILIARY=FILE"
@@ -190,7 +191,11 @@ def choose(
         order.append("")
     if not order:
         raise UsageError(
-            _leak(f"the checkpoint of '{method}'", method, f"'{display_name(target.name)}'")
+            _leak(
+                f"the checkpoint of '{display_name(method)}'",
+                method,
+                f"'{display_name(target.name)}'",
+            )
         )
     return order[0]
 
@@ -208,13 +213,13 @@ def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
     """
     same_name = registry_name(checkpoint.auxiliary) == registry_name(target.name)
     if same_name and target.domain != "custom":
-        what = f"checkpoint {checkpoint.files[0]} of '{method}'"
+        what = f"checkpoint {checkpoint.files[0]} of '{display_name(method)}'"
         raise UsageError(_leak(what, method, f"'{display_name(target.name)}'"))
     for path, header in checkpoint.headers.items():
         marks = header.get("images")
         shared = marked_images(target, map(str, marks)) if isinstance(marks, list) else []
         if shared:
-            what = f"checkpoint {path} of '{method}'"
+            what = f"checkpoint {path} of '{display_name(method)}'"
             images = f"{len(shared)} images of '{display_name(target.name)}' ({shared[0]} is one)"
             raise UsageError(_leak(what, method, images, "from"))
 
@@ -222,7 +227,7 @@ def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
 def _leak(what: str, method: str, source: str, verb: str = "on") -> str:
     return (
         f"{what} was learned {verb} {source}, which cannot be tested on as well: add one of "
-        f"another dataset, --checkpoint {method}.AUXILIARY=FILE"
+        f"another dataset, --checkpoint {display_name(method)}.AUXILIARY=FILE"
     )
 
 
@@ -249,7 +254,8 @@ def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[
     name = str(header["method"])
     if registry_name(name) != registry_name(method.name):
         raise WeightsError(
-            f"{learned} by method '{name}', not '{display_name(method.name)}': ask for {name}"
+            f"{learned} by method '{display_name(name)}', not '{display_name(method.name)}': ask "
+            f"for {display_name(name)}"
         )
     variant = str(header.get("variant"))
     asked = dataclasses.asdict(method.options)
@@ -260,7 +266,9 @@ def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[
         if option in asked and option not in ignored and _value(value) != _value(asked[option])
     }
     if differ:
-        said = ", ".join(f"{option} {value}, not {own}" for option, (value, own) in differ.items())
+        said = ", ".join(
+            f"{display_name(option)} {value}, not {own}" for option, (value, own) in differ.items()
+        )
         if variant != method.variant:
             raise WeightsError(
                 f"{learned} as variant '{display_name(variant)}', not "
@@ -281,7 +289,7 @@ def _refuse_other_training(method: TrainableMethod, path: Path, header: Mapping[
         if field_name in protocol and protocol[field_name] != str(here[field_name]):
             raise WeightsError(
                 f"{learned} with {field_name} {protocol[field_name]}, not {here[field_name]}: "
-                "learn it again with zsad train"
+                "train it again with zsad train"
             )
 
 
@@ -320,8 +328,8 @@ def _option(method: str, name: str, text: str) -> str:
     """An option of a header as the command line takes it."""
     value = _value(text)
     if value is None:
-        return f"(no {name})"
+        return f"(no {display_name(name)})"
     if isinstance(value, tuple):
         value = list(value)
     shown = json.dumps(value) if not isinstance(value, str) else value
-    return f"--option {method}.{name}={shown}".replace(", ", ",")
+    return f"--option {display_name(f'{method}.{name}')}={shown}".replace(", ", ",")

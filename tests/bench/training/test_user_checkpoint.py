@@ -148,7 +148,7 @@ def test_a_record_says_who_said_what_a_released_file_was_learned_on(coop_file, t
 
 def test_a_header_that_contradicts_the_user_is_refused(coop_file):
     path = coop_file(auxiliary={"dataset": "visa"})
-    with pytest.raises(UsageError, match=r"learned on 'visa'.*not on 'mvtec_ad'.*METHOD\.visa="):
+    with pytest.raises(UsageError, match=r"learned on 'visa'.*not on 'mvtec-ad'.*METHOD\.visa="):
         open_checkpoint([path], "mvtec_ad")
     other = coop_file("other.safetensors", auxiliary={"dataset": "mvtec_ad"})
     with pytest.raises(UsageError, match=r"different datasets.*METHOD\.AUXILIARY=FILE"):
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_variant_is_refused_with_its_variant(tiny, train
     create("faprompt", tiny, "official", path)
     with pytest.raises(
         WeightsError,
-        match=r"variant 'official', not 'paper' \(.*half_deep_tokens True, not False.*"
+        match=r"variant 'official', not 'paper' \(.*half-deep-tokens True, not False.*"
         r"ask for faprompt@official",
     ):
         create("faprompt", tiny, checkpoint=path)
