@@ -74,14 +74,14 @@ class Canvas:
             cells = min(2 * cells, self.size)
         return total
 
-    def turned(self, angle: float, wobble: float = 0.0) -> tuple[Field, Field]:
-        """Coordinates in a frame turned by `angle`, with optional smooth distortion."""
+    def turned(self, angle: float, wobble: float = 0.0) -> NDArray[np.float64]:
+        """Coordinates [2, S, S], x first, in a frame turned by `angle`, optionally distorted."""
         c, s = np.cos(angle), np.sin(angle)
         x, y = c * self.x - s * self.y, s * self.x + c * self.y
         if wobble:
             x = x + wobble * self.clouds(3, 2)
             y = y + wobble * self.clouds(3, 2)
-        return x, y
+        return np.stack([x, y])
 
     def cells(self, count: int, x: Field, y: Field) -> tuple[Field, Field, NDArray[np.intp], int]:
         """Distances to the nearest and second nearest of scattered points, and which is nearest."""

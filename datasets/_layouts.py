@@ -66,31 +66,29 @@ class CategoryTrees(Layout):
                 folder, dataset.only_category() if single else str(category), dataset, found
             )
             return found
-        trees = {path.name: path for path in inside.values() if "test" in subfolders(path)}
         taken: dict[str, Path] = {}
-        for name, path in trees.items():
-            category = dataset.category_named(name)
-            if category is None and len(dataset.categories) == 1:
-                category = dataset.only_category()
-            if category is None:
-                found.notes.append(
-                    f"folder {path} is not a category of the dataset and was left out"
-                )
-                continue
-            earlier = taken.setdefault(registry_name(category), path)
-            if earlier != path:
-                raise DataError(f"folders {earlier} and {path} are the same category: rename one")
-            found.add_category(path, category, dataset, self._list_category)
         for path in inside.values():
-            if path.name in trees:
-                continue
-            category, why = dataset.category_named(path.name), unreadable(path)
-            if category is None:
-                if why:
-                    found.faults.append(f"folder {path} cannot be read ({why}) and was left out")
-            elif why:
+            category = dataset.category_named(path.name)
+            if "test" in subfolders(path):
+                if category is None and len(dataset.categories) == 1:
+                    category = dataset.only_category()
+                if category is None:
+                    found.notes.append(
+                        f"folder {path} is not a category of the dataset and was left out"
+                    )
+                    continue
+                earlier = taken.setdefault(registry_name(category), path)
+                if earlier != path:
+                    raise DataError(
+                        f"folders {earlier} and {path} are the same category: rename one"
+                    )
                 found.add_category(path, category, dataset, self._list_category)
-            elif category in dataset.categories and dataset.may_choose(category):
+            elif why := unreadable(path):
+                if category is None:
+                    found.faults.append(f"folder {path} cannot be read ({why}) and was left out")
+                else:
+                    found.add_category(path, category, dataset, self._list_category)
+            elif category and category in dataset.categories and dataset.may_choose(category):
                 raise DataError(f"category folder {path} has no test folder in it")
         return found
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ._drawing import TAU, Canvas, Colour, Picture, mix, plain, shaded, soft
+from ._drawing import TAU, Canvas, Colour, Field, Picture, mix, plain, shaded, soft
+
+
+def to_seam(u: Field, v: Field) -> Field:
+    """How far a point of a unit lattice is from the nearest border of its cell."""
+    return np.minimum(0.5 - np.abs(u % 1 - 0.5), 0.5 - np.abs(v % 1 - 0.5))
 
 
 def weave(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """Threads over and under."""
-    x, y = c.turned(angle, 0.006)
-    across, along = np.sin(TAU * 11 * scale * x), np.sin(TAU * 11 * scale * y)
+    across, along = np.sin(TAU * 11 * scale * c.turned(angle, 0.006))
     over = across * along > 0
     relief = 0.6 + 0.4 * np.where(over, np.abs(across), np.abs(along))
     return shaded(mix(over.astype(float), first, second), relief)
@@ -89,15 +93,13 @@ def corrugated(c: Canvas, first: Colour, second: Colour, scale: float, angle: fl
 
 def dots(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """Round dots on a square lattice."""
-    x, y = c.turned(angle)
-    u, v = (x * 8 * scale) % 1 - 0.5, (y * 8 * scale) % 1 - 0.5
+    u, v = (c.turned(angle) * 8 * scale) % 1 - 0.5
     return mix(soft(np.hypot(u, v) - 0.28, 0.08), first, second) + 0.03 * c.speckle()
 
 
 def checks(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """A chequered pattern."""
-    x, y = c.turned(angle)
-    parity = (np.floor(x * 7 * scale) + np.floor(y * 7 * scale)) % 2
+    parity = np.floor(c.turned(angle) * 7 * scale).sum(0) % 2
     return mix(ndimage.gaussian_filter(parity, c.pixels(0.6)), first, second) + 0.02 * c.speckle()
 
 
@@ -153,10 +155,9 @@ def bricks(c: Canvas, first: Colour, second: Colour, scale: float, angle: float)
 
 def tiles(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """Square glazed tiles with joints."""
-    x, y = c.turned(angle)
-    u, v = x * 4 * scale, y * 4 * scale
+    u, v = c.turned(angle) * 4 * scale
     tone = c.random.uniform(0.85, 1.1, 64)[(np.floor(u) * 5 + np.floor(v) * 11).astype(int) % 64]
-    edge = np.minimum(0.5 - np.abs(u % 1 - 0.5), 0.5 - np.abs(v % 1 - 0.5))
+    edge = to_seam(u, v)
     glaze = shaded(plain(c, first), tone * (1 + 0.12 * (u % 1 - 0.5)))
     return mix(soft(edge - 0.06, 0.03), second, glaze)
 
@@ -171,8 +172,7 @@ def leather(c: Canvas, first: Colour, second: Colour, scale: float, angle: float
 
 def grid(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """Crossing wires."""
-    x, y = c.turned(angle, 0.003)
-    wire = np.minimum(np.abs((x * 10 * scale) % 1 - 0.5), np.abs((y * 10 * scale) % 1 - 0.5))
+    wire = np.abs((c.turned(angle, 0.003) * 10 * scale) % 1 - 0.5).min(0)
     return mix(soft(wire - 0.13, 0.06), first, second)
 
 
@@ -185,8 +185,7 @@ def marble(c: Canvas, first: Colour, second: Colour, scale: float, angle: float)
 
 def chainmail(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """Linked rings."""
-    x, y = c.turned(angle)
-    u, v = x * 7 * scale, y * 7 * scale
+    u, v = c.turned(angle) * 7 * scale
     one, other = (np.abs(np.hypot((u + s) % 1 - 0.5, (v + s) % 1 - 0.5) - 0.4) for s in (0.0, 0.5))
     return mix(soft(np.minimum(one, other) - 0.07, 0.05), first, second)
 
@@ -219,7 +218,7 @@ def quilt(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) 
     """Padded diamonds with seams."""
     x, y = c.turned(angle)
     u, v = (x + 0.7 * y) * 5 * scale, (x - 0.7 * y) * 5 * scale
-    edge = np.minimum(0.5 - np.abs(u % 1 - 0.5), 0.5 - np.abs(v % 1 - 0.5))
+    edge = to_seam(u, v)
     padded = shaded(plain(c, first), 0.7 + 0.5 * np.sqrt(2 * edge))
     return mix(soft(edge - 0.05, 0.03), second, padded) + 0.015 * c.speckle()
 
@@ -241,10 +240,9 @@ def confetti(c: Canvas, first: Colour, second: Colour, scale: float, angle: floa
 
 def mosaic(c: Canvas, first: Colour, second: Colour, scale: float, angle: float) -> Picture:
     """Small stones in rows, each with its own tone."""
-    x, y = c.turned(angle, 0.008)
-    u, v = x * 11 * scale, y * 11 * scale
+    u, v = c.turned(angle, 0.008) * 11 * scale
     tone = c.random.uniform(0, 1, 211)[(np.floor(u) * 17 + np.floor(v) * 31).astype(int) % 211]
-    edge = np.minimum(0.5 - np.abs(u % 1 - 0.5), 0.5 - np.abs(v % 1 - 0.5))
+    edge = to_seam(u, v)
     return shaded(mix(tone, first, second), 1 - 0.4 * soft(edge - 0.09, 0.05))
 
 
