@@ -55,9 +55,8 @@ class Canvas:
     def grain(self, sigma: float | tuple[float, float] = 0.0) -> Field:
         """White noise, blurred by sigma (reference pixels), with unit deviation."""
         noise = self.random.standard_normal(self.shape)
-        widths = np.atleast_1d(np.asarray(sigma, dtype=float)) * self.size / REFERENCE
-        if widths.any():
-            noise = ndimage.gaussian_filter(noise, widths if widths.size > 1 else widths[0])
+        widths = np.asarray(sigma) * self.size / REFERENCE
+        noise = ndimage.gaussian_filter(noise, widths.tolist())
         unit: Field = noise / noise.std()
         return unit
 
@@ -89,14 +88,12 @@ class Canvas:
         lattice = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
         jitter = 0.9 * self.random.uniform(0, 1, lattice.shape)
         points = (lattice + jitter) / (side - 2) - 0.5 - 1 / (side - 2)
-        distance, index = cKDTree(points).query(np.stack([x.ravel(), y.ravel()], 1), k=2)
-        near, second = distance.reshape(self.size, self.size, 2).transpose(2, 0, 1)
-        return near, second, index[:, 0].reshape(self.shape), len(points)
+        distance, index = cKDTree(points).query(np.stack([x, y], -1), k=2)
+        return distance[..., 0], distance[..., 1], index[..., 0], len(points)
 
     def distance_to(self, points: NDArray[np.float64]) -> Field:
         """Distance of every pixel to the nearest of some points [N, 2]."""
-        query = np.stack([self.x.ravel(), self.y.ravel()], 1)
-        distance: Field = cKDTree(points).query(query)[0].reshape(self.shape)
+        distance: Field = cKDTree(points).query(np.stack([self.x, self.y], -1))[0]
         return distance
 
 
@@ -104,10 +101,8 @@ def enlarge(coarse: Field, size: int) -> Field:
     """Bicubic enlargement of a small square of values."""
     if coarse.shape == (size, size):
         return coarse
-    order = min(3, coarse.shape[0] - 1)
-    positions = (np.arange(size) + 0.5) * coarse.shape[0] / size - 0.5
-    rows, columns = np.meshgrid(positions, positions, indexing="ij")
-    enlarged: Field = ndimage.map_coordinates(coarse, [rows, columns], order=order, mode="nearest")
+    factor, order = size / len(coarse), min(3, len(coarse) - 1)
+    enlarged: Field = ndimage.zoom(coarse, factor, order=order, mode="nearest", grid_mode=True)
     return enlarged
 
 

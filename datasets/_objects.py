@@ -137,7 +137,7 @@ def cookie(c: Canvas, first: Colour, second: Colour, s: float, t: float) -> tupl
     outline = np.hypot(x, y) - 0.34 * s - 0.012 * np.sin(3 * turn + t) - 0.008 * np.sin(7 * turn)
     dough = shaded(plain(c, first), 1 + 0.12 * c.clouds(14, 2))
     crumbs = c.random.uniform(-0.24, 0.24, (9, 2)) * s
-    near = cKDTree(crumbs).query(np.stack([x.ravel(), y.ravel()], 1))[0].reshape(c.shape)
+    near = cKDTree(crumbs).query(np.stack([x, y], -1))[0]
     return cut_out(c, outline, mix(soft(near - 0.035), second, dough))
 
 
