@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ._drawing import TAU, Canvas, Colour, Field, Mask, Picture, mix, soft, warped
+from ._drawing import TAU, Canvas, Colour, Field, Mask, Picture, mix, rotated, soft, warped
 
 DrawDefect = Callable[[Canvas, Picture, Mask], tuple[Picture, Mask]]
 DARK = np.full(3, 0.05)
@@ -24,18 +24,13 @@ def spot_on(c: Canvas, foreground: Mask, margin: float = 0.1) -> tuple[float, fl
     if not foreground.all():
         deep = ndimage.binary_erosion(inner, iterations=max(1, round(c.pixels(4))))
         inner = deep if deep.any() else inner
-    rows, columns = np.nonzero(inner if inner.any() else foreground)
-    i = c.random.integers(len(rows))
-    return float(columns[i] / c.size - 0.5), float(rows[i] / c.size - 0.5)
+    return c.some_place(inner if inner.any() else foreground)
 
 
-def turned_at_spot(c: Canvas, foreground: Mask) -> tuple[Field, Field]:
+def turned_at_spot(c: Canvas, foreground: Mask) -> NDArray[np.float64]:
     """Coordinates in a frame that is turned by chance about a random place on the foreground."""
     cx, cy = spot_on(c, foreground)
-    turn = c.random.uniform(0, TAU)
-    x = np.cos(turn) * (c.x - cx) - np.sin(turn) * (c.y - cy)
-    y = np.sin(turn) * (c.x - cx) + np.cos(turn) * (c.y - cy)
-    return x, y
+    return rotated(c.x - cx, c.y - cy, c.random.uniform(0, TAU))
 
 
 def blob(c: Canvas, foreground: Mask, low: float, high: float, rough: float = 0.35) -> Field:
@@ -43,10 +38,8 @@ def blob(c: Canvas, foreground: Mask, low: float, high: float, rough: float = 0.
     cx, cy = spot_on(c, foreground, 0.08)
     a = c.random.uniform(low, high)
     b, turn = a * c.random.uniform(0.55, 1), c.random.uniform(0, TAU)
-    x, y = c.x - cx, c.y - cy
-    u = (np.cos(turn) * x - np.sin(turn) * y) / a
-    v = (np.sin(turn) * x + np.cos(turn) * y) / b
-    inside: Field = 1 - np.hypot(u, v) + rough * c.clouds(9)
+    u, v = rotated(c.x - cx, c.y - cy, turn)
+    inside: Field = 1 - np.hypot(u / a, v / b) + rough * c.clouds(9)
     return inside
 
 
@@ -136,10 +129,8 @@ def missing(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mas
         colour = np.clip(picture.mean((0, 1)) * c.random.uniform(0.55, 1.3), 0, 1)
         return mix(inside, colour, picture), inside > 0.4
     edge = foreground & ~ndimage.binary_erosion(foreground, iterations=2)
-    rows, columns = np.nonzero(edge)
-    i = c.random.integers(len(rows))
-    x, y = c.x - (columns[i] / c.size - 0.5), c.y - (rows[i] / c.size - 0.5)
-    inside = soft(np.hypot(x, y) - c.random.uniform(0.09, 0.17) + 0.02 * c.clouds(9))
+    cx, cy = c.some_place(edge)
+    inside = soft(np.hypot(c.x - cx, c.y - cy) - c.random.uniform(0.09, 0.17) + 0.02 * c.clouds(9))
     behind = picture[~foreground].mean(0) + 0.03 * c.speckle()
     return mix(inside, behind, picture), (inside > 0.4) & foreground
 

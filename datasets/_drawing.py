@@ -75,12 +75,16 @@ class Canvas:
 
     def turned(self, angle: float, wobble: float = 0.0) -> NDArray[np.float64]:
         """Coordinates [2, S, S], x first, in a frame turned by `angle`, optionally distorted."""
-        c, s = np.cos(angle), np.sin(angle)
-        x, y = c * self.x - s * self.y, s * self.x + c * self.y
+        frame = rotated(self.x, self.y, angle)
         if wobble:
-            x = x + wobble * self.clouds(3, 2)
-            y = y + wobble * self.clouds(3, 2)
-        return np.stack([x, y])
+            frame += wobble * np.stack([self.clouds(3, 2), self.clouds(3, 2)])
+        return frame
+
+    def some_place(self, mask: Mask) -> tuple[float, float]:
+        """The coordinates of a random pixel of a mask."""
+        rows, columns = np.nonzero(mask)
+        i = self.random.integers(len(rows))
+        return float(columns[i] / self.size - 0.5), float(rows[i] / self.size - 0.5)
 
     def cells(self, count: int, x: Field, y: Field) -> tuple[Field, Field, NDArray[np.intp], int]:
         """Distances to the nearest and second nearest of scattered points, and which is nearest."""
@@ -95,6 +99,12 @@ class Canvas:
         """Distance of every pixel to the nearest of some points [N, 2]."""
         distance: Field = cKDTree(points).query(np.stack([self.x, self.y], -1))[0]
         return distance
+
+
+def rotated(x: Field, y: Field, angle: float) -> NDArray[np.float64]:
+    """Coordinates [2, S, S], x first, in a frame turned by `angle` about the origin."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.stack([c * x - s * y, s * x + c * y])
 
 
 def enlarge(coarse: Field, size: int) -> Field:
