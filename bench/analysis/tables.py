@@ -15,13 +15,11 @@ from ..errors import UsageError
 from ..metric_table import checked_metrics
 from ..names import known_name
 from ..records.record import Record, read_records
-from .ablation_table import ablation_table
-from .breakdown_table import breakdown_table
 from .fact_tables import complexity_table, datasets_table
 from .formats import Table
 from .layout import PRO_METRICS, Request
-from .level_table import level_table
 from .matrix import Matrix, arrange
+from .number_tables import ablation_table, breakdown_table, level_table
 
 MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
     "image": lambda matrix, request: level_table(matrix, request, "image"),
