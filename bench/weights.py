@@ -119,11 +119,13 @@ def _asked(
         name, config = BUILT_IN, TINY / "config.json"
         pretrained = BUILT_IN_WEIGHTS if pretrained is None else pretrained
     if config is not None:
-        label = name or Path(config).stem
-        settings, tag = _read_config(Path(config)), pretrained
+        label, tag = name or Path(config).stem, pretrained
+        settings = _read_config(Path(config))
+        _refuse_hub_names(settings, f"model config {config}")
     else:
         label = str(name)
         settings, tag = _named_config(label), pretrained or default_tag(label)
+        _refuse_hub_names(settings, f"backbone '{label}'")
     if tag is None:
         raise UsageError(f"backbone '{label}' needs weights: give pretrained=FILE, a tag or random")
     return label, settings, str(tag), f"{label}:{tag}" if config is None else label
@@ -194,15 +196,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"model config {path} does not exist") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"model config {path} is not readable JSON ({error})") from error
-    if isinstance(settings, dict) and isinstance(settings.get("model_cfg"), dict):
-        settings = settings["model_cfg"]
-    if not isinstance(settings, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(
-        settings
-    ):
+    if isinstance(settings, dict):
+        settings = settings.get("model_cfg", settings)
+    needed = {"embed_dim", "vision_cfg", "text_cfg"}
+    if not isinstance(settings, dict) or not needed <= settings.keys():
         raise UsageError(f"model config {path} needs embed_dim, vision_cfg and text_cfg")
     if not all(isinstance(settings[part], dict) for part in ("vision_cfg", "text_cfg")):
         raise UsageError(f"vision_cfg and text_cfg of model config {path} must be objects")
-    _refuse_hub_names(settings, f"model config {path}")
     return settings
 
 
@@ -210,7 +210,6 @@ def _named_config(name: str) -> dict[str, Any]:
     settings = open_clip.get_model_config(name)
     if settings is None:
         raise unknown_name("backbone", name, [BUILT_IN, *open_clip.list_models()])
-    _refuse_hub_names(settings, f"backbone '{name}'")
     return dict(settings)
 
 

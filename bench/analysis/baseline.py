@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..errors import UsageError, ZsadError, unknown_name
-from ..files import read_json, write_json
+from ..files import read_json, reading, write_json
 from ..json_fields import Count, Fraction, between, from_json
 from ..metric_table import METRICS
 from ..names import display_name, registry_name
@@ -217,17 +217,13 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         BaselineError: missing, not JSON, of a wrong form or a newer schema; names the file.
     """
-    try:
-        baseline = from_json(Baseline, read_json(path))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise BaselineError(
             f"baseline {path} does not exist: zsad check RUN --baseline {path} --update --reason "
             "TEXT makes it"
-        ) from error
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise BaselineError(
-            f"{path} is not a readable baseline ({error}): write it with --update"
-        ) from error
+        )
+    with reading(path, "baseline", BaselineError, ": write it with --update"):
+        baseline = from_json(Baseline, read_json(path))
     cells = {
         key: dataclasses.replace(cell, protocol=current_protocol(cell.protocol))
         for key, cell in baseline.cells.items()
