@@ -130,18 +130,11 @@ def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Map
         split = key.lower()
         if split not in ("train", "test") or not isinstance(classes, dict):
             raise DataError(f"{path} has the split '{key}': it may have train and test, of classes")
-        if split in taken:
-            raise DataError(f"{path} has the splits '{taken[split]}' and '{key}': keep one of them")
-        taken[split] = key
+        _refuse_twin(taken, split, key, path, "split")
         named: dict[str, str] = {}
         for name, entries in classes.items():
             category = dataset.category_named(name)
-            same = named.setdefault((category or name).lower(), name)
-            if same != name:
-                raise DataError(
-                    f"{path} has the classes '{same}' and '{name}', which are the same category: "
-                    "keep one name"
-                )
+            _refuse_twin(named, (category or name).lower(), name, path, "category")
             if category is None and len(dataset.categories) == 1:
                 category = dataset.only_category()
             if category is None:
@@ -152,6 +145,14 @@ def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Map
                 raise DataError(f"{path}: class '{name}' is not a list of rows")
             rows += [(split, category, _checked(row, path)) for row in entries]
     return rows
+
+
+def _refuse_twin(taken: dict[str, str], meaning: str, name: str, path: Path, what: str) -> None:
+    """Raise `DataError` for a second name of the same split or category."""
+    if (earlier := taken.setdefault(meaning, name)) != name:
+        raise DataError(
+            f"{path} has '{earlier}' and '{name}', which are the same {what}: keep one name"
+        )
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -238,8 +238,6 @@ def _opened(
 
 def table(checks: Iterable[DatasetCheck]) -> str:
     """One line a dataset: status, counts as found/expected, layout and folder."""
-    from tabulate import tabulate
-
     rows = [
         [
             check.title,
@@ -252,17 +250,20 @@ def table(checks: Iterable[DatasetCheck]) -> str:
         for check in checks
     ]
     head = ["dataset", "status", "normal", "anomalous", "train", "problems", "layout", "folder"]
-    return str(tabulate(rows, headers=head, disable_numparse=True))
+    return _aligned(head, rows)
 
 
 def category_table(check: DatasetCheck) -> str:
     """One line a category, counts as found/expected."""
-    from tabulate import tabulate
-
     rows = [
         [part.category, *_against(part.found, part.expected, True)] for part in check.categories
     ]
-    head = [check.title, "normal", "anomalous", "train"]
+    return _aligned([check.title, "normal", "anomalous", "train"], rows)
+
+
+def _aligned(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    from tabulate import tabulate
+
     return str(tabulate(rows, headers=head, disable_numparse=True))
 
 
