@@ -53,7 +53,7 @@ def main() -> None:
 
     0: done. 1: the verb did its work and its answer is no (`typer.Exit(1)`, or an error whose
     `exit_code` says so). 2: it could not do its work, whatever the reason. 130: the user
-    interrupted it. 141: nobody reads its output any more.
+    interrupted it. 141: its output is no longer read.
     """
     lines = logging.StreamHandler()
     lines.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _report_errors() -> None:
-    """Run the verb; an error becomes one line, a fault of the program its traceback."""
+    """Run the verb; an error is printed as one line, a fault of the program as its traceback."""
     try:
         _run_verb()
     except ZsadError as error:
@@ -85,9 +85,9 @@ def _report_errors() -> None:
 
 
 def _run_verb() -> None:
-    """Run the verb; what typer turns into an exit code of 1 is raised as it was.
+    """Run the verb; raise again what typer turned into an exit code of 1.
 
-    typer does so with a broken pipe and an end of file, its older versions with an interrupt too.
+    typer does so with a broken pipe and an end of file, older versions with an interrupt too.
     """
     try:
         app()
@@ -101,11 +101,11 @@ def _run_verb() -> None:
 
 
 def _drop_output() -> None:
-    """Send what the streams still hold nowhere: Python would fail to write it when it ends."""
-    with Path(os.devnull).open("w") as nowhere:
+    """Discard what the streams still hold: Python would fail to write it when it ends."""
+    with Path(os.devnull).open("w") as null:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):  # a stream without a file
-                os.dup2(nowhere.fileno(), stream.fileno())
+                os.dup2(null.fileno(), stream.fileno())
 
 
 def _show_version(asked: bool) -> None:

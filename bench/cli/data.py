@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data.check import DatasetCheck
 
 app = typer.Typer(
-    help="Check datasets on disk, say where they come from, show them.",
+    help="Check datasets on disk, list their sources, show samples.",
     no_args_is_help=True,
 )
 Name = Annotated[str, typer.Argument(help="A dataset.")]
@@ -38,7 +38,7 @@ def check(
     dataset_option: DatasetOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is usable, missing and wrong; exit code 1 when something is wrong."""
+    """List what is usable, missing or wrong; exit with 1 if something is wrong."""
     from ..data import check as datacheck
 
     wanted = names or ["all"]
@@ -72,7 +72,7 @@ def check(
 
 
 def _echo_details(entry: DatasetCheck, every: bool) -> None:
-    """Problems, notes and fingerprint of one dataset; of what is missing only if it was named."""
+    """Print the problems, notes and fingerprint of a dataset; if it is missing, only when named."""
     if entry.status == "missing" and every:
         return
     lines = [f"  wrong: {problem}" for problem in entry.problems[:20]]
@@ -116,7 +116,7 @@ def sources(names: Names = None, as_json: Json = False) -> None:
 def show(
     name: Name,
     data_root: DataRoot = None,
-    out: Annotated[Path | None, out_option(help="PNG to write; NAME.png by default.")] = None,
+    out: Annotated[Path | None, out_option(help="PNG to write; default: NAME.png.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
     split: Annotated[str, typer.Option(help="test or train")] = "test",
@@ -141,14 +141,15 @@ def meta(
     name: Name,
     data_root: DataRoot = None,
     out: Annotated[
-        Path | None, out_option(help="File to write; meta.json in the dataset's folder.")
+        Path | None, out_option(help="File to write; default: meta.json in the dataset's folder.")
     ] = None,
     cut: Annotated[
         Path | None,
         typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
     ] = None,
     code: Annotated[
-        str, typer.Option(help="Released code whose class keys are written: faprompt, anomalyclip.")
+        str,
+        typer.Option(help="Released code whose class keys are written: faprompt or anomalyclip."),
     ] = "faprompt",
     png: Annotated[
         Path | None,
@@ -168,7 +169,9 @@ def meta(
 
     dataset = chosen_dataset(name, data_root, dataset_option)
     if out is None and (data_root is None or not is_below(dataset.root, data_root)):
-        raise UsageError(f"{dataset.title} lies in {dataset.root}: say with --out where to write")
+        raise UsageError(
+            f"{dataset.title} lies in {dataset.root}: name the file to write with --out"
+        )
     path = out or dataset.root / "meta.json"
     if path.exists() and not force:
         raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")

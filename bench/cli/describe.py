@@ -96,7 +96,7 @@ def _effective(cls: type[Method]) -> str:
         return "0"
     try:
         return f"{build(cls, _published_shape(cls.backbone_spec)).parameter_counts()[1]:,}"
-    except Exception as error:  # somebody's plug-in, and not what was asked for
+    except Exception as error:  # a broken plug-in must not hide the other methods
         LOG.warning("%s cannot be built (%s)", cls.title, message_of(error))
         return "unknown"
 

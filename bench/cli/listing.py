@@ -17,7 +17,7 @@ def list_names(
     what: Annotated[
         str, typer.Argument(help="methods, datasets, backbones or metrics")
     ] = "methods",
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All that is known.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Describe each.")] = False,
 ) -> None:
     """List the methods, datasets, backbones or metrics that there are."""
     if what not in ("methods", "datasets", "backbones", "metrics"):

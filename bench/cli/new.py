@@ -19,7 +19,7 @@ def new(
     package: Annotated[
         Path | None, out_option("--package", help="Write a pip package here.")
     ] = None,
-    out: Annotated[Path | None, out_option(help="Write the file alone into this folder.")] = None,
+    out: Annotated[Path | None, out_option(help="Write only the module, into this folder.")] = None,
     trainable: Annotated[bool, typer.Option(help="A trainable method.")] = False,
 ) -> None:
     """Start a method or a dataset: one file that passes the conformance checks as it is.

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what their texts mean."""
+"""Options that several verbs share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ AllowIncomplete = Annotated[
     bool,
     typer.Option(
         "--allow-incomplete",
-        help="Let incomplete datasets into means and differences, and beside printed numbers.",
+        help="Include incomplete datasets in means and differences, and beside printed numbers.",
     ),
 ]
 
@@ -149,7 +149,7 @@ def comma_separated(text: str) -> list[str]:
 
 
 def chosen_device(device: str) -> str:
-    """The device that a name means: "auto" is a GPU if there is one.
+    """The device of a name: "auto" is a GPU if there is one.
 
     Raises:
         UsageError: torch does not know the device.
@@ -222,7 +222,7 @@ def dataset_options(
 ) -> dict[str, dict[str, Any]]:
     """Options of datasets from "NAME=VALUE" or "DATASET.NAME=VALUE".
 
-    Values are read as JSON where they are such, else as text.
+    Values are read as JSON, or as text where they are not JSON.
 
     >>> dataset_options(["mask_threshold=127", "kvasir.missing=skip"], ["kvasir"])
     {'kvasir': {'mask_threshold': 127, 'missing': 'skip'}}

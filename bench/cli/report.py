@@ -16,7 +16,7 @@ def report(
     out: Annotated[Path | None, out_option(help="HTML file; RUN/report.html if not given.")] = None,
     title: Annotated[str | None, typer.Option(help="Title; the run's name if not given.")] = None,
     pictures: Annotated[
-        float, typer.Option(help="Megabytes that the gallery may take; 0 leaves it out.")
+        float, typer.Option(help="Megabytes that the gallery may take; 0 omits it.")
     ] = 8.0,
     allow_incomplete: AllowIncomplete = False,
 ) -> None:

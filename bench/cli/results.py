@@ -81,7 +81,7 @@ def table(
 def compare(
     run_a: Annotated[Path, typer.Argument(help="The first run.", show_default=False)],
     run_b: Annotated[
-        Path | None, typer.Argument(help="The second run; without it one run is looked at.")
+        Path | None, typer.Argument(help="The second run; without it only the first is shown.")
     ] = None,
     method_a: Annotated[
         str | None, typer.Option(help="NAME or NAME@VARIANT; default: every method of both runs.")
@@ -89,8 +89,8 @@ def compare(
     method_b: Annotated[str | None, typer.Option(help="The method to compare it with.")] = None,
     metric: Metrics = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples of the images.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
-    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
     resampling: Annotated[
         str, typer.Option(help="stratified (as many normal images as there are) or plain.")
     ] = "stratified",
@@ -156,7 +156,7 @@ def _resampled(settings: Settings) -> list[ImageMetric]:
 def _rankings(
     records: Sequence[Record], settings: Settings, diagram: Path | None
 ) -> dict[str, Ranking]:
-    """Rankings by metric; a metric with too few methods or datasets is told and left out."""
+    """Rankings by metric; one with too few methods or datasets is left out, with a message."""
     from ..analysis.statistics import StatsError, draw_critical_difference
     from ..analysis.uncertainty import rank
 
@@ -230,12 +230,12 @@ def rescore(
         bool, typer.Option("--in-place", help="Write the rescored records back into the run.")
     ] = False,
 ) -> None:
-    """Recompute metrics from stored scores and maps, without any model; print what moved."""
+    """Recompute metrics from stored scores and maps, without any model; print what changed."""
     from ..analysis.rescore import rescore_run
     from ..records.record import write_record
 
     if out is not None and in_place:
-        raise UsageError("--out and --in-place exclude one another")
+        raise UsageError("give --out or --in-place, not both")
     rescored = rescore_run(run)
     if not rescored:
         raise ZsadError(f"{run} has no successful record to rescore")
@@ -261,17 +261,17 @@ def merge(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)],
     out: Annotated[Path, out_option(help="The merged run directory.", show_default=False)],
     prefer: Annotated[
-        str | None, typer.Option(help="newest: of two different results keep the newer.")
+        str | None, typer.Option(help="newest: keep the newer of two different results.")
     ] = None,
 ) -> None:
-    """Put several runs together: equal results are one, a success beats a failure.
+    """Merge several runs: equal results are kept once, a success replaces a failure.
 
     Two different results of one cell are refused unless --prefer newest is given.
     """
     from ..analysis.merge import merge_runs, summary
 
     if prefer not in (None, "newest"):
-        raise UsageError(f"--prefer knows 'newest', not '{prefer}'")
+        raise UsageError(f"--prefer takes newest, not '{prefer}'")
     kept = merge_runs(runs, out, "newest" if prefer else None)
     for choice in kept:
         if choice.why in ("ok beats error", "newest"):

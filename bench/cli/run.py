@@ -183,7 +183,7 @@ def _summary(plan: Plan) -> None:
     records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
     failed = [r for r in records if r.error is not None]
     if not records:
-        echo("no records yet: this share has no unit, or other processes do it", err=True)
+        echo("no records yet: this shard has no unit, or others work on it", err=True)
     if len(failed) < len(records):
         for layout in ("image", "pixel"):
             echo(f"\n{make_table(records, layout).render('md')}")
@@ -225,7 +225,7 @@ def _gaps(records: Iterable[Record]) -> list[str]:
 
 
 def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:
-    """What is odd about the copies of the datasets, a line each; the first ones of a dataset."""
+    """Warnings about the copies of the datasets, a line each; only the first ones of a dataset."""
     from ..records.cell import labelled
 
     told: dict[tuple[str, str], list[str]] = {}

@@ -1,4 +1,4 @@
-"""`zsad new`: a method or a dataset to start from, which passes the conformance checks at once."""
+"""`zsad new`: a method or a dataset to start from, which passes the conformance checks as it is."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write(
 
 
 def _words(kind: Kind, stem: str) -> dict[str, str]:
-    """What stands in the templates for their $words."""
+    """The values of the templates' $words."""
     folder = registry.FOLDER_OF[kind]
     return {
         "name": stem,
@@ -93,7 +93,7 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
 
 
 def _stem(kind: Kind, name: str) -> str:
-    """The module name of a registry name that is free and spelled as the registry spells it."""
+    """The module of a registry name, which must be free and spelled as the registry does."""
     stem = registry_name(name)
     if stem in registry.names(kind):
         raise UsageError(f"there is a {kind} '{display_name(stem)}' already: choose another name")

@@ -1,7 +1,7 @@
 """What the command prints.
 
-Names of files, datasets and plug-ins reach the terminal in rows and messages; a terminal acts on
-the control characters in them.
+Names of files, datasets and plug-ins are printed in rows and messages, and a terminal would act on
+control characters in them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import typer
 
 
 def printable(text: str) -> str:
-    r"""A text without control characters but for line ends and tabs.
+    r"""A text without control characters except line ends and tabs.
 
-    Bytes of a file name that are no text become "\N{REPLACEMENT CHARACTER}".
+    Bytes of a file name that are not text become "\N{REPLACEMENT CHARACTER}".
 
     >>> printable("\x1b[31mred\x07.png")
     '[31mred.png'
@@ -27,12 +27,12 @@ def printable(text: str) -> str:
 
 
 def echo(text: str, err: bool = False) -> None:
-    """Print a line, without what a terminal would act on."""
+    """Print a line without control characters."""
     typer.echo(printable(text), err=err)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Log lines without what a terminal would act on."""
+    """Writes log lines without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a log record."""

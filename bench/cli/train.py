@@ -38,7 +38,7 @@ def train(
     out: Annotated[Path, out_option(help="Where the trained weights go (safetensors).")],
     data_root: DataRoot = None,
     split: Annotated[str | None, setting_option("auxiliary_split")] = None,
-    seed: Annotated[int, typer.Option(help="Of initial values and order.")] = DEFAULT_SEED,
+    seed: Annotated[int, typer.Option(help="Seed of weights and image order.")] = DEFAULT_SEED,
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
     workers: Annotated[int, setting_option("workers")] = Plan.workers,
