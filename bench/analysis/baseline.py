@@ -1,4 +1,4 @@
-"""A baseline: the metrics that a run must give again, in one JSON file.
+"""A baseline: the metrics that a run must reproduce, in one JSON file.
 
 It holds the guarded metrics of every cell and category, the protocol they were measured under, a
 tolerance per metric with its reason, and why the numbers have changed since the first one.
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True)
 class BaselineCell:
-    """What a record must give again.
+    """What a record must reproduce.
 
     Attributes:
         cell: method, variant, dataset, seed and options, to be read by people.

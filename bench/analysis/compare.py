@@ -59,7 +59,7 @@ class OverDatasets:
         mean: mean difference.
         wins, losses: datasets where a is greater, where b is.
         test: Wilcoxon's test; None where no dataset differs.
-        p_holm: its p-value corrected over everything that was compared in one go.
+        p_holm: its p-value corrected over everything that was compared at once.
     """
 
     metric: str

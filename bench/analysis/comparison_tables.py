@@ -80,11 +80,11 @@ def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
 
 
 def _difference_row(d: Difference) -> Row:
-    span, p = DASH, DASH
+    span, p = DASH, None
     if d.test is not None:
-        span = f"{_signed(d.test.difference.low)} to {_signed(d.test.difference.high)}"
-        p = _p(d.test.p)
-    texts = (_percent(d.a), _percent(d.b), _signed(d.gap), span, p, _p(d.p_holm))
+        at, p = d.test.difference, d.test.p
+        span = f"{_signed(at.low)} to {_signed(at.high)}"
+    texts = (_percent(d.a), _percent(d.b), _signed(d.gap), span, _p(p), _p(d.p_holm))
     return Row(d.dataset, _cells(texts), display_name(d.metric), d.notes)
 
 

@@ -108,7 +108,7 @@ def has_printed(rows: Iterable[Row]) -> bool:
 
 
 def has_differences(rows: Iterable[Row]) -> bool:
-    """Whether any number can be held against a printed one."""
+    """Whether any number can be compared with a printed one."""
     return any(n.delta_text != DASH for row in rows for cell in row.cells for n in cell.numbers)
 
 
@@ -137,11 +137,6 @@ class Table:
     published: bool = False
     delta: bool = False
     left_out: tuple[Row, ...] = ()
-
-    @property
-    def header(self) -> list[str]:
-        """The names of all columns without marks."""
-        return [*self.stub, *(column.label for column in self.columns)]
 
     @cached_property
     def _marks(self) -> dict[str, str]:
@@ -336,7 +331,7 @@ def _csv(table: Table) -> str:
 
 
 def _csv_fields(table: Table) -> dict[str, Callable[[Number], str]]:
-    """What each number is told by: the ending of a column's name, and its text."""
+    """The columns of each number: the ending of a column's name, and the text in it."""
     fields: dict[str, Callable[[Number], str]] = {"": lambda n: n.bare(n.value)}
     if any(n.spread is not None for row in table.rows for c in row.cells for n in c.numbers):
         fields[" sd"] = lambda n: n.bare(n.spread)

@@ -1,8 +1,8 @@
 """Several runs into one, by a stated rule.
 
-Two records of one cell are settled thus: a record that succeeded beats one that failed; of two that
-failed the newer is kept; two that succeeded with the same results under the same protocol are one;
-two that succeeded with different results are refused, or with `prefer="newest"` the newer is kept.
+Of two records of one cell, a record that succeeded beats one that failed; of two that failed the
+newer is kept; two that succeeded with the same results under the same protocol are one; two that
+succeeded with different results are refused, or with `prefer="newest"` the newer is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 from ..errors import UsageError, ZsadError, shortened
 from ..files import whole_file
 from ..metric_table import METRICS
-from ..names import known_name
+from ..names import display_name, known_name
 from ..records.protocol import differing_entries
 from ..records.record import Record, read_records, write_record
 from ..records.run_folder import CELLS, GALLERY, MAPS, PROMPT_SCORES
@@ -116,7 +116,7 @@ def differences(a: Record, b: Record) -> list[str]:
         for metric in METRICS:
             x, y = one.metrics.get(metric), other.metrics.get(metric)
             if x != y:
-                found.append(f"{category} {metric}: {x} and {y}")
+                found.append(f"{category} {display_name(metric)}: {x} and {y}")
         if one.images != other.images:
             found.append(f"{category}: images or their scores")
     return found

@@ -1,4 +1,4 @@
-"""What a reader of a report or a figure must know before the first number."""
+"""What a reader of a report or a figure must know before reading its numbers."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..records.record import Record
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, options_words
@@ -26,7 +26,6 @@ SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "
 
 CellNotes = Mapping[tuple[EvaluatedMethod, TargetDataset], tuple[str, ...]]
 _Entries = Mapping[str, str]  # a protocol, flat, its values as JSON texts
-_Described = Mapping[tuple[EvaluatedMethod, TargetDataset], Sequence[_Entries]]
 
 
 def protocol_notes(matrix: Matrix) -> CellNotes:
@@ -36,11 +35,14 @@ def protocol_notes(matrix: Matrix) -> CellNotes:
     """
     cells = {key: _described(records) for key, records in matrix.cells.items()}
     notes: dict[tuple[EvaluatedMethod, TargetDataset], list[str]] = {key: [] for key in cells}
-    for axis, matters, where in ((0, _of_a_column, "column"), (1, _of_a_row, "row")):
-        for name in {key[axis] for key in cells}:
-            line = {key: entries for key, entries in cells.items() if key[axis] == name}
-            for key, texts in _unusual(line, matters, f"elsewhere in this {where}").items():
-                notes[key] += texts
+    for axis, where in ((0, "column"), (1, "row")):
+        for line in {key[axis] for key in cells}:
+            own = {key: described for key, described in cells.items() if key[axis] == line}
+            every = [entries for described in own.values() for entries in described]
+            names = dict.fromkeys(name for entries in every for name in entries)
+            usual = {n: _most_common(every, n) for n in names if _agrees_along(n) == where}
+            for key, described in own.items():
+                notes[key] += _differing(described, usual, f"elsewhere in this {where}")
     return {key: tuple(dict.fromkeys(texts)) for key, texts in notes.items()}
 
 
@@ -72,30 +74,22 @@ def protocol_difference(left: Sequence[Record], right: Sequence[Record]) -> list
     return found
 
 
-def _of_a_row(name: str) -> bool:
-    return name.partition(".")[0] in ROW_PROTOCOL
+def _agrees_along(name: str) -> str:
+    """Along what a protocol entry must agree: a "row" or "column" of a table, or "" for neither."""
+    entry = name.partition(".")[0]
+    if entry in ROW_PROTOCOL:
+        return "row"
+    return "" if entry in SILENT_PROTOCOL else "column"
 
 
-def _of_a_column(name: str) -> bool:
-    return not _of_a_row(name) and name.partition(".")[0] not in SILENT_PROTOCOL
-
-
-def _unusual(
-    cells: _Described, matters: Callable[[str], bool], where: str
-) -> dict[tuple[EvaluatedMethod, TargetDataset], list[str]]:
-    """What differs from the most common value among these cells, cell by cell."""
-    every = [entries for described in cells.values() for entries in described]
-    names = dict.fromkeys(name for entries in every for name in entries if matters(name))
-    usual = {name: _most_common(every, name) for name in names}
-    return {
-        key: [
-            f"{name} is {_short(entries.get(name, NULL))}, {where} {_short(value)}"
-            for entries in described
-            for name, value in usual.items()
-            if entries.get(name, NULL) != value
-        ]
-        for key, described in cells.items()
-    }
+def _differing(described: Sequence[_Entries], usual: _Entries, where: str) -> list[str]:
+    """What of a cell's protocols differs from the usual values."""
+    return [
+        f"{name} is {_short(entries.get(name, NULL))}, {where} {_short(value)}"
+        for entries in described
+        for name, value in usual.items()
+        if entries.get(name, NULL) != value
+    ]
 
 
 def _most_common(described: Sequence[_Entries], name: str) -> str:

@@ -101,7 +101,7 @@ def check_run(
     """Compare a run with a baseline.
 
     Records that were made by other code than the installed one are noted. Baselines store no hash
-    of code: what a run must give again does not depend on how it is written.
+    of code: what a run must reproduce does not depend on how it is written.
 
     Args:
         records: of the run.

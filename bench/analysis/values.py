@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from ..records.record import UNDECLARED, CategoryResult, Record
+from ..records.record import UNDECLARED, Record
 
 NOT_RUN = "not run"
 UNDEFINED = "undefined: "
@@ -68,19 +68,14 @@ def _measure_one(record: Record, metric: str, category: str | None) -> Value:
         return Value(notes=(NOT_RUN if category else "the record has no categories",))
     defined = [r.metrics[metric] for r in results if metric in r.metrics]
     missing = [r for r in results if metric not in r.metrics]
+    reasons = [r.undefined.get(metric, "not recorded") for r in missing]
     if not defined:
-        reasons = dict.fromkeys(_reason(r, metric) for r in missing)
-        return Value(notes=(UNDEFINED + "; ".join(reasons),))
-    if not missing:
-        return Value(fmean(defined))
-    why = "; ".join(f"{r.category}: {_reason(r, metric)}" for r in missing)
-    return Value(
-        fmean(defined), notes=(f"over {len(defined)} of {len(results)} categories ({why})",)
-    )
-
-
-def _reason(result: CategoryResult, metric: str) -> str:
-    return result.undefined.get(metric, "not recorded")
+        return Value(notes=(UNDEFINED + "; ".join(dict.fromkeys(reasons)),))
+    notes: tuple[str, ...] = ()
+    if missing:
+        why = "; ".join(f"{r.category}: {own}" for r, own in zip(missing, reasons, strict=True))
+        notes = (f"over {len(defined)} of {len(results)} categories ({why})",)
+    return Value(fmean(defined), notes=notes)
 
 
 def notes_of(values: Iterable[Value]) -> tuple[str, ...]:
@@ -106,7 +101,7 @@ def source_notes(records: Iterable[Record], category: str | None = None) -> list
             continue
         notes += _gaps(record, category)
         chosen = record.completeness and dataclasses.replace(record.completeness, limit=None).chosen
-        if chosen and category is None:  # a limit is told once, below the table
+        if chosen and category is None:  # a remark below the table states the limit
             notes.append(chosen)
         if record.protocol.get("auxiliary") == UNDECLARED:
             notes.append(

@@ -76,7 +76,7 @@ def test_of_two_failures_the_newer_is_kept(store, make_record, tmp_path, order):
 
 def test_different_results_are_refused_and_nothing_is_written(store, record, tmp_path):
     runs = [store("a", record), store("b", later(record, 0.9))]
-    with pytest.raises(MergeConflict, match=f"{KEY}.*pcb1 image_auroc: 0.8 and 0.9"):
+    with pytest.raises(MergeConflict, match=f"{KEY}.*pcb1 image-auroc: 0.8 and 0.9"):
         merge_runs(runs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
