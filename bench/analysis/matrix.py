@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UsageError, unknown_name
 from ..names import display_name, normalize_name
@@ -96,6 +96,10 @@ class TargetDataset:
     name: str
     title: str = field(compare=False)
     domain: str = field(compare=False)
+
+    def is_named(self, name: str) -> bool:
+        """Whether a user means this dataset by its name or title."""
+        return normalize_name(name) in map(normalize_name, (self.name, self.title))
 
 
 @dataclass(frozen=True)
@@ -185,13 +189,9 @@ class Matrix:
         Raises:
             UsageError: a name fits none of them.
         """
-        wanted = list(names)
-        for name in wanted:
-            if not any(method.is_named(name) for method in self.methods):
-                known = [display_name(f"{m.method}@{m.variant}") for m in self.methods]
-                known += [m.label for m in self.methods]
-                raise unknown_name("method of this run", name, known)
-        return [m for m in self.methods if not wanted or any(map(m.is_named, wanted))]
+        shown = [display_name(f"{m.method}@{m.variant}") for m in self.methods]
+        shown += [method.label for method in self.methods]
+        return _select("method", self.methods, names, shown)
 
     def select_datasets(self, names: Iterable[str]) -> list[TargetDataset]:
         """The datasets whose name or title is given, in order; all without names.
@@ -199,12 +199,22 @@ class Matrix:
         Raises:
             UsageError: a name fits none of them.
         """
-        wanted = {normalize_name(name): name for name in names}
-        own = {d: {normalize_name(d.name), normalize_name(d.title)} for d in self.datasets}
-        for key, name in wanted.items():
-            if not any(key in both for both in own.values()):
-                raise unknown_name("dataset of this run", name, [display_name(d.name) for d in own])
-        return [d for d, both in own.items() if not wanted or both & wanted.keys()]
+        shown = [display_name(dataset.name) for dataset in self.datasets]
+        return _select("dataset", self.datasets, names, shown)
+
+
+Named = TypeVar("Named", EvaluatedMethod, TargetDataset)
+
+
+def _select(
+    kind: str, found: Sequence[Named], names: Iterable[str], shown: Iterable[str]
+) -> list[Named]:
+    """Those that are named, all without names; `shown` are the names to suggest."""
+    wanted = list(names)
+    for name in wanted:
+        if not any(item.is_named(name) for item in found):
+            raise unknown_name(f"{kind} of this run", name, shown)
+    return [item for item in found if not wanted or any(map(item.is_named, wanted))]
 
 
 def arrange(
