@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CODE_HASHES = ("code", "training code")  # fields of an identity
 READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
-CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query")
+CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query", "schedule")
 METRICS = ("metric_formulas", "metrics", "ranks", "sorted_runs")
 LEARNING = (
     *READING,
@@ -41,6 +41,7 @@ LEARNING = (
     "training.loop",
     "training.optimisation",
     "training.sources",
+    "training.stages",
     "training.trainer",
 )
 SCORING = (*READING, *CONTRACT, *METRICS, "running.evaluation")

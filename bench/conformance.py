@@ -190,7 +190,7 @@ def keeps_its_state(cls: type[Method], backbone: Backbone) -> None:
 
 
 def learns(cls: type[Method], backbone: Backbone) -> None:
-    """A trainable method lowers its loss on a batch that it sees repeatedly.
+    """A trainable method lowers its loss on a batch that it sees repeatedly, in every stage.
 
     In the precision that a run trains in.
     """
@@ -198,7 +198,10 @@ def learns(cls: type[Method], backbone: Backbone) -> None:
     if not isinstance(method, TrainableMethod):
         return
     history = _fit(method, epochs=STEPS)
-    _require(history[-1]["total"] < history[0]["total"], "does not lower its loss")
+    for number, stage in enumerate(method.stages()):
+        first, *_, last = history[number * STEPS : (number + 1) * STEPS]
+        lowers = last["total"] < first["total"]
+        _require(lowers, f"does not lower its loss in stage '{stage.name}'")
 
 
 def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:

@@ -8,8 +8,7 @@ import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from .names import display_name, known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
 from .query import Prediction, Query
+from .schedule import Schedule, Stage
 
 __all__ = [
     "AuxiliarySplit",
@@ -28,6 +28,7 @@ __all__ = [
     "Prediction",
     "Query",
     "Schedule",
+    "Stage",
     "Supervision",
     "TrainableMethod",
     "build",
@@ -216,38 +217,12 @@ def _refuse_incomplete(cls: type[Method]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How a trainable method is fitted.
-
-    Attributes:
-        epochs, batch_size, lr: as usual.
-        optimizer: "adam" or "sgd".
-        betas: of Adam.
-        momentum, weight_decay: of SGD (weight decay also of Adam).
-        cosine: learning rate follows a cosine to 0 over the epochs, stepped per epoch.
-        warmup_epochs, warmup_lr: constant rate in the first epochs.
-        augments: the method changes images while training, so cached features cannot be used.
-    """
-
-    epochs: int
-    batch_size: int = 8
-    lr: float = 1e-3
-    optimizer: Literal["adam", "sgd"] = "adam"
-    betas: tuple[float, float] = (0.5, 0.999)
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    cosine: bool = False
-    warmup_epochs: int = 0
-    warmup_lr: float = 1e-5
-    augments: bool = False
-
-
 class TrainableMethod(Method):
     """A method that learns from an auxiliary dataset.
 
     The optimisation loop, seeds, progress, caching and resumption belong to `bench/training/`;
-    a method gives its loss. Learned tensors have the names of the released checkpoints.
+    a method gives its loss and a schedule, or its stages. Learned tensors have the names of the
+    released checkpoints.
 
     Attributes:
         official_key: where the released checkpoint keeps its state dict; "" is the top level.
@@ -272,9 +247,36 @@ class TrainableMethod(Method):
     mosaic_partners: ClassVar[int] = 0
 
     @property
-    @abstractmethod
     def schedule(self) -> Schedule:
-        """How this variant is fitted."""
+        """How this variant is fitted, where it learns in one stage.
+
+        Raises:
+            ContractError: the method has neither a schedule nor stages of its own.
+        """
+        raise ContractError(
+            f"method '{self.name}' does not say how it is fitted: give it a schedule, or override "
+            "stages"
+        )
+
+    def stages(self) -> Sequence[Stage]:
+        """In which stages this variant learns, one after the other; by default one of `schedule`.
+
+        Every parameter that requires a gradient learns in at least one of them, and has a gradient
+        in the first epoch of each.
+        """
+        return (Stage(self.schedule),)
+
+    def begin_stage(self, stage: Stage, class_names: Sequence[str]) -> None:
+        """Compute what a stage builds on, without gradients; by default nothing.
+
+        Called before the first step of each stage, and again where a training that was killed
+        resumes in it. What it puts into parameters or persistent buffers is kept from the first
+        call; all else must depend only on what does not learn in the stage.
+
+        Args:
+            stage: of `stages`.
+            class_names: the words of the auxiliary dataset, each once, in alphabetical order.
+        """
 
     @classmethod
     def split_of(cls, options: Options) -> AuxiliarySplit:
@@ -295,15 +297,22 @@ class TrainableMethod(Method):
         shapes = [f"{name} {tuple(p.shape)}" for name, p in self.named_parameters()]
         return [*super().prompt_facts(), *shapes]
 
-    @abstractmethod
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Named loss terms of a batch, and under "total" the weighted sum to minimise.
+
+        Of all stages that have no loss of their own.
 
         Args:
             query: features carry no gradient.
             labels: [B] int64, 0 normal, 1 anomalous.
             masks: [B, M, M] of the features' dtype, 0 or 1, at the map size.
+
+        Raises:
+            ContractError: the method has no loss.
         """
+        raise ContractError(
+            f"method '{self.name}' has no loss: define loss, or give it to each stage"
+        )
 
     def augment(
         self, images: Tensor, masks: Tensor, class_names: Sequence[str], generator: torch.Generator

@@ -27,7 +27,7 @@ from zsad.bench.options import DEFAULT_SEED
 from zsad.bench.training.batches import ImageSource, MemorySource, Source
 from zsad.bench.training.loop import optimise
 from zsad.bench.training.optimisation import TrainingConfig
-from zsad.bench.training.sources import memory_source
+from zsad.bench.training.sources import memory_sources
 
 
 class OneByOne(Backbone):
@@ -96,19 +96,20 @@ def epochs(method: TrainableMethod, count: int, batch_size: int) -> tuple[float,
     cached: list[Source] = []
 
     def cache() -> None:
-        source = memory_source(method, images, masks, labels, "object", batch_size)
-        cached.append(source)
+        stages = method.stages()
+        cached.extend(memory_sources(method, stages, images, masks, labels, "object", batch_size))
 
     to_cache = timed(cache, device)
     pixels = torch.stack([method.preprocess(_picture(image)) for image in images])
     source = cached[0]
     if not isinstance(source, MemorySource):
         raise SystemExit(f"{method.name} augments images: nothing can be cached")
-    live = ImageSource(method, pixels, source.labels, source.masks, source.class_names)
+    (stage,) = method.stages()
+    live = ImageSource(method, stage, pixels, source.labels, source.masks, source.class_names)
     config = TrainingConfig(epochs=1, batch_size=batch_size, shuffle=True, seed=DEFAULT_SEED)
-    optimise(method, source, config)  # the first steps allocate memory
-    fast = timed(lambda: optimise(method, source, config), device, repeats=3)
-    slow = timed(lambda: optimise(method, live, config), device)
+    optimise(method, [source], config)  # the first steps allocate memory
+    fast = timed(lambda: optimise(method, [source], config), device, repeats=3)
+    slow = timed(lambda: optimise(method, [live], config), device)
     return to_cache, fast, slow
 
 

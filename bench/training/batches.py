@@ -1,6 +1,7 @@
 """Where a method's training batches come from: memory, the feature cache, or the encoder itself.
 
 All sources give the same batches for the same order of samples; they differ in what they recompute.
+Which one serves a stage depends on what the stage reads and changes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from ..backbone import VisualFeatures
 from ..data.loading import Batch, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import DataError
-from ..method import Query, TrainableMethod
+from ..method import Query, Stage, TrainableMethod
 from ..names import display_name
 from .feature_cache import CachedFeatures, CachedMasks
 
@@ -58,6 +59,10 @@ class Source(ABC):
         """Number of samples."""
 
     @abstractmethod
+    def words(self) -> Sequence[str]:
+        """The word for the prompts of each sample."""
+
+    @abstractmethod
     def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
@@ -79,7 +84,7 @@ class MemorySource(Source):
         labels: [N] int64.
         masks: [N, M, M] bool.
         class_names: N words for the prompts.
-        images: [N, 3, S, S], kept only for a method that reads them.
+        images: [N, 3, S, S], kept only for a stage that reads them.
     """
 
     method: TrainableMethod
@@ -92,6 +97,10 @@ class MemorySource(Source):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def words(self) -> Sequence[str]:
+        """See `Source`."""
+        return self.class_names
+
     def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
@@ -100,10 +109,10 @@ class MemorySource(Source):
 
     def _batch(self, chosen: Sequence[int]) -> TrainingBatch:
         index = torch.tensor(chosen)
-        query = Query.of(
-            self.method,
-            self.features.map(lambda tensor: tensor[index]),
-            [self.class_names[i] for i in chosen],
+        features = self.features.map(lambda tensor: tensor[index]).select(self.method.token_specs)
+        query = Query(
+            features,
+            tuple(self.class_names[i] for i in chosen),
             None if self.images is None else self.images[index],
         )
         device = self.method.backbone.device
@@ -121,6 +130,10 @@ class CachedSource(Source):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def words(self) -> Sequence[str]:
+        """See `Source`."""
+        return [sample.class_name for sample in self.samples]
 
     def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
@@ -140,15 +153,17 @@ class CachedSource(Source):
 
 @dataclass(frozen=True)
 class ImageSource(Source):
-    """Images in memory, encoded each time; for a method that augments.
+    """Images in memory, encoded each time; for a stage that reads or changes images.
 
     Attributes:
+        stage: what is read and changed.
         images: [N, 3, S, S] float32, normalised.
         labels: [N] int64.
         masks: [N, M, M] bool.
     """
 
     method: TrainableMethod
+    stage: Stage
     images: Tensor
     labels: Tensor
     masks: Tensor
@@ -157,22 +172,31 @@ class ImageSource(Source):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def words(self) -> Sequence[str]:
+        """See `Source`."""
+        return self.class_names
+
     def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        for every in _with_partners(self.method, self.class_names, order, batch_size, generator):
+        partners = mosaic_partners(self.method, self.stage)
+        for every in _with_partners(self.class_names, order, batch_size, partners, generator):
             index = torch.tensor(every)
             names = [self.class_names[i] for i in every]
-            images, masks, labels = self.images[index], self.masks[index], self.labels[index]
-            yield _encoded(self.method, images, masks, labels, names, generator)
+            batch = _Prepared(self.images[index], self.masks[index], self.labels[index], names)
+            yield _encoded(self.method, self.stage, batch, generator)
 
 
 @dataclass(frozen=True)
 class DiskSource(Source):
-    """Images read from disk and encoded each time; for a method that augments, or a full cache."""
+    """Images read from disk and encoded each time.
+
+    For a stage that reads or changes images, or where the cache is full.
+    """
 
     method: TrainableMethod
+    stage: Stage
     dataset: Dataset
     samples: Sequence[Sample]
     workers: int = 0
@@ -180,50 +204,63 @@ class DiskSource(Source):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def words(self) -> Sequence[str]:
+        """See `Source`."""
+        return [sample.class_name for sample in self.samples]
+
     def batches(
         self, order: Sequence[int], batch_size: int, generator: torch.Generator
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        names = [sample.class_name for sample in self.samples]
-        rows = _with_partners(self.method, names, order, batch_size, generator)
+        partners = mosaic_partners(self.method, self.stage)
+        rows = _with_partners(self.words(), order, batch_size, partners, generator)
         batches = load_batches(
             self.dataset,
             [self.samples[i] for chosen in rows for i in chosen],
             self.method.preprocess,
             self.method.map_size,
-            batch_size * (1 + _mosaic_partners(self.method)),
+            batch_size * (1 + partners),
             self.workers,
             pin=self.method.backbone.device.type == "cuda",
         )
         for batch in batches:
             masks = masks_of(batch, self.dataset)
-            names = batch.class_names
-            yield _encoded(self.method, batch.images, masks, batch.labels, names, generator)
+            prepared = _Prepared(batch.images, masks, batch.labels, batch.class_names)
+            yield _encoded(self.method, self.stage, prepared, generator)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A batch before it is encoded, with P mosaic partners for each of its B images behind them.
+
+    Attributes:
+        images: [B + P B, 3, S, S] normalised.
+        masks: [B + P B, M, M] bool.
+        labels: [B + P B] int64.
+        class_names: B + P B words.
+    """
+
+    images: Tensor
+    masks: Tensor
+    labels: Tensor
+    class_names: Sequence[str]
 
 
 def _encoded(
-    method: TrainableMethod,
-    images: Tensor,
-    masks: Tensor,
-    labels: Tensor,
-    class_names: Sequence[str],
-    generator: torch.Generator,
+    method: TrainableMethod, stage: Stage, prepared: _Prepared, generator: torch.Generator
 ) -> TrainingBatch:
-    """Augment a batch as the method asks, and send it through the visual tower.
+    """Augment a batch where the stage does, and send it through the visual tower.
 
-    Args:
-        method: its `augment` is called where its schedule says that it augments.
-        images: [B + P B, 3, S, S] normalised, P mosaic partners behind the B of the batch.
-        masks: [B + P B, M, M] bool.
-        labels: [B + P B] int64; an image whose augmented mask is not empty counts as anomalous.
-        class_names: B + P B words.
-        generator: of the random numbers of the augmentation.
+    An image whose augmented mask is not empty counts as anomalous.
     """
-    batch = slice(len(images) // (1 + _mosaic_partners(method)))
-    if method.schedule.augments:
-        images, masks = method.augment(images, masks, list(class_names), generator)
+    images, masks, labels = prepared.images, prepared.masks, prepared.labels
+    batch = slice(len(images) // (1 + mosaic_partners(method, stage)))
+    if stage.schedule.augments:
+        images, masks = method.augment(images, masks, list(prepared.class_names), generator)
         labels = labels | masks.flatten(1).any(dim=1).long()
-    query = Query.encoded(method, images[batch], class_names[batch])
+    query = Query.encoded(method, images[batch], prepared.class_names[batch])
+    if reads_images(method, stage) != method.needs_images:
+        query = replace(query, images=None if method.needs_images else images[batch])
     return TrainingBatch.of(query, labels[batch], masks[batch], method.backbone.device)
 
 
@@ -241,19 +278,37 @@ def masks_of(batch: Batch, dataset: Dataset) -> Tensor:
     return batch.masks
 
 
-def _mosaic_partners(method: TrainableMethod) -> int:
-    return method.mosaic_partners if method.schedule.augments else 0
+def reads_images(method: TrainableMethod, stage: Stage) -> bool:
+    """Whether a stage's loss reads `Query.images`."""
+    return method.needs_images if stage.needs_images is None else stage.needs_images
+
+
+def changes_images(stage: Stage) -> bool:
+    """Whether training images differ from epoch to epoch."""
+    return stage.schedule.augments or stage.schedule.augments_images
+
+
+def mosaic_partners(method: TrainableMethod, stage: Stage) -> int:
+    """P, the other images that come with each training image."""
+    return method.mosaic_partners if stage.schedule.augments else 0
 
 
 def _with_partners(
-    method: TrainableMethod,
     class_names: Sequence[str],
     order: Sequence[int],
     batch_size: int,
+    count: int,
     generator: torch.Generator,
 ) -> list[list[int]]:
-    """The batches of an epoch, each followed by its mosaic partners, drawn with replacement."""
-    count = _mosaic_partners(method)
+    """The batches of an epoch, each followed by its mosaic partners, drawn with replacement.
+
+    Args:
+        class_names: of all samples.
+        order: of the samples.
+        batch_size: without partners.
+        count: partners of an image.
+        generator: that they are drawn from.
+    """
     of_class: dict[str, list[int]] = {}
     for index, name in enumerate(class_names):
         of_class.setdefault(name, []).append(index)

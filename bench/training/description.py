@@ -9,7 +9,7 @@ from typing import Any
 
 from ..code_hash import training_code
 from ..dataset import Dataset, Sample
-from ..method import AuxiliarySplit, TrainableMethod
+from ..method import AuxiliarySplit, Stage, TrainableMethod
 from ..options import EVALUATION_ONLY
 from .feature_cache import FeatureCache
 from .optimisation import TrainingConfig
@@ -34,7 +34,8 @@ def describe(
         cache: where frozen features are kept, whose precision counts.
     """
     backbone = method.backbone
-    epochs, batch_size = config.lengths(method.schedule)
+    stages = method.stages()
+    lengths = [config.lengths(stage.schedule) for stage in stages]
     options = dataclasses.asdict(method.options)
     if "split" in options:
         options["split"] = split  # what was trained on, whoever chose it
@@ -44,7 +45,7 @@ def describe(
         "variant": method.variant,
         "options": _plain(options),
         "protocol": _plain(method.protocol()),
-        "schedule": _plain(dataclasses.asdict(method.schedule)),
+        **_fitting(stages),
         "backbone": backbone.name,
         "weights_sha256": backbone.weights_sha256,
         "precision": backbone.precision,
@@ -56,11 +57,18 @@ def describe(
             "images": len(samples),
             "fingerprint": dataset.fingerprint_of(samples),
         },
-        "epochs": epochs,
-        "batch_size": batch_size,
+        "epochs": sum(epochs for epochs, _ in lengths),
+        "batch_size": max(batch_size for _, batch_size in lengths),
         "seed": config.seed,
         "initial_sha256": _parameters_sha256(method),
     }
+
+
+def _fitting(stages: Sequence[Stage]) -> dict[str, Any]:
+    """The schedule of a method that learns in one stage, or all stages."""
+    if len(stages) == 1:
+        return {"schedule": _plain(stages[0].schedule.facts())}
+    return {"stages": [_plain(stage.facts()) for stage in stages]}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, str]:

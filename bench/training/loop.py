@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from ..backbone import Backbone
 from ..method import TrainableMethod
-from ..progress import Progress
 from .batches import Source
 from .optimisation import Optimisation, Step, TrainingConfig
-from .state import POSITION, History, StateFile, TrainingState
+from .stages import StageRun, checked_stages, only_learning, stage_runs
+from .state import POSITION, Course, History, StateFile, TrainingState
 
 LOG = logging.getLogger(__name__)
 
@@ -28,65 +28,75 @@ SHOWN_TERMS = 4
 
 
 def optimise(
-    method: TrainableMethod, source: Source, config: TrainingConfig, file: StateFile | None = None
+    method: TrainableMethod,
+    sources: Sequence[Source],
+    config: TrainingConfig,
+    file: StateFile | None = None,
 ) -> TrainingState:
-    """Optimise a method's parameters over a source; the loop of `fit` and `train` alike.
+    """Optimise a method's parameters stage by stage; the loop of `fit` and `train` alike.
 
     Args:
         method: changed in place, in eval mode afterwards.
-        source: the samples.
+        sources: the samples, as each of the method's stages needs them.
         config: how they are gone through.
         file: where to resume from, and where each whole epoch is kept.
 
     Raises:
         UsageError: epochs or batch size are not positive, or the method has no parameters.
-        ContractError: the loss is not a finite number, or a parameter that requires a gradient has
-            none after the first epoch.
+        ContractError: the loss is not a finite number, or a parameter that learns in a stage has
+            no gradient in the first epoch of it.
     """
-    optimisation = Optimisation(method, config)
-    state = TrainingState()
+    stages = checked_stages(method)
+    runs = stage_runs(stages, sources, [config.lengths(stage.schedule) for stage in stages])
     backbone = method.backbone
     with _own_randomness(backbone.device, config.seed), _few_threads(backbone):
+        course = Course(method, runs, config)
         if file is not None:
-            state = file.restore(optimisation) or state
-        total = -(-len(source) // optimisation.batch_size) * optimisation.epochs
+            file.restore(course)
         method.train()
         try:
-            with config.progress.track(total, method.name, "step", initial=state.step) as bar:
-                while state.epoch < optimisation.epochs:
-                    _learn_epoch(optimisation, source, state, config.progress, bar)
-                    if file is not None:
-                        file.keep(optimisation, state)
+            total = sum(run.steps for run in runs)
+            with config.progress.track(
+                total, method.name, "step", initial=course.state.step
+            ) as bar:
+                for run in runs:
+                    if course.state.epoch < run.end:
+                        _learn_stage(course, run, file, bar)
         finally:
             method.eval()
-    return state
+    return course.state
 
 
-def _learn_epoch(
-    optimisation: Optimisation,
-    source: Source,
-    state: TrainingState,
-    progress: Progress,
-    bar: tqdm[Any],
-) -> None:
+def _learn_stage(course: Course, run: StageRun, file: StateFile | None, bar: tqdm[Any]) -> None:
+    """Go through a stage from its beginning, or from where the training was kept."""
+    with only_learning(course.method, run.stage):
+        optimisation = course.begin(run)
+        while course.state.epoch < run.end:
+            _learn_epoch(course, optimisation, bar)
+            if file is not None:
+                file.keep(optimisation, course.state)
+
+
+def _learn_epoch(course: Course, optimisation: Optimisation, bar: tqdm[Any]) -> None:
     """Go through the source once more, and take down every step in the state."""
     started = time.perf_counter()
-    for step in optimisation.epoch(source, state.epoch, state.step):
+    state, progress, epochs = course.state, course.config.progress, course.runs[-1].end
+    for step in optimisation.epoch(state.epoch, state.step):
         state.history.append(step)
         state.step += 1
         bar.update()
-        bar.set_postfix_str(_short(step, optimisation.epochs))
+        bar.set_postfix_str(_short(step, epochs))
         progress.check()
-    if state.epoch == 0:
+    if state.epoch == optimisation.run.first_epoch:
         optimisation.refuse_idle()
     state.epoch += 1
     state.seconds += time.perf_counter() - started
     means = epoch_means([step for step in state.history if step["epoch"] == state.epoch - 1])[0]
     LOG.info(
         "%s epoch %d/%d: %s",
-        optimisation.method.name,
+        course.method.name,
         state.epoch,
-        optimisation.epochs,
+        epochs,
         ", ".join(f"{term} {value:.4f}" for term, value in means.items()),
     )
 

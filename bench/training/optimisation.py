@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ContractError, UsageError
 from ..method import Schedule, TrainableMethod
-from ..names import display_name
 from ..options import DEFAULT_SEED
 from ..progress import Progress
-from .batches import Source, TrainingBatch
+from ..schedule import Position
+from .batches import TrainingBatch
+from .stages import StageRun, learning_parameters
 
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # that Adam keeps of each parameter
@@ -31,10 +32,10 @@ class TrainingConfig:
     """How a source is gone through.
 
     Attributes:
-        epochs: how often every sample is seen; the cosine schedule ends there. None is the
-            method's schedule.
-        batch_size: samples of a step; the last step of an epoch may have fewer. None is the
-            method's schedule.
+        epochs: how often every sample is seen, in each stage; the cosine schedule ends there. None
+            is the stage's schedule.
+        batch_size: samples of a step, in each stage; the last step of an epoch may have fewer. None
+            is the stage's schedule.
         shuffle: a new order each epoch.
         seed: of the order, of the augmentation, and of whatever the method draws itself.
         workers: processes that read images.
@@ -62,43 +63,63 @@ class TrainingConfig:
         return epochs, batch_size
 
 
-class Optimisation:
-    """The parts of a training that change from step to step."""
+class Generators:
+    """What is drawn from outside of the method: the order of the samples, and augmentation."""
 
-    def __init__(self, method: TrainableMethod, config: TrainingConfig) -> None:
-        self.method, self.shuffle = method, config.shuffle
-        self.epochs, self.batch_size = config.lengths(method.schedule)
-        self.optimizer = _optimizer(method)
+    def __init__(self, seed: int) -> None:
+        self.shuffling = torch.Generator().manual_seed(seed)
+        self.augmenting = torch.Generator().manual_seed(seed + AUGMENTATION_STREAM)
+
+
+class Optimisation:
+    """The parts of a training that change from step to step of a stage."""
+
+    def __init__(
+        self,
+        method: TrainableMethod,
+        run: StageRun,
+        config: TrainingConfig,
+        generators: Generators,
+    ) -> None:
+        self.method, self.run, self.shuffle = method, run, config.shuffle
+        self.loss = run.stage.loss or method.loss
+        self.idle = dict(learning_parameters(method, run.stage))
+        self.optimizer, self.rates = _optimizer(self.idle, run.stage.schedule)
         backbone = method.backbone
         self.scaler = torch.amp.GradScaler(
             backbone.device.type, enabled=backbone.precision == "fp16"
         )
-        self.shuffling = torch.Generator().manual_seed(config.seed)
-        self.augmenting = torch.Generator().manual_seed(config.seed + AUGMENTATION_STREAM)
-        self.idle = {n: p for n, p in method.named_parameters() if p.requires_grad}
+        self.generators = generators
 
-    def epoch(self, source: Source, epoch: int, step: int) -> Iterator[Step]:
+    def epoch(self, epoch: int, step: int) -> Iterator[Step]:
         """Go through the source once, yielding each step after it was made.
 
         Args:
-            source: the samples.
-            epoch: number of the epoch, from 0.
+            epoch: number of the epoch, from 0 over all stages.
             step: number of its first step, from 0 over all epochs.
         """
-        count = len(source)
-        rate = learning_rate(self.method.schedule, epoch, self.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        run = self.run
+        count = len(run.source)
         order = list(range(count))
         if self.shuffle:
-            order = torch.randperm(count, generator=self.shuffling).tolist()
-        batches = source.batches(order, self.batch_size, self.augmenting)
+            order = torch.randperm(count, generator=self.generators.shuffling).tolist()
+        batches = run.source.batches(order, run.batch_size, self.generators.augmenting)
         for number, batch in enumerate(batches, start=step):
+            rate = self._set_rates(
+                Position(epoch - run.first_epoch, run.epochs, number - run.first_step, run.steps)
+            )
             where = {"epoch": epoch, "step": number}
             yield {**where, "lr": rate, **self._step(batch, where)}
 
+    def _set_rates(self, position: Position) -> float:
+        """Give each group of parameters its rate; returns that of the schedule itself."""
+        schedule = self.run.stage.schedule
+        for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = schedule.rate(position, lr)
+        return schedule.rate(position)
+
     def _step(self, batch: TrainingBatch, where: Mapping[str, int]) -> Step:
-        terms = self.method.loss(batch.query, batch.labels, batch.masks)
+        terms = self.loss(batch.query, batch.labels, batch.masks)
         values = _values(self.method.name, terms, where)
         if not terms["total"].requires_grad:
             self.refuse_idle()
@@ -120,9 +141,13 @@ class Optimisation:
             more = f" and {len(self.idle) - SHOWN_IDLE} more" if len(self.idle) > SHOWN_IDLE else ""
             raise ContractError(
                 f"method '{self.method.name}': the loss gave no gradient to {names}{more} in any "
-                "step of the first epoch: let the loss depend on it (no detach, no no_grad "
-                "between), or set requires_grad=False where it is not to learn"
+                f"step of the first epoch{self._of_stage()}: let the loss depend on it (no detach, "
+                "no no_grad between), or set requires_grad=False where it is not to learn"
             )
+
+    def _of_stage(self) -> str:
+        several = len(self.method.stages()) > 1
+        return f" of stage '{self.run.stage.name}'" if several else ""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on."""
@@ -131,8 +156,8 @@ class Optimisation:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "shuffling": self.shuffling.get_state(),
-            "augmenting": self.augmenting.get_state(),
+            "shuffling": self.generators.shuffling.get_state(),
+            "augmenting": self.generators.augmenting.get_state(),
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
@@ -161,25 +186,11 @@ class Optimisation:
         if _kinds(state["scaler"]) != _kinds(self.scaler.state_dict()):
             raise ValueError("the gradient scaler's state does not fit")
         self.scaler.load_state_dict(state["scaler"])
-        self.shuffling.set_state(state["shuffling"])
-        self.augmenting.set_state(state["augmenting"])
+        self.generators.shuffling.set_state(state["shuffling"])
+        self.generators.augmenting.set_state(state["augmenting"])
         torch.set_rng_state(state["random"])
         if device.type == "cuda" and state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def learning_rate(schedule: Schedule, epoch: int, epochs: int) -> float:
-    """The rate of an epoch (from 0), constant within it.
-
-    Constant warm-up, then lr * (1 + cos(pi * e / epochs)) / 2 with e counted again after the
-    warm-up, as Dassl's ConstantWarmupScheduler does by default (WARMUP_RECOUNT).
-    """
-    if epoch < schedule.warmup_epochs:
-        return schedule.warmup_lr
-    if not schedule.cosine:
-        return schedule.lr
-    done = (epoch - schedule.warmup_epochs) / epochs
-    return 0.5 * schedule.lr * (1 + math.cos(math.pi * done))
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, type]:
@@ -211,24 +222,30 @@ def _check_moments(optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"the optimiser's {name} does not fit its parameter")
 
 
-def _optimizer(method: TrainableMethod) -> torch.optim.Optimizer:
-    """Over the method's own parameters that require a gradient."""
-    schedule = method.schedule
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    if not parameters:
-        raise UsageError(
-            f"method '{display_name(method.name)}' has no parameters to train with these options"
-        )
+def _optimizer(
+    learning: Mapping[str, nn.Parameter], schedule: Schedule
+) -> tuple[torch.optim.Optimizer, list[float]]:
+    """An optimiser over parameters, and the rate of each of its groups.
+
+    Args:
+        learning: parameters by name.
+        schedule: which optimiser, and which parameters have rates of their own.
+    """
+    rates = {**schedule.rates, "": schedule.lr}
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in learning.items():
+        prefix = next(prefix for prefix in rates if name.startswith(prefix))
+        groups.setdefault(prefix, []).append(parameter)
+    parameters = [{"params": members} for members in groups.values()]
+    return _made(parameters, schedule), [rates[prefix] for prefix in groups]
+
+
+def _made(groups: Sequence[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
+    lr, decay = schedule.lr, schedule.weight_decay
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=schedule.lr,
-            momentum=schedule.momentum,
-            weight_decay=schedule.weight_decay,
-        )
-    return torch.optim.Adam(
-        parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay
-    )
+        return torch.optim.SGD(groups, lr=lr, momentum=schedule.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=lr, betas=schedule.betas, weight_decay=decay)
 
 
 def _values(name: str, terms: Mapping[str, Tensor], where: Mapping[str, int]) -> Step:

@@ -17,33 +17,45 @@ from ..data.loading import load_batches
 from ..dataset import Dataset, Sample
 from ..errors import UsageError
 from ..images import MaskRule, resize_mask
-from ..method import TrainableMethod
+from ..method import Stage, TrainableMethod
 from ..progress import Progress
-from .batches import CachedSource, DiskSource, ImageSource, MemorySource, Source, masks_of
+from .batches import (
+    CachedSource,
+    DiskSource,
+    ImageSource,
+    MemorySource,
+    Source,
+    changes_images,
+    masks_of,
+    reads_images,
+)
 from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
+from .optimisation import TrainingConfig
 
 LOG = logging.getLogger(__name__)
 ENCODE_AT_ONCE = 8
 """Images of one visual forward when features are cached; divides `SHARD`."""
 
 
-def can_cache(method: TrainableMethod) -> bool:
-    """Whether the method learns from frozen features alone, so that they are computed once."""
-    return not (method.schedule.augments or method.needs_images)
+def can_cache(method: TrainableMethod, stage: Stage) -> bool:
+    """Whether a stage learns from frozen features alone, so that they are computed once."""
+    return not (changes_images(stage) or reads_images(method, stage))
 
 
-def memory_source(
+def memory_sources(
     method: TrainableMethod,
+    stages: Sequence[Stage],
     images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     masks: Sequence[NDArray[Any]] | NDArray[Any],
     labels: Sequence[int] | NDArray[Any] | Tensor,
     class_names: str | Sequence[str],
     batch_size: int,
-) -> Source:
-    """A source over arrays in memory; features are computed here, once, unless they cannot be.
+) -> list[Source]:
+    """Sources over arrays in memory, one a stage; where images stay, features are computed once.
 
     Args:
         method: says how images are prepared and which patch tokens it reads.
+        stages: of the method.
         images: N uint8 RGB images [H, W, 3].
         masks: N boolean masks [H, W], resized here by the official rule.
         labels: N labels, 0 or 1.
@@ -60,15 +72,25 @@ def memory_source(
     _refuse_misfit(images, masks, truth, names)
     prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
     resized = torch.stack([_resized(mask, method.map_size) for mask in masks])
-    if method.schedule.augments:
-        return ImageSource(method, prepared, truth, resized, names)
+    sources: list[Source] = []
+    features: VisualFeatures | None = None
+    for stage in stages:
+        if changes_images(stage):
+            sources.append(ImageSource(method, stage, prepared, truth, resized, names))
+            continue
+        features = features or _features(method, prepared, batch_size)
+        seen = prepared if reads_images(method, stage) else None
+        sources.append(MemorySource(method, features, truth, resized, names, seen))
+    return sources
+
+
+def _features(method: TrainableMethod, prepared: Tensor, batch_size: int) -> VisualFeatures:
     backbone = method.backbone
     parts = [
         method.preprocess.encode(backbone, part.to(backbone.device), method.token_specs)
         for part in torch.split(prepared, batch_size)
     ]
-    seen = prepared if method.needs_images else None
-    return MemorySource(method, VisualFeatures.joined(parts), truth, resized, names, seen)
+    return VisualFeatures.joined(parts)
 
 
 def _refuse_misfit(
@@ -77,7 +99,7 @@ def _refuse_misfit(
     labels: Tensor,
     names: Sequence[str],
 ) -> None:
-    """Refuse arrays that `memory_source` does not take; raises `UsageError`."""
+    """Refuse arrays that `memory_sources` does not take; raises `UsageError`."""
     count = len(images)
     if not count or not (len(masks) == len(labels) == len(names) == count):
         raise UsageError(
@@ -96,25 +118,39 @@ def _refuse_misfit(
             raise UsageError(f"mask {number} has shape {mask.shape}, its image {image.shape[:2]}")
 
 
-def dataset_source(
+def dataset_sources(
     method: TrainableMethod,
+    stages: Sequence[Stage],
     dataset: Dataset,
     samples: Sequence[Sample],
     cache: FeatureCache,
-    workers: int = 0,
-    progress: Progress | None = None,
-) -> Source:
-    """A source over samples on disk: from the cache, which is filled first, where that is possible.
+    config: TrainingConfig,
+) -> list[Source]:
+    """Sources over samples on disk, one a stage: from the cache, filled first, where possible.
 
-    Args and errors as `cache_features`.
+    Args:
+        method: that learns.
+        stages: of it.
+        dataset: the auxiliary dataset.
+        samples: of it, in a fixed order.
+        cache: where frozen features go.
+        config: says how many processes read images, and shows the progress of filling the cache.
+
+    Raises:
+        DataError: as `cache_features`.
     """
-    if can_cache(method):
-        cached = cache_features([method], dataset, samples, cache, workers, progress)
-        if cached[0] is not None:
-            return cached[0]
-    else:
-        LOG.info("%s changes images while it learns: every epoch encodes them", method.name)
-    return DiskSource(method, dataset, samples, workers)
+    cached: CachedSource | None = None
+    if any(can_cache(method, stage) for stage in stages):
+        (cached,) = cache_features(
+            [method], dataset, samples, cache, config.workers, config.progress
+        )
+    sources: list[Source] = []
+    for stage in stages:
+        if not can_cache(method, stage):
+            LOG.info("%s: every epoch of stage '%s' encodes images", method.name, stage.name)
+        live = DiskSource(method, stage, dataset, samples, config.workers)
+        sources.append(cached if cached and can_cache(method, stage) else live)
+    return sources
 
 
 def cache_features(
@@ -131,7 +167,7 @@ def cache_features(
     tokens that they declare are kept.
 
     Args:
-        methods: to be trained; those that augment are passed over.
+        methods: to be trained; those of which no stage learns from frozen features are passed over.
         dataset: the auxiliary dataset.
         samples: of it, in a fixed order.
         cache: where the features go.
@@ -146,7 +182,7 @@ def cache_features(
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, method in enumerate(methods):
-        if can_cache(method):
+        if any(can_cache(method, stage) for stage in method.stages()):
             groups.setdefault(method.forward_key(), []).append(number)
     sources: list[CachedSource | None] = [None] * len(methods)
     for key, numbers in groups.items():

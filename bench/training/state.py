@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 
 from ..files import whole_file
-from .optimisation import Optimisation, Step
+from ..method import TrainableMethod
+from .optimisation import Generators, Optimisation, Step, TrainingConfig
+from .stages import StageRun
 
 LOG = logging.getLogger(__name__)
 POSITION = ("epoch", "step", "lr")  # of a step in the history, beside the loss terms
@@ -29,6 +32,49 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     history: History = field(default_factory=list)
+
+
+@dataclass
+class Course:
+    """A training under way.
+
+    Attributes:
+        method: that learns.
+        runs: its stages.
+        config: how they are gone through.
+        generators: of all stages.
+        state: how far it has come.
+        resumed: of the stage in which it was kept, at the end of its last whole epoch.
+    """
+
+    method: TrainableMethod
+    runs: Sequence[StageRun]
+    config: TrainingConfig
+    generators: Generators = field(init=False)
+    state: TrainingState = field(default_factory=TrainingState)
+    resumed: Optimisation | None = None
+
+    def __post_init__(self) -> None:
+        self.generators = Generators(self.config.seed)
+
+    def optimisation(self, run: StageRun) -> Optimisation:
+        """Of a stage, before its first step."""
+        return Optimisation(self.method, run, self.config, self.generators)
+
+    def begin(self, run: StageRun) -> Optimisation:
+        """Prepare the method for a stage, which starts or resumes."""
+        resumed = self.resumed
+        if resumed is None or resumed.run is not run:
+            self._prepare(run)
+            return self.optimisation(run)
+        kept = copy.deepcopy(resumed.state_dict())
+        self._prepare(run)
+        resumed.load_state_dict(kept)
+        return resumed
+
+    def _prepare(self, run: StageRun) -> None:
+        with torch.no_grad():
+            self.method.begin_stage(run.stage, sorted(set(run.source.words())))
 
 
 @dataclass(frozen=True)
@@ -55,22 +101,25 @@ class StateFile:
         with whole_file(self.path) as file:
             file.write(buffer.getbuffer())
 
-    def restore(self, optimisation: Optimisation) -> TrainingState | None:
-        """Bring an optimisation to where it was kept; None where there is nothing to resume."""
+    def restore(self, course: Course) -> None:
+        """Bring a training to where it was kept; it starts from nothing where that cannot be."""
         if not self.path.exists():
-            return None
+            return
         try:
             payload = torch.load(self.path, map_location="cpu", weights_only=True)
             if payload["identity"] != self.identity:
                 LOG.warning("%s is of another training: starting again", self.path)
-                return None
-            state = _checked_state(payload["state"], optimisation.epochs)
+                return
+            state = _checked_state(payload["state"], course.runs[-1].end)
+            optimisation = course.optimisation(
+                next(run for run in course.runs if state.epoch <= run.end)
+            )
             optimisation.load_state_dict(payload["optimisation"])
         except Exception as error:  # whatever a broken file holds, the training can start again
             LOG.warning("%s is not readable (%s): starting again", self.path, error)
-            return None
+            return
+        course.state, course.resumed = state, optimisation
         LOG.info("resuming from %s after %d epochs", self.path, state.epoch)
-        return state
 
     def remove(self) -> None:
         """Drop the state of a training that is finished."""

@@ -31,7 +31,8 @@ from .feature_cache import FeatureCache, digest
 from .leakage import content_marks, refuse_leakage
 from .loop import epoch_means, optimise
 from .optimisation import TrainingConfig
-from .sources import dataset_source, memory_source
+from .sources import dataset_sources, memory_sources
+from .stages import checked_stages
 from .state import History, StateFile, TrainingState
 
 LOG = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ def fit(
         masks: N boolean masks [H, W], True = anomalous.
         labels: N labels, 0 normal, 1 anomalous.
         class_names: the word for the prompts, one for all or N.
-        epochs: None is the method's own schedule.
-        batch_size: None is the method's own.
+        epochs: of each stage; None is the method's own schedule.
+        batch_size: in each stage; None is the method's own.
         seed: of all that is random.
 
     Returns:
@@ -86,10 +87,10 @@ def fit(
         ContractError: the loss is not a finite number; names method, epoch, step and term.
     """
     config = TrainingConfig(epochs, batch_size, shuffle=False, seed=seed)
-    _refuse_training_free(method)
-    _, size = config.lengths(method.schedule)
-    source = memory_source(method, images, masks, labels, class_names, size)
-    return optimise(method, source, config).history
+    stages = checked_stages(_refuse_training_free(method))
+    _, size = config.lengths(stages[0].schedule)
+    sources = memory_sources(method, stages, images, masks, labels, class_names, size)
+    return optimise(method, sources, config).history
 
 
 def train(
@@ -169,9 +170,9 @@ def train_method(
     finished = _finished(method, path, training, supersede) if path.exists() else None
     if finished is not None:
         return finished
-    source = dataset_source(method, dataset, samples, cache, config.workers, config.progress)
+    sources = dataset_sources(method, checked_stages(method), dataset, samples, cache, config)
     file = StateFile(path.with_name(path.name + ".state"), digest(training))
-    state = optimise(method, source, config, file)
+    state = optimise(method, sources, config, file)
     provenance = {
         **training,
         **_outcome(method, state),

@@ -29,12 +29,14 @@ from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, Wei
 from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMethod, build
 from zsad.bench.metrics import auroc
 from zsad.bench.progress import Progress
+from zsad.bench.schedule import Position
 from zsad.bench.training.batches import CachedSource, DiskSource
 from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.leakage import refuse_leakage
 from zsad.bench.training.loop import epoch_means, optimise
-from zsad.bench.training.optimisation import TrainingConfig, learning_rate
-from zsad.bench.training.sources import cache_features, dataset_source, memory_source
+from zsad.bench.training.optimisation import TrainingConfig
+from zsad.bench.training.sources import cache_features, dataset_sources, memory_sources
+from zsad.bench.training.stages import checked_stages
 from zsad.bench.training.trainer import fit, train, train_method
 from zsad.bench.weights import load_backbone
 from zsad.datasets import _kinds as catalogue
@@ -199,8 +201,12 @@ def cache(tmp_path):
 
 def shuffled(method, arrays, **config):
     """The history of fitting a method to arrays by any configuration."""
-    source = memory_source(method, *arrays, "square", config["batch_size"])
-    return optimise(method, source, TrainingConfig(**config)).history
+    sources = in_memory(method, *arrays, "square", config["batch_size"])
+    return optimise(method, sources, TrainingConfig(**config)).history
+
+
+def in_memory(method, *arrays):
+    return memory_sources(method, checked_stages(method), *arrays)
 
 
 def learned(method):
@@ -295,10 +301,10 @@ def test_the_order_is_the_samples_own_or_shuffled_by_the_seed(backbone, arrays):
 
 def test_learning_rates_follow_dassl():
     schedule = Schedule(epochs=4, lr=0.002, cosine=True, warmup_epochs=1, warmup_lr=1e-5)
-    rates = [learning_rate(schedule, epoch, 4) for epoch in range(4)]
+    rates = [schedule.rate(Position(epoch, 4)) for epoch in range(4)]
     half = [0.5 * (1 + math.cos(math.pi * e / 4)) for e in range(3)]
     assert rates == pytest.approx([1e-5, *(0.002 * h for h in half)])
-    assert learning_rate(Schedule(epochs=4, lr=0.1), 3, 4) == 0.1
+    assert Schedule(epochs=4, lr=0.1).rate(Position(3, 4)) == 0.1
 
 
 def test_cosine_without_warmup_equals_torch():
@@ -307,7 +313,7 @@ def test_cosine_without_warmup_equals_torch():
     reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7)
     schedule = Schedule(epochs=7, lr=0.3, cosine=True)
     for epoch in range(7):
-        assert learning_rate(schedule, epoch, 7) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert schedule.rate(Position(epoch, 7)) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         reference.step()
 
@@ -332,7 +338,7 @@ def test_sgd_steps_use_the_scheduled_rate_momentum_and_decay(backbone, arrays):
 
 
 def batch_of(method, arrays):
-    source = memory_source(method, *arrays, "square", 12)
+    (source,) = in_memory(method, *arrays, "square", 12)
     return next(source.batches(range(COUNT), COUNT, torch.Generator()))
 
 
@@ -513,8 +519,9 @@ def test_methods_that_share_a_forward_share_one_pass(backbone, squares, cache):
 
 def test_cached_and_recomputed_batches_are_equal(backbone, squares, cache):
     method = Probe(backbone)
-    stored = dataset_source(method, squares, squares.samples(), cache)
-    live = DiskSource(method, squares, squares.samples())
+    stages, config = method.stages(), TrainingConfig()
+    (stored,) = dataset_sources(method, stages, squares, squares.samples(), cache, config)
+    live = DiskSource(method, stages[0], squares, squares.samples())
     order = [7, 2, 9, 0, 11]
     for one, other in zip(
         stored.batches(order, 3, torch.Generator()),
@@ -593,9 +600,12 @@ def test_mosaic_partners_are_of_the_class_and_not_trained_on(backbone, arrays, s
 
     two, order = Two(squares.root), [0, 7, 8, 3, 11]
     method = Mixer(backbone, options)
-    disk = DiskSource(method, two, two.samples()).batches(order, 3, torch.Generator())
+    disk = DiskSource(method, method.stages()[0], two, two.samples()).batches(
+        order, 3, torch.Generator()
+    )
     names = [sample.class_name for sample in two.samples()]
-    memory = memory_source(method, *arrays, names, 3).batches(order, 3, torch.Generator())
+    (source,) = in_memory(method, *arrays, names, 3)
+    memory = source.batches(order, 3, torch.Generator())
     for size, expected in ((3, "abb"), (2, "ab")):
         one, other = next(disk), next(memory)
         assert method.seen == (3 * size, [*expected, *(n for n in expected for _ in range(2))])
@@ -1123,7 +1133,7 @@ def test_progress_shows_the_terms(backbone, arrays, capsys):
     config = TrainingConfig(
         epochs=2, batch_size=5, shuffle=False, seed=1, progress=Progress(bar=True)
     )
-    optimise(method, memory_source(method, *arrays, "square", 5), config)
+    optimise(method, in_memory(method, *arrays, "square", 5), config)
     shown = capsys.readouterr().err
     assert "epoch 2/2 total" in shown
     assert "pixel" in shown
