@@ -36,6 +36,7 @@ METRICS = ("metric_formulas", "metrics", "ranks", "sorted_runs")
 LEARNING = (
     *READING,
     *CONTRACT,
+    "training.augmentation",
     "training.batches",
     "training.feature_cache",
     "training.loop",

@@ -21,6 +21,8 @@ from PIL import Image, TiffImagePlugin
 
 from .errors import DataError, UsageError
 
+MaskResize = Literal["official", "nearest", "none"]
+
 MAX_PIXELS = 80_000_000
 """An image with more pixels is refused before it is decoded: a decompression bomb, or a mistake."""
 
@@ -51,7 +53,7 @@ class MaskRule:
     """
 
     threshold: int = 0
-    resize: Literal["official", "nearest", "none"] = "official"
+    resize: MaskResize = "official"
 
     def __post_init__(self) -> None:
         whole = isinstance(self.threshold, int) and not isinstance(self.threshold, bool)

@@ -10,11 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from .backbone import Backbone, BackboneSpec, TokenSpec
 from .errors import ContractError, WeightsError
+from .images import MaskResize
 from .names import display_name, known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
@@ -234,6 +238,7 @@ class TrainableMethod(Method):
         auxiliary_options: registry name of an auxiliary dataset -> options of the training
             configuration released for it, where that differs from the variants'. They hold for
             every variant that is trained on it; options given explicitly override them.
+        mask_resize: how training masks are resized, see `MaskRule`; None is the dataset's rule.
         mosaic_partners: how many random other images of its class come with each training image,
             for `augment` to mix in; 0 unless the schedule augments.
     """
@@ -244,6 +249,7 @@ class TrainableMethod(Method):
     official_prefix: ClassVar[str] = ""
     evaluation_options: ClassVar[frozenset[str]] = frozenset()
     ignored_official: ClassVar[tuple[str, ...]] = ()
+    mask_resize: ClassVar[MaskResize | None] = None
     mosaic_partners: ClassVar[int] = 0
 
     @property
@@ -317,9 +323,10 @@ class TrainableMethod(Method):
     def augment(
         self, images: Tensor, masks: Tensor, class_names: Sequence[str], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Change training images and their masks; called where the schedule augments.
+        """Change prepared training images and their masks; called where the schedule `augments`.
 
-        An image whose mask is not empty afterwards counts as anomalous.
+        A batch is changed together, after resizing and normalisation; `augment_image` changes each
+        image alone, before. An image whose mask is not empty afterwards counts as anomalous.
 
         Args:
             images: [B + P B, 3, S, S] normalised; behind the B of the batch stand P =
@@ -332,6 +339,30 @@ class TrainableMethod(Method):
             Images and masks of the same shapes, of which the first B are trained on.
         """
         return images, masks
+
+    def augment_image(
+        self,
+        image: Image.Image,
+        mask: NDArray[np.bool_],
+        class_name: str,
+        generator: torch.Generator,
+    ) -> tuple[Image.Image, NDArray[np.bool_]]:
+        """Change a training image and its mask together, as they were read.
+
+        Called before they are resized, where the schedule `augments_images`, in the processes that
+        read images. The image's label stays, even where its mask becomes empty.
+
+        Args:
+            image: RGB, of any size.
+            mask: [H, W] of the image.
+            class_name: of the image.
+            generator: to draw from, on the CPU; it depends on the seed, the epoch and the sample
+                alone.
+
+        Returns:
+            An RGB image and its mask, of one size, which may be another than before.
+        """
+        return image, mask
 
     def learned_state(self) -> dict[str, Tensor]:
         """Learned tensors by their released names: what a checkpoint holds.

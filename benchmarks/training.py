@@ -100,12 +100,11 @@ def epochs(method: TrainableMethod, count: int, batch_size: int) -> tuple[float,
         cached.extend(memory_sources(method, stages, images, masks, labels, "object", batch_size))
 
     to_cache = timed(cache, device)
-    pixels = torch.stack([method.preprocess(_picture(image)) for image in images])
     source = cached[0]
     if not isinstance(source, MemorySource):
         raise SystemExit(f"{method.name} augments images: nothing can be cached")
     (stage,) = method.stages()
-    live = ImageSource(method, stage, pixels, source.labels, source.masks, source.class_names)
+    live = ImageSource(method, stage, images, masks, source.labels, source.class_names)
     config = TrainingConfig(epochs=1, batch_size=batch_size, shuffle=True, seed=DEFAULT_SEED)
     optimise(method, [source], config)  # the first steps allocate memory
     fast = timed(lambda: optimise(method, [source], config), device, repeats=3)

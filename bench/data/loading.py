@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..dataset import Dataset, Sample
+from ..dataset import Dataset, Reading, Sample
 from ..errors import DataError, ZsadError, message_of
 from ..images import resize_mask
 from ..names import display_name
 from ..preprocess import Preprocess
 
 LOG = logging.getLogger(__name__)
+
+Change = Callable[[Sample, Reading], Reading]
+"""What is done to a sample as it was read, in the process that reads it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class _Reader:
     preprocess: Preprocess
     map_size: int
     with_masks: bool
+    change: Change | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> Batch | _Failure:
         images: list[Tensor] = []
@@ -77,6 +81,8 @@ class _Reader:
         for sample in samples:
             try:
                 reading = self.dataset.read(sample)
+                if self.change is not None:
+                    reading = self.change(sample, reading)
                 if self.with_masks and reading.mask is not None:
                     rule = self.dataset.mask_rule
                     resized, lost = resize_mask(reading.mask, self.map_size, rule)
@@ -112,6 +118,7 @@ def load_batches(
     batch_size: int = 8,
     workers: int = 0,
     pin: bool = False,
+    change: Change | None = None,
 ) -> Iterator[Batch]:
     """Read samples in their order, as batches; the last one may be smaller.
 
@@ -125,6 +132,7 @@ def load_batches(
         batch_size: images in a batch.
         workers: processes that read ahead; 0 reads in this one.
         pin: put the tensors into page-locked memory, for a GPU to fetch.
+        change: what is done to image and mask before they are resized.
 
     Raises:
         DataError: an image or a mask is missing or broken (the message names the file), or the
@@ -135,7 +143,7 @@ def load_batches(
         samples,  # type: ignore[arg-type]  # a list is a dataset to torch, but not to its types
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_Reader(dataset, preprocess, map_size, with_masks),
+        collate_fn=_Reader(dataset, preprocess, map_size, with_masks, change),
         pin_memory=pin,
         # Without its own generator the loader draws from torch's generator, so that reading would
         # change what a method draws.

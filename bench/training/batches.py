@@ -11,16 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ..backbone import VisualFeatures
 from ..data.loading import Batch, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import DataError
+from ..images import MaskRule, resize_mask
 from ..method import Query, Stage, TrainableMethod
 from ..names import display_name
+from .augmentation import Draws, ImageChange, changed
 from .feature_cache import CachedFeatures, CachedMasks
 
 LOG = logging.getLogger(__name__)
@@ -64,14 +70,14 @@ class Source(ABC):
 
     @abstractmethod
     def batches(
-        self, order: Sequence[int], batch_size: int, generator: torch.Generator
+        self, order: Sequence[int], batch_size: int, draws: Draws
     ) -> Iterator[TrainingBatch]:
         """The samples in this order, as batches; the last one may be smaller.
 
         Args:
             order: indices of samples.
             batch_size: samples in a batch.
-            generator: what a method that augments draws from.
+            draws: what a method that augments draws from.
         """
 
 
@@ -102,7 +108,7 @@ class MemorySource(Source):
         return self.class_names
 
     def batches(
-        self, order: Sequence[int], batch_size: int, generator: torch.Generator
+        self, order: Sequence[int], batch_size: int, draws: Draws
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         return map(self._batch, _chunks(order, batch_size))
@@ -136,7 +142,7 @@ class CachedSource(Source):
         return [sample.class_name for sample in self.samples]
 
     def batches(
-        self, order: Sequence[int], batch_size: int, generator: torch.Generator
+        self, order: Sequence[int], batch_size: int, draws: Draws
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         return _read_ahead(map(self._batch, _chunks(order, batch_size)))
@@ -153,20 +159,21 @@ class CachedSource(Source):
 
 @dataclass(frozen=True)
 class ImageSource(Source):
-    """Images in memory, encoded each time; for a stage that reads or changes images.
+    """Images in memory, prepared and encoded each time; for a stage that changes images.
 
     Attributes:
         stage: what is read and changed.
-        images: [N, 3, S, S] float32, normalised.
+        images: N uint8 arrays [H, W, 3].
+        masks: N bool arrays [H, W].
         labels: [N] int64.
-        masks: [N, M, M] bool.
+        class_names: N words for the prompts.
     """
 
     method: TrainableMethod
     stage: Stage
-    images: Tensor
+    images: Sequence[NDArray[np.uint8]]
+    masks: Sequence[NDArray[np.bool_]]
     labels: Tensor
-    masks: Tensor
     class_names: Sequence[str]
 
     def __len__(self) -> int:
@@ -177,15 +184,34 @@ class ImageSource(Source):
         return self.class_names
 
     def batches(
-        self, order: Sequence[int], batch_size: int, generator: torch.Generator
+        self, order: Sequence[int], batch_size: int, draws: Draws
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         partners = mosaic_partners(self.method, self.stage)
-        for every in _with_partners(self.class_names, order, batch_size, partners, generator):
-            index = torch.tensor(every)
-            names = [self.class_names[i] for i in every]
-            batch = _Prepared(self.images[index], self.masks[index], self.labels[index], names)
-            yield _encoded(self.method, self.stage, batch, generator)
+        for every in _with_partners(self.class_names, order, batch_size, partners, draws.generator):
+            images, masks = zip(*(self._prepared(index, draws) for index in every), strict=True)
+            batch = _Prepared(
+                torch.stack(images),
+                torch.stack(masks),
+                self.labels[torch.tensor(every)],
+                [self.class_names[i] for i in every],
+            )
+            yield _encoded(self.method, self.stage, batch, draws.generator)
+
+    def _prepared(self, index: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        """An image and its mask [M, M] bool."""
+        method, mask = self.method, self.masks[index]
+        image = Image.fromarray(self.images[index])
+        if self.stage.schedule.augments_images:
+            generator = draws.of_sample(str(index))
+            image, mask = changed(method, image, mask, self.class_names[index], generator)
+        return method.preprocess(image), resized(mask, method)
+
+
+def resized(mask: NDArray[Any], method: TrainableMethod) -> Tensor:
+    """A mask [H, W] from memory at the size of a method's maps, [M, M] bool."""
+    rule = MaskRule(resize=method.mask_resize or "official")
+    return torch.from_numpy(resize_mask(np.asarray(mask) > 0, method.map_size, rule)[0].copy())
 
 
 @dataclass(frozen=True)
@@ -209,11 +235,11 @@ class DiskSource(Source):
         return [sample.class_name for sample in self.samples]
 
     def batches(
-        self, order: Sequence[int], batch_size: int, generator: torch.Generator
+        self, order: Sequence[int], batch_size: int, draws: Draws
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
         partners = mosaic_partners(self.method, self.stage)
-        rows = _with_partners(self.words(), order, batch_size, partners, generator)
+        rows = _with_partners(self.words(), order, batch_size, partners, draws.generator)
         batches = load_batches(
             self.dataset,
             [self.samples[i] for chosen in rows for i in chosen],
@@ -222,11 +248,17 @@ class DiskSource(Source):
             batch_size * (1 + partners),
             self.workers,
             pin=self.method.backbone.device.type == "cuda",
+            change=self._change(draws),
         )
         for batch in batches:
             masks = masks_of(batch, self.dataset)
             prepared = _Prepared(batch.images, masks, batch.labels, batch.class_names)
-            yield _encoded(self.method, self.stage, prepared, generator)
+            yield _encoded(self.method, self.stage, prepared, draws.generator)
+
+    def _change(self, draws: Draws) -> ImageChange | None:
+        if not self.stage.schedule.augments_images:
+            return None
+        return ImageChange(self.method, draws, self.dataset.root)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..method import Schedule, TrainableMethod
 from ..options import DEFAULT_SEED
 from ..progress import Progress
 from ..schedule import Position
+from .augmentation import Draws
 from .batches import TrainingBatch
 from .stages import StageRun, learning_parameters
 
@@ -81,7 +82,8 @@ class Optimisation:
         config: TrainingConfig,
         generators: Generators,
     ) -> None:
-        self.method, self.run, self.shuffle = method, run, config.shuffle
+        self.method, self.run = method, run
+        self.shuffle, self.seed = config.shuffle, config.seed
         self.loss = run.stage.loss or method.loss
         self.idle = dict(learning_parameters(method, run.stage))
         self.optimizer, self.rates = _optimizer(self.idle, run.stage.schedule)
@@ -103,7 +105,8 @@ class Optimisation:
         order = list(range(count))
         if self.shuffle:
             order = torch.randperm(count, generator=self.generators.shuffling).tolist()
-        batches = run.source.batches(order, run.batch_size, self.generators.augmenting)
+        draws = Draws(self.generators.augmenting, self.seed, epoch)
+        batches = run.source.batches(order, run.batch_size, draws)
         for number, batch in enumerate(batches, start=step):
             rate = self._set_rates(
                 Position(epoch - run.first_epoch, run.epochs, number - run.first_step, run.steps)

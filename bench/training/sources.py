@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from ..backbone import TokenSpec, VisualFeatures
 from ..data.loading import load_batches
 from ..dataset import Dataset, Sample
 from ..errors import UsageError
-from ..images import MaskRule, resize_mask
 from ..method import Stage, TrainableMethod
 from ..progress import Progress
 from .batches import (
@@ -28,6 +29,7 @@ from .batches import (
     changes_images,
     masks_of,
     reads_images,
+    resized,
 )
 from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
 from .optimisation import TrainingConfig
@@ -70,18 +72,31 @@ def memory_sources(
     names = [class_names] * len(images) if isinstance(class_names, str) else list(class_names)
     truth = torch.as_tensor(np.asarray(labels)).long()
     _refuse_misfit(images, masks, truth, names)
-    prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
-    resized = torch.stack([_resized(mask, method.map_size) for mask in masks])
     sources: list[Source] = []
-    features: VisualFeatures | None = None
+    still: MemorySource | None = None
     for stage in stages:
         if changes_images(stage):
-            sources.append(ImageSource(method, stage, prepared, truth, resized, names))
+            drawn = [np.asarray(mask) > 0 for mask in masks]
+            sources.append(ImageSource(method, stage, list(images), drawn, truth, names))
             continue
-        features = features or _features(method, prepared, batch_size)
-        seen = prepared if reads_images(method, stage) else None
-        sources.append(MemorySource(method, features, truth, resized, names, seen))
+        still = still or _still_source(method, images, masks, truth, names, batch_size)
+        sources.append(still if reads_images(method, stage) else replace(still, images=None))
     return sources
+
+
+def _still_source(
+    method: TrainableMethod,
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    masks: Sequence[NDArray[Any]] | NDArray[Any],
+    labels: Tensor,
+    names: Sequence[str],
+    batch_size: int,
+) -> MemorySource:
+    """Images that stay as they are, with their features; arguments as of `memory_sources`."""
+    prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
+    truth = torch.stack([resized(mask, method) for mask in masks])
+    features = _features(method, prepared, batch_size)
+    return MemorySource(method, features, labels, truth, names, prepared)
 
 
 def _features(method: TrainableMethod, prepared: Tensor, batch_size: int) -> VisualFeatures:
@@ -148,7 +163,7 @@ def dataset_sources(
     for stage in stages:
         if not can_cache(method, stage):
             LOG.info("%s: every epoch of stage '%s' encodes images", method.name, stage.name)
-        live = DiskSource(method, stage, dataset, samples, config.workers)
+        live = DiskSource(method, stage, read_for(method, dataset), samples, config.workers)
         sources.append(cached if cached and can_cache(method, stage) else live)
     return sources
 
@@ -192,13 +207,21 @@ def cache_features(
         cached = cache.features(first.backbone, key, first.image_size, specs, dataset, samples)
         if not cache.has_room_for(cached):
             continue
-        sizes = dict.fromkeys(method.map_size for method in members)
-        masks = {size: cache.masks(dataset, samples, size) for size in sizes}
-        for size in sizes:
-            _fill(first, cached, masks[size], dataset, samples, workers, progress or Progress())
         for number, method in zip(numbers, members, strict=True):
-            sources[number] = CachedSource(method, cached, masks[method.map_size], samples)
+            view = read_for(method, dataset)
+            masks = cache.masks(view, samples, method.map_size)
+            _fill(first, cached, masks, view, samples, workers, progress or Progress())
+            sources[number] = CachedSource(method, cached, masks, samples)
     return sources
+
+
+def read_for(method: TrainableMethod, dataset: Dataset) -> Dataset:
+    """A dataset with masks that are resized as a method's training wants them."""
+    if method.mask_resize is None:
+        return dataset
+    view = copy.copy(dataset)
+    view.mask_rule = replace(dataset.mask_rule, resize=method.mask_resize)
+    return view
 
 
 def _fill(
@@ -249,7 +272,3 @@ def _encoded(
     """Features [B, ...] on the CPU, so that a shard does not fill the GPU."""
     on_device = images.to(method.backbone.device, non_blocking=True)
     return method.preprocess.encode(method.backbone, on_device, specs).map(lambda t: t.cpu())
-
-
-def _resized(mask: NDArray[Any], size: int) -> Tensor:
-    return torch.from_numpy(resize_mask(np.asarray(mask) > 0, size, MaskRule())[0].copy())

@@ -30,6 +30,7 @@ from zsad.bench.method import Options, Prediction, Query, Schedule, TrainableMet
 from zsad.bench.metrics import auroc
 from zsad.bench.progress import Progress
 from zsad.bench.schedule import Position
+from zsad.bench.training.augmentation import Draws
 from zsad.bench.training.batches import CachedSource, DiskSource
 from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.leakage import refuse_leakage
@@ -339,7 +340,7 @@ def test_sgd_steps_use_the_scheduled_rate_momentum_and_decay(backbone, arrays):
 
 def batch_of(method, arrays):
     (source,) = in_memory(method, *arrays, "square", 12)
-    return next(source.batches(range(COUNT), COUNT, torch.Generator()))
+    return next(source.batches(range(COUNT), COUNT, Draws(torch.Generator())))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -510,7 +511,7 @@ def test_methods_that_share_a_forward_share_one_pass(backbone, squares, cache):
     assert isinstance(sources[0], CachedSource)
     assert sources[1] is None
     for method, source in ((shallow, sources[0]), (deep, sources[2])):
-        batch = next(source.batches([3, 0], 2, torch.Generator()))
+        batch = next(source.batches([3, 0], 2, Draws(torch.Generator())))
         assert set(batch.query.features.tokens) == method.token_specs
         assert batch.masks.shape == (2, method.map_size, method.map_size)
         assert batch.labels.tolist() == [1, 0]
@@ -524,8 +525,8 @@ def test_cached_and_recomputed_batches_are_equal(backbone, squares, cache):
     live = DiskSource(method, stages[0], squares, squares.samples())
     order = [7, 2, 9, 0, 11]
     for one, other in zip(
-        stored.batches(order, 3, torch.Generator()),
-        live.batches(order, 3, torch.Generator()),
+        stored.batches(order, 3, Draws(torch.Generator())),
+        live.batches(order, 3, Draws(torch.Generator())),
         strict=True,
     ):
         torch.testing.assert_close(
@@ -601,11 +602,11 @@ def test_mosaic_partners_are_of_the_class_and_not_trained_on(backbone, arrays, s
     two, order = Two(squares.root), [0, 7, 8, 3, 11]
     method = Mixer(backbone, options)
     disk = DiskSource(method, method.stages()[0], two, two.samples()).batches(
-        order, 3, torch.Generator()
+        order, 3, Draws(torch.Generator())
     )
     names = [sample.class_name for sample in two.samples()]
     (source,) = in_memory(method, *arrays, names, 3)
-    memory = source.batches(order, 3, torch.Generator())
+    memory = source.batches(order, 3, Draws(torch.Generator()))
     for size, expected in ((3, "abb"), (2, "ab")):
         one, other = next(disk), next(memory)
         assert method.seen == (3 * size, [*expected, *(n for n in expected for _ in range(2))])
@@ -775,7 +776,6 @@ class OtherPictures(SyntheticAux):
 
     name = "synthetic_other_pictures"
     per_kind = (12, 24)
-    categories = drawings.categories(SyntheticAux.kinds, *per_kind)
 
 
 class OtherClasses(drawings.DrawnDataset):
@@ -786,7 +786,6 @@ class OtherClasses(drawings.DrawnDataset):
     kinds = HELD_OUT
     defects = tuple(drawings.DEFECTS)
     per_kind = (36, 36)
-    categories = drawings.categories(HELD_OUT, *per_kind)
 
 
 @pytest.fixture(scope="module")
