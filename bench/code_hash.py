@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
 CODE_HASHES = ("code", "training code")  # fields of an identity
 READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
-CONTRACT = ("anomaly_maps", "method", "options", "prompt_learner", "prompts", "query", "schedule")
+CONTRACT = (
+    "anomaly_maps",
+    "learned_tensors",
+    "method",
+    "options",
+    "prompt_learner",
+    "prompts",
+    "query",
+    "rows",
+    "schedule",
+    "scratch",
+)
 METRICS = ("metric_formulas", "metrics", "ranks", "sorted_runs")
 LEARNING = (
     *READING,

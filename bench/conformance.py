@@ -26,6 +26,10 @@ from .dataset import Dataset
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
+from .training.loop import remember
+from .training.optimisation import TrainingConfig
+from .training.sources import memory_sources
+from .training.stages import REMEMBERING
 from .training.trainer import fit
 
 IMAGES = 4
@@ -83,7 +87,7 @@ def _require(holds: bool, what: str) -> None:
 def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
     """Scores [B] and maps [B, H, W] at the map size, finite, for every variant."""
     for variant in cls.variants:
-        method = build(cls, backbone, variant)
+        method = _ready(cls, backbone, variant)
         answer = _predict(method, _pictures(method)).checked(IMAGES, cls.title)
         if answer.maps is not None:
             shape, size = tuple(answer.maps.shape[1:]), method.map_size
@@ -92,16 +96,16 @@ def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
 
 def is_deterministic(cls: type[Method], backbone: Backbone) -> None:
     """The same query twice gives the same answer, and so does a second instance."""
-    method = build(cls, backbone)
+    method = _ready(cls, backbone)
     pictures = _pictures(method)
     first, second = _predict(method, pictures), _predict(method, pictures)
     _require_equal(first, second, "a second call answers differently")
-    _require_equal(first, _predict(build(cls, backbone), pictures), "a second instance differs")
+    _require_equal(first, _predict(_ready(cls, backbone), pictures), "a second instance differs")
 
 
 def ignores_the_batch(cls: type[Method], backbone: Backbone) -> None:
     """One image at a time gives what the whole batch gives."""
-    method = build(cls, backbone)
+    method = _ready(cls, backbone)
     pictures = _pictures(method)
     single = [_predict(method, pictures[i : i + 1], CLASS_NAMES[i : i + 1]) for i in range(IMAGES)]
     whole = _predict(method, pictures)
@@ -110,7 +114,7 @@ def ignores_the_batch(cls: type[Method], backbone: Backbone) -> None:
 
 def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
     """A permuted batch gives permuted answers."""
-    method = build(cls, backbone)
+    method = _ready(cls, backbone)
     pictures, order = _pictures(method), [2, 0, 3, 1]
     permuted = _predict(method, pictures[order], [CLASS_NAMES[i] for i in order])
     expected = _predict(method, pictures).map(lambda tensor: tensor[order])
@@ -119,7 +123,7 @@ def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
 
 def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
     """`predict` needs only the declared tokens, and images only where declared."""
-    method = build(cls, backbone)
+    method = _ready(cls, backbone)
     query = Query.encoded(method, _pictures(method), CLASS_NAMES)
     try:
         with torch.no_grad():
@@ -131,22 +135,23 @@ def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
 def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
     """Predicting and learning change no weight, mode or gradient of the backbone."""
     before = copy.deepcopy(backbone.model.state_dict())
-    method = build(cls, backbone)
+    method = _ready(cls, backbone)
     pictures = _pictures(method)
     _predict(method, pictures)
-    if isinstance(method, TrainableMethod):
-        _fit(method, epochs=1)
+    learner = build(cls, backbone)
+    if isinstance(learner, TrainableMethod):
+        _fit(learner, epochs=1)
     _require(_are_equal(before, backbone.model.state_dict()), "changes the backbone's weights")
     _require(not backbone.model.training, "puts the backbone into training mode")
     gradients = any(p.requires_grad or p.grad is not None for p in backbone.model.parameters())
     _require(not gradients, "lets gradients into the backbone")
-    kept = {name.split(".")[0] for name in method.state_dict()}
+    kept = {name.split(".")[0] for name in learner.state_dict()}
     _require("backbone" not in kept, "keeps the backbone in its state dict")
 
 
 def leaves_its_input_alone(cls: type[Method], backbone: Backbone) -> None:
     """`predict` changes none of the tensors it is given."""
-    method = build(cls, backbone)
+    method = _ready(cls, backbone)
     query = Query.encoded(method, _pictures(method), CLASS_NAMES)
     before = query.map(torch.clone).tensors()
     with torch.no_grad():
@@ -166,10 +171,10 @@ def refuses_unknown_options(cls: type[Method], backbone: Backbone) -> None:
 
 def smooths_as_asked(cls: type[Method], backbone: Backbone) -> None:
     """`smoothing_sigma` changes the maps, and 0 leaves them unsmoothed."""
-    plain = build(cls, backbone, smoothing_sigma=0.0)
+    plain = _ready(cls, backbone, smoothing_sigma=0.0)
     pictures = _pictures(plain)
     sharp = _predict(plain, pictures).maps
-    soft = _predict(build(cls, backbone, smoothing_sigma=3.0), pictures).maps
+    soft = _predict(_ready(cls, backbone, smoothing_sigma=3.0), pictures).maps
     if sharp is None or soft is None:
         return
     _require(not torch.equal(sharp, soft), "ignores smoothing_sigma")
@@ -211,7 +216,7 @@ def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
     from .weights import load_backbone
 
     on_gpu = load_backbone(device="cuda")
-    method, reference = build(cls, on_gpu), build(cls, load_backbone())
+    method, reference = _ready(cls, on_gpu), _ready(cls, load_backbone())
     pictures = _pictures(reference)
     gpu = _predict(method, pictures).map(lambda tensor: tensor.cpu())
     cpu = _predict(reference, pictures)
@@ -257,15 +262,34 @@ def _pictures(method: Method) -> Tensor:
     return torch.stack([method.preprocess(Image.fromarray(array)) for array in arrays])
 
 
+def _ready(
+    cls: type[Method], backbone: Backbone, variant: str | None = None, **options: Any
+) -> Method:
+    """A method that can be asked; one that remembers has seen the pictures."""
+    method = build(cls, backbone, variant, **options)
+    if isinstance(method, TrainableMethod) and method.remembers:
+        stages = [REMEMBERING]
+        (source,) = memory_sources(method, stages, *_training_arrays(method), batch_size=IMAGES)
+        remember(method, source, TrainingConfig())
+    return method
+
+
 def _predict(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Prediction:
     with torch.no_grad():
         return method.predict(Query.encoded(method, images, names))
 
 
 def _fit(method: TrainableMethod, epochs: int) -> list[dict[str, float]]:
+    return fit(method, *_training_arrays(method), epochs=epochs)
+
+
+def _training_arrays(
+    method: Method,
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], list[int], list[str]]:
+    """The pictures at the method's size, with masks, labels and class names."""
     arrays, masks = _picture_arrays(method.image_size)
     labels = [int(mask.any()) for mask in masks]
-    return fit(method, list(arrays), list(masks), labels, list(CLASS_NAMES), epochs=epochs)
+    return list(arrays), list(masks), labels, list(CLASS_NAMES)
 
 
 def _require_equal(

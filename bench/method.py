@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .backbone import Backbone, BackboneSpec, TokenSpec
 from .errors import ContractError, WeightsError
 from .images import MaskResize
+from .learned_tensors import own_names, refuse_misfit, take, tensors_of
 from .names import display_name, known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
@@ -238,6 +239,8 @@ class TrainableMethod(Method):
         auxiliary_options: registry name of an auxiliary dataset -> options of the training
             configuration released for it, where that differs from the variants'. They hold for
             every variant that is trained on it; options given explicitly override them.
+        remembered: name prefixes of the buffers that `settle` fills; they may have any number of
+            rows.
         mask_resize: how training masks are resized, see `MaskRule`; None is the dataset's rule.
         mosaic_partners: how many random other images of its class come with each training image,
             for `augment` to mix in; 0 unless the schedule augments.
@@ -249,6 +252,7 @@ class TrainableMethod(Method):
     official_prefix: ClassVar[str] = ""
     evaluation_options: ClassVar[frozenset[str]] = frozenset()
     ignored_official: ClassVar[tuple[str, ...]] = ()
+    remembered: ClassVar[tuple[str, ...]] = ()
     mask_resize: ClassVar[MaskResize | None] = None
     mosaic_partners: ClassVar[int] = 0
 
@@ -364,6 +368,29 @@ class TrainableMethod(Method):
         """
         return image, mask
 
+    @property
+    def remembers(self) -> bool:
+        """Whether `remember` is called: where a method defines it."""
+        return type(self).remember is not TrainableMethod.remember
+
+    def remember(self, query: Query, labels: Tensor, masks: Tensor) -> None:
+        """Look at a batch of the auxiliary dataset, to keep what retrieval needs of it.
+
+        Called once for each image, unchanged and in the dataset's order, before anything is
+        learned and without gradients. What is kept should lie in `Rows`, whose memory is bounded.
+
+        Args:
+            query: as of `loss`; so are labels and masks.
+            labels: [B] int64.
+            masks: [B, M, M].
+        """
+
+    def settle(self) -> None:
+        """Make persistent buffers, of the names `remembered`, from what was kept.
+
+        Called once, after the last `remember`. A training that resumes takes them from its state.
+        """
+
     def learned_state(self) -> dict[str, Tensor]:
         """Learned tensors by their released names: what a checkpoint holds.
 
@@ -399,38 +426,12 @@ class TrainableMethod(Method):
             WeightsError: a tensor is missing or has another shape, or was learned with other
                 prompts; the message names it.
         """
-        if self.official_key and self.official_key in state:
-            state = state[self.official_key]
-        if not isinstance(state, Mapping):
-            raise WeightsError(f"'{self.official_key}' of the checkpoint is not a state dict")
-        state = {
-            str(name).removeprefix(self.official_prefix): value for name, value in state.items()
-        }
-        own: dict[str, Tensor] = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        for name in self.learned_state():
-            if not isinstance(state.get(name), Tensor):
-                raise WeightsError(f"the checkpoint of '{self.name}' lacks the tensor '{name}'")
-        taken = {name: tensor for name, tensor in own.items() if name in state}
-        for name, tensor in taken.items():
-            found = tuple(getattr(state[name], "shape", ()))
-            if found != tuple(tensor.shape):
-                raise WeightsError(
-                    f"tensor '{name}' of '{self.name}' is {found} in the checkpoint but "
-                    f"{tuple(tensor.shape)} for this backbone and these options"
-                )
-        foreign = [
-            name for name in state if name not in own and not name.startswith(self.ignored_official)
-        ]
-        if foreign:
-            raise WeightsError(
-                f"the checkpoint of '{display_name(self.name)}' has unknown tensors: "
-                f"{', '.join(foreign[:5])}"
-            )
-        self._refuse_other_prompts(state)
-        with torch.no_grad():
-            for name, tensor in taken.items():
-                tensor.copy_(state[name])
-        return tuple(name for name in state if name not in own)
+        named = own_names(self, state)
+        refuse_misfit(self, named)
+        self._refuse_other_prompts(named)
+        take(self, named)
+        own = tensors_of(self)
+        return tuple(name for name in named if name not in own)
 
     def _refuse_other_prompts(self, state: Mapping[str, Any]) -> None:
         difference = self.other_prompts(state)

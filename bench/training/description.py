@@ -58,7 +58,7 @@ def describe(
             "fingerprint": dataset.fingerprint_of(samples),
         },
         "epochs": sum(epochs for epochs, _ in lengths),
-        "batch_size": max(batch_size for _, batch_size in lengths),
+        "batch_size": max((batch_size for _, batch_size in lengths), default=0),
         "seed": config.seed,
         "initial_sha256": _parameters_sha256(method),
     }

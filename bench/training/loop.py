@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from ..backbone import Backbone
 from ..method import TrainableMethod
+from .augmentation import Draws
 from .batches import Source
 from .optimisation import Optimisation, Step, TrainingConfig
-from .stages import StageRun, checked_stages, only_learning, stage_runs
+from .stages import REMEMBERING, StageRun, checked_stages, only_learning, stage_runs
 from .state import POSITION, Course, History, StateFile, TrainingState
 
 LOG = logging.getLogger(__name__)
@@ -37,22 +38,26 @@ def optimise(
 
     Args:
         method: changed in place, in eval mode afterwards.
-        sources: the samples, as each of the method's stages needs them.
+        sources: the samples, as each of the method's `passes` needs them.
         config: how they are gone through.
         file: where to resume from, and where each whole epoch is kept.
 
     Raises:
-        UsageError: epochs or batch size are not positive, or the method has no parameters.
+        UsageError: epochs or batch size are not positive, or the method has nothing to learn.
         ContractError: the loss is not a finite number, or a parameter that learns in a stage has
             no gradient in the first epoch of it.
     """
+    memory = sources[0] if method.remembers else None
     stages = checked_stages(method)
-    runs = stage_runs(stages, sources, [config.lengths(stage.schedule) for stage in stages])
+    learned_from = sources[len(sources) - len(stages) :]
+    runs = stage_runs(stages, learned_from, [config.lengths(stage.schedule) for stage in stages])
     backbone = method.backbone
     with _own_randomness(backbone.device, config.seed), _few_threads(backbone):
         course = Course(method, runs, config)
         if file is not None:
             file.restore(course)
+        if memory is not None and course.resumed is None:
+            remember(method, memory, config)
         method.train()
         try:
             total = sum(run.steps for run in runs)
@@ -65,6 +70,29 @@ def optimise(
         finally:
             method.eval()
     return course.state
+
+
+def remember(method: TrainableMethod, source: Source, config: TrainingConfig) -> None:
+    """Show a method every sample once, in their order.
+
+    Args:
+        method: that remembers; changed in place, in eval mode.
+        source: the samples, as `REMEMBERING` needs them.
+        config: shows how far this has come.
+    """
+    method.eval()
+    draws = Draws(torch.Generator(), config.seed)
+    batches = source.batches(range(len(source)), REMEMBERING.schedule.batch_size, draws)
+    with (
+        torch.no_grad(),
+        config.progress.track(len(source), f"{method.name} remembers", "img") as bar,
+    ):
+        for batch in batches:
+            method.remember(batch.query, batch.labels, batch.masks)
+            bar.update(len(batch.query))
+            config.progress.check()
+        method.settle()
+    method.to(method.backbone.device)
 
 
 def _learn_stage(course: Course, run: StageRun, file: StateFile | None, bar: tqdm[Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ContractError, UsageError
+from ..learned_tensors import make_room
 from ..method import Schedule, TrainableMethod
 from ..options import DEFAULT_SEED
 from ..progress import Progress
@@ -180,6 +181,7 @@ class Optimisation:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         device = self.method.backbone.device
+        make_room(self.method, state["method"])
         self.method.load_state_dict(state["method"])
         settings = _settings(self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -33,6 +33,7 @@ from .batches import (
 )
 from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
 from .optimisation import TrainingConfig
+from .stages import passes
 
 LOG = logging.getLogger(__name__)
 ENCODE_AT_ONCE = 8
@@ -57,7 +58,7 @@ def memory_sources(
 
     Args:
         method: says how images are prepared and which patch tokens it reads.
-        stages: of the method.
+        stages: of the method, and the pass in which it remembers.
         images: N uint8 RGB images [H, W, 3].
         masks: N boolean masks [H, W], resized here by the official rule.
         labels: N labels, 0 or 1.
@@ -145,7 +146,7 @@ def dataset_sources(
 
     Args:
         method: that learns.
-        stages: of it.
+        stages: of it, and the pass in which it remembers.
         dataset: the auxiliary dataset.
         samples: of it, in a fixed order.
         cache: where frozen features go.
@@ -197,7 +198,7 @@ def cache_features(
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number, method in enumerate(methods):
-        if any(can_cache(method, stage) for stage in method.stages()):
+        if any(can_cache(method, stage) for stage in passes(method)):
             groups.setdefault(method.forward_key(), []).append(number)
     sources: list[CachedSource | None] = [None] * len(methods)
     for key, numbers in groups.items():

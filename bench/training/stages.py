@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import ContractError, UsageError
-from ..method import Stage, TrainableMethod
+from ..method import Schedule, Stage, TrainableMethod
 from ..names import display_name
 from .batches import Source
+
+REMEMBERING = Stage(Schedule(epochs=1, batch_size=8), "memory", learns=())
+"""Stands for the pass in which a method remembers: every image once, as it is."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,21 @@ def stage_runs(
         runs.append(StageRun(stage, source, epochs, batch_size, epoch, step))
         epoch, step = epoch + epochs, step + runs[-1].steps
     return runs
+
+
+def passes(method: TrainableMethod) -> tuple[Stage, ...]:
+    """The stages of a method, behind the pass in which it remembers where it does.
+
+    Raises:
+        UsageError: there is neither.
+        ContractError: as `checked_stages`.
+    """
+    stages = checked_stages(method)
+    if not stages and not method.remembers:
+        raise UsageError(
+            f"method '{display_name(method.name)}' has nothing to learn with these options"
+        )
+    return (REMEMBERING, *stages) if method.remembers else stages
 
 
 def checked_stages(method: TrainableMethod) -> tuple[Stage, ...]:

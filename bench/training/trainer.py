@@ -32,7 +32,7 @@ from .leakage import content_marks, refuse_leakage
 from .loop import epoch_means, optimise
 from .optimisation import TrainingConfig
 from .sources import dataset_sources, memory_sources
-from .stages import checked_stages
+from .stages import passes
 from .state import History, StateFile, TrainingState
 
 LOG = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ def fit(
         ContractError: the loss is not a finite number; names method, epoch, step and term.
     """
     config = TrainingConfig(epochs, batch_size, shuffle=False, seed=seed)
-    stages = checked_stages(_refuse_training_free(method))
-    _, size = config.lengths(stages[0].schedule)
+    stages = passes(_refuse_training_free(method))
+    _, size = config.lengths(stages[-1].schedule)
     sources = memory_sources(method, stages, images, masks, labels, class_names, size)
     return optimise(method, sources, config).history
 
@@ -170,7 +170,7 @@ def train_method(
     finished = _finished(method, path, training, supersede) if path.exists() else None
     if finished is not None:
         return finished
-    sources = dataset_sources(method, checked_stages(method), dataset, samples, cache, config)
+    sources = dataset_sources(method, passes(method), dataset, samples, cache, config)
     file = StateFile(path.with_name(path.name + ".state"), digest(training))
     state = optimise(method, sources, config, file)
     provenance = {

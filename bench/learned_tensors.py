@@ -1,0 +1,82 @@
+"""Learned tensors by name: from a state dict, ours or a released one, into a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import WeightsError
+from .names import display_name
+
+if TYPE_CHECKING:
+    from .method import TrainableMethod
+
+
+def own_names(method: TrainableMethod, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a state dict under the names that they have in a method.
+
+    Raises:
+        WeightsError: what the released code keeps its tensors under is not a state dict.
+    """
+    if method.official_key and method.official_key in state:
+        state = state[method.official_key]
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"'{method.official_key}' of the checkpoint is not a state dict")
+    prefix = method.official_prefix
+    return {str(name).removeprefix(prefix): value for name, value in state.items()}
+
+
+def refuse_misfit(method: TrainableMethod, state: Mapping[str, Any]) -> None:
+    """Refuse a state dict that lacks a learned tensor, or holds one of another shape or name.
+
+    Rows of the auxiliary memory may be more or fewer than the method has.
+
+    Raises:
+        WeightsError: names the tensor.
+    """
+    for name in method.learned_state():
+        if not isinstance(state.get(name), Tensor):
+            raise WeightsError(f"the checkpoint of '{method.name}' lacks the tensor '{name}'")
+    own = tensors_of(method)
+    for name, tensor in own.items():
+        if name not in state:
+            continue
+        found, expected = tuple(getattr(state[name], "shape", ())), tuple(tensor.shape)
+        rows = 1 if found and name.startswith(method.remembered) else 0
+        if len(found) != len(expected) or found[rows:] != expected[rows:]:
+            raise WeightsError(
+                f"tensor '{name}' of '{method.name}' is {found} in the checkpoint but {expected} "
+                "for this backbone and these options"
+            )
+    foreign = [n for n in state if n not in own and not n.startswith(method.ignored_official)]
+    if foreign:
+        raise WeightsError(
+            f"the checkpoint of '{display_name(method.name)}' has unknown tensors: "
+            f"{', '.join(foreign[:5])}"
+        )
+
+
+def tensors_of(method: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name."""
+    return {**dict(method.named_parameters()), **dict(method.named_buffers())}
+
+
+def take(method: TrainableMethod, state: Mapping[str, Any]) -> None:
+    """Copy the entries of a state dict that fits into a method's tensors."""
+    make_room(method, state)
+    with torch.no_grad():
+        for name, tensor in tensors_of(method).items():
+            if name in state:
+                tensor.copy_(state[name])
+
+
+def make_room(method: TrainableMethod, state: Mapping[str, Any]) -> None:
+    """Give the buffers of the auxiliary memory as many rows as a state dict has."""
+    for name, buffer in list(method.named_buffers()):
+        rows = state.get(name)
+        if name.startswith(method.remembered) and isinstance(rows, Tensor):
+            path, _, leaf = name.rpartition(".")
+            setattr(method.get_submodule(path), leaf, buffer.new_empty(rows.shape))
