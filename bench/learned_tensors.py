@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,12 +21,30 @@ def own_names(method: TrainableMethod, state: Mapping[str, Any]) -> dict[str, An
     Raises:
         WeightsError: what the released code keeps its tensors under is not a state dict.
     """
-    if method.official_key and method.official_key in state:
-        state = state[method.official_key]
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"'{method.official_key}' of the checkpoint is not a state dict")
-    prefix = method.official_prefix
-    return {str(name).removeprefix(prefix): value for name, value in state.items()}
+    parts = {key: prefix for key, prefix in method.official_parts.items() if key in state}
+    if not parts and method.official_key and method.official_key in state:
+        parts = {method.official_key: ""}
+    if not parts:
+        return _renamed(method, state.items())
+    found: dict[str, Any] = {}
+    for key, prefix in parts.items():
+        inner = state[key]
+        if not isinstance(inner, Mapping):
+            raise WeightsError(f"'{key}' of the checkpoint is not a state dict")
+        found |= _renamed(method, ((f"{prefix}{name}", value) for name, value in inner.items()))
+    return found
+
+
+def _renamed(method: TrainableMethod, entries: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    """The entries without `official_prefix`, and by their aliases."""
+    found: dict[str, Any] = {}
+    for raw, value in entries:
+        name = str(raw).removeprefix(method.official_prefix)
+        alias = next((a for a in method.official_aliases if name.startswith(a)), None)
+        if alias is not None:
+            name = method.official_aliases[alias] + name.removeprefix(alias)
+        found[name] = value
+    return found
 
 
 def refuse_misfit(method: TrainableMethod, state: Mapping[str, Any]) -> None:

@@ -233,6 +233,10 @@ class TrainableMethod(Method):
         official_key: where the released checkpoint keeps its state dict; "" is the top level.
         evaluation_options: options of this method that a checkpoint may be evaluated with otherwise
             than it was learned with.
+        official_parts: where released checkpoints keep several state dicts, in one file or one
+            each: their keys there -> what stands before their names here; other keys are ignored.
+        official_aliases: beginnings of names in released checkpoints, without prefix -> what stands
+            in their place here.
         official_prefix: what may stand before the tensors' names in released checkpoints.
         ignored_official: name prefixes in released checkpoints that carry nothing (dead layers,
             frozen embeddings).
@@ -250,6 +254,8 @@ class TrainableMethod(Method):
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     official_key: ClassVar[str] = ""
     official_prefix: ClassVar[str] = ""
+    official_parts: ClassVar[Mapping[str, str]] = {}
+    official_aliases: ClassVar[Mapping[str, str]] = {}
     evaluation_options: ClassVar[frozenset[str]] = frozenset()
     ignored_official: ClassVar[tuple[str, ...]] = ()
     remembered: ClassVar[tuple[str, ...]] = ()
