@@ -13,7 +13,7 @@ from .errors import UsageError
 from .method import Method, TrainableMethod, build
 from .names import display_name
 from .options import DEFAULT_SEED
-from .registry import method_class, resolve
+from .registry import method_class, resolve, union_name
 from .training.user_checkpoint import open_checkpoint, refuse_misfit
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def create(
     if not hasattr(backbone, "encode_image"):
         kind = type(backbone).__name__
         raise UsageError(f"'{backbone}' ({kind}) is not a backbone: give load_backbone(...)")
-    trained_on = None if auxiliary is None else resolve("dataset", auxiliary).name
+    trained_on = None if auxiliary is None else union_name(auxiliary)
     given = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint or []
     known = open_checkpoint(given)
     if trained_on is None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from .errors import unknown_name
 
+SEPARATOR = "+"  # between the names of datasets that are learned from as one
+
 
 def registry_name(name: str) -> str:
     """The spelling of cell keys, file names and columns: lower case, underscores.
@@ -35,6 +37,15 @@ def normalize_name(name: str) -> str:
     (True, 'ensemble*')
     """
     return "".join(c for c in name.lower() if c.isalnum() or c == "*")
+
+
+def parts_named(name: str) -> list[str]:
+    """The names in that of a union of datasets; any other name alone.
+
+    >>> parts_named("mvtec_ad+visa")
+    ['mvtec_ad', 'visa']
+    """
+    return name.split(SEPARATOR)
 
 
 def known_name(kind: str, name: str, known: Collection[str]) -> str:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from .errors import ContractError, UsageError, message_of, unknown_name
 from .folders import folders_in
 from .locate import find_root, is_named, usual_names
-from .names import display_name, normalize_name, registry_name
+from .names import (
+    SEPARATOR,
+    display_name,
+    known_keys,
+    normalize_name,
+    parts_named,
+    registry_name,
+)
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -113,6 +120,18 @@ def resolve(kind: str, name: str) -> Entry:
     return entry
 
 
+def union_name(name: str) -> str:
+    """The registry names of datasets that are joined by +, as one name; or that of one dataset.
+
+    Raises:
+        UsageError: no such dataset, or one is named twice.
+    """
+    parts = [resolve("dataset", part).name for part in parts_named(name)]
+    if len(set(parts)) < len(parts):
+        raise UsageError(f"'{name}' names a dataset twice: name each once")
+    return SEPARATOR.join(parts)
+
+
 def method_class(name: str) -> type[Method]:
     """The class of a method. Imports torch.
 
@@ -171,11 +190,19 @@ def _load(entry: Entry, base: type[Any]) -> Any:
 def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
     """A dataset below a root: a data root that holds its folder, or the folder itself.
 
+    Several names joined by + are one dataset to learn from; its options are those of each, by name.
+
     Raises:
         UsageError: unknown name or option.
         DataError: the folder is missing; the message says what tree is expected.
     """
-    return open_dataset(dataset_class(name), root, options)
+    if SEPARATOR not in name:
+        return open_dataset(dataset_class(name), root, options)
+    from .union import Union
+
+    parts = parts_named(union_name(name))
+    given = known_keys(f"dataset of '{name}' with options", options, parts)
+    return Union([load_dataset(part, root, **given.get(part, {})) for part in parts])
 
 
 def open_dataset(

@@ -17,7 +17,7 @@ import typer
 
 from .. import registry
 from ..errors import UsageError
-from ..names import display_name, known_name, registry_name
+from ..names import display_name, known_name, parts_named, registry_name
 from ..running.plan import PUBLISHED, Plan
 from .terminal import echo
 
@@ -269,7 +269,9 @@ def chosen_dataset(name: str, data_root: Path | None, pairs: Sequence[str] | Non
     Raises:
         UsageError, DataError: see `dataset_options` and `registry.load_dataset`.
     """
-    (options,) = dataset_options(pairs or [], [name]).values()
+    options: Mapping[str, Any] = dataset_options(pairs or [], parts_named(name))
+    if len(options) == 1:
+        (options,) = options.values()
     return registry.load_dataset(name, data_root, **options)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .. import registry
 from ..errors import UsageError, unknown_name
 from ..files import read_json
-from ..names import display_name, known_keys, registry_name
+from ..names import display_name, known_keys, parts_named, registry_name
 from ..options import DEFAULT_SEED, AuxiliarySplit
 from ..records.cell import Cell
 from .plan_entries import (
@@ -122,8 +122,13 @@ class Plan:
         return [job.cell for job in self.jobs()]
 
     def auxiliaries(self) -> dict[str, DatasetPlan]:
-        """The datasets that methods of the plan are trained on by the run, by registry name."""
-        return {job.auxiliary.name: job.auxiliary for job in self.jobs() if job.trained}
+        """The datasets that methods of the plan are trained on by the run, by registry name.
+
+        Those of a union are listed one by one.
+        """
+        names = {job.auxiliary.name for job in self.jobs() if job.trained}
+        parts = sorted({part for name in names for part in parts_named(name)})
+        return {part: DatasetPlan(part, self.data_root, self._options_of(part)) for part in parts}
 
     def _auxiliary_of(self, dataset: DatasetPlan) -> DatasetPlan:
         """What methods are trained on before they are tested on `dataset`.
@@ -135,13 +140,18 @@ class Plan:
         """
         name = self.auxiliary or registry.dataset_class(dataset.name).auxiliary
         try:
-            name = registry.resolve("dataset", name).name
+            name = registry.union_name(name)
         except UsageError:
             name = registry_name(name)
-        own = (e.options for e in self.datasets if e.target == name and e.root is None)
-        given = name in self.auxiliary_options
-        options = self.auxiliary_options[name] if given else next(own, {})
-        return DatasetPlan(name, self.data_root, options)
+        options = {part: self._options_of(part) for part in parts_named(name)}
+        whole = options if len(options) > 1 else options[name]
+        return DatasetPlan(name, self.data_root, whole)
+
+    def _options_of(self, auxiliary: str) -> Mapping[str, Any]:
+        """Of a dataset that is learned from."""
+        own = (e.options for e in self.datasets if e.target == auxiliary and e.root is None)
+        given = auxiliary in self.auxiliary_options
+        return self.auxiliary_options[auxiliary] if given else next(own, {})
 
 
 @dataclass(frozen=True)
@@ -258,7 +268,7 @@ def _check_settings(plan: Plan) -> None:
     if not plan.out.strip():
         raise UsageError("'out' is an empty path: name a folder or leave it out")
     if plan.auxiliary is not None:
-        registry.resolve("dataset", plan.auxiliary)
+        registry.union_name(plan.auxiliary)
     auxiliaries = plan.auxiliaries() if plan.auxiliary_options else {}
     for dataset in plan.auxiliary_options:
         if dataset not in auxiliaries:

@@ -153,13 +153,13 @@ def _checkpoint(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             f"learned_from of method '{name}' says what a checkpoint was learned from, and it "
             "has none: add checkpoint"
         )
-    said = registry.resolve("dataset", declared).name if declared else ""
+    said = registry.union_name(declared) if declared else ""
     found: dict[str, tuple[str, ...]] = {}
     for auxiliary, files in (given if isinstance(given, Mapping) else {"": given}).items():
         listed = [files] if isinstance(files, str) else files
         if not (isinstance(listed, list | tuple) and listed and all(map(_is_path, listed))):
             raise UsageError(f"checkpoint of method '{name}' is a file or files, not {files!r}")
-        key = registry.resolve("dataset", auxiliary).name if auxiliary else said
+        key = registry.union_name(auxiliary) if auxiliary else said
         found[key] = (*found.get(key, ()), *listed)
     return found
 

@@ -9,6 +9,7 @@ from ..content import content_hashes
 from ..dataset import Dataset, Sample
 from ..errors import DataError, UsageError
 from ..names import display_name, registry_name
+from ..union import Union
 
 MARK = 16  # hexadecimal digits of a hash: two of a million images agree once in 10^7 datasets
 
@@ -23,20 +24,25 @@ def refuse_leakage(
     splits of the target count: learning from its train split is not zero-shot either.
 
     Args:
-        auxiliary: what would be learned from.
+        auxiliary: what would be learned from; each dataset of a union is held to the rule.
         target: what will be tested on.
         samples: of the auxiliary dataset; None is all of them.
 
     Raises:
         UsageError: they share something; the message names a file.
     """
+    chosen = list(samples if samples is not None else _all_samples(auxiliary))
+    if isinstance(auxiliary, Union):
+        for part in auxiliary.parts:
+            refuse_leakage(part, target, [s for s in chosen if auxiliary.part_of(s) is part])
+        return
     same_name = registry_name(auxiliary.name) == registry_name(target.name)
     if same_name and auxiliary.domain != "custom":
         raise UsageError(
             f"'{display_name(auxiliary.name)}' cannot be learned from and tested on: choose "
             "another auxiliary dataset with --auxiliary"
         )
-    learned = _files(samples if samples is not None else _all_samples(auxiliary))
+    learned = _files(chosen)
     tested = _files(_all_samples(target))
     shared = sorted(learned & tested) or _same_content(learned, tested)
     if shared:

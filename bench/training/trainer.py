@@ -21,7 +21,7 @@ from ..dataset import Dataset, Sample
 from ..errors import UsageError
 from ..factory import create
 from ..method import AuxiliarySplit, Method, TrainableMethod
-from ..names import display_name
+from ..names import display_name, parts_named
 from ..options import DEFAULT_SEED
 from ..progress import Progress
 from ..records.provenance import environment
@@ -119,7 +119,8 @@ def train(
     Raises:
         UsageError: an unknown name or option, or the method is training-free.
     """
-    known = dataset.name if dataset.name in names("dataset") else None
+    listed = set(parts_named(dataset.name)) <= set(names("dataset"))
+    known = dataset.name if listed else None
     config = config or TrainingConfig()
     method = create(name, backbone, variant, None, config.seed, known, **(options or {}))
     return train_method(_refuse_training_free(method), dataset, out, config, **how)

@@ -20,7 +20,7 @@ from ..dataset import Dataset
 from ..errors import UsageError, WeightsError
 from ..json_fields import from_json
 from ..method import TrainableMethod, build
-from ..names import display_name, registry_name
+from ..names import display_name, parts_named, registry_name
 from ..options import EVALUATION_ONLY
 from ..records.record import UNDECLARED, Auxiliary
 from ..registry import dataset_class, entries
@@ -56,8 +56,9 @@ class Checkpoint:
 
     @property
     def trained_on(self) -> str | None:
-        """The auxiliary dataset, where it is one that the registry has."""
-        return self.auxiliary if self.auxiliary in entries("dataset") else None
+        """The auxiliary dataset, or union of datasets, where the registry has them."""
+        known = set(parts_named(self.auxiliary)) <= entries("dataset").keys()
+        return self.auxiliary if known else None
 
     @property
     def learned_from(self) -> Auxiliary | None:
@@ -144,13 +145,23 @@ def learned_from(header: Mapping[str, Any]) -> Auxiliary | None:
 
 def auxiliary_options(header: Mapping[str, Any]) -> dict[str, Any]:
     """The protocol's entry of how the auxiliary dataset was opened; none where by its defaults."""
-    name = _auxiliary_in(header)
-    if name not in entries("dataset"):
+    names = parts_named(_auxiliary_in(header))
+    if not set(names) <= entries("dataset").keys():
         return {}
-    defaults = dataset_class(name).option_defaults
     told = _table(_table(header, "auxiliary"), "options")
-    options = {k: _value(v) for k, v in told.items() if k in defaults and v != str(defaults[k])}
+    if len(names) == 1:
+        options = _differing(names[0], told)
+    else:
+        each = {name: _differing(name, _value(told.get(name, {}))) for name in names}
+        options = {name: differing for name, differing in each.items() if differing}
     return {"auxiliary_options": options} if options else {}
+
+
+def _differing(dataset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a dataset that are not its defaults."""
+    defaults = dataset_class(dataset).option_defaults
+    stated = {name: value for name, value in options.items() if name in defaults}
+    return {k: _value(v) for k, v in stated.items() if str(v) != str(defaults[k])}
 
 
 def _auxiliary_in(header: Mapping[str, Any]) -> str:
@@ -182,10 +193,7 @@ def choose(
     Raises:
         UsageError: all of them were learned on the target.
     """
-    own = registry_name(target.name)
-    allowed = [
-        k for k in checkpoints if k and (registry_name(k) != own or target.domain == "custom")
-    ]
+    allowed = [k for k in checkpoints if k and (not _names(k, target) or target.domain == "custom")]
     order = [*(k for k in allowed if registry_name(k) == registry_name(wanted)), *allowed]
     if "" in checkpoints:
         order.append("")
@@ -211,8 +219,7 @@ def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
     Raises:
         UsageError: it was learned on a dataset of the target's name, or from an image of it.
     """
-    same_name = registry_name(checkpoint.auxiliary) == registry_name(target.name)
-    if same_name and target.domain != "custom":
+    if _names(checkpoint.auxiliary, target) and target.domain != "custom":
         what = f"checkpoint {checkpoint.files[0]} of '{display_name(method)}'"
         raise UsageError(_leak(what, method, f"'{display_name(target.name)}'"))
     for path, header in checkpoint.headers.items():
@@ -222,6 +229,11 @@ def refuse_leak(checkpoint: Checkpoint, method: str, target: Dataset) -> None:
             what = f"checkpoint {path} of '{display_name(method)}'"
             images = f"{len(shared)} images of '{display_name(target.name)}' ({shared[0]} is one)"
             raise UsageError(_leak(what, method, images, "from"))
+
+
+def _names(auxiliary: str, target: type[Dataset] | Dataset) -> bool:
+    """Whether an auxiliary dataset, or one of a union, has the target's name."""
+    return registry_name(target.name) in map(registry_name, parts_named(auxiliary))
 
 
 def _leak(what: str, method: str, source: str, verb: str = "on") -> str:
