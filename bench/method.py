@@ -270,8 +270,8 @@ class TrainableMethod(Method):
             ContractError: the method has neither a schedule nor stages of its own.
         """
         raise ContractError(
-            f"method '{self.name}' does not say how it is fitted: give it a schedule, or override "
-            "stages"
+            f"method '{display_name(self.name)}' does not say how it is fitted: give it a "
+            "schedule, or override stages"
         )
 
     def stages(self) -> Sequence[Stage]:
@@ -327,7 +327,7 @@ class TrainableMethod(Method):
             ContractError: the method has no loss.
         """
         raise ContractError(
-            f"method '{self.name}' has no loss: define loss, or give it to each stage"
+            f"method '{display_name(self.name)}' has no loss: define loss, or give it to each stage"
         )
 
     def augment(

@@ -19,6 +19,7 @@ from PIL import Image
 from ..dataset import Reading, Sample
 from ..errors import ContractError
 from ..method import TrainableMethod
+from ..names import display_name
 
 SEED_BYTES = 7  # of a hash, which every generator takes as a seed
 
@@ -98,7 +99,7 @@ def changed(
     )
     if not fits:
         raise ContractError(
-            f"method '{method.name}': augment_image gives an RGB image and its mask [H, W] bool of "
-            "the same size, and gave something else"
+            f"method '{display_name(method.name)}': augment_image gives an RGB image and its mask "
+            "[H, W] bool of the same size, and gave something else"
         )
     return image, mask

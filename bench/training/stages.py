@@ -96,15 +96,15 @@ def checked_stages(method: TrainableMethod) -> tuple[Stage, ...]:
     names = [stage.name for stage in stages]
     if len(set(names)) < len(names):
         raise ContractError(
-            f"method '{method.name}' has two stages of one name ({', '.join(names)}): give each "
-            "its own"
+            f"method '{display_name(method.name)}' has two stages of one name "
+            f"({', '.join(names)}): give each its own"
         )
     for stage in stages:
         left -= learning_parameters(method, stage).keys()
     if left:
         raise ContractError(
-            f"method '{method.name}': no stage learns '{min(left)}': let a stage's `learns` begin "
-            "its name, or set requires_grad=False where it is not to learn"
+            f"method '{display_name(method.name)}': no stage learns '{min(left)}': let a "
+            "stage's `learns` begin its name, or set requires_grad=False where it is not to learn"
         )
     return stages
 
@@ -123,8 +123,8 @@ def learning_parameters(method: TrainableMethod, stage: Stage) -> Mapping[str, n
     for prefix in (*stage.learns, *stage.schedule.rates):
         if not any(name.startswith(prefix) for name in found):
             raise ContractError(
-                f"method '{method.name}': no parameter that learns in stage '{stage.name}' has a "
-                f"name that begins with '{prefix}'"
+                f"method '{display_name(method.name)}': no parameter that learns in stage "
+                f"'{stage.name}' has a name that begins with '{prefix}'"
             )
     return found
 

@@ -404,7 +404,7 @@ def test_a_method_without_schedule_or_loss_says_what_it_lacks(backbone, arrays):
     class Unscheduled(TwoStage):
         stages = TrainableMethod.stages
 
-    with pytest.raises(ContractError, match="'two_stage' does not say how it is fitted"):
+    with pytest.raises(ContractError, match="'two-stage' does not say how it is fitted"):
         fit(Unscheduled(backbone), *arrays, "a")
-    with pytest.raises(ContractError, match="'two_stage' has no loss"):
+    with pytest.raises(ContractError, match="'two-stage' has no loss"):
         fit(method_of(backbone, Stage(Schedule(1), "all")), *arrays, "a")
