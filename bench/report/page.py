@@ -53,17 +53,11 @@ def render_report(
     tables = report_tables(matrix)
     found = differences(matrix, tables)
     backbones = [record.protocol.get("backbone") for record in matrix.finished_records]
-    script = _read("report.js")
     return (
         _templates()
         .get_template("report.html")
         .render(
             title=title or run.resolve().name,
-            css=Markup(_read("report.css")),
-            colours=COLOURS,
-            dashes=[css for _, css in DASHES],
-            js=Markup(script),
-            js_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             version=environment()["zsad"],
             matrix=matrix,
@@ -91,7 +85,8 @@ def _read(name: str) -> str:
 
 
 def _templates() -> Environment:
-    """The templates, escaping everything that is not marked as ours."""
+    """The templates, with the page's own style and script; they escape everything else."""
+    script = _read("report.js")
     found = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -99,6 +94,13 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals |= {
+        "css": Markup(_read("report.css")),
+        "colours": COLOURS,
+        "dashes": [css for _, css in DASHES],
+        "js": Markup(script),
+        "js_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
     found.filters |= {
         "signed": signed,
         "direction": direction,

@@ -19,11 +19,10 @@ class GalleryView:
     """Cases by dataset, category and method, best first, each with its strip as a data URI.
 
     Attributes:
-        shown, left_out: how many strips are in the groups, and how many are not.
+        left_out: how many strips are not in the groups.
     """
 
     groups: Groups
-    shown: int
     left_out: int
 
 
@@ -74,7 +73,7 @@ def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
     for *_, dataset, method, case, uri in sorted(shown, key=lambda item: item[:3]):
         columns = groups.setdefault(dataset, {}).setdefault(case.category, {})
         columns.setdefault(method, []).append((case, uri))
-    return GalleryView(groups, len(shown), len(wanted) - len(shown))
+    return GalleryView(groups, len(wanted) - len(shown))
 
 
 def _data_uri(run: Path, cell: Cell, case: Case) -> str:
