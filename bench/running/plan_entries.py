@@ -157,15 +157,12 @@ def _checkpoint(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for auxiliary, files in (given if isinstance(given, Mapping) else {"": given}).items():
         listed = [files] if isinstance(files, str) else files
-        if not (isinstance(listed, list | tuple) and listed and all(map(_is_path, listed))):
+        are_files = isinstance(listed, list | tuple) and listed
+        if not are_files or not all(isinstance(file, str) and file for file in listed):
             raise UsageError(f"checkpoint of method '{name}' is a file or files, not {files!r}")
         key = registry.union_name(auxiliary) if auxiliary else said
         found[key] = (*found.get(key, ()), *listed)
     return found
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
