@@ -128,6 +128,8 @@ def test_a_shared_beginning_changes_neither_features_nor_gradients(with_deep_tok
     normal = make_frame(backbone, 3, ["cup."])
     abnormal = make_frame(backbone, 5, ["damaged cup."])
     deep = DeepTokens.make(backbone, 2, 9).float() if with_deep_tokens else None
+    for tokens in deep or []:
+        torch.nn.init.normal_(tokens, generator=generator)  # small ones have rough gradients
     first = torch.randn(3, 16, generator=generator, requires_grad=True)
     own = torch.randn(6, 2, 16, generator=generator, requires_grad=True)
     weights = torch.randn(7, 16, generator=generator)
