@@ -16,13 +16,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import Attention, BlockHook, attend, feed_forward
 from .errors import UsageError
+from .text_forward import NO_HOOKS, TextForward, TextHooks
+from .visual_forward import TokenSpec, VisualFeatures, VisualForward
+
+__all__ = [
+    "Attention",
+    "Backbone",
+    "BackboneSpec",
+    "BlockHook",
+    "ForwardCounter",
+    "TextHooks",
+    "TokenSpec",
+    "VisualFeatures",
+    "check_device",
+]
 
 Activation = Literal["own", "gelu", "quick_gelu"]
 PosEmbed = Literal["bilinear", "bicubic"]
@@ -40,19 +55,6 @@ TINY = Path(__file__).parent / "tiny"
 BUILT_IN_WEIGHTS = TINY / "tiny.safetensors"
 SMALL = 128  # width of both towers up to which a step waits for calls, not for products
 WINDOW_TOKENS_AT_ONCE = 1 << 16  # bounds the memory of `encode_windows`
-
-
-class TokenSpec(NamedTuple):
-    """Names one set of patch tokens that a method reads.
-
-    Attributes:
-        layer: the block that the tokens leave, counted from 1; 0 is the patch embeddings, which
-            enter ln_pre.
-        value_from: None for CLIP's own attention; k for the V-V path that branches off at block k.
-    """
-
-    layer: int
-    value_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,51 +75,6 @@ class BackboneSpec:
     image_size: int = 518
     activation: Activation = "own"
     pos_embed: PosEmbed = "bilinear"
-
-
-@dataclass(frozen=True)
-class VisualFeatures:
-    """What one visual forward gives.
-
-    Attributes:
-        class_token: [B, D] class token of the last block through ln_post and the projection.
-        class_token_no_ln: [B, D] the same without ln_post (AnomalyCLIP, FAPrompt).
-        tokens: TokenSpec -> [B, L, D] patch tokens as they leave the block, no class token.
-        grid: rows and columns of the patches, rows * columns = L.
-    """
-
-    class_token: Tensor
-    class_token_no_ln: Tensor
-    tokens: Mapping[TokenSpec, Tensor]
-    grid: tuple[int, int]
-
-    def select(self, specs: Iterable[TokenSpec]) -> VisualFeatures:
-        """The same features with these tokens only, so that a method sees what it declared."""
-        kept = {spec: self.tokens[spec] for spec in specs}
-        return VisualFeatures(self.class_token, self.class_token_no_ln, kept, self.grid)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> VisualFeatures:
-        """The same features with `change` applied to every tensor (to move, cast or slice them)."""
-        return VisualFeatures(
-            change(self.class_token),
-            change(self.class_token_no_ln),
-            {spec: change(tokens) for spec, tokens in self.tokens.items()},
-            self.grid,
-        )
-
-    @classmethod
-    def joined(cls, parts: Sequence[VisualFeatures]) -> VisualFeatures:
-        """Features of several batches, of the same tokens and grid, as those of one."""
-        first = parts[0]
-        return cls(
-            torch.cat([part.class_token for part in parts]),
-            torch.cat([part.class_token_no_ln for part in parts]),
-            {spec: torch.cat([part.tokens[spec] for part in parts]) for spec in first.tokens},
-            first.grid,
-        )
-
-    def __len__(self) -> int:
-        return self.class_token.shape[0]
 
 
 @dataclass
@@ -333,33 +290,60 @@ class Backbone:
         Raises:
             UsageError: the size is not a multiple of the patch size, or a layer does not exist.
         """
+        return self.forward_image(images, specs)
+
+    def forward_image(
+        self,
+        images: Tensor,
+        specs: Iterable[TokenSpec] = (),
+        before: BlockHook | None = None,
+        after: BlockHook | None = None,
+        attention: Attention = "own",
+        attention_from: int = 1,
+        checkpointing: bool = False,
+    ) -> VisualFeatures:
+        """`encode_image` with gradients, for methods that change the tokens inside the tower.
+
+        Callbacks get (block number from 1, tokens [B, T, W]) and give tokens: the class token
+        first, the patches behind it, and then what callbacks inserted. Of the tokens asked for,
+        patches and class token are those that `after` gave.
+
+        Args:
+            images: see `encode_image`.
+            specs: see `encode_image`.
+            before: changes what enters each block, the first one behind ln_pre.
+            after: changes what leaves each block.
+            attention: in the blocks from `attention_from` on: "own" is CLIP's; "value" takes the
+                values for queries and keys too; "value_batch" does so among the images of the batch
+                at each position, so that an answer depends on its batch. The MLPs stay.
+            attention_from: a block, counted from 1.
+            checkpointing: keep only what enters the blocks for the gradient, and compute the rest
+                again: less memory, a third more time.
+
+        Raises:
+            UsageError: as `encode_image`; there is no such attention or no such block; or a V-V
+                path is asked for where callbacks insert or drop tokens.
+        """
         wanted = frozenset(specs)
         self.check_specs(wanted)
+        self._check_attention(attention, attention_from)
+        forward = VisualForward(
+            self.visual.transformer.resblocks,
+            self._activation,
+            before,
+            after,
+            attention,
+            attention_from,
+            checkpointing,
+        )
         with self._autocast():
             embedded = self._embed_images(images.to(self.dtype))  # [B, 1 + L, D]
             side = images.shape[-1] // self.patch_size
             self.counter.images += len(images)
-            kept: dict[TokenSpec, Tensor] = {}
-            if TokenSpec(0) in wanted:
-                kept[TokenSpec(0)] = embedded[:, 1:]
-            x = self.visual.ln_pre(embedded)
-            value_paths = {spec.value_from for spec in wanted if spec.value_from is not None}
-            running: dict[int, Tensor] = {}
-            for number, block in enumerate(self.visual.transformer.resblocks, start=1):
-                for start in value_paths:
-                    if start == number:
-                        running[start] = x
-                ordinary, value = self._attend(block, x, with_value=bool(running))
-                if value is not None:
-                    # A new tensor each time: the released code added in place, and every layer
-                    # it had kept became the last one.
-                    running = {start: total + value for start, total in running.items()}
-                x = self._feed_forward(block, x + ordinary)
-                for spec in wanted:
-                    if spec.layer == number:
-                        tokens = x if spec.value_from is None else running[spec.value_from]
-                        kept[spec] = tokens[:, 1:]
-            class_token = x[:, 0]
+            inner = frozenset(spec for spec in wanted if spec.layer > 0)
+            class_token, kept = forward.run(self.visual.ln_pre(embedded), inner)
+            for spec in wanted - inner:
+                kept[spec] = embedded[:, :1] if spec.class_token else embedded[:, 1:]
             projected = self.visual.ln_post(class_token) @ self.visual.proj
             plain = class_token @ self.visual.proj
         return VisualFeatures(
@@ -377,6 +361,15 @@ class Backbone:
         with self._autocast():
             projected: Tensor = self.visual.ln_post(tokens) @ self.visual.proj
         return projected.to(self.dtype)
+
+    def normalise_tokens(self, tokens: Tensor) -> Tensor:
+        """Patch tokens [..., D] through ln_post alone, for a projection of the method's own.
+
+        Gradients flow to the tokens.
+        """
+        with self._autocast():
+            normalised: Tensor = self.visual.ln_post(tokens)
+        return normalised.to(self.dtype)
 
     @torch.no_grad()
     def encode_windows(self, patch_embeddings: Tensor, windows: Tensor) -> Tensor:
@@ -404,7 +397,7 @@ class Backbone:
             for part in torch.split(sequences, step):
                 x = self.visual.ln_pre(part)
                 for block in self.visual.transformer.resblocks:
-                    x = self._feed_forward(block, x + self._attend(block, x)[0])
+                    x = feed_forward(block, x + attend(block, x), self._activation)
                 parts.append((self.visual.ln_post(x[:, 0]) @ self.visual.proj).to(self.dtype))
         return torch.cat(parts).reshape(batch, count, -1)
 
@@ -420,6 +413,17 @@ class Backbone:
                 raise UsageError(
                     f"{spec} does not exist in backbone '{self.name}' of {self.depth} blocks"
                 )
+
+    def _check_attention(self, attention: Attention, start: int) -> None:
+        if attention not in get_args(Attention):
+            raise UsageError(
+                f"attention '{attention}' is unknown: take {', '.join(get_args(Attention))}"
+            )
+        if not 1 <= start <= self.depth:
+            raise UsageError(
+                f"attention from block {start} on does not exist in backbone '{self.name}' of "
+                f"{self.depth} blocks"
+            )
 
     def _embed_images(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, 1 + L, D]: class token and patches with positions, before ln_pre."""
@@ -477,8 +481,10 @@ class Backbone:
         ends: Tensor,
         deep_tokens: Sequence[Tensor] = (),
         shared: int = 0,
+        positioned: bool = False,
+        hooks: TextHooks = NO_HOOKS,
     ) -> Tensor:
-        """Encode prompts given as embeddings; gradients flow to them and to the deep tokens.
+        """Encode prompts given as embeddings; gradients flow to them and to all that is learned.
 
         Positions behind the last end-of-text token are cut off, which changes nothing: the
         attention is causal.
@@ -486,106 +492,52 @@ class Backbone:
         Args:
             embeddings: [P, T, W] without positional embedding.
             ends: [P] position of the end-of-text token.
-            deep_tokens: set i, [n, W], overwrites positions 1..n before block i + 1 (0-based
-                block number i + 1; the first block sees `embeddings`). AnomalyCLIP's
-                "compound prompts".
+            deep_tokens: set i, [n, W] or for each prompt its own [P, n, W], overwrites positions
+                1..n before block i + 1 (0-based block number i + 1; the first block sees
+                `embeddings`). AnomalyCLIP's "compound prompts".
             shared: the prompts are alike in their first `shared` positions, deep tokens included,
                 and these are computed once, from the first prompt; all prompts end behind them.
+            positioned: the embeddings carry their positions already, for tokens that have none.
+            hooks: what a method changes inside the tower.
 
         Returns:
             [P, D] text features, not normalised.
+
+        Raises:
+            UsageError: callbacks around blocks together with `shared` positions.
         """
+        if shared and hooks.in_blocks:
+            raise UsageError(
+                "callbacks around text blocks see whole prompts, and `shared` positions are "
+                "computed apart from them: leave `shared` at 0"
+            )
         length = int(ends.max()) + 1
         self.counter.prompts += len(embeddings)
+        blocks = self.text.transformer.resblocks
+        forward = TextForward(blocks, self._activation, deep_tokens, hooks)
         with self._autocast():
-            x = embeddings[:, :length] + self.text.positional_embedding[:length]
+            x = embeddings[:, :length]
+            if not positioned:
+                x = x + self.text.positional_embedding[:length]
             if shared:
-                x = self._continue_prompts(x[:1, :shared], x[:, shared:], deep_tokens)
+                x = forward.continue_prompts(x[:1, :shared], x[:, shared:])
             else:
-                for number, block in enumerate(self.text.transformer.resblocks):
-                    x = _with_deep_tokens(x, number, deep_tokens)
-                    x = self._feed_forward(block, x + self._attend(block, x, causal=True)[0])
+                x = forward.run(x)
             rows = torch.arange(len(x), device=x.device)
-            last = self.text.ln_final(x[rows, ends - shared])
-            projection = self.text.text_projection
-            features = projection(last) if isinstance(projection, nn.Module) else last @ projection
-        result: Tensor = features.to(self.dtype)
-        return result
+            last = x[rows, ends + (x.shape[1] - length)]
+            if hooks.before_final is not None:
+                last = hooks.before_final(last)
+            head = self._text_head if hooks.head is None else hooks.head
+            features = head(self.text.ln_final(last))
+        return features.to(self.dtype)
 
-    def _continue_prompts(
-        self, beginning: Tensor, x: Tensor, deep_tokens: Sequence[Tensor]
-    ) -> Tensor:
-        """Prompts that continue one beginning [1, T', W]: their own positions [P, T, W], encoded.
-
-        The attention is causal, so the beginning does not see what follows, and gives every prompt
-        the same keys and values.
-        """
-        before, length = beginning.shape[1], x.shape[1]
-        seen = torch.ones(length, before + length, dtype=torch.bool, device=x.device)
-        seen = seen.tril(diagonal=before)
-        for number, block in enumerate(self.text.transformer.resblocks):
-            beginning = _with_deep_tokens(beginning, number, deep_tokens)
-            query, key, value = self._heads(block, beginning)
-            own_query, own_key, own_value = self._heads(block, x)
-            keys, values = (
-                torch.cat([first.expand(len(x), -1, -1, -1), own], dim=2)
-                for first, own in ((key, own_key), (value, own_value))
-            )
-            own = F.scaled_dot_product_attention(own_query, keys, values, attn_mask=seen)
-            x = self._feed_forward(block, x + self._merged(block, own))
-            heads = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            beginning = self._feed_forward(block, beginning + self._merged(block, heads))
-        return x
-
-    # -- one block ----------------------------------------------------------------------------
-
-    def _attend(
-        self, block: Any, x: Tensor, with_value: bool = False, causal: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """The residual of ordinary attention and, if asked for, of V-V attention, both [B, L, D].
-
-        Of either tower; in the text tower B are prompts and L their positions.
-
-        V-V attention takes the values for queries and keys too and shares the value and
-        output projections (AnomalyCLIP's DPAM, from CLIP-Surgery).
-        """
-        query, key, value = self._heads(block, x)
-        heads = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
-        ordinary = self._merged(block, heads)
-        if not with_value:
-            return ordinary, None
-        return ordinary, self._merged(block, F.scaled_dot_product_attention(value, value, value))
-
-    def _heads(self, block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of tokens [B, L, D], each [B, heads, L, D / heads]."""
-        attention = block.attn
-        packed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-        packed = packed.reshape(*x.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = packed.unbind(0)
-        return query, key, value
-
-    def _merged(self, block: Any, heads: Tensor) -> Tensor:
-        """The residual [B, L, D] of what the heads [B, heads, L, D / heads] attended to."""
-        residual: Tensor = block.ls_1(block.attn.out_proj(heads.transpose(1, 2).flatten(2)))
-        return residual
-
-    def _feed_forward(self, block: Any, x: Tensor) -> Tensor:
-        """X + MLP(ln_2(x)), with this view's activation."""
-        hidden = block.mlp.c_fc(block.ln_2(x))
-        if self._activation == "quick_gelu":
-            hidden = hidden * torch.sigmoid(1.702 * hidden)
-        else:
-            hidden = F.gelu(hidden)
-        result: Tensor = x + block.ls_2(block.mlp.c_proj(hidden))
-        return result
-
-
-def _with_deep_tokens(x: Tensor, number: int, deep_tokens: Sequence[Tensor]) -> Tensor:
-    """What block `number` (from 0) sees of [P, T, W]: positions 1..n overwritten by its set."""
-    if not 1 <= number <= len(deep_tokens):
-        return x
-    deep = deep_tokens[number - 1].to(x.dtype).expand(len(x), -1, -1)
-    return torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
+    def _text_head(self, last: Tensor) -> Tensor:
+        """Features [P, D] of what left ln_final [P, W], by the weights' own projection."""
+        projection = self.text.text_projection
+        features: Tensor = (
+            projection(last) if isinstance(projection, nn.Module) else last @ projection
+        )
+        return features
 
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .method import Method
 
 CODE_HASHES = ("code", "training code")  # fields of an identity
-READING = ("backbone", "data.loading", "dataset", "images", "preprocess")
+TOWERS = ("backbone", "blocks", "text_forward", "visual_forward")
+READING = (*TOWERS, "data.loading", "dataset", "images", "preprocess")
 CONTRACT = (
     "anomaly_maps",
     "learned_tensors",

@@ -1,6 +1,6 @@
-"""Learned prompts: frozen word embeddings with places for learned tokens, and deep text tokens.
+"""Learned tokens: in prompts among frozen words, in deeper text blocks, and in the visual tower.
 
-Axes: K prompts, T prompt positions, n learned tokens, W text width, D embedding.
+Axes: B images, K prompts, T prompt positions, n learned tokens, W a tower's width, D embedding.
 """
 
 from __future__ import annotations
@@ -181,6 +181,27 @@ def deep_sets(backbone: Backbone, depth: int) -> int:
     if depth <= 1 or backbone.text_depth < 2:
         return 0
     return min(max(1, backbone.text_layer(depth) - 1), backbone.text_depth - 1)
+
+
+@dataclass(frozen=True)
+class InsertedTokens:
+    """Tokens behind the patches in the first visual blocks: a `before` of `forward_image`.
+
+    Attributes:
+        sets: one a block, each [n, W] or for every image its own [B, n, W]. The first is put behind
+            the patches before block 1, set i replaces them before block i + 1 (counted from 0). The
+            last one stays to the end of the tower.
+    """
+
+    sets: Sequence[Tensor]
+
+    def __call__(self, number: int, x: Tensor) -> Tensor:
+        """What block `number` sees of tokens [B, T, W]."""
+        if number > len(self.sets):
+            return x
+        inserted = self.sets[number - 1].to(x.dtype).expand(len(x), -1, -1)
+        kept = x.shape[1] if number == 1 else x.shape[1] - self.sets[number - 2].shape[-2]
+        return torch.cat([x[:, :kept], inserted], dim=1)
 
 
 class MetaNet(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone import Backbone
+from ..blocks import feed_forward, heads, merged
 
 
 class Text(nn.Module):
@@ -63,10 +64,11 @@ def see(backbone: Backbone, images: Tensor, corner: tuple[int, int], start: int)
     value = x
     for number, block in enumerate(visual.transformer.resblocks, start=1):
         value = x if number == start else value
-        query, key, own = backbone._heads(block, x)
+        query, key, own = heads(block, x)
         if number >= start:
-            value = value + backbone._merged(block, attend(own, own, own))
-        x = backbone._feed_forward(block, x + backbone._merged(block, attend(query, key, own)))
+            value = value + merged(block, attend(own, own, own))
+        x = x + merged(block, attend(query, key, own))
+        x = feed_forward(block, x, backbone.own_activation)
     tokens = F.normalize((visual.ln_post(x) @ visual.proj).float(), dim=-1)
     value_tokens = F.normalize((visual.ln_post(value[:, 1:]) @ visual.proj).float(), dim=-1)
     return Seen(tokens[:, 0], tokens[:, 1:], value_tokens)

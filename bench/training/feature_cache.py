@@ -309,7 +309,8 @@ def _size(path: Path) -> int:
 
 def _spec_name(spec: TokenSpec) -> str:
     branch = "" if spec.value_from is None else f"-from-{spec.value_from}"
-    return f"tokens-{spec.layer:02d}{branch}"
+    kind = "class-token" if spec.class_token else "tokens"
+    return f"{kind}-{spec.layer:02d}{branch}"
 
 
 def _reading_options(dataset: Dataset) -> dict[str, str]:
