@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Activation = Literal["own", "gelu", "quick_gelu"]
-PosEmbed = Literal["bilinear", "bicubic"]
+PosEmbed = Literal["bilinear", "bicubic", "bicubic_plain"]
 Precision = Literal["fp64", "fp32", "fp16", "bf16"]
 
 PRECISIONS: Mapping[str, torch.dtype] = {
@@ -67,7 +67,8 @@ class BackboneSpec:
         image_size: square input in pixels.
         activation: "own" is what the weights were trained with; other values override it.
         pos_embed: how the positional grid is resized: "bilinear" (align_corners False, no
-            antialias: AnomalyCLIP's library) or "bicubic" (antialiased: open_clip).
+            antialias: AnomalyCLIP's library), "bicubic" (antialiased, which is another kernel even
+            where the grid grows: open_clip) or "bicubic_plain" (not antialiased: AdaCLIP).
     """
 
     name: str = "ViT-L-14-336-quickgelu"
@@ -448,7 +449,7 @@ class Backbone:
             resized = F.interpolate(
                 grid.to(self.dtype),
                 size=(side, side),
-                mode=self.pos_embed,
+                mode=self.pos_embed.removesuffix("_plain"),
                 align_corners=False,
                 antialias=self.pos_embed == "bicubic",
             )

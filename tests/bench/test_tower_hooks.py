@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from zsad.bench.backbone import TextHooks, TokenSpec
 from zsad.bench.errors import UsageError
 from zsad.bench.prompt_learner import InsertedTokens
@@ -252,6 +253,39 @@ def test_only_attention_among_a_batch_depends_on_it(small, pictures):
         alone = small.forward_image(pictures[:1], attention=attention, attention_from=2)
         moved = float((together.class_token[0] - alone.class_token[0]).abs().max())
         assert least <= moved <= most
+
+
+# -- positions ------------------------------------------------------------------------------------
+
+
+def test_plain_bicubic_positions_use_the_wider_kernel(small):
+    """A grid of 4 enlarged to 8: the kernel of Keys with a = -0.75, edges repeated."""
+    rows = small.visual.positional_embedding[1:].detach().reshape(4, 4, -1)
+    found = small.view("own", "bicubic_plain")._positions(8)[1:].reshape(8, 8, -1)
+
+    def weight(distance, a=-0.75):
+        d = abs(distance)
+        if d <= 1:
+            return (a + 2) * d**3 - (a + 3) * d**2 + 1
+        return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
+
+    along = torch.zeros(8, 4)
+    for target in range(8):
+        place = (target + 0.5) / 2 - 0.5
+        for source in range(-2, 7):
+            along[target, min(max(source, 0), 3)] += weight(place - source)
+    expected = torch.einsum("ab,cd,bdw->acw", along, along, rows)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_the_three_ways_to_resize_positions_are_three_views(small, pictures):
+    large = F.interpolate(pictures, scale_factor=2)
+    views = [small.view("own", pos) for pos in ("bilinear", "bicubic", "bicubic_plain")]
+    assert len({view.forward_key(64) for view in views}) == 3
+    assert len({view.forward_key(32) for view in views}) == 1
+    found = [view.encode_image(large).class_token for view in views]
+    for first, second in ((0, 1), (1, 2), (0, 2)):
+        assert (found[first] - found[second]).abs().max() > 1e-4
 
 
 # -- the text tower -------------------------------------------------------------------------------
