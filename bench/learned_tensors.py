@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def own_names(method: TrainableMethod, state: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a state dict under the names that they have in a method.
 
+    Beside the parts of a released checkpoint, tensors at its top level count, too.
+
     Raises:
         WeightsError: what the released code keeps its tensors under is not a state dict.
     """
@@ -26,7 +28,9 @@ def own_names(method: TrainableMethod, state: Mapping[str, Any]) -> dict[str, An
         parts = {method.official_key: ""}
     if not parts:
         return _renamed(method, state.items())
-    found: dict[str, Any] = {}
+    found = _renamed(
+        method, ((n, value) for n, value in state.items() if isinstance(value, Tensor))
+    )
     for key, prefix in parts.items():
         inner = state[key]
         if not isinstance(inner, Mapping):

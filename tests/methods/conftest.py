@@ -37,16 +37,19 @@ def tiny() -> Backbone:
 @pytest.fixture(scope="session")
 def recorded_case(golden_inputs) -> Callable[..., Case]:
     """The recorded pictures as one batch; each visual forward is made once."""
-    kept: dict[tuple, VisualFeatures] = {}
+    kept: dict[tuple, tuple[VisualFeatures, Tensor]] = {}
 
     def make(method: TrainableMethod, class_names=RECORDED_CLASSES) -> Case:
         key = (*method.forward_key(), method.token_specs)
         if key not in kept:
             images = [method.preprocess(Image.fromarray(i)) for i in golden_inputs.images]
-            kept[key] = method.backbone.encode_image(torch.stack(images), method.token_specs)
+            prepared = torch.stack(images)
+            features = method.backbone.encode_image(prepared, method.token_specs)
+            kept[key] = features, prepared
+        query = Query.of(method, kept[key][0], class_names, kept[key][1])
         masks = [resize_mask(m, method.map_size, MaskRule())[0] for m in golden_inputs.masks]
         truth = torch.from_numpy(np.stack(masks)).float()
-        return Case(Query(kept[key], class_names), torch.tensor(golden_inputs.labels), truth)
+        return Case(query, torch.tensor(golden_inputs.labels), truth)
 
     return make
 
@@ -73,7 +76,8 @@ def random_case() -> Callable[..., Case]:
         labels = torch.tensor([i % 2 for i in range(count)])
         masks = torch.zeros(count, method.map_size, method.map_size)
         masks[1::2, 10:40, 20:60] = 1
-        return Case(Query(features, class_names), labels, masks)
+        images = draw(count, 3, method.image_size, method.image_size)
+        return Case(Query.of(method, features, class_names, images), labels, masks)
 
     return make
 
@@ -106,6 +110,12 @@ def two_steps() -> Callable[..., list[dict[str, float]]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def hold_to() -> Callable[..., None]:
+    """Holds named gradients or parameters to recorded norms and first values."""
+    return _compare
+
+
 def _compare(
     tensors: Mapping[str, Tensor], recorded: Mapping[str, NDArray], what: str, tolerance: float
 ) -> None:
@@ -115,7 +125,7 @@ def _compare(
         row, values = rows[name], tensor.detach()
         norm = recorded[f"{what}_norm"][row]
         assert values.double().norm().item() == pytest.approx(norm, rel=tolerance), (what, name)
-        expected = recorded[f"{what}_first8"][row]
+        expected = recorded[f"{what}_first8"][row][: values.numel()]
         np.testing.assert_allclose(
             values.flatten()[:8], expected, rtol=0, atol=tolerance * np.abs(expected).max()
         )
