@@ -72,7 +72,8 @@ class Method(nn.Module, ABC):
         needs_images: `Query.images` is read, not only features.
         class_aware: prompts hold the class name.
         published_parameters: the paper's parameter count; 0 for training-free.
-        in_benchmark: meant by "all"; ablations and ensembles are run only by name.
+        in_benchmark: meant by "all". Newer methods than the paper's, ablations and ensembles are
+            run by name, or with all others as "all-known".
         options: what was asked of this instance; a method with options of its own declares their
             class (`options: MyOptions`), so that what it reads of them is checked.
     """
@@ -234,7 +235,8 @@ class TrainableMethod(Method):
         evaluation_options: options of this method that a checkpoint may be evaluated with otherwise
             than it was learned with.
         official_parts: where released checkpoints keep several state dicts, in one file or one
-            each: their keys there -> what stands before their names here; other keys are ignored.
+            each: their keys there -> what stands before their names here. Of what lies beside
+            them, tensors are taken, too.
         official_aliases: beginnings of names in released checkpoints, without prefix -> what stands
             in their place here.
         official_prefix: what may stand before the tensors' names in released checkpoints.

@@ -11,7 +11,7 @@ import typer
 from ..errors import UsageError
 from ..names import display_name, registry_name
 from ..running.plan import PUBLISHED, Plan, make_plan, read_plan_settings
-from ..running.plan_entries import all_methods
+from ..running.plan_entries import methods_meant_by
 from .options import (
     SETTINGS,
     Json,
@@ -122,9 +122,7 @@ def _method_tables(given: Mapping[str, Any], plan_file: Path | None) -> list[dic
         flag = "--option" if options else "--checkpoint"
         raise UsageError(f"{flag} beside a plan file needs --methods: put it into the file")
     names = comma_separated(given.get("methods", "all"))
-    tables = [
-        method_table(name, options) for name in (all_methods() if names == ["all"] else names)
-    ]
+    tables = [method_table(name, options) for word in names for name in methods_meant_by(word)]
     chosen = {registry_name(table["name"]) for table in tables}
     for flag, target_of, texts in (
         ("--option", method_option, options),

@@ -63,7 +63,9 @@ class Plan:
         keep_old: cells that were made by other code are done again otherwise.
     """
 
-    methods: tuple[MethodPlan, ...] = setting("Comma-separated; name@variant; all.", line=ALL)
+    methods: tuple[MethodPlan, ...] = setting(
+        "Comma-separated; name@variant; all; all-known.", line=ALL
+    )
     datasets: tuple[DatasetPlan, ...] = setting("Comma-separated; all.", line=BUILT_IN_SET)
     seeds: tuple[int, ...] = setting(
         "Comma-separated training seeds.", (DEFAULT_SEED,), line=str(DEFAULT_SEED)
@@ -180,10 +182,11 @@ def make_plan(
     """A checked plan.
 
     Args:
-        methods: names, "name@variant", "all", or tables with name, variant, options, sweep (option
-            -> list of values; all combinations), checkpoint (a file, a list of files, or a table
-            of auxiliary dataset -> file or files), learned_from (the auxiliary dataset of a
-            checkpoint that is not a table) and label (tells two entries of one method apart).
+        methods: names, "name@variant", "all", "all-known" (see `methods_meant_by`), or tables with
+            name, variant, options, sweep (option -> list of values; all combinations), checkpoint
+            (a file, a list of files, or a table of auxiliary dataset -> file or files),
+            learned_from (the auxiliary dataset of a checkpoint that is no table) and label (tells
+            two entries of one method apart).
         datasets: names, "all", or tables with name, root, options and label.
         **settings: the other fields of `Plan`.
 

@@ -95,10 +95,19 @@ def dataset_entries(items: Iterable[str | Mapping[str, Any]]) -> tuple[DatasetPl
     return tuple(entries)
 
 
-def all_methods() -> list[str]:
-    """The methods that "all" means."""
+def methods_meant_by(word: str) -> list[str]:
+    """The methods that a word of a plan stands for.
+
+    Args:
+        word: "all" are those that a benchmark compares (the paper's nine, and plug-ins);
+            "all-known" is every method that can be loaded. What cannot, as for lack of an extra,
+            is left out with a warning. Any other word is a method's name.
+    """
+    meant = registry_name(word)
+    if meant not in (ALL, "all_known"):
+        return [word]
     names = registry.sound_names("method")
-    return [name for name in names if registry.method_class(name).in_benchmark]
+    return [name for name in names if meant != ALL or registry.method_class(name).in_benchmark]
 
 
 def dataset_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,9 +124,10 @@ def _methods(item: str | Mapping[str, Any]) -> list[MethodPlan]:
     """The entries that one name or table means; a sweep gives several."""
     from ..method import make_options, variant_name
 
-    if item == ALL:
-        return [entry for name in all_methods() for entry in _methods(name)]
     if isinstance(item, str):
+        meant = methods_meant_by(item)
+        if meant != [item]:
+            return [entry for name in meant for entry in _methods(name)]
         name, _, variant = item.partition("@")
         item = {"name": name, "variant": variant or None}
     table = _table("method", item, METHOD_KEYS)

@@ -107,6 +107,33 @@ def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
         make_plan(["clip"], [broken])
 
 
+PAPERS_NINE = {
+    "anomalyclip",
+    "anovl",
+    "april_gan",
+    "clip",
+    "clip_ac",
+    "cocoop",
+    "coop",
+    "faprompt",
+    "winclip",
+}
+
+
+def test_all_are_the_papers_nine_and_all_known_is_every_method():
+    assert {method.name for method in make_plan(["all"]).methods} == PAPERS_NINE
+    for word in ("all-known", "all_known"):
+        known = [method.name for method in make_plan([word]).methods]
+        assert known == registry.names("method")
+    assert {"vcp_clip", "tcp"} <= set(known)
+
+
+def test_all_known_leaves_out_what_cannot_be_loaded(broken, caplog):
+    known = {method.name for method in make_plan(["all-known"]).methods}
+    assert broken not in known and known > PAPERS_NINE
+    assert "left out" in caplog.text
+
+
 # -- classes that are refused when they are defined ----------------------------------------------
 
 
