@@ -18,7 +18,16 @@ Loss = Callable[["Query", Tensor, Tensor], dict[str, Tensor]]
 """As `TrainableMethod.loss`."""
 
 STATED_IF_SET = frozenset(
-    {"augments_images", "per_step", "floor", "rising_share", "milestones", "gamma", "rates"}
+    {
+        "augments_images",
+        "relabels",
+        "per_step",
+        "floor",
+        "rising_share",
+        "milestones",
+        "gamma",
+        "rates",
+    }
 )
 """Fields of a schedule that a checkpoint's header states only where they are not the default."""
 
@@ -38,6 +47,8 @@ class Schedule:
         warmup_epochs, warmup_lr: constant rate in the first epochs.
         augments: the method's `augment` changes training batches, so cached features cannot be
             used.
+        relabels: an image whose mask is not empty behind `augment` counts as anomalous; else every
+            image keeps its label.
         augments_images: the method's `augment_image` changes training images before they are
             resized, so cached features cannot be used.
         per_step: the cosine is stepped per optimiser step, not per epoch.
@@ -63,6 +74,7 @@ class Schedule:
     warmup_lr: float = 1e-5
     augments: bool = False
     augments_images: bool = False
+    relabels: bool = True
     per_step: bool = False
     floor: float = 0.0
     rising_share: float = 0.0

@@ -283,13 +283,14 @@ def _encoded(
 ) -> TrainingBatch:
     """Augment a batch where the stage does, and send it through the visual tower.
 
-    An image whose augmented mask is not empty counts as anomalous.
+    An image whose augmented mask is not empty counts as anomalous, unless labels stay.
     """
     images, masks, labels = prepared.images, prepared.masks, prepared.labels
     batch = slice(len(images) // (1 + mosaic_partners(method, stage)))
     if stage.schedule.augments:
         images, masks = method.augment(images, masks, list(prepared.class_names), generator)
-        labels = labels | masks.flatten(1).any(dim=1).long()
+        if stage.schedule.relabels:
+            labels = labels | masks.flatten(1).any(dim=1).long()
     query = Query.encoded(method, images[batch], prepared.class_names[batch])
     if reads_images(method, stage) != method.needs_images:
         query = replace(query, images=None if method.needs_images else images[batch])

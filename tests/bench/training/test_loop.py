@@ -359,6 +359,20 @@ def test_a_loss_that_explodes_names_method_epoch_step_and_term(backbone, arrays,
     assert not method.training
 
 
+@pytest.mark.parametrize("relabels", [True, False])
+def test_an_image_that_gets_a_defect_counts_as_anomalous_where_labels_follow(
+    backbone, arrays, relabels
+):
+    class Marking(Probe):
+        def augment(self, images, masks, class_names, generator):
+            return images, torch.ones_like(masks)
+
+    schedule = replace(ADAM, augments=True, relabels=relabels)
+    batch = batch_of(Marking(backbone, ProbeOptions(schedule=schedule)), arrays)
+    assert batch.labels.tolist() == ([1] * COUNT if relabels else list(arrays[2]))
+    assert batch.masks.all()
+
+
 class BeforeProjection(Probe):
     """Learns in front of `Backbone.project`."""
 
