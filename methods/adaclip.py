@@ -31,6 +31,7 @@ from ..bench.prompt_learner import InsertedTokens, deep_sets, learned_tokens, li
 from ..bench.prompts import fill
 from ._clusters import cluster_labels, mean_of_clusters
 from ._losses import LocalLoss, dice_loss, focal_loss
+from ._mosaics import TILES, with_mosaics
 from ._prompts import APRIL_ABNORMAL, APRIL_NORMAL
 
 TEMPLATES = (
@@ -63,6 +64,9 @@ class AdaClipOptions(Options):
         sorted_patches: the chosen patches are clustered in the order of their places, which does
             not depend on rounding; else in that of their probability, as released.
         dice_of_rows: dice losses are taken of rows of pixels instead of images, as released.
+        mosaic_rate: share of training images that become a mosaic of four.
+        relabels: a mosaic that shows a defect counts as anomalous; else it has the label of the
+            image that it replaces, as released.
         epochs, batch_size, lr, weight_decay: of training.
     """
 
@@ -75,13 +79,21 @@ class AdaClipOptions(Options):
     fusion_weight: float = 0.2
     sorted_patches: bool = False
     dice_of_rows: bool = True
+    mosaic_rate: float = 0.0
+    relabels: bool = False
     epochs: int = 5
     batch_size: int = 1
     lr: float = 0.01
     weight_decay: float = 0.01
 
 
-FIXED: Mapping[str, Any] = {"half_tokens": False, "sorted_patches": True, "dice_of_rows": False}
+FIXED: Mapping[str, Any] = {
+    "half_tokens": False,
+    "sorted_patches": True,
+    "dice_of_rows": False,
+    "relabels": True,
+}
+ON_MVTEC: Mapping[str, Any] = {"mosaic_rate": 0.2}
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,8 @@ class AdaClip(TrainableMethod):
         "paper": AdaClipOptions(**FIXED, fusion="layers"),
     }
     default_variant = "official"
+    auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
+    mosaic_partners = TILES
     published_parameters = 10_665_472  # 3,840 of them in tokens that the code never reads
     official_prefix = "clip_model."
     options: AdaClipOptions
@@ -143,8 +157,9 @@ class AdaClip(TrainableMethod):
         chosen = self.options
         if min(chosen.n_tokens, chosen.depth, chosen.clusters) < 1:
             raise UsageError("n_tokens, depth and clusters of AdaCLIP are at least 1")
-        if not 0 <= chosen.fusion_weight <= 1:
-            raise UsageError(f"fusion_weight of AdaCLIP is a share, not {chosen.fusion_weight}")
+        for name in ("fusion_weight", "mosaic_rate"):
+            if not 0 <= getattr(chosen, name) <= 1:
+                raise UsageError(f"{name} of AdaCLIP is a share, not {getattr(chosen, name)}")
 
     @property
     def prompts(self) -> list[str]:
@@ -161,7 +176,19 @@ class AdaClip(TrainableMethod):
             chosen.lr,
             optimizer="adamw",
             weight_decay=chosen.weight_decay,
+            augments=chosen.mosaic_rate > 0,
+            relabels=chosen.relabels,
         )
+
+    def augment(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        class_names: Sequence[str],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Some images become a mosaic of four of their class; see `TrainableMethod`."""
+        return with_mosaics(images, masks, self.options.mosaic_rate, generator)
 
     # -- both towers --------------------------------------------------------------------------
 

@@ -31,9 +31,9 @@ from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
 from ._losses import dice_loss, focal_loss
+from ._mosaics import TILES, with_mosaics
 from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL
 
-TILES = 4  # of a mosaic, two by two
 ON_MVTEC: Mapping[str, Any] = {"epochs": 3, "mosaic_rate": 0.2}
 
 
@@ -143,21 +143,4 @@ class AprilGan(TrainableMethod):
         The four are drawn uniformly from all images of the class; the released code draws a kind of
         anomaly first, and then an image of it. Arguments: see `TrainableMethod`.
         """
-        count = len(images) // (1 + TILES)
-        chosen = torch.rand(count, generator=generator) < self.options.mosaic_rate
-        images, masks = images.clone(), masks.clone()
-        tiled = _mosaic(images[count:], "bicubic")
-        marked = _mosaic(masks[count:].float()[:, None], "bilinear")[:, 0] > 0.5
-        images[:count] = torch.where(chosen[:, None, None, None], tiled, images[:count])
-        masks[:count] = torch.where(chosen[:, None, None], marked, masks[:count])
-        return images, masks
-
-
-def _mosaic(pictures: Tensor, mode: str) -> Tensor:
-    """Each four pictures of [4 B, C, S, S] as one: [B, C, S, S]."""
-    four = pictures.reshape(-1, TILES, *pictures.shape[1:])  # [B, 4, C, S, S]
-    rows = [torch.cat([four[:, 2 * i], four[:, 2 * i + 1]], dim=-1) for i in range(2)]
-    canvas = torch.cat(rows, dim=-2)  # [B, C, 2 S, 2 S]
-    return F.interpolate(
-        canvas, size=pictures.shape[-2:], mode=mode, align_corners=False, antialias=True
-    )
+        return with_mosaics(images, masks, self.options.mosaic_rate, generator)

@@ -20,7 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,14 +32,16 @@ from ..bench.backbone import Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import linear
+from ._augmentation import changed
 from ._losses import dice_loss, focal_loss
+from ._mosaics import TILES, anomalous_partners, with_mosaics
 
 STATES = ("a photo of a good X", "a photo of a damaged X")  # no full stop; X is the placeholder
 HEADS = 8  # of the cross-attention
 TOP_PIXELS = 2000 / 518**2  # share of a map's pixels whose mean is the image score
 NORM_EPS = 1e-6
 START_LOGIT = math.log(1 / 0.07)  # of both temperatures, which are learned as logarithms
-ON_MVTEC: Mapping[str, Any] = {"lr": 2e-5}
+ON_MVTEC: Mapping[str, Any] = {"lr": 2e-5, "mosaic_rate": 0.2}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class VcpClipOptions(Options):
         deep_length: n, learned tokens behind the start of the text, in every block.
         dropout: share of the deep tokens' entries that is dropped while learning.
         post_weight: share of the Post-VCP map in the mixture.
+        changes_images: turn, recolour and blur training images; else frozen features serve.
+        mosaic_rate: share of training images that become a mosaic of four anomalous ones.
         epochs, batch_size, lr: of training.
         temperature_lr: rate of both temperatures.
     """
@@ -58,6 +65,8 @@ class VcpClipOptions(Options):
     deep_length: int = 1
     dropout: float = 0.1
     post_weight: float = 0.8
+    changes_images: bool = True
+    mosaic_rate: float = 0.0
     epochs: int = 10
     batch_size: int = 32
     lr: float = 4e-5
@@ -75,11 +84,13 @@ class VcpClip(TrainableMethod):
     variants: ClassVar[Mapping[str, Options]] = {
         "official": VcpClipOptions(),
         "paper": VcpClipOptions(post_weight=0.75),
+        "cached": VcpClipOptions(changes_images=False),
     }
     default_variant = "official"
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     evaluation_options: ClassVar[frozenset[str]] = frozenset({"post_weight"})
     published_parameters = 7_687_946
+    mosaic_partners = TILES
     official_parts: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("trainable_linearlayer", "New_Lan_Embed", "Zero_try"), ""
     )
@@ -125,10 +136,11 @@ class VcpClip(TrainableMethod):
                 f"VCP-CLIP has {HEADS} heads, which do not divide the {backbone.width} channels of "
                 f"backbone '{backbone.name}': choose another one"
             )
-        if not 0 <= chosen.post_weight <= 1 or not 0 <= chosen.dropout < 1:
+        shares = (chosen.post_weight, chosen.dropout, chosen.mosaic_rate)
+        if not all(0 <= share <= 1 for share in shares):
             raise UsageError(
-                f"post_weight and dropout of VCP-CLIP are shares, not {chosen.post_weight} and "
-                f"{chosen.dropout}"
+                "post_weight, dropout and mosaic_rate of VCP-CLIP are shares, not "
+                f"{', '.join(map(str, shares))}"
             )
         if min(chosen.n_context, chosen.deep_length) < 1:
             raise UsageError("n_context and deep_length of VCP-CLIP are at least 1")
@@ -148,7 +160,39 @@ class VcpClip(TrainableMethod):
         """Adam at a constant rate, a much greater one for the temperatures."""
         chosen = self.options
         rates = {"prompt_temp": chosen.temperature_lr}  # of the logarithms, both of them
-        return Schedule(chosen.epochs, chosen.batch_size, chosen.lr, rates=rates)
+        return Schedule(
+            chosen.epochs,
+            chosen.batch_size,
+            chosen.lr,
+            augments=chosen.changes_images and chosen.mosaic_rate > 0,
+            augments_images=chosen.changes_images,
+            rates=rates,
+        )
+
+    def augment_image(
+        self,
+        image: Image.Image,
+        mask: NDArray[np.bool_],
+        class_name: str,
+        generator: torch.Generator,
+    ) -> tuple[Image.Image, NDArray[np.bool_]]:
+        """Turn, recolour and blur; see `TrainableMethod`."""
+        return changed(image, mask, generator)
+
+    def augment(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        class_names: Sequence[str],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Some images become a mosaic of four of their class; see `TrainableMethod`.
+
+        Of their anomalous partners, as many as there are. The released code makes mosaics of four
+        different anomalous images, before it changes them.
+        """
+        images, masks = anomalous_partners(images, masks)
+        return with_mosaics(images, masks, self.options.mosaic_rate, generator)
 
     # -- prompts ------------------------------------------------------------------------------
 

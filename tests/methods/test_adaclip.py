@@ -234,3 +234,10 @@ def test_clusters_are_the_same_in_every_run_and_for_few_rows():
 def test_options_that_cannot_be_are_refused(tiny, options, message):
     with pytest.raises(UsageError, match=message):
         create("adaclip", tiny, **options)
+
+
+def test_mosaics_are_of_mvtec_alone_and_keep_the_label_as_released(tiny):
+    assert not create("adaclip", tiny, auxiliary="visa").schedule.augments
+    official = create("adaclip", tiny, auxiliary="mvtec_ad").schedule
+    assert official.augments and not official.relabels
+    assert create("adaclip", tiny, "fixed", auxiliary="mvtec_ad").schedule.relabels

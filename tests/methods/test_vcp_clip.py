@@ -195,7 +195,7 @@ def test_class_names_play_no_part(tiny, random_case):
     ("options", "message"),
     [
         ({"post_weight": 1.5}, "are shares"),
-        ({"dropout": 1.0}, "are shares"),
+        ({"dropout": 1.5}, "are shares"),
         ({"n_context": 0}, "at least 1"),
     ],
 )
@@ -212,3 +212,13 @@ def test_a_text_tower_of_another_width_is_refused():
     }
     with pytest.raises(UsageError, match="16 wide"):
         create("vcp_clip", random_backbone(towers, "uneven"))
+
+
+def test_images_change_while_learning_but_for_cached_features(tiny):
+    official = create("vcp_clip", tiny).schedule
+    assert official.augments_images and not official.augments
+    on_mvtec = create("vcp_clip", tiny, auxiliary="mvtec_ad")
+    assert on_mvtec.schedule.augments and on_mvtec.schedule.augments_images
+    assert (on_mvtec.options.lr, on_mvtec.options.mosaic_rate) == (2e-5, 0.2)
+    cached = create("vcp_clip", tiny, "cached", auxiliary="mvtec_ad").schedule
+    assert not cached.augments and not cached.augments_images
