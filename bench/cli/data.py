@@ -148,8 +148,7 @@ def meta(
         typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
     ] = None,
     code: Annotated[
-        str,
-        typer.Option(help="Released code whose class keys are written: faprompt or anomalyclip."),
+        str, typer.Option(help="Released code whose class keys are written: faprompt, anomalyclip.")
     ] = "faprompt",
     png: Annotated[
         Path | None,
@@ -169,9 +168,7 @@ def meta(
 
     dataset = chosen_dataset(name, data_root, dataset_option)
     if out is None and (data_root is None or not is_below(dataset.root, data_root)):
-        raise UsageError(
-            f"{dataset.title} lies in {dataset.root}: name the file to write with --out"
-        )
+        raise UsageError(f"{dataset.title} lies in {dataset.root}: name a file with --out")
     path = out or dataset.root / "meta.json"
     if path.exists() and not force:
         raise UsageError(f"{path} exists: choose another with --out, or replace it with --force")
