@@ -1,8 +1,9 @@
 """The hash of the source code that decides a number, without comments, docstrings and layout.
 
 What decides the numbers of a method is its own module, all that this module imports from its own
-distribution or from `zsad.methods`, and the modules of `bench/` listed here. Data and libraries
-have identities of their own and are not followed.
+distribution or from `zsad.methods`, and the modules of `bench/` listed here, each with the TOML
+file of its name beside it. Other data and libraries have identities of their own and are not
+followed.
 """
 
 from __future__ import annotations
@@ -165,9 +166,9 @@ def _joined(modules: Iterable[str]) -> str:
 
 
 def _module_hash(module: str) -> str:
-    """The hash of a module's source as it was when the hash was first asked for.
+    """The hash of a module's source and texts as they were when it was first asked for.
 
-    A module that is loaded does not change when its file does, so its first hash is kept until it
+    A module that is loaded does not change when its files do, so its first hash is kept until it
     is loaded again.
     """
     spec = getattr(sys.modules.get(module), "__spec__", None)
@@ -178,6 +179,9 @@ def _module_hash(module: str) -> str:
     found = "no source"
     if source is not None and source.suffix == ".py":
         found = source_hash(source.read_text(encoding="utf-8", errors="surrogateescape"))
+        texts = source.with_suffix(".toml")
+        if texts.is_file():
+            found += f" {hashlib.sha256(texts.read_bytes()).hexdigest()}"
     elif source is not None:
         found = hashlib.sha256(source.read_bytes()).hexdigest()
     if spec is not None:
