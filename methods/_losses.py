@@ -1,8 +1,8 @@
 """Losses of the trained methods; all work on probabilities, never on logits.
 
-They are those of the released AnomalyCLIP code (from APRIL-GAN), and the binary focal loss of the
-released FAPrompt code. Axes: B images, L patch tokens, D embedding, K prompts, M map
-side, [H, W] a map.
+They are those of the released AnomalyCLIP code (from APRIL-GAN), the binary focal loss of the
+released FAPrompt code and, at the end, those of the released Bayes-PFL code. Axes: B images, L
+patch tokens, D embedding, K prompts, M map side, [H, W] a map.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ..bench.anomaly_maps import upsample
 FOCAL_GAMMA = 2.0
 FOCAL_SMOOTH = 1e-5
 DICE_SMOOTH = 1.0
+BALANCED_SMOOTH = 1e-8
+BATCH_SMOOTH = 1e-5
 PROBABILITY_MARGIN = 1e-6  # keeps the logarithm of a probability finite
 
 
@@ -177,3 +179,34 @@ def orthogonality_loss(features: Tensor) -> Tensor:
     normalised = F.normalize(features, dim=-1)
     cosines = (normalised @ normalised.T).abs()
     return cosines.triu(diagonal=1).sum()
+
+
+def balanced_focal_loss(abnormal: Tensor, masks: Tensor) -> Tensor:
+    """-(1 - p)^2 log p of the true state: mean over anomalous plus mean over normal pixels.
+
+    Args:
+        abnormal: [B, M, M] probabilities.
+        masks: [B, M, M], 0 or 1.
+    """
+    terms = []
+    for probability, marked in ((abnormal, masks), (1 - abnormal, 1 - masks)):
+        each = -((1 - probability) ** 2) * (probability + BALANCED_SMOOTH).log() * marked
+        terms.append(each.sum() / (marked.sum() + BALANCED_SMOOTH))
+    return terms[0] + terms[1]
+
+
+def batch_dice_loss(abnormal: Tensor, masks: Tensor) -> Tensor:
+    """1 - (2 sum(p g) + s) / (sum p + sum g + s), sums over all pixels of the batch."""
+    shared = 2 * (abnormal * masks).sum() + BATCH_SMOOTH
+    return 1 - shared / (abnormal.sum() + masks.sum() + BATCH_SMOOTH)
+
+
+def squared_cosines(text: Tensor) -> Tensor:
+    """Mean over images of the mean squared cosine of a state's prompts, summed over the states.
+
+    Args:
+        text: [B, 2, N, D] normalised. A prompt's cosine with itself counts as 0 in the mean.
+    """
+    cosines = text @ text.transpose(-1, -2)  # [B, 2, N, N]
+    itself = torch.eye(cosines.shape[-1], dtype=torch.bool, device=text.device)
+    return cosines.masked_fill(itself, 0).square().mean(dim=(0, 2, 3)).sum()
