@@ -41,6 +41,7 @@ CONTRACT = {
     "prompt_learner",
     "prompts",
     "query",
+    "rows",
 }
 # What a room may import of the others; every room may import what lies in bench itself.
 MAY_IMPORT = {
@@ -54,7 +55,7 @@ MAY_IMPORT = {
 }
 PUBLIC = {
     "zsad.bench": ("create", "load_backbone", "load_dataset", "load_run", "predict_images", "run"),
-    "zsad.bench.backbone": ("Backbone", "BackboneSpec", "TextHooks", "TokenSpec", "VisualFeatures"),
+    "zsad.bench.backbone": ("Backbone", "BackboneSpec", "TokenSpec", "VisualFeatures"),
     "zsad.bench.cli": ("main",),
     "zsad.bench.conformance": ("check_dataset", "check_method"),
     "zsad.bench.dataset": ("Dataset", "Sample"),
