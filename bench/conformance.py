@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from .dataset import Dataset
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
+from .schedule import Loss
+from .simulated_device import on_device, simulated_device
 from .training.loop import remember
 from .training.optimisation import TrainingConfig
 from .training.sources import memory_sources
@@ -41,19 +43,31 @@ MethodCheck = Callable[[type[Method], Backbone], None]
 DatasetCheck = Callable[[Dataset], None]
 
 
-def check_method(cls: type[Method], backbone: Backbone | None = None) -> None:
+def check_method(
+    cls: type[Method],
+    backbone: Backbone | None = None,
+    device: Literal["cpu", "simulated"] = "cpu",
+) -> None:
     """Run every check of `METHOD_CHECKS`.
 
     Args:
         cls: the method's class.
         backbone: what to try it on; the built-in one by default.
+        device: "simulated" refuses to mix its tensors with the host's, as CUDA does, and computes
+            on the CPU; see `zsad.bench.simulated_device`.
 
     Raises:
         ContractError: names every check that failed, and why.
     """
     from .weights import load_backbone  # it imports open_clip, which a finished run can do without
 
-    _run_all(METHOD_CHECKS, cls.__name__, cls, backbone or load_backbone("tiny"))
+    backbone = backbone or load_backbone("tiny")
+    if device == "cpu":
+        _run_all(METHOD_CHECKS, cls.__name__, cls, backbone)
+        return
+    checks = [check for check in METHOD_CHECKS if check is not runs_on_cuda]
+    with simulated_device() as simulated:
+        _run_all(checks, cls.__name__, cls, on_device(backbone, simulated))
 
 
 def check_dataset(dataset: Dataset) -> None:
@@ -202,6 +216,7 @@ def learns(cls: type[Method], backbone: Backbone) -> None:
     method = build(cls, _for_training(backbone))
     if not isinstance(method, TrainableMethod):
         return
+    _fix_draws(method)
     history = _fit(method, epochs=STEPS)
     for number, stage in enumerate(method.stages()):
         first, *_, last = history[number * STEPS : (number + 1) * STEPS]
@@ -277,6 +292,23 @@ def _ready(
 def _predict(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Prediction:
     with torch.no_grad():
         return method.predict(Query.encoded(method, images, names))
+
+
+def _fix_draws(method: TrainableMethod) -> None:
+    """Let losses draw the same random numbers at every step, so that learning alone moves them."""
+
+    def fixed(loss: Loss) -> Loss:
+        def drawn_alike(query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+            torch.manual_seed(0)
+            return loss(query, labels, masks)
+
+        return drawn_alike
+
+    stages = [
+        dataclasses.replace(stage, loss=fixed(stage.loss or method.loss))
+        for stage in method.stages()
+    ]
+    method.stages = lambda: stages  # type: ignore[method-assign]
 
 
 def _fit(method: TrainableMethod, epochs: int) -> list[dict[str, float]]:
