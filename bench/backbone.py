@@ -12,70 +12,53 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from .backbone_spec import (
+    BUILT_IN,
+    BUILT_IN_WEIGHTS,
+    PRECISIONS,
+    RANDOM,
+    TINY,
+    Activation,
+    BackboneSpec,
+    PosEmbed,
+    Precision,
+    check_device,
+)
 from .blocks import Attention, BlockHook, attend, feed_forward
 from .errors import UsageError
 from .text_forward import NO_HOOKS, TextForward, TextHooks
-from .visual_forward import TokenSpec, VisualFeatures, VisualForward
+from .visual_forward import TokenSpec, VisualFeatures, VisualForward, resized_positions
 
 __all__ = [
+    "BUILT_IN",
+    "BUILT_IN_WEIGHTS",
+    "PRECISIONS",
+    "RANDOM",
+    "TINY",
+    "Activation",
     "Attention",
     "Backbone",
     "BackboneSpec",
     "BlockHook",
     "ForwardCounter",
+    "PosEmbed",
+    "Precision",
     "TextHooks",
     "TokenSpec",
     "VisualFeatures",
     "check_device",
 ]
 
-Activation = Literal["own", "gelu", "quick_gelu"]
-PosEmbed = Literal["bilinear", "bicubic", "bicubic_plain"]
-Precision = Literal["fp64", "fp32", "fp16", "bf16"]
-
-PRECISIONS: Mapping[str, torch.dtype] = {
-    "fp64": torch.float64,
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
-BUILT_IN = "tiny"
-RANDOM = "random"
-TINY = Path(__file__).parent / "tiny"
-BUILT_IN_WEIGHTS = TINY / "tiny.safetensors"
 SMALL = 128  # width of both towers up to which a step waits for calls, not for products
 WINDOW_TOKENS_AT_ONCE = 1 << 16  # bounds the memory of `encode_windows`
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """The backbone that a method was published with, and how it was run.
-
-    Attributes:
-        name: open_clip model name.
-        pretrained: open_clip pretrained tag.
-        image_size: square input in pixels.
-        activation: "own" is what the weights were trained with; other values override it.
-        pos_embed: how the positional grid is resized: "bilinear" (align_corners False, no
-            antialias: AnomalyCLIP's library), "bicubic" (antialiased, which is another kernel even
-            where the grid grows: open_clip) or "bicubic_plain" (not antialiased: AdaCLIP).
-    """
-
-    name: str = "ViT-L-14-336-quickgelu"
-    pretrained: str = "openai"
-    image_size: int = 518
-    activation: Activation = "own"
-    pos_embed: PosEmbed = "bilinear"
 
 
 @dataclass
@@ -85,26 +68,6 @@ class ForwardCounter:
     images: int = 0
     windows: int = 0
     prompts: int = 0
-
-
-def check_device(device: str | torch.device) -> None:
-    """Refuse a CUDA device that this machine does not have.
-
-    Raises:
-        UsageError: names the device and what there is.
-    """
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"device '{device}' is unknown: take cpu, cuda or cuda:1") from error
-    if wanted.type != "cuda":
-        return
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (wanted.index or 0) >= count:
-        raise UsageError(
-            f"device '{device}' is not there, this machine has {count or 'no'} CUDA devices that "
-            "torch can use: take --device cpu or auto"
-        )
 
 
 @dataclass
@@ -445,15 +408,7 @@ class Backbone:
         if side == self.native_grid:
             return own
         with torch.autocast(self.device.type, enabled=False):
-            grid = own[1:].reshape(1, self.native_grid, self.native_grid, -1).permute(0, 3, 1, 2)
-            resized = F.interpolate(
-                grid.to(self.dtype),
-                size=(side, side),
-                mode=self.pos_embed.removesuffix("_plain"),
-                align_corners=False,
-                antialias=self.pos_embed == "bicubic",
-            )
-        return torch.cat([own[:1], resized.flatten(2)[0].T.to(own.dtype)])
+            return resized_positions(own, side, self.pos_embed, self.dtype)
 
     # -- text ---------------------------------------------------------------------------------
 

@@ -6,14 +6,17 @@ behind them), D embedding (the joint space, or the tower's width before it), W t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .backbone_spec import PosEmbed
 from .blocks import Attention, BlockHook, feed_forward, residuals
 from .errors import UsageError
 
@@ -180,3 +183,26 @@ def _selected(tokens: Tensor, spec: TokenSpec, length: int) -> Tensor:
             "beside the class token: keep the patches up to that layer, or do not read it"
         )
     return tokens[:, 1:length]
+
+
+def resized_positions(own: Tensor, side: int, pos_embed: PosEmbed, dtype: torch.dtype) -> Tensor:
+    """A positional embedding [1 + n * n, W] for `side` rows of patches: [1 + side * side, W].
+
+    The class token's row is never resized.
+
+    Args:
+        own: as the weights have it.
+        side: patches along a side.
+        pos_embed: see `BackboneSpec`.
+        dtype: to compute in.
+    """
+    native = math.isqrt(len(own) - 1)
+    grid = own[1:].reshape(1, native, native, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(
+        grid.to(dtype),
+        size=(side, side),
+        mode=pos_embed.removesuffix("_plain"),
+        align_corners=False,
+        antialias=pos_embed == "bicubic",
+    )
+    return torch.cat([own[:1], resized.flatten(2)[0].T.to(own.dtype)])
