@@ -24,7 +24,8 @@ app = typer.Typer(
 )
 Name = Annotated[str, typer.Argument(help="A dataset.")]
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Datasets; all (the default) means the paper's.")
+    list[str] | None,
+    typer.Argument(help="Datasets; all (the default): the paper's; all-known: every one."),
 ]
 
 
@@ -42,7 +43,7 @@ def check(
     from ..data import check as datacheck
 
     wanted = names or ["all"]
-    every = "all" in [name.lower() for name in wanted]
+    every = datacheck.means_several(wanted)
     chosen = datacheck.chosen_names(wanted)
     checks = datacheck.check_all(
         wanted,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..dataset import SPLITS, Counts, Dataset, Sample, Split
 from ..errors import DataError, LayoutError
 from ..images import resize_mask
+from ..names import registry_name
 from ..registry import dataset_class, open_dataset, resolve, sound_names
 from .completeness import CategoryCount, Completeness, completeness, count_categories
 
@@ -73,6 +74,24 @@ def benchmark_names() -> list[str]:
     return [name for name in sound_names("dataset") if dataset_class(name).in_benchmark]
 
 
+def known_names() -> list[str]:
+    """All datasets that are known by their folders: neither built in nor the user's own images."""
+    classes = {name: dataset_class(name) for name in sound_names("dataset")}
+    return [n for n, cls in classes.items() if cls.folders and cls.domain != "synthetic"]
+
+
+SEVERAL: Mapping[str, Callable[[], list[str]]] = {
+    "all": benchmark_names,
+    "all_known": known_names,
+}
+"""Words for several datasets: those of the paper, and every one."""
+
+
+def means_several(wanted: Sequence[str]) -> bool:
+    """Whether one of the names is a word for several datasets, of which any may be absent."""
+    return any(registry_name(name) in SEVERAL for name in wanted)
+
+
 def check_all(
     wanted: Sequence[str],
     data_root: Path | None,
@@ -80,10 +99,10 @@ def check_all(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[DatasetCheck]:
-    """Check several datasets; "all" means those of the paper, found by their folders' names.
+    """Check several datasets; those that "all" and "all-known" mean by their folders' names.
 
     Args:
-        wanted: names, or "all".
+        wanted: names, "all", or "all-known".
         data_root: a folder of many datasets, one dataset's own, or None for packaged ones.
         open_files: decode every image and mask.
         options: of each dataset, by registry name.
@@ -98,7 +117,7 @@ def check_all(
             f"data root {data_root} does not exist: point --data-root at the folder that holds "
             "your datasets"
         )
-    every = "all" in [name.lower() for name in wanted]
+    every = means_several(wanted)
     checks: list[DatasetCheck] = []
     for name in chosen_names(wanted):
         progress(name)
@@ -108,13 +127,14 @@ def check_all(
 
 
 def chosen_names(wanted: Sequence[str]) -> list[str]:
-    """Registry names of what was asked for; "all" means the datasets of the paper.
+    """Registry names of what was asked for; see `SEVERAL` for words that mean several.
 
     Raises:
         UsageError: a name does not exist.
     """
-    if "all" in [name.lower() for name in wanted]:
-        return benchmark_names()
+    several = [SEVERAL[word]() for word in map(registry_name, wanted) if word in SEVERAL]
+    if several:
+        return max(several, key=len)
     return [resolve("dataset", name).name for name in wanted]
 
 
@@ -123,8 +143,8 @@ def is_wrong(checks: Sequence[DatasetCheck], every: bool) -> bool:
 
     Args:
         checks: the results.
-        every: "all" was asked for, so that an absent dataset is not a fault, unless none is
-            found.
+        every: "all" or "all-known" was asked for, so that an absent dataset is not a fault, unless
+            none is found.
     """
     present = [check for check in checks if check.status != "missing"]
     if any(check.status != "ok" for check in present):

@@ -177,10 +177,11 @@ def _checkpoint(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def _datasets(item: str | Mapping[str, Any]) -> list[DatasetPlan]:
     """The entries that one name or table means."""
-    if item == ALL:
-        from ..data.check import benchmark_names
+    if isinstance(item, str):
+        from ..data.check import SEVERAL
 
-        return [DatasetPlan(name) for name in benchmark_names()]
+        if several := SEVERAL.get(registry_name(item)):
+            return [DatasetPlan(name) for name in several()]
     table = _table("dataset", {"name": item} if isinstance(item, str) else item, DATASET_KEYS)
     name = registry.resolve("dataset", table["name"]).name
     options = dataset_options(name, table.get("options", {}))

@@ -216,6 +216,14 @@ def sdd_flat(root: Path) -> None:
     category_tree(root, ".", ("defect",))
 
 
+def ksdd2(root: Path) -> None:
+    for split, first in (("train", 10000), ("test", 20000)):
+        for number in range(first, first + 3):
+            paint(root / split / f"{number}.png", COMMUTATOR)
+            box = (3, 2, 8, 6) if number % 10 == 1 else None
+            mask(root / split / f"{number}_GT.png", COMMUTATOR, box)
+
+
 def elpv(root: Path) -> None:
     lines = []
     for number in range(1, 17):
@@ -452,6 +460,7 @@ CASES = [
     TreeCase("endo", "tree", "Endo", converted("endo"), 0, 2, 0, ("colon",)),
     TreeCase("isic", "tree", "ISIC2016", converted("isic"), 0, 2, 0, ("skin",)),
     TreeCase("tn3k", "tree", "TN3K", converted("tn3k"), 0, 2, 0, ("thyroid",)),
+    TreeCase("ksdd2", "official", "KolektorSDD2", ksdd2, 2, 1, 3, ("KSDD2",)),
     TreeCase("folder", "folders", "doors", own_folders, 3, 2, 0, ("doors",)),
     TreeCase("folder", "folders", "parts", own_categories, 2, 2, 0, ("left_door", "right_door")),
     TreeCase("folder", "tree", "more", own_tree, 2, 2, 2, ("my_part",)),

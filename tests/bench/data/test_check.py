@@ -55,6 +55,38 @@ def test_copy_with_other_counts_is_incomplete_and_says_where(tmp_path, trees):
     assert is_wrong([result], every=True)
 
 
+def complete_ksdd2(root, trees):
+    """KSDD2 with all its images, each a link to one of three tiny files."""
+    image, empty = trees.paint(root / "i.png"), trees.mask(root / "e.png", box=None)
+    drawn = trees.mask(root / "m.png")
+    for split, first, normal, anomalous in (
+        ("train", 10000, 2085, 246),
+        ("test", 20000, 894, 110),
+    ):
+        folder = root / "KolektorSDD2" / split
+        folder.mkdir(parents=True)
+        for number in range(normal + anomalous):
+            (folder / f"{first + number}.png").hardlink_to(image)
+            truth = drawn if number < anomalous else empty
+            (folder / f"{first + number}_GT.png").hardlink_to(truth)
+
+
+def test_ksdd2_is_counted_by_its_masks(tmp_path, trees):
+    complete_ksdd2(tmp_path, trees)
+    ksdd2 = dataset_class("ksdd2")
+    whole = check(ksdd2, tmp_path)
+    assert (whole.status, whole.problems, whole.notes) == ("ok", [], [])
+    assert whole.total("found") == whole.total("expected") == Counts(894, 110, 2085, 246)
+    (tmp_path / "KolektorSDD2" / "test" / "20500.png").unlink()
+    (tmp_path / "KolektorSDD2" / "test" / "20001_GT.png").unlink()
+    part = check(ksdd2, tmp_path)
+    assert part.problems == [
+        "1 masks have no image: " + str(tmp_path / "KolektorSDD2" / "test" / "20500_GT.png"),
+        "left out: no mask for image " + str(tmp_path / "KolektorSDD2" / "test" / "20001.png"),
+        "category KSDD2 has 893 of 894 normal, 109 of 110 anomalous test images",
+    ]
+
+
 def test_absent_category_is_a_problem_and_own_categories_are_not(tmp_path, trees):
     trees.mvtec(tmp_path / "mvtec")
     problems = check(dataset_class("mvtec_ad"), tmp_path).problems
