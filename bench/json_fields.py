@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
+from enum import StrEnum
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -117,6 +118,9 @@ def form_of(kind: Any) -> Form:
         return Form(partial(_read_object, kind), {"$ref": f"#/$defs/{name}"})
     arguments = get_args(kind)
     match get_origin(kind):
+        case None if issubclass(kind, StrEnum):
+            values = [str(value) for value in kind]
+            return Form(lambda value: kind(_one_of(values, value)), {"enum": values})
         case None:
             return _PLAIN[kind]
         case origin if origin is Annotated:

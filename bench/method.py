@@ -25,6 +25,7 @@ from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
 from .preprocess import Interpolation, Preprocess
 from .query import Prediction, Query
 from .schedule import Schedule, Stage
+from .track import Track
 
 __all__ = [
     "AuxiliarySplit",
@@ -35,6 +36,7 @@ __all__ = [
     "Schedule",
     "Stage",
     "Supervision",
+    "Track",
     "TrainableMethod",
     "build",
     "make_options",
@@ -64,6 +66,7 @@ class Method(nn.Module, ABC):
     Attributes:
         title: what the tables print.
         supervision: what it learns from.
+        track: what it sees of the target dataset.
         backbone_spec: the backbone it was published with.
         interpolation: how images are resized to the input size.
         sigma: the published Gaussian sigma at a 518-px map; 0 is none.
@@ -80,6 +83,7 @@ class Method(nn.Module, ABC):
 
     title: ClassVar[str]
     supervision: ClassVar[Supervision] = Supervision.TRAINING_FREE
+    track: ClassVar[Track] = Track.ZERO_SHOT
     backbone_spec: ClassVar[BackboneSpec] = BackboneSpec()
     interpolation: ClassVar[Interpolation] = "bicubic"
     sigma: ClassVar[float] = 0.0
@@ -168,6 +172,11 @@ class Method(nn.Module, ABC):
     def supervision_of(cls, options: Options) -> Supervision:
         """What a variant with these options learns from; the same for all, but for a few."""
         return cls.supervision
+
+    @classmethod
+    def track_of(cls, options: Options) -> Track:
+        """The track of a variant with these options; the same for all, but for a few."""
+        return cls.track
 
     def parameter_counts(self) -> tuple[int, int]:
         """(published, effective): the paper's count, and what learns here, for this backbone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from tabulate import tabulate
 from .. import registry
 from ..backbone import Backbone, BackboneSpec
 from ..errors import message_of
-from ..method import Method, TrainableMethod, build
+from ..method import Method, Options, TrainableMethod, build
 from ..names import display_name
 from ..weights import known_backbones, random_backbone
 
@@ -23,13 +23,14 @@ SHALLOW = 4  # visual blocks; enough for the four layers that APRIL-GAN reads
 
 
 def describe_methods() -> str:
-    """A table of all methods: supervision, parameters, backbone, variants, options."""
+    """A table of all methods: supervision, track, parameters, backbone, variants, options."""
     sound, broken = _classes("method")
     rows = [
         {
             "name": display_name(name),
             "title": cls.title,
-            "supervision": _supervision(cls),
+            "supervision": _by_variant(cls, cls.supervision_of),
+            "track": _by_variant(cls, cls.track_of),
             "published parameters": f"{cls.published_parameters:,}",
             "effective parameters": _effective(cls),
             "backbone": f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
@@ -41,7 +42,7 @@ def describe_methods() -> str:
         }
         for name, cls in sound.items()
     ]
-    table = _table(rows, {"supervision": 24, "backbone": 22, "variants": 24, "options": 44})
+    table = _table(rows, {"supervision": 24, "track": 24, "backbone": 22, "variants": 24, "options": 44})
     note = "* default variant; options show the default variant's values"
     return "\n".join([table, "", note, *broken])
 
@@ -82,9 +83,9 @@ DESCRIPTIONS = {
 }
 
 
-def _supervision(cls: type[Method]) -> str:
-    """That of the default variant, and of the variants that differ from it."""
-    kinds = {variant: cls.supervision_of(options) for variant, options in cls.variants.items()}
+def _by_variant(cls: type[Method], kind_of: Callable[[Options], str]) -> str:
+    """What holds for the default variant, and for the variants that differ from it."""
+    kinds = {variant: kind_of(options) for variant, options in cls.variants.items()}
     usual = kinds[cls.default_variant]
     others = [f"{display_name(name)}: {kind}" for name, kind in kinds.items() if kind != usual]
     return "; ".join([str(usual), *others])

@@ -12,6 +12,7 @@ from ..data.completeness import Completeness
 from ..dataset import Dataset
 from ..files import read_json, reading
 from ..json_fields import Amount, Count, from_json
+from ..track import Track
 from .cell import Cell
 from .record import Auxiliary, CategoryResult, Record, RecordError
 
@@ -89,7 +90,16 @@ class CategoryRecord:
                 [*dataset.faults(), *(w for one in categories for w in one.warnings)]
             ),
             identity={name: value for one in categories for name, value in one.identity.items()},
+            track=track_of(cell),
         )
+
+
+def track_of(cell: Cell) -> Track:
+    """The track of a cell's method with its variant and options. Imports torch."""
+    from ..method import make_options
+
+    cls = registry.method_class(cell.method)
+    return cls.track_of(make_options(cls, cell.variant, cell.options))
 
 
 def _bounded(warnings: Sequence[str]) -> list[str]:

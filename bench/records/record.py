@@ -29,6 +29,7 @@ from ..json_fields import (
     from_json,
 )
 from ..metric_table import METRICS
+from ..track import Track
 from .cell import Cell
 from .protocol import current_protocol
 from .run_folder import CELLS, record_path
@@ -162,6 +163,7 @@ class Record:
         warnings: what is odd about the copy of the dataset, a sentence each.
         identity: field -> value or digest of all that decides the numbers; empty in records of
             earlier versions and of failed cells.
+        track: what the method saw of the target dataset; records of two tracks are not compared.
     """
 
     cell: Cell
@@ -179,6 +181,7 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     schema: Annotated[int, between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
     identity: Mapping[str, str] = field(default_factory=dict)
+    track: Track = Track.ZERO_SHOT
 
     def __post_init__(self) -> None:
         """Refuse an error without a reason, and a category that occurs twice."""

@@ -18,7 +18,7 @@ from ..errors import Stopped, UsageError, ZsadError, message_of
 from ..files import remove_abandoned, write_json
 from ..names import display_name
 from ..progress import Progress
-from ..records.category_record import CategoryRecord
+from ..records.category_record import CategoryRecord, track_of
 from ..records.cell import Cell
 from ..records.protocol import trained_in_run
 from ..records.provenance import environment
@@ -217,7 +217,12 @@ def write_failure(folder: Path, cell: Cell, error: BaseException) -> None:
     LOG.error("%s failed: %s", cell.key, message)
     trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
     info = ErrorInfo(type(error).__name__, message, trace)
-    title = registry.method_class(cell.method).title
-    write_record(
-        folder, Record(cell=cell, status="error", title=title, provenance=environment(), error=info)
+    record = Record(
+        cell=cell,
+        status="error",
+        title=registry.method_class(cell.method).title,
+        provenance=environment(),
+        error=info,
+        track=track_of(cell),
     )
+    write_record(folder, record)

@@ -141,7 +141,14 @@ def test_list_verbose_states_the_parameter_ledger(zsad):
     assert code == 0
     for count in ("3,148,800", "9,216", "83,760", "5,555,200", "9,612,256", "43,008", "4,100,064"):
         assert count in out
-    for word in ("training-free", "auxiliary-trained", "test-time", "paper", "official"):
+    for word in (
+        "training-free",
+        "auxiliary-trained",
+        "test-time",
+        "zero-shot",
+        "paper",
+        "official",
+    ):
         assert word in out
 
 

@@ -26,6 +26,7 @@ from zsad.bench.records.record import (
     write_record,
 )
 from zsad.bench.records.schema import schema_text
+from zsad.bench.track import Track
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "record.schema.json"
 
@@ -56,6 +57,7 @@ def full_record() -> Record:
         completeness=Completeness(83, 1725, 15, ("bottle",), differing_categories=("tile",)),
         auxiliary=Auxiliary("visa", "test", 2162, "ab12", Completeness(2162, 2162, 12)),
         warnings=["mask a.png of anomalous image b.png is empty"],
+        track=Track.FEW_SHOT,
     )
 
 
@@ -103,8 +105,12 @@ def test_written_records_fit_the_json_schema(tmp_path, record):
         lambda raw: raw.update(schema=2),
         lambda raw: raw["completeness"].update(expected="all"),
         lambda raw: raw["auxiliary"].update(images=-1),
+        lambda raw: raw.update(track="supervised"),
     ],
-    ids=["no cell", "seed", "status", "metric", "label", "count", "schema", "expected", "images"],
+    ids=[
+        *("no cell", "seed", "status", "metric", "label", "count", "schema", "expected", "images"),
+        "track",
+    ],
 )
 def test_the_json_schema_and_the_reader_refuse_the_same(tmp_path, change):
     path = broken(tmp_path, change)
@@ -112,6 +118,12 @@ def test_the_json_schema_and_the_reader_refuse_the_same(tmp_path, change):
         jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
     with pytest.raises(RecordError, match="\\.json"):
         read_record(path)
+
+
+def test_a_record_without_a_track_is_of_the_zero_shot_track(tmp_path):
+    earlier = read_record(broken(tmp_path, lambda raw: raw.pop("track")))
+    assert earlier.track is Track.ZERO_SHOT
+    assert read_record(write_record(tmp_path, full_record())).track is Track.FEW_SHOT
 
 
 def _at(document, way):
