@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -27,6 +28,8 @@ from ._kinds import Kind
 
 VERSION = 3  # of the drawings: a change that moves a pixel is a new version
 SIZE = 96
+TRAIN = 2  # in the place of a label, so that no training picture is drawn as a test picture is
+MANIFEST = "manifest.json"
 SMALLEST_DEFECT = 25 / 96**2  # share of the picture
 DIMMEST, BRIGHTEST = (0.85, 0, 0, 0.004), (1.12, 0.35, TAU, 0.02)
 """Ends of what a light may be: its level, how much it falls off, where to, and the noise."""
@@ -122,6 +125,12 @@ class DrawnDataset(Dataset):
 
     The root is the folder that drawn sets are kept in; None is the cache, and so is the folder of
     the user's datasets in ZSAD_DATA. The options seed and size give other drawings.
+
+    Attributes:
+        kinds: a category each.
+        defects: of the anomalous pictures.
+        per_kind: normal and anomalous test pictures of each kind.
+        train_per_kind: normal training pictures of each kind, drawn when they are first asked for.
     """
 
     domain = "synthetic"
@@ -130,6 +139,7 @@ class DrawnDataset(Dataset):
     kinds: ClassVar[tuple[Kind, ...]]
     defects: ClassVar[tuple[str, ...]]
     per_kind: ClassVar[tuple[int, int]]
+    train_per_kind: ClassVar[int] = 0
     source = Source(
         page="drawn by zsad itself", download="nothing to download", licence="Apache-2.0"
     )
@@ -140,7 +150,7 @@ class DrawnDataset(Dataset):
     }
 
     def __init_subclass__(cls) -> None:
-        counts = Counts(*cls.per_kind, train_normal=0, train_anomalous=0)
+        counts = Counts(*cls.per_kind, train_normal=cls.train_per_kind, train_anomalous=0)
         cls.categories = {
             kind.category: CategoryInfo(kind.name, kind.name, counts) for kind in cls.kinds
         }
@@ -166,21 +176,20 @@ class DrawnDataset(Dataset):
         base = cache_folder() if root is None or not _is_own(Path(root)) else Path(root)
         seed, size = opened.options["seed"], opened.options["size"]
         opened.root = base / f"{cls.name}-v{VERSION}-seed{seed}-{size}px"
-        if not opened._manifest_file.exists():
-            try:
-                base.mkdir(parents=True, exist_ok=True)
-                opened._write()
-            except OSError as error:
-                raise DataError(
-                    f"{display_name(cls.name)} cannot be drawn into {base} ({error}): set "
-                    "ZSAD_CACHE to a folder with 20 MB of room"
-                ) from error
+        opened._drawn("test")
         return opened
 
-    def pictures(self) -> Iterator[tuple[Kind, int, str, NDArray[np.uint8], Mask]]:
+    def pictures(
+        self, split: Split = "test"
+    ) -> Iterator[tuple[Kind, int, str, NDArray[np.uint8], Mask]]:
         """Kind, label, defect ("good"), picture and mask, one after the other."""
         seed, size = self.options["seed"], self.options["size"]
         normal, anomalous = self.per_kind
+        if split == "train":
+            for kind, number in itertools.product(self.kinds, range(self.train_per_kind)):
+                drawing = draw(kind, None, seeded(seed, kind, TRAIN, number), size)
+                yield kind, 0, "good", drawing.normal, drawing.mask
+            return
         for place, kind in enumerate(self.kinds):
             for number in range(normal):
                 drawing = draw(kind, None, seeded(seed, kind, 0, number), size)
@@ -192,22 +201,42 @@ class DrawnDataset(Dataset):
                 assert drawing.anomalous is not None
                 yield kind, 1, defect, drawing.anomalous, drawing.mask
 
-    def _write(self) -> None:
-        """Draw the set: whole or not at all, also when two processes do it."""
-        temporary = self.root.with_name(f".{self.root.name}.{os.getpid()}")
+    def _drawn(self, split: Split) -> Path:
+        """The folder of a split; drawn if it is absent.
+
+        The training pictures lie in a folder of the test set's, which so stays what it was.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        folder = self.root if split == "test" else self.root / split
+        if not (folder / MANIFEST).exists():
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                self._write(split, folder)
+            except OSError as error:
+                raise DataError(
+                    f"{display_name(self.name)} cannot be drawn into {folder.parent} ({error}): "
+                    "set ZSAD_CACHE to a folder with 20 MB of room"
+                ) from error
+        return folder
+
+    def _write(self, split: Split, folder: Path) -> None:
+        """Draw a split: whole or not at all, also when two processes do it."""
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         try:
-            self._draw_into(temporary)
-            temporary.rename(self.root)
+            self._draw_into(temporary, split)
+            temporary.rename(folder)
         except OSError:
-            if not self._manifest_file.exists():  # else another process was faster
+            if not (folder / MANIFEST).exists():  # else another process was faster
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _draw_into(self, folder: Path) -> None:
+    def _draw_into(self, folder: Path, split: Split) -> None:
         digest, rows = hashlib.sha256(), []
-        for number, (kind, label, defect, picture, mask) in enumerate(self.pictures()):
+        for number, (kind, label, defect, picture, mask) in enumerate(self.pictures(split)):
             digest.update(picture.tobytes() + np.packbits(mask).tobytes())
             place = Path(kind.category) / defect
             image, mask_file = place / f"{number:04d}.png", None
@@ -218,24 +247,24 @@ class DrawnDataset(Dataset):
                 to_image(mask).save(folder / mask_file)
             rows.append([image.as_posix(), label, kind.name, defect, mask_file and str(mask_file)])
         manifest = {"pixels_sha256": digest.hexdigest(), "samples": rows}
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=0))
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=0))
 
     def samples(self, split: Split = "test") -> list[Sample]:
-        """All pictures are in the test split."""
-        if split == "train":
+        """The pictures of a split; a set without training pictures has none in that one."""
+        if split == "train" and not self.train_per_kind:
             return []
+        folder = self.root if split == "test" else self._drawn(split)
+        manifest = folder / MANIFEST
         try:
-            rows = json.loads(self._manifest_file.read_text(encoding="utf-8"))["samples"]
+            rows = json.loads(manifest.read_text(encoding="utf-8"))["samples"]
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self._manifest_file} is broken ({error}): delete its folder"
-            ) from error
+            raise DataError(f"{manifest} is broken ({error}): delete its folder") from error
         samples: list[Sample] = []
         for image, label, name, defect, mask in rows:
             category = name.replace(" ", "_")
-            drawn = None if mask is None else self.root / mask
+            drawn = None if mask is None else folder / mask
             word = self.class_name(category)
-            samples.append(Sample(self.root / image, label, category, word, drawn, defect))
+            samples.append(Sample(folder / image, label, category, word, drawn, defect, split))
         return samples
 
     def fingerprint(self, split: Split = "test") -> str:
@@ -244,15 +273,11 @@ class DrawnDataset(Dataset):
         Raises:
             DataError: a picture or a mask is missing or broken.
         """
-        if split != "test":
+        samples = self.samples(split)
+        if not samples:
             return ""
-        samples = self.samples()
         content = content_hashes(files_of(samples))
         return _pixels_sha256(tuple(samples), tuple(content.values()))
-
-    @property
-    def _manifest_file(self) -> Path:
-        return self.root / "manifest.json"
 
 
 @lru_cache(maxsize=8)

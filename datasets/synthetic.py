@@ -7,10 +7,11 @@ from ._synthetic import DrawnDataset
 
 
 class Synthetic(DrawnDataset):
-    """Six held-out categories of 40 normal and 40 anomalous pictures."""
+    """Six held-out categories: 40 normal and 40 anomalous pictures, 16 more normal to train on."""
 
     name = "synthetic"
     title = "Synthetic"
     kinds = TEST_KINDS
     defects = TEST_DEFECTS
     per_kind = (40, 40)
+    train_per_kind = 16

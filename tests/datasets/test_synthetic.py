@@ -13,6 +13,7 @@ from zsad.datasets import _kinds as catalogue
 from zsad.datasets import _synthetic as drawings
 
 TEST_PIXELS = "d917b372d9364eea9bd9a7313d7dc94568295e9f39d620fc5646b22399c40f89"
+TRAIN_PIXELS = "4a9d3de936e6f0edd40e891c5988c853e4e33884ae7901449e3642c8f9872117"
 AUX_PIXELS = "c3761545eebcebae5de8f64434a12568f8e22d229a33eb4cf221bba216203e21"
 
 
@@ -30,6 +31,20 @@ def cache(tmp_path_factory):
 )
 def test_every_machine_draws_the_same_pixels(name, pixels):
     assert load_dataset(name).fingerprint("test") == pixels
+
+
+def test_the_training_pictures_are_normal_and_none_is_a_test_picture():
+    dataset = load_dataset("synthetic")
+    train, test = dataset.samples("train"), dataset.samples("test")
+    assert [s.category for s in train] == [c for c in dataset.categories for _ in range(16)]
+    assert {(s.label, s.split, s.mask_paths) for s in train} == {(0, "train", ())}
+    assert dataset.expected().train_normal == len(train)
+    pixels = {dataset.read(s).image.tobytes() for s in train}
+    assert len(pixels) == len(train)
+    assert not pixels & {dataset.read(s).image.tobytes() for s in test}
+    assert dataset.fingerprint("train") == TRAIN_PIXELS
+    assert dataset.fingerprint("test") == TEST_PIXELS
+    assert load_dataset("synthetic_aux").samples("train") == []
 
 
 def test_the_fingerprint_follows_the_pixels_on_disk(tmp_path):
