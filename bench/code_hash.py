@@ -35,12 +35,14 @@ TOWERS = ("backbone", "backbone_spec", "blocks", "text_forward", "visual_forward
 READING = (*TOWERS, "data.loading", "dataset", "images", "preprocess")
 CONTRACT = (
     "anomaly_maps",
+    "category",
     "learned_tensors",
     "method",
     "options",
     "prompt_learner",
     "prompts",
     "query",
+    "randomness",
     "rows",
     "schedule",
     "scratch",
@@ -58,7 +60,10 @@ LEARNING = (
     "training.stages",
     "training.trainer",
 )
-SCORING = (*READING, *CONTRACT, *METRICS, "running.evaluation")
+SCORING = (
+    *(*READING, *CONTRACT, *METRICS, "training.references"),
+    *("running.evaluation", "running.observation"),
+)
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}
 _closures: dict[str, tuple[ModuleSpec | None, list[str]]] = {}

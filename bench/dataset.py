@@ -106,11 +106,13 @@ class CategoryInfo:
     Attributes:
         official_name: the string the released codes put in prompts ("metal_nut").
         readable_name: the same for a human reader ("metal nut").
+        description: what it looks like, in a few words, where that is known.
     """
 
     official_name: str
     readable_name: str
     counts: Counts = Counts()
+    description: str | None = None
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,11 @@ class Dataset(ABC):
         if which not in ("official", "readable"):
             raise UsageError(f"class_names is 'official' or 'readable', not '{which}'")
         return info.official_name if which == "official" else info.readable_name
+
+    def description(self, category: str) -> str | None:
+        """What the objects of a category look like, where that is known."""
+        info = self.categories.get(category)
+        return None if info is None else info.description
 
     def fingerprint(self, split: Split = "test") -> str:
         """`fingerprint_of` all samples of a split.

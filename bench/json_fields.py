@@ -1,8 +1,9 @@
 """JSON as dataclasses, by the types of their fields: read and checked, and as JSON Schema.
 
 The type of a field says what it may hold: str, int, float, Any, X | None, list[X],
-tuple[X, ...], Mapping[str, X], Literal[...] or another dataclass; Annotated adds the constraints of
-this module. What a class checks in `__post_init__` is checked too, and not part of the schema.
+tuple[X, ...], Mapping[str, X], Literal[...], a StrEnum or another dataclass; Annotated adds the
+constraints of this module. What a class checks in `__post_init__` is checked too, and not part of
+the schema.
 """
 
 from __future__ import annotations

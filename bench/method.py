@@ -8,7 +8,7 @@ import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .backbone import Backbone, BackboneSpec, TokenSpec
+from .declaration import refuse_incomplete
 from .errors import ContractError, WeightsError
 from .images import MaskResize
 from .learned_tensors import own_names, refuse_misfit, take, tensors_of
@@ -26,6 +27,9 @@ from .preprocess import Interpolation, Preprocess
 from .query import Prediction, Query
 from .schedule import Schedule, Stage
 from .track import Track
+
+if TYPE_CHECKING:
+    from .category import Observed
 
 __all__ = [
     "AuxiliarySplit",
@@ -58,21 +62,23 @@ class Supervision(enum.StrEnum):
 
 
 class Method(nn.Module, ABC):
-    """A zero-shot anomaly detection method on a frozen backbone.
+    """An anomaly detection method on a frozen backbone.
 
-    The answer for an image depends on that image alone: batch and order never matter. Parameters
-    and buffers are what the method learns or keeps; the backbone is neither.
+    In the zero-shot track the answer for an image depends on that image alone. In the others it
+    depends on what was observed before, too. Batch and order never matter. Parameters and buffers
+    are what the method learns or keeps; the backbone is neither.
 
     Attributes:
         title: what the tables print.
         supervision: what it learns from.
-        track: what it sees of the target dataset.
+        track: what it sees of the target dataset; `track_of` says it of a variant.
         backbone_spec: the backbone it was published with.
         interpolation: how images are resized to the input size.
         sigma: the published Gaussian sigma at a 518-px map; 0 is none.
         variants: name -> options; where paper and released code differ, both exist.
         default_variant: the one that `create` takes when none is named.
         needs_images: `Query.images` is read, not only features.
+        needs_keys: `Query.keys` is read, to draw random numbers or to order images by.
         class_aware: prompts hold the class name.
         published_parameters: the paper's parameter count; 0 for training-free.
         in_benchmark: meant by "all". Newer methods than the paper's, ablations and ensembles are
@@ -90,6 +96,7 @@ class Method(nn.Module, ABC):
     variants: ClassVar[Mapping[str, Options]] = {"official": Options()}
     default_variant: ClassVar[str] = "official"
     needs_images: ClassVar[bool] = False
+    needs_keys: ClassVar[bool] = False
     class_aware: ClassVar[bool] = True
     published_parameters: ClassVar[int] = 0
     in_benchmark: ClassVar[bool] = True
@@ -99,12 +106,10 @@ class Method(nn.Module, ABC):
         """Refuse a class that could not run; one that is still abstract may lack what is missing.
 
         Raises:
-            ContractError: no title, options that are not a dataclass, or a default variant that
-                does not exist; names the class and the fix.
+            ContractError: see `refuse_incomplete`.
         """
         super().__init_subclass__(**kwargs)
-        if not _is_abstract(cls):
-            _refuse_incomplete(cls)
+        refuse_incomplete(cls)
 
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__()
@@ -113,6 +118,7 @@ class Method(nn.Module, ABC):
         self.options = self.variants[self.default_variant] if options is None else options
         self.name = type(self).__module__.rpartition(".")[2]
         self.variant = self.default_variant
+        self.seed = DEFAULT_SEED
 
     @property
     def image_size(self) -> int:
@@ -187,6 +193,31 @@ class Method(nn.Module, ABC):
     def predict(self, query: Query) -> Prediction:
         """Score a batch; called under `torch.no_grad`."""
 
+    @property
+    def observes(self) -> bool:
+        """Whether `observe` is called: where it is defined, and the track is not zero-shot."""
+        shown = self.track_of(self.options) is not Track.ZERO_SHOT
+        return shown and type(self).observe is not Method.observe
+
+    def observe(self, images: Observed) -> None:
+        """Look at images before any answer; called once for each category, without gradients.
+
+        What an earlier category left is to be replaced. `Query.places` then says which of the
+        observed images each image of a batch is.
+
+        Args:
+            images: in the transductive track all test images of the category, without labels; in
+                the few-shot and the full-shot track normal training images of it.
+        """
+        raise NotImplementedError
+
+    def conclude(self, parts: Tensor) -> Tensor:
+        """The scores [N] of all images of a category from the parts [N, P] of their predictions.
+
+        Called once, after the last `predict`, where predictions carry parts.
+        """
+        raise NotImplementedError
+
     def prompt_maps(self, query: Query) -> Tensor | None:
         """[B, K, L] abnormal probability in [0, 1] of each patch under each abnormal prompt alone.
 
@@ -198,38 +229,6 @@ class Method(nn.Module, ABC):
     def forward(self, query: Query) -> Prediction:
         """Alias of `predict`, so that a method can be called as a module."""
         return self.predict(query)
-
-
-def _is_abstract(cls: type[Method]) -> bool:
-    """Whether a class lacks a method; ABC itself knows only after the class was made."""
-    names = {name for base in cls.__mro__ for name in vars(base)}
-    return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in names)
-
-
-def _refuse_incomplete(cls: type[Method]) -> None:
-    where = f"method class {cls.__module__}.{cls.__qualname__}"
-    title = getattr(cls, "title", None)
-    if not isinstance(title, str) or not title.strip():
-        raise ContractError(f'{where} has no title: add title = "...", which the tables print')
-    for name, options in cls.variants.items():
-        kind = type(options)
-        bare = [
-            base
-            for base in kind.__mro__
-            if vars(base).get("__annotations__") and "__dataclass_fields__" not in vars(base)
-        ]
-        if not isinstance(options, Options) or bare:
-            shown = options.__name__ if isinstance(options, type) else kind.__name__
-            raise ContractError(
-                f"{where} has options {shown} of variant '{name}' that are not a dataclass: derive "
-                "them from Options, put @dataclass(frozen=True) above, and give an instance"
-            )
-    if cls.default_variant not in cls.variants:
-        known = ", ".join(cls.variants) or "none"
-        raise ContractError(
-            f"{where} has no variant '{cls.default_variant}' (it has {known}): set default_variant "
-            "to one of them"
-        )
 
 
 class TrainableMethod(Method):
@@ -519,4 +518,5 @@ def build(
         torch.manual_seed(seed)
         method = cls(backbone, chosen)
     method.variant = variant_name(cls, variant)
+    method.seed = seed
     return method.to(backbone.device, backbone.dtype).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from .category import answers_to_category, refuse_references
+from .dataset import Domain
 from .errors import UsageError
 from .images import to_rgb
 from .method import Method
@@ -24,8 +26,14 @@ def predict_images(
     class_name: str | Sequence[str],
     image_size: int | None = None,
     batch_size: int = 8,
+    references: Sequence[NDArray[np.uint8] | Image.Image] = (),
+    domain: Domain = "custom",
+    description: str | None = None,
 ) -> Prediction:
     """Score pictures with a method's own preprocessing.
+
+    The pictures of a call are the category of a transductive method: it scores each against all
+    others, so that one picture more or less changes all answers.
 
     Args:
         method: from `create`.
@@ -33,12 +41,16 @@ def predict_images(
         class_name: the word for the prompts, one for all or N.
         image_size: input side in pixels for this call; None is the method's.
         batch_size: pictures per visual forward; the answer does not depend on it.
+        references: pictures of normal objects for a few-shot or full-shot method, else none.
+        domain: of the pictures, for methods that treat domains differently.
+        description: what the objects look like, for methods that put it into their prompts.
 
     Returns:
         Scores [N] and maps [N, M, M] float32 on the CPU, at the method's map size.
 
     Raises:
-        UsageError: no pictures, a wrong kind of array, or a size the backbone cannot take.
+        UsageError: no pictures, a wrong kind of array, a size the backbone cannot take, or
+            references where the method needs none, or none where it needs them.
         ContractError: the method answers in a wrong shape or with NaN.
     """
     if batch_size < 1:
@@ -55,17 +67,31 @@ def predict_images(
         raise UsageError(f"{len(pictures)} images but {len(names)} class names")
     if image_size is not None:
         method = _resized(method, image_size)
-    answers = []
-    for start in range(0, len(pictures), batch_size):
-        chosen = pictures[start : start + batch_size]
-        query = Query.encoded(
-            method,
-            torch.stack([method.preprocess(picture) for picture in chosen]),
-            names[start : start + batch_size],
-        )
-        with torch.no_grad():
-            answers.append(method.predict(query).checked(len(query), method.name))
-    return Prediction.joined(answers).map(lambda tensor: tensor.cpu())
+    shown = [_picture(image, number) for number, image in enumerate(references)]
+    refuse_references(method, len(shown))
+
+    def batches(chosen: Sequence[Image.Image], words: Sequence[str]) -> Iterator[Query]:
+        for start in range(0, len(chosen), batch_size):
+            batch = slice(start, start + batch_size)
+            yield encode_pictures(method, chosen[batch], words[batch], domain, description)
+
+    category = batches(pictures, names)
+    normal = batches(shown, [names[0]] * len(shown))
+    answers = answers_to_category(method, category, len(pictures), normal)
+    return Prediction.joined(answers)
+
+
+def encode_pictures(
+    method: Method,
+    pictures: Sequence[Image.Image],
+    class_names: Sequence[str],
+    domain: Domain = "custom",
+    description: str | None = None,
+) -> Query:
+    """RGB pictures of any sizes as a batch for one method."""
+    prepared = torch.stack([method.preprocess(picture) for picture in pictures])
+    count = len(pictures)
+    return Query.encoded(method, prepared, class_names, [domain] * count, [description] * count)
 
 
 def _resized(method: Method, image_size: int) -> Method:

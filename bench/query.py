@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from .backbone import VisualFeatures
+from .dataset import Domain
 from .errors import ContractError
 from .names import display_name
+from .randomness import image_keys
 
 if TYPE_CHECKING:
     from .method import Method
@@ -26,11 +29,27 @@ class Query:
         class_names: B words for the prompts.
         images: [B, 3, S, S] normalised, as the method's `preprocess` made them; where the method
             declares `needs_images`.
+        domains: B domains of the datasets that the images are from; "custom" where nobody says.
+        descriptions: B descriptions of what the class looks like, or None where there is none.
+        keys: B integers that tell the images apart by their pixels, to draw from (`randomness`) or
+            to order them by; where the method declares `needs_keys`.
+        places: the images' places in the observed category; None where it was not observed.
     """
 
     features: VisualFeatures
     class_names: Sequence[str]
     images: Tensor | None = None
+    domains: Sequence[Domain] = ()
+    descriptions: Sequence[str | None] = ()
+    keys: Sequence[int] | None = None
+    places: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in what is not known of the images; words are in tuples, which are not changed."""
+        count = len(self.class_names)
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "domains", tuple(self.domains) or ("custom",) * count)
+        object.__setattr__(self, "descriptions", tuple(self.descriptions) or (None,) * count)
 
     @classmethod
     def of(
@@ -39,29 +58,50 @@ class Query:
         features: VisualFeatures,
         class_names: Sequence[str],
         images: Tensor | None = None,
+        domains: Sequence[Domain] = (),
+        descriptions: Sequence[str | None] = (),
     ) -> Query:
         """A batch as a method sees it: the tokens that it declares, and images if it needs them.
 
         Args:
             method: by whose declarations it is.
             features: of the batch, with at least those tokens.
-            class_names: see `Query`.
-            images: see `Query`.
+            class_names: see `Query`; the others likewise.
+            images: see `Query`; keys are made of them if the method needs keys.
+            domains: B of them, or none.
+            descriptions: B of them, or none.
         """
-        seen = images if method.needs_images else None
-        return cls(features.select(method.token_specs), tuple(class_names), seen)
+        keys = image_keys(images) if method.needs_keys and images is not None else None
+        whole = cls(features, tuple(class_names), images, domains, descriptions, keys)
+        return whole.seen_by(method)
 
     @classmethod
-    def encoded(cls, method: Method, images: Tensor, class_names: Sequence[str]) -> Query:
+    def encoded(
+        cls,
+        method: Method,
+        images: Tensor,
+        class_names: Sequence[str],
+        domains: Sequence[Domain] = (),
+        descriptions: Sequence[str | None] = (),
+    ) -> Query:
         """A batch that no other method shares: it is encoded for this one, on its device."""
         images = images.to(method.backbone.device, non_blocking=True)
         features = method.preprocess.encode(method.backbone, images, method.token_specs)
-        return cls.of(method, features, class_names, images)
+        return cls.of(method, features, class_names, images, domains, descriptions)
+
+    def seen_by(self, method: Method) -> Query:
+        """The batch as a method sees it, with nothing that it does not declare."""
+        return replace(
+            self,
+            features=self.features.select(method.token_specs),
+            images=self.images if method.needs_images else None,
+            keys=self.keys if method.needs_keys else None,
+        )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Query:
         """The same batch with `change` applied to every tensor."""
         images = None if self.images is None else change(self.images)
-        return Query(self.features.map(change), self.class_names, images)
+        return replace(self, features=self.features.map(change), images=images)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, by the names that they have in a query."""
@@ -76,16 +116,27 @@ class Query:
     def __getitem__(self, images: slice) -> Query:
         """Some images of the batch."""
         kept = self.map(lambda tensor: tensor[images])
-        return replace(kept, class_names=self.class_names[images])
+        return replace(
+            kept,
+            class_names=self.class_names[images],
+            domains=self.domains[images],
+            descriptions=self.descriptions[images],
+            keys=None if self.keys is None else self.keys[images],
+            places=None if self.places is None else self.places[images],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[Query]) -> Query:
         """The images of several queries of one method as one batch."""
         images = [part.images for part in parts if part.images is not None]
         return cls(
-            VisualFeatures.joined([part.features for part in parts]),
-            tuple(name for part in parts for name in part.class_names),
-            torch.cat(images) if images else None,
+            features=VisualFeatures.joined([part.features for part in parts]),
+            class_names=tuple(name for part in parts for name in part.class_names),
+            images=torch.cat(images) if images else None,
+            domains=tuple(domain for part in parts for domain in part.domains),
+            descriptions=tuple(text for part in parts for text in part.descriptions),
+            keys=_chained([part.keys for part in parts]),
+            places=_chained([part.places for part in parts]),
         )
 
     def __len__(self) -> int:
@@ -99,15 +150,18 @@ class Prediction:
     Attributes:
         scores: [B] float32 anomaly scores, or None for a pixel-level method.
         maps: [B, H, W] float32 anomaly maps at the method's map size, or None.
+        parts: [B, P] float32 numbers from which `Method.conclude` makes the scores once all images
+            of the category have theirs, or None; instead of scores.
     """
 
     scores: Tensor | None
     maps: Tensor | None
+    parts: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """The same answer with `change` applied to every tensor."""
-        parts = (self.scores, self.maps)
-        return Prediction(*(None if part is None else change(part) for part in parts))
+        answers = (self.scores, self.maps, self.parts)
+        return Prediction(*(None if answer is None else change(answer) for answer in answers))
 
     @classmethod
     def joined(cls, parts: Sequence[Prediction]) -> Prediction:
@@ -117,24 +171,43 @@ class Prediction:
             there = [tensor for tensor in tensors if tensor is not None]
             return torch.cat(there) if len(there) == len(tensors) else None
 
-        return cls(join([part.scores for part in parts]), join([part.maps for part in parts]))
+        return cls(
+            join([part.scores for part in parts]),
+            join([part.maps for part in parts]),
+            join([part.parts for part in parts]),
+        )
 
     def checked(self, batch: int, method: str) -> Prediction:
         """A copy of the prediction as float32, after checking shapes and finiteness.
 
         Raises:
-            ContractError: no answer, a wrong kind or shape, a NaN, or a value that is infinite in
-                float32; names the method.
+            ContractError: no answer, a wrong kind or shape, a NaN, a value that is infinite in
+                float32, or scores beside the parts that scores are to be made of; names the method.
         """
-        if self.scores is None and self.maps is None:
+        if self.scores is None and self.maps is None and self.parts is None:
             raise ContractError(f"method '{display_name(method)}' returned neither scores nor maps")
+        if self.scores is not None and self.parts is not None:
+            raise ContractError(
+                f"method '{display_name(method)}' returned scores and parts: give scores, or the "
+                "parts of which conclude makes them"
+            )
         return Prediction(
-            _checked(self.scores, "scores", 1, batch, method),
-            _checked(self.maps, "maps", 3, batch, method),
+            _checked(self.scores, "scores", batch, method),
+            _checked(self.maps, "maps", batch, method),
+            _checked(self.parts, "parts", batch, method),
         )
 
 
-def _checked(tensor: Tensor | None, part: str, dims: int, batch: int, method: str) -> Tensor | None:
+_AXES = {"scores": "[B]", "maps": "[B, H, W]", "parts": "[B, P]"}
+
+
+def _chained(parts: Sequence[Sequence[int] | None]) -> tuple[int, ...] | None:
+    """The numbers of all images, or None where those of some are missing."""
+    there = [part for part in parts if part is not None]
+    return tuple(itertools.chain(*there)) if len(there) == len(parts) else None
+
+
+def _checked(tensor: Tensor | None, part: str, batch: int, method: str) -> Tensor | None:
     """A float32 copy of an answer's part; see `Prediction.checked`."""
     if tensor is None:
         return None
@@ -144,10 +217,10 @@ def _checked(tensor: Tensor | None, part: str, dims: int, batch: int, method: st
             f"method '{display_name(method)}' returned {part} as {kind}: expected a tensor of "
             "floats"
         )
-    if tensor.dim() != dims or len(tensor) != batch:
+    if tensor.dim() != _AXES[part].count(",") + 1 or len(tensor) != batch:
         raise ContractError(
             f"method '{display_name(method)}' returned {part} of shape {tuple(tensor.shape)} for "
-            f"a batch of {batch}: expected {'[B]' if dims == 1 else '[B, H, W]'}"
+            f"a batch of {batch}: expected {_AXES[part]}"
         )
     single = tensor.detach().to(torch.float32, copy=True)
     if not bool(torch.isfinite(single).all()):

@@ -22,3 +22,8 @@ class Track(enum.StrEnum):
     TRANSDUCTIVE = "transductive"
     FEW_SHOT = "few-shot"
     FULL_SHOT = "full-shot"
+
+    @property
+    def has_references(self) -> bool:
+        """Whether normal training images of the category are shown to a method."""
+        return self in (Track.FEW_SHOT, Track.FULL_SHOT)

@@ -28,6 +28,7 @@ MODULES, GRAPH, ABOVE = IMPORTS.modules(), IMPORTS.graph(), IMPORTS.ABOVE
 CONTRACT = {
     "anomaly_maps",
     "backbone",
+    "category",
     "content",
     "dataset",
     "errors",
@@ -41,7 +42,9 @@ CONTRACT = {
     "prompt_learner",
     "prompts",
     "query",
+    "randomness",
     "rows",
+    "scratch",
 }
 # What a room may import of the others; every room may import what lies in bench itself.
 MAY_IMPORT = {

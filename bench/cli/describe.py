@@ -42,7 +42,9 @@ def describe_methods() -> str:
         }
         for name, cls in sound.items()
     ]
-    table = _table(rows, {"supervision": 24, "track": 24, "backbone": 22, "variants": 24, "options": 44})
+    table = _table(
+        rows, {"supervision": 24, "track": 24, "backbone": 22, "variants": 24, "options": 44}
+    )
     note = "* default variant; options show the default variant's values"
     return "\n".join([table, "", note, *broken])
 

@@ -52,7 +52,7 @@ def _refuse_difference(method: Method, queries: Sequence[Query], given: Predicti
     tolerance, images = _tolerance(method.backbone), sum(map(len, queries))
     found = []
     repeated = Prediction.joined(again)
-    for part in ("scores", "maps"):
+    for part in ("scores", "maps", "parts"):
         one, other = getattr(given, part), getattr(repeated, part)
         if one is None or other is None:
             continue
@@ -64,7 +64,8 @@ def _refuse_difference(method: Method, queries: Sequence[Query], given: Predicti
             f"method '{display_name(method.name)}' is transductive: its answer for an image "
             f"depends on the other images of the batch ({' and '.join(found)} when the first "
             f"{images} images are batched otherwise), so its numbers would change with "
-            "--batch-size: let predict treat each image by itself"
+            "--batch-size: let predict treat each image by itself, or say track = "
+            "Track.TRANSDUCTIVE and observe the category before"
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from ..anomaly_maps import upsample
 from ..backbone import TokenSpec
+from ..category import conclude, observe, observes_category, observes_references, refuse_parts
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import ContractError, Stopped
@@ -41,6 +42,7 @@ from ..metrics import (
 )
 from ..names import display_name
 from ..progress import Progress
+from ..randomness import image_keys
 from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
 from ..records.gallery import Gallery
@@ -49,6 +51,7 @@ from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
 from ..records.record import CategoryResult, ImageScores
 from .batch_check import examine
+from .observation import KeptBatches, show_references
 from .plan import Plan
 from .prepared_method import PreparedMethod, isolated
 
@@ -65,6 +68,7 @@ class Accumulators:
     prepared: PreparedMethod
     pixels: PixelAccumulator
     scores: list[Tensor] = field(default_factory=list)
+    parts: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
     prompts: list[Tensor] = field(default_factory=list)
     has_maps: bool = False
@@ -81,6 +85,15 @@ class Targets:
     masks: list[NDArray[np.bool_]] = field(default_factory=list)
     regions_lost: int = 0
     warnings: list[str] = field(default_factory=list)
+
+    def add(self, batch: Batch, with_masks: bool) -> None:
+        """Take what is known of a batch, and its masks if they are to be kept."""
+        self.names += batch.names
+        self.labels += batch.labels.tolist()
+        self.regions_lost += batch.regions_lost
+        self.warnings += batch.warnings
+        if with_masks and batch.masks is not None:
+            self.masks += list(np.asarray(batch.masks))
 
 
 @dataclass(frozen=True)
@@ -155,15 +168,45 @@ def _run_group(
     category: _Category, members: Sequence[Accumulators], targets: Targets, bar: tqdm[Any]
 ) -> None:
     """Feed the methods of one group from one visual forward per batch."""
-    plan, progress = category.plan, category.progress
+    progress = category.progress
+    for member in members:
+        _show_references(category, member)
+    observers = [m for m in members if observes_category(m.prepared.ready)]
+    others = [m for m in members if not observes_category(m.prepared.ready)]
+    kept = KeptBatches.with_room_for(len(category.samples))
+    for batch, query, seconds in _encoded(category, members):
+        targets.add(batch, category.plan.save_maps)
+        if observers:
+            kept.add(query, batch)
+        for member in members:
+            member.seconds_forward += seconds
+        for member in others:
+            if member.prepared.error is None:
+                with isolated(member.prepared, progress):
+                    seen = query.seen_by(member.prepared.ready)
+                    _predict(category, member, seen.map(_own_copy), batch)
+        bar.update(len(batch))
+    for member in observers:
+        _predict_observed(category, member, kept)
+    for member in members:
+        _conclude(category, member)
+
+
+def _encoded(
+    category: _Category, members: Sequence[Accumulators]
+) -> Iterator[tuple[Batch, Query, float]]:
+    """Each batch, what all methods of a group read of it, and the seconds of its forward."""
+    dataset, plan = category.dataset, category.plan
     first = members[0].prepared.ready
-    backbone = first.backbone
+    device = first.backbone.device
     specs: set[TokenSpec] = set()
     for member in members:
-        with isolated(member.prepared, progress):
+        with isolated(member.prepared, category.progress):
             specs |= member.prepared.ready.token_specs
+    needs_keys = any(member.prepared.ready.needs_keys for member in members)
+    description = dataset.description(category.samples[0].category)
     batches = load_batches(
-        category.dataset,
+        dataset,
         category.samples,
         first.preprocess,
         members[0].prepared.map_size,
@@ -171,24 +214,62 @@ def _run_group(
         plan.workers,
     )
     for batch in batches:
-        progress.check()
-        images = batch.images.to(backbone.device, non_blocking=True)
-        features, seconds = _timed(
-            backbone.device, first.preprocess.encode, backbone, images, specs
+        category.progress.check()
+        images = batch.images.to(device, non_blocking=True)
+        features, seconds = _timed(device, first.preprocess.encode, first.backbone, images, specs)
+        domains, descriptions = [dataset.domain] * len(batch), [description] * len(batch)
+        keys = image_keys(batch.images) if needs_keys else None
+        yield (
+            batch,
+            Query(features, batch.class_names, images, domains, descriptions, keys),
+            seconds,
         )
-        targets.names += batch.names
-        targets.labels += batch.labels.tolist()
-        targets.regions_lost += batch.regions_lost
-        targets.warnings += batch.warnings
-        if plan.save_maps and batch.masks is not None:
-            targets.masks += list(np.asarray(batch.masks))
-        for member in members:
-            member.seconds_forward += seconds
-            if member.prepared.error is None:
-                with isolated(member.prepared, progress):
-                    query = Query.of(member.prepared.ready, features, batch.class_names, images)
-                    _predict(category, member, query.map(_own_copy), batch)
-        bar.update(len(images))
+
+
+def _show_references(category: _Category, member: Accumulators) -> None:
+    """Let a method of the few-shot or full-shot track observe normal training images."""
+    plan, prepared = category.plan, member.prepared
+    if prepared.error is not None or not observes_references(prepared.ready):
+        return
+    with isolated(prepared, category.progress):
+        _, seconds = _timed(
+            prepared.ready.backbone.device,
+            show_references,
+            prepared.ready,
+            category.dataset,
+            category.samples[0].category,
+            plan,
+            category.progress,
+        )
+        member.seconds_predict += seconds
+
+
+def _predict_observed(category: _Category, member: Accumulators, kept: KeptBatches) -> None:
+    """Let one method observe the whole category and then answer it, batch by batch."""
+    prepared, progress = member.prepared, category.progress
+    if prepared.error is not None:
+        return
+    with isolated(prepared, progress):
+        method = prepared.ready
+        _, seconds = _timed(method.backbone.device, observe, method, kept.images, progress.check)
+        member.seconds_predict += seconds
+        for query, batch in kept.seen_by(method):
+            progress.check()
+            _predict(category, member, query, batch)
+
+
+def _conclude(category: _Category, member: Accumulators) -> None:
+    """Make the scores of a method that answered with parts, now that all images have theirs."""
+    prepared = member.prepared
+    if prepared.error is not None or not member.parts:
+        return
+    with isolated(prepared, category.progress):
+        device = prepared.ready.backbone.device
+        parts = Prediction(None, None, torch.cat(member.parts).to(device))
+        answer, seconds = _timed(device, conclude, prepared.ready, parts)
+        member.seconds_predict += seconds
+        assert answer.scores is not None
+        member.scores = [answer.scores.cpu()]
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
@@ -214,6 +295,9 @@ def _predict(category: _Category, member: Accumulators, query: Query, batch: Bat
     _refuse_gaps(prepared, prediction)
     if not prepared.examined:
         examine(prepared, query, prediction)
+    refuse_parts(method, prediction)
+    if prediction.parts is not None:
+        member.parts.append(prediction.parts.cpu())
     if prediction.scores is not None:
         member.scores.append(prediction.scores.cpu())
     if prediction.maps is None:
@@ -245,7 +329,8 @@ def _refuse_changes(method: Method, before: Mapping[str, int], after: Mapping[st
 
 def _refuse_gaps(prepared: PreparedMethod, prediction: Prediction) -> None:
     """Raise `ContractError` if scores or maps come for some batches only."""
-    answers = (prediction.scores is not None, prediction.maps is not None)
+    scored = prediction.scores is not None or prediction.parts is not None
+    answers = (scored, prediction.maps is not None)
     prepared.answers = prepared.answers or answers
     for part, now, earlier in zip(("scores", "maps"), answers, prepared.answers, strict=True):
         if now != earlier:

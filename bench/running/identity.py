@@ -27,6 +27,7 @@ from ..metrics import METRIC_VERSION
 from ..progress import Progress
 from ..records.category_record import IMAGES
 from ..records.provenance import environment
+from ..training.references import references_of, shots_of
 from ..training.trainer import auxiliary_samples
 from ..training.user_checkpoint import Checkpoint
 from .open_datasets import OpenDatasets
@@ -83,6 +84,8 @@ class Identities:
         if job.trained:
             identity["training code"] = training_code(cls)
             identity["auxiliary"] = self._auxiliary(job)
+        if cls.track_of(options).has_references:
+            identity["references"] = _references(dataset, shots_of(cls, options), job.cell.seed)
         return identity
 
     def of_images(
@@ -117,6 +120,13 @@ class Identities:
                 trained = [auxiliary.name, dict(auxiliary.options), split]
                 self._auxiliaries[key] = _digest([*trained, auxiliary.fingerprint_of(samples)])
         return self._auxiliaries[key]
+
+
+def _references(dataset: Dataset, shots: int | None, seed: int) -> str | None:
+    """The normal images that are shown to a method; None where they are not here."""
+    with suppress(DataError):
+        return dataset.fingerprint_of(references_of(dataset, shots, seed))
+    return None
 
 
 def difference(

@@ -17,6 +17,7 @@ from ..files import read_json
 from ..names import display_name, known_keys, parts_named, registry_name
 from ..options import DEFAULT_SEED, AuxiliarySplit
 from ..records.cell import Cell
+from ..track import Track
 from .plan_entries import (
     ALL,
     DatasetPlan,
@@ -51,7 +52,8 @@ class Plan:
     """Everything that a run depends on. Equal plans give equal tables.
 
     Attributes:
-        methods, datasets, seeds: the grid; training-free methods run with the first seed only.
+        methods, datasets, seeds: the grid; methods that neither learn nor are shown images
+            drawn by a seed run with the first seed only.
         backbone: "published" is for each method the one that it was published with.
         map_size: side at which maps and masks are compared; None is the method's own.
         auxiliary: None follows the protocol (MVTec AD for all others, VisA for MVTec AD,
@@ -108,7 +110,8 @@ class Plan:
             trained = not method.checkpoint and str(supervision) == "auxiliary-trained"
             located = dataset if dataset.root is not None else replace(dataset, root=self.data_root)
             auxiliary = self._auxiliary_of(dataset)
-            for seed in self.seeds if trained else self.seeds[:1]:
+            seeded = trained or _track_of(method) is Track.FEW_SHOT
+            for seed in self.seeds if seeded else self.seeds[:1]:
                 cell = Cell(
                     method=method.name,
                     variant=method.variant,
@@ -156,6 +159,13 @@ class Plan:
         own = (e.options for e in self.datasets if e.target == auxiliary and e.root is None)
         given = auxiliary in self.auxiliary_options
         return self.auxiliary_options[auxiliary] if given else next(own, {})
+
+
+def _track_of(method: MethodPlan) -> Track:
+    from ..method import make_options  # imports torch
+
+    cls = registry.method_class(method.name)
+    return cls.track_of(make_options(cls, method.variant, method.options))
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..category import answers_to_category, refuse_references
 from ..errors import DataError, UsageError
 from ..files import csv_text, whole_file, write_json, write_png
 from ..images import read_image
-from ..method import Method
-from ..predict import predict_images
+from ..method import Method, Query
+from ..predict import encode_pictures
 from ..records.gallery import HEAT
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -45,7 +46,12 @@ class _Answer:
 
 
 def predict_files(
-    method: Method, paths: Sequence[Path], class_name: str, out: Path, batch_size: int = 8
+    method: Method,
+    paths: Sequence[Path],
+    class_name: str,
+    out: Path,
+    batch_size: int = 8,
+    references: Sequence[Path] = (),
 ) -> list[FileScore]:
     """Score image files and write what was found.
 
@@ -53,7 +59,7 @@ def predict_files(
     and `a/part.map.npy` (float32 [M, M] at the method's map size, greater is more anomalous); for
     all of them `scores.csv` and `scores.json`. Images whose results would have the same name get
     numbers (`a/part-2.overlay.png`). Heat is scaled over all the images of the call, so that
-    overlays can be compared.
+    overlays can be compared. The files of a call are the category of a transductive method.
 
     Args:
         method: ready to predict.
@@ -61,13 +67,15 @@ def predict_files(
         class_name: what the images show, for the prompts.
         out: folder; made if absent.
         batch_size: images per visual forward.
+        references: files, or folders of them, of normal images, for a few-shot or full-shot method.
 
     Returns:
         A row for each file; of a file that is not a readable image it holds the error.
 
     Raises:
         UsageError: a path does not exist, there are no images, `out` cannot be made, or a
-            result would replace one of the images.
+            result would replace one of the images, or the references do not fit the method.
+        DataError: a reference is not a readable image.
         FileError: a result cannot be written; names its file.
     """
     found = image_files(paths, out)
@@ -77,7 +85,9 @@ def predict_files(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"folder {out} cannot be made ({error.strerror}): choose --out") from error
-    answers, broken = _predict(method, list(found), class_name, batch_size)
+    normal = list(image_files(references, out)) if references else []
+    refuse_references(method, len(normal))
+    answers, broken = _predict(method, list(found), normal, class_name, batch_size)
     low = min((float(a.map.min()) for a in answers if a.map is not None), default=0.0)
     high = max((float(a.map.max()) for a in answers if a.map is not None), default=1.0)
     rows = [_write_result(answer, stems[answer.path], out, low, high) for answer in answers]
@@ -87,24 +97,45 @@ def predict_files(
 
 
 def _predict(
-    method: Method, paths: Sequence[Path], class_name: str, batch_size: int
+    method: Method,
+    paths: Sequence[Path],
+    references: Sequence[Path],
+    class_name: str,
+    batch_size: int,
 ) -> tuple[list[_Answer], dict[Path, str]]:
     """What the method says of each readable file, and what is wrong with the others."""
-    answers: list[_Answer] = []
+    readable: list[Path] = []
     broken: dict[Path, str] = {}
-    for start in range(0, len(paths), batch_size):
-        images: dict[Path, Image.Image] = {}
-        for path in paths[start : start + batch_size]:
-            try:
-                images[path] = read_image(path)
-            except DataError as error:
-                broken[path] = str(error)
-        if images:
-            found = predict_images(method, list(images.values()), class_name, batch_size=batch_size)
-            scores = itertools.repeat(None) if found.scores is None else found.scores.tolist()
-            maps = itertools.repeat(None) if found.maps is None else found.maps.numpy()
-            answers += map(_Answer, images, scores, maps)
-    return answers, broken
+
+    def encoded(images: Mapping[Path, Image.Image]) -> Query:
+        return encode_pictures(method, list(images.values()), [class_name] * len(images))
+
+    def category() -> Iterator[Query]:
+        for chosen in _batches(paths, batch_size):
+            images: dict[Path, Image.Image] = {}
+            for path in chosen:
+                try:
+                    images[path] = read_image(path)
+                except DataError as error:
+                    broken[path] = str(error)
+            readable.extend(images)
+            if images:
+                yield encoded(images)
+
+    def normal() -> Iterator[Query]:
+        for chosen in _batches(references, batch_size):
+            yield encoded({path: read_image(path) for path in chosen})
+
+    found: list[_Answer] = []
+    for answer in answers_to_category(method, category(), len(paths), normal()):
+        scores = itertools.repeat(None) if answer.scores is None else answer.scores.tolist()
+        maps = itertools.repeat(None) if answer.maps is None else answer.maps.numpy()
+        found += map(_Answer, readable[len(found) :], scores, maps)
+    return found, broken
+
+
+def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + size] for start in range(0, len(paths), size))
 
 
 def _write_result(answer: _Answer, stem: str, out: Path, low: float, high: float) -> FileScore:

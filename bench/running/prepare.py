@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import registry
 from ..backbone import Backbone, Precision
+from ..category import observes_references
 from ..dataset import Dataset, Sample
 from ..errors import Stopped
 from ..factory import create
@@ -27,6 +28,7 @@ from ..records.protocol import GIVEN
 from ..records.run_folder import lock, supersede, weights_path
 from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
+from ..training.references import references_of, shots_of
 from ..training.sources import cache_features
 from ..training.trainer import Training, auxiliary_samples, train_method
 from ..training.user_checkpoint import Checkpoint, choose, open_checkpoint, refuse_leak
@@ -282,4 +284,18 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
         "limit": plan.limit,
         "metric_version": METRIC_VERSION,
         "seed": prepared.cell.seed,
+        **_references(dataset, method),
+    }
+
+
+def _references(dataset: Dataset, method: Method) -> dict[str, Any]:
+    """What a record states of the normal images that a method is shown; nothing if it is not."""
+    if not observes_references(method):
+        return {}
+    shots = shots_of(type(method), method.options)
+    shown = references_of(dataset, shots, method.seed)
+    return {
+        "shots": shots,
+        "references": len(shown),
+        "references_sha256": dataset.fingerprint_of(shown),
     }

@@ -44,7 +44,7 @@ def refuse_leakage(
         )
     learned = _files(chosen)
     tested = _files(_all_samples(target))
-    shared = sorted(learned & tested) or _same_content(learned, tested)
+    shared = sorted(learned & tested) or same_content(learned, tested)
     if shared:
         raise UsageError(
             f"auxiliary dataset '{display_name(auxiliary.name)}' and target "
@@ -67,7 +67,7 @@ def _files(samples: Iterable[Sample]) -> frozenset[Path]:
     return frozenset(sample.image_path.resolve() for sample in samples)
 
 
-def _same_content(learned: frozenset[Path], tested: frozenset[Path]) -> list[Path]:
+def same_content(learned: frozenset[Path], tested: frozenset[Path]) -> list[Path]:
     """Files of `tested` whose bytes are those of a file of `learned`.
 
     Only files of equal size are read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from zsad.bench import load_backbone, load_dataset
 from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
 from zsad.bench.errors import ContractError, message_of
-from zsad.bench.method import Method, Prediction, build
+from zsad.bench.method import Method, Options, Prediction, Track, build
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
 from zsad.bench.running.evaluation import score_category
@@ -348,3 +349,84 @@ def test_a_signal_stops_whatever_method_is_at_work(score):
     progress = Progress()
     with pytest.raises(KeyboardInterrupt), _interrupts_seen(progress):
         score(Signalling, progress=progress)
+
+
+# -- other tracks --------------------------------------------------------------------------------
+
+
+class Observing(Plain):
+    """Scores relative to the mean of the category, from features that are kept."""
+
+    title = "Observing"
+    track = Track.TRANSDUCTIVE
+    needs_keys = True
+
+    def observe(self, images):
+        self.norms = images.class_token.norm(dim=-1)
+        self.keys = images.keys
+        self.domains = {d for query in images.batches(3) for d in query.domains}
+
+    def predict(self, query):
+        answer = super().predict(query)
+        own = query.features.class_token.norm(dim=-1)
+        assert torch.allclose(own, self.norms[list(query.places)])
+        assert query.keys == tuple(self.keys[place] for place in query.places)
+        assert query.domains == ("custom",) * len(query)
+        return Prediction(own - self.norms.mean(), answer.maps)
+
+
+class Concluding(Plain):
+    title = "Concluding"
+    track = Track.TRANSDUCTIVE
+
+    def conclude(self, parts):
+        low, high = parts.amin(dim=0), parts.amax(dim=0)
+        return ((parts - low) / (high - low)).sum(dim=1)
+
+    def predict(self, query):
+        answer = super().predict(query)
+        return Prediction(None, answer.maps, answer.scores[:, None].expand(-1, 2))
+
+
+class Pretending(Concluding):
+    """Makes its scores of the category and is run in the zero-shot track all the same."""
+
+    @classmethod
+    def track_of(cls, options):
+        return Track.ZERO_SHOT if options.smoothing_sigma is None else Track.TRANSDUCTIVE
+
+    variants: ClassVar = {"official": Options(), "other": Options(smoothing_sigma=1.0)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+def test_methods_of_the_transductive_track_are_shown_the_category_whatever_the_batch(
+    score, alone, batch_size, backbone
+):
+    before = backbone.counter.images
+    results, errors = score(Plain, Observing, Concluding, batch_size=batch_size, gallery=1)
+    assert backbone.counter.images - before == 4, "each image is encoded once"
+    assert errors == {Plain: None, Observing: None, Concluding: None}
+    assert results[Plain].result.images == alone.images
+    observing, concluding = (results[cls].result for cls in (Observing, Concluding))
+    assert sum(observing.images.scores) == pytest.approx(0, abs=1e-4)
+    assert (min(concluding.images.scores), max(concluding.images.scores)) == (0, 2)
+    assert concluding.metrics == pytest.approx(alone.metrics)
+    assert observing.metrics["pixel_auroc"] == pytest.approx(alone.metrics["pixel_auroc"])
+
+
+def test_parts_of_a_method_that_says_zero_shot_are_refused_by_name(score, alone):
+    results, errors = score(Pretending, Plain)
+    assert results[Plain].result == alone
+    assert "its track is zero-shot" in str(errors[Pretending])
+
+
+class Forgetful(Observing):
+    def observe(self, images):
+        raise RuntimeError("cannot look")
+
+
+def test_a_method_that_fails_while_it_observes_fails_alone(score, alone):
+    results, errors = score(Forgetful, Plain, Observing)
+    assert "cannot look" in str(errors[Forgetful])
+    assert results[Plain].result == alone
+    assert errors[Observing] is None
