@@ -22,19 +22,30 @@ from PIL import Image
 from torch import Tensor
 
 from .backbone import PRECISIONS, Backbone
+from .category import (
+    answers_to_category,
+    observes_category,
+    observes_references,
+    refuse_parts,
+    track_of,
+)
 from .dataset import Dataset
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
 from .schedule import Loss
 from .simulated_device import on_device, simulated_device
+from .track import Track
 from .training.loop import remember
 from .training.optimisation import TrainingConfig
+from .training.references import refuse_tested
 from .training.sources import memory_sources
 from .training.stages import REMEMBERING
 from .training.trainer import fit
 
 IMAGES = 4
+CATEGORY = 12  # images of a category that is observed; MuSc's windows need nine
+REFERENCES = 3  # normal images for a few-shot method
 CLASS_NAMES = ("bottle", "metal nut", "bottle", "tile")
 TOLERANCE = 1e-5  # float32 rounding of another batch size
 STEPS = 8  # optimiser steps after which a trained method must have improved on its own batch
@@ -102,7 +113,8 @@ def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
     """Scores [B] and maps [B, H, W] at the map size, finite, for every variant."""
     for variant in cls.variants:
         method = _ready(cls, backbone, variant)
-        answer = _predict(method, _pictures(method)).checked(IMAGES, cls.title)
+        pictures = _pictures(method)
+        answer = _predict(method, pictures).checked(len(pictures), cls.title)
         if answer.maps is not None:
             shape, size = tuple(answer.maps.shape[1:]), method.map_size
             _require(shape == (size, size), f"maps of {shape}, map_size says {size}")
@@ -118,30 +130,60 @@ def is_deterministic(cls: type[Method], backbone: Backbone) -> None:
 
 
 def ignores_the_batch(cls: type[Method], backbone: Backbone) -> None:
-    """One image at a time gives what the whole batch gives."""
-    method = _ready(cls, backbone)
-    pictures = _pictures(method)
-    single = [_predict(method, pictures[i : i + 1], CLASS_NAMES[i : i + 1]) for i in range(IMAGES)]
-    whole = _predict(method, pictures)
-    _require_equal(whole, Prediction.joined(single), "the batch changes the answer")
+    """One image at a time gives what the whole batch gives.
+
+    In the zero-shot track an image is scored alone; in the transductive track it is alone in its
+    batch but not in its category.
+    """
+    for variant in _one_of_each_track(cls):
+        method = _ready(cls, backbone, variant)
+        pictures, names = _pictures(method), _names(method)
+        whole = _predict(method, pictures)
+        if track_of(method) is Track.TRANSDUCTIVE:
+            single = _predict(method, pictures, batch_size=1)
+        else:
+            alone = [slice(i, i + 1) for i in range(len(pictures))]
+            single = Prediction.joined([_predict(method, pictures[i], names[i]) for i in alone])
+        _require_equal(whole, single, "the batch changes the answer")
 
 
 def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
-    """A permuted batch gives permuted answers."""
-    method = _ready(cls, backbone)
-    pictures, order = _pictures(method), [2, 0, 3, 1]
-    permuted = _predict(method, pictures[order], [CLASS_NAMES[i] for i in order])
-    expected = _predict(method, pictures).map(lambda tensor: tensor[order])
-    _require_equal(expected, permuted, "the order matters")
+    """A permuted batch, or category, gives permuted answers."""
+    for variant in _one_of_each_track(cls):
+        method = _ready(cls, backbone, variant)
+        pictures, names = _pictures(method), _names(method)
+        order = [*range(2, len(pictures), 2), 0, *range(3, len(pictures), 2), 1]
+        permuted = _predict(method, pictures[order], [names[i] for i in order])
+        given = _predict(method, pictures)
+        expected = Prediction(
+            *(None if part is None else part[order] for part in (given.scores, given.maps))
+        )
+        _require_equal(expected, permuted, "the order matters")
+
+
+def keeps_to_its_track(cls: type[Method], backbone: Backbone) -> None:
+    """Scores depend on the category only where the track says so, never on which image came first.
+
+    A zero-shot or few-shot method gives no parts to make scores of, and a few-shot method answers
+    the same whatever the order of the normal images.
+    """
+    for variant in _one_of_each_track(cls):
+        method = _ready(cls, backbone, variant)
+        pictures = _pictures(method)
+        query = _asked(method, pictures)
+        with torch.no_grad():
+            refuse_parts(method, method.predict(query))
+        if observes_references(method):
+            again = _predict(method, pictures, references=_references(method).flip(0))
+            _require_equal(_predict(method, pictures), again, "the order of references matters")
 
 
 def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
     """`predict` needs only the declared tokens, and images only where declared."""
     method = _ready(cls, backbone)
-    query = Query.encoded(method, _pictures(method), CLASS_NAMES)
     try:
         with torch.no_grad():
-            method.predict(query)
+            method.predict(_asked(method, _pictures(method)))
     except KeyError as error:
         raise ContractError(f"reads tokens {error} that token_specs does not declare") from error
 
@@ -166,7 +208,7 @@ def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
 def leaves_its_input_alone(cls: type[Method], backbone: Backbone) -> None:
     """`predict` changes none of the tensors it is given."""
     method = _ready(cls, backbone)
-    query = Query.encoded(method, _pictures(method), CLASS_NAMES)
+    query = _asked(method, _pictures(method))
     before = query.map(torch.clone).tensors()
     with torch.no_grad():
         method.predict(query)
@@ -243,6 +285,7 @@ METHOD_CHECKS: tuple[MethodCheck, ...] = (
     is_deterministic,
     ignores_the_batch,
     ignores_the_order,
+    keeps_to_its_track,
     reads_what_it_declares,
     leaves_the_backbone_alone,
     leaves_its_input_alone,
@@ -254,17 +297,21 @@ METHOD_CHECKS: tuple[MethodCheck, ...] = (
 )
 
 
-def _picture_arrays(size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Four seeded pictures [4, S, S, 3], the last two with a bright defect, and masks [4, S, S]."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(40, 160, (IMAGES, 6, 6, 3)).astype(np.uint8)
+def _picture_arrays(
+    size: int, count: int = IMAGES, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Seeded pictures [N, S, S, 3], the third and fourth with a bright defect, and masks."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(40, 160, (count, 6, 6, 3)).astype(np.uint8)
     pictures = np.stack(
         [
             np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC))
             for c in coarse
         ]
     ).copy()
-    masks = np.zeros((IMAGES, size, size), dtype=bool)
+    masks = np.zeros((count, size, size), dtype=bool)
+    if count < IMAGES:
+        return pictures, masks
     masks[2, size // 4 : size // 2, size // 4 : size // 2] = True
     masks[3, size // 2 : size // 2 + size // 5, : size // 3] = True
     pictures[masks] = 240
@@ -272,9 +319,24 @@ def _picture_arrays(size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 def _pictures(method: Method) -> Tensor:
-    """The preprocessed pictures [4, 3, S, S] at the method's size."""
-    arrays, _ = _picture_arrays(method.image_size)
+    """The preprocessed pictures [4, 3, S, S] at the method's size; of a category [12, 3, S, S]."""
+    count = CATEGORY if track_of(method) is Track.TRANSDUCTIVE else IMAGES
+    return _prepared(method, _picture_arrays(method.image_size, count)[0])
+
+
+def _references(method: Method) -> Tensor:
+    """Preprocessed normal pictures [3, 3, S, S] that are none of the others."""
+    return _prepared(method, _picture_arrays(method.image_size, REFERENCES, seed=1)[0])
+
+
+def _prepared(method: Method, arrays: NDArray[np.uint8]) -> Tensor:
     return torch.stack([method.preprocess(Image.fromarray(array)) for array in arrays])
+
+
+def _names(method: Method) -> Sequence[str]:
+    """A word for each of the pictures; the images of a category share theirs."""
+    alike = track_of(method) is not Track.ZERO_SHOT
+    return CLASS_NAMES[:1] * CATEGORY if alike else CLASS_NAMES
 
 
 def _ready(
@@ -289,9 +351,40 @@ def _ready(
     return method
 
 
-def _predict(method: Method, images: Tensor, names: Sequence[str] = CLASS_NAMES) -> Prediction:
-    with torch.no_grad():
-        return method.predict(Query.encoded(method, images, names))
+def _one_of_each_track(cls: type[Method]) -> list[str]:
+    """The default variant, and the first one of each other track."""
+    found = {cls.track_of(cls.variants[cls.default_variant]): cls.default_variant}
+    for variant, options in cls.variants.items():
+        found.setdefault(cls.track_of(options), variant)
+    return list(found.values())
+
+
+def _predict(
+    method: Method,
+    images: Tensor,
+    names: Sequence[str] | None = None,
+    batch_size: int = CATEGORY,
+    references: Tensor | None = None,
+) -> Prediction:
+    """The answer to images, after the method was shown what its track has for it."""
+    words = (_names(method) if names is None else names)[: len(images)]
+    starts = range(0, len(images), batch_size)
+    batches = (
+        Query.encoded(method, images[i : i + batch_size], words[i : i + batch_size]) for i in starts
+    )
+    normal = []
+    if observes_references(method):
+        shown = _references(method) if references is None else references
+        normal.append(Query.encoded(method, shown, [words[0]] * len(shown)))
+    return Prediction.joined(answers_to_category(method, batches, len(images), normal))
+
+
+def _asked(method: Method, images: Tensor) -> Query:
+    """The images as one batch, after the method was shown what its track has for it."""
+    _predict(method, images)
+    query = Query.encoded(method, images, _names(method)[: len(images)])
+    places = tuple(range(len(images))) if observes_category(method) else None
+    return dataclasses.replace(query, places=places)
 
 
 def _fix_draws(method: TrainableMethod) -> None:
@@ -418,6 +511,11 @@ def keeps_train_and_test_apart(dataset: Dataset) -> None:
     _require(not both, f"{len(both)} images are in train and test")
 
 
+def shows_no_test_image(dataset: Dataset) -> None:
+    """No normal training image, which few-shot methods are shown, is a copy of a test image."""
+    refuse_tested(dataset, [sample for sample in dataset.samples("train") if sample.label == 0])
+
+
 DATASET_CHECKS: tuple[DatasetCheck, ...] = (
     names_itself,
     lists_samples_in_order,
@@ -427,4 +525,5 @@ DATASET_CHECKS: tuple[DatasetCheck, ...] = (
     names_its_classes,
     reads_its_samples,
     keeps_train_and_test_apart,
+    shows_no_test_image,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from zsad.bench.backbone import TokenSpec
 from zsad.bench.conformance import DATASET_CHECKS, METHOD_CHECKS, check_dataset, check_method
 from zsad.bench.dataset import Sample
 from zsad.bench.errors import ContractError
-from zsad.bench.method import Method, Prediction, Schedule, TrainableMethod
+from zsad.bench.method import Method, Options, Prediction, Schedule, Track, TrainableMethod
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +98,101 @@ class BackboneChanger(Sound):
         return super().predict(query)
 
 
+class PartsWithoutTrack(Sound):
+    """Scores that need the whole category, from a method that says zero-shot."""
+
+    def predict(self, query):
+        scores, maps = self.answer(query)
+        return Prediction(None, maps, scores[:, None])
+
+
+class Centred(Sound):
+    """Scores relative to the mean norm of the category; keeps the contract of its track."""
+
+    title = "Centred"
+    track = Track.TRANSDUCTIVE
+
+    def observe(self, images):
+        norms = [self.norms(query.features) for query in images.batches(size=5)]
+        self.mean = torch.cat(norms).mean()
+
+    def norms(self, features):
+        (tokens,) = features.tokens.values()
+        return tokens.norm(dim=-1).mean(dim=1)
+
+    def predict(self, query):
+        _, maps = self.answer(query)
+        return Prediction(self.norms(query.features) - self.mean, maps)
+
+
+class Stretched(Sound):
+    """Scores from 0 to 1 over the category, made of parts."""
+
+    title = "Stretched"
+    track = Track.TRANSDUCTIVE
+
+    def conclude(self, parts):
+        low, high = parts[:, 0].amin(), parts[:, 0].amax()
+        return (parts[:, 0] - low) / (high - low)
+
+    def predict(self, query):
+        scores, maps = self.answer(query)
+        return Prediction(None, maps, scores[:, None])
+
+
+class FirstOfTheCategory(Centred):
+    """Compares with whatever image came first."""
+
+    def observe(self, images):
+        self.mean = self.norms(images[0:1].features)
+
+
+class OfItsBatch(Centred):
+    def predict(self, query):
+        _, maps = self.answer(query)
+        norms = self.norms(query.features)
+        return Prediction(norms - norms.mean(), maps)
+
+
+class RankedInTurn(Stretched):
+    def conclude(self, parts):
+        return torch.arange(len(parts)) / len(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shots(Options):
+    """How many normal images it is shown."""
+
+    shots: int = 2
+
+
+class Remembering(Centred):
+    """The distance to the mean of normal images; keeps the contract of the few-shot track."""
+
+    title = "Remembering"
+    track = Track.FEW_SHOT
+    variants: ClassVar = {"official": Shots()}
+
+
+class FirstReference(Remembering):
+    def observe(self, images):
+        self.mean = self.norms(images[0:1].features)
+
+
+@pytest.mark.parametrize("cls", [Centred, Stretched, Remembering])
+def test_a_sound_method_of_another_track_passes(cls, backbone):
+    check_method(cls, backbone)
+
+
 @pytest.mark.parametrize(
     ("cls", "caught_by"),
     [
         (BatchStatistics, "ignores_the_batch"),
+        (PartsWithoutTrack, "keeps_to_its_track"),
+        (FirstOfTheCategory, "ignores_the_order"),
+        (OfItsBatch, "ignores_the_batch"),
+        (RankedInTurn, "ignores_the_order"),
+        (FirstReference, "keeps_to_its_track"),
         (Undeclared, "reads_what_it_declares"),
         (PatchResolution, "answers_in_shape"),
         (NotANumber, "answers_in_shape"),
@@ -152,3 +245,19 @@ def test_a_dataset_that_lies_is_caught():
 
     with pytest.raises(ContractError, match=r"labels_are_binary[\s\S]*normal_images_have_no_mask"):
         check_dataset(Lying.open())
+
+
+def test_a_training_image_that_is_a_copy_of_a_test_image_is_caught(tmp_path):
+    honest = load_dataset("synthetic")
+
+    class Copied(type(honest)):
+        def samples(self, split="test"):
+            samples: list[Sample] = super().samples(split)
+            if split == "train":
+                copy = tmp_path / "copy.png"
+                shutil.copy(super().samples("test")[0].image_path, copy)
+                samples[3] = dataclasses.replace(samples[3], image_path=copy)
+            return samples
+
+    with pytest.raises(ContractError, match="shows_no_test_image"):
+        check_dataset(Copied.open())
