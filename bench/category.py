@@ -41,7 +41,7 @@ class Observed:
     ) -> None:
         self._images = images.seen_by(method)
         self._device = method.backbone.device
-        self._check = check
+        self.check = check
 
     def __len__(self) -> int:
         return len(self._images)
@@ -70,7 +70,7 @@ class Observed:
         return self._images.keys
 
     def _read(self, tensor: Tensor) -> Tensor:
-        self._check()
+        self.check()
         return tensor.to(self._device, copy=True)
 
 
