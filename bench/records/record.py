@@ -255,6 +255,7 @@ FRAME_COLUMNS: Mapping[str, Callable[[Record, CategoryResult, str], Any]] = {
     "reason": lambda _, result, metric: result.undefined.get(metric, ""),
     "label": lambda record, *_: record.cell.label,
     "dataset_label": lambda record, *_: record.cell.dataset_label,
+    "track": lambda record, *_: str(record.track),
 }
 """The columns of `to_frame`, each from a record, a category of it and a metric's name."""
 
@@ -264,7 +265,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Columns: method, title, variant, options (JSON text), dataset, category, seed, metric,
     value (in [0, 1], NaN where undefined), reason (why undefined, else ""), label and
-    dataset_label (of the plan's entries, "" without one).
+    dataset_label (of the plan's entries, "" without one), track (zero-shot, transductive,
+    few-shot or full-shot).
     """
     import pandas as pd
 

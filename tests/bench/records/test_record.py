@@ -388,6 +388,7 @@ def test_a_run_is_a_tidy_frame(tmp_path):
     assert values.loc["pixel_auroc", "reason"] == "the dataset has no pixel-level masks"
     assert values["value"].isna().sum() == len(METRICS) - 2
     assert set(frame["method"]) == {"faprompt"}
+    assert set(frame["track"]) == {"few-shot"}
 
 
 def test_a_folder_without_records_is_no_run(tmp_path):
