@@ -24,6 +24,25 @@ class Track(enum.StrEnum):
     FULL_SHOT = "full-shot"
 
     @property
+    def place(self) -> int:
+        """Its place in the order of tables: who sees more comes later."""
+        return list(Track).index(self)
+
+    @property
+    def meaning(self) -> str:
+        """What a method of the track sees of the target, as a sentence below a table."""
+        seen = _SEEN[self]
+        return f"{self.capitalize()} track: beside the image that it scores, a method sees {seen}."
+
+    @property
     def has_references(self) -> bool:
         """Whether normal training images of the category are shown to a method."""
         return self in (Track.FEW_SHOT, Track.FULL_SHOT)
+
+
+_SEEN = {
+    Track.ZERO_SHOT: "nothing of the target dataset",
+    Track.TRANSDUCTIVE: "the other unlabelled test images of the category",
+    Track.FEW_SHOT: "a few normal training images of the category",
+    Track.FULL_SHOT: "all normal training images of the category",
+}

@@ -20,6 +20,7 @@ from ..metric_table import METRICS
 from ..names import display_name, registry_name
 from ..records.protocol import current_protocol
 from ..records.record import Record
+from ..track import Track
 
 BASELINE_SCHEMA = 1
 DIGITS = 6  # of stored metrics: far below any tolerance, and diffs stay readable
@@ -59,12 +60,14 @@ class BaselineCell:
         protocol: of the record.
         categories: category -> metric -> value; a metric that was undefined is absent.
         counts: category -> [normal, anomalous] images.
+        track: of the method; a file leaves zero-shot out.
     """
 
     cell: Mapping[str, Any]
     protocol: Mapping[str, Any]
     categories: Mapping[str, Mapping[str, Fraction]]
     counts: Mapping[str, list[Count]]
+    track: Track = Track.ZERO_SHOT
 
     @property
     def method(self) -> str:
@@ -199,6 +202,7 @@ def _guarded(record: Record) -> BaselineCell:
             for result in record.categories
         },
         counts={r.category: [r.n_normal, r.n_anomalous] for r in record.categories},
+        track=record.track,
     )
 
 
@@ -208,7 +212,11 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     Raises:
         FileError: the file cannot be written.
     """
-    write_json(path, dataclasses.asdict(baseline))
+    content = dataclasses.asdict(baseline)
+    for cell in content["cells"].values():
+        if cell["track"] is Track.ZERO_SHOT:
+            del cell["track"]
+    write_json(path, content)
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -1,5 +1,6 @@
 """Two runs or two methods side by side: their differences, and how sure these are.
 
+Methods of one track are compared only: whoever sees more of the target has an easier task.
 Image-level metrics are resampled over images, the same images for both sides, from the per-image
 scores that every record keeps. Pixel-level metrics have no such scores: they are compared over
 datasets only.
@@ -8,7 +9,7 @@ datasets only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import numpy as np
 from ..errors import UsageError
 from ..names import normalize_name
 from ..records.record import Record
+from ..track import Track
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .protocol_notes import protocol_difference
 from .resampling import DEFAULT_SETTINGS, Settings, SharedImages, pair_images
@@ -75,7 +77,7 @@ Tested = TypeVar("Tested", Difference, OverDatasets)
 
 @dataclass(frozen=True)
 class Comparison:
-    """Side a against side b."""
+    """Side a against side b, both of one track."""
 
     a: str
     b: str
@@ -83,6 +85,7 @@ class Comparison:
     over_datasets: tuple[OverDatasets, ...]
     only_a: tuple[str, ...] = ()
     only_b: tuple[str, ...] = ()
+    track: Track = Track.ZERO_SHOT
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,15 @@ class _Side:
     """One side: a method's datasets with a finished cell, by normalized name, and their records."""
 
     label: str
+    track: Track
     cells: Mapping[str, tuple[TargetDataset, Sequence[Record]]]
 
     @classmethod
     def of(cls, matrix: Matrix, method: EvaluatedMethod, label: str) -> _Side:
         """The side of a method in a matrix."""
         finished = [d for d in matrix.datasets if matrix.finished(method, d)]
-        return cls(label, {normalize_name(d.name): (d, matrix.cell(method, d)) for d in finished})
+        cells = {normalize_name(d.name): (d, matrix.cell(method, d)) for d in finished}
+        return cls(label, method.track, cells)
 
 
 def compare_runs(
@@ -108,6 +113,8 @@ def compare_runs(
 ) -> list[Comparison]:
     """Compare two methods of one run, a method of two runs, or all methods that two runs share.
 
+    What is tested over datasets is corrected within each track.
+
     Args:
         run_a: records of the first run.
         run_b: records of the second run; None compares within the first.
@@ -116,15 +123,23 @@ def compare_runs(
         settings: metrics and bootstrap.
 
     Raises:
-        UsageError: a method is not in the run, is ambiguous, or the two sides are the same.
+        UsageError: a method is not in the run, is ambiguous, or the two sides are the same or of
+            two tracks.
     """
     pairs = _sides(run_a, run_b, method_a, method_b)
     found = [_compare(a, b, settings) for a, b in pairs]
+    by_track: dict[Track, list[Comparison]] = {}
+    for comparison in found:
+        by_track.setdefault(comparison.track, []).append(comparison)
+    return [c for own in by_track.values() for c in _corrected_over_datasets(own)]
+
+
+def _corrected_over_datasets(found: Sequence[Comparison]) -> Iterator[Comparison]:
+    """The comparisons of one track, their tests over datasets corrected over all of them."""
     over = iter(_corrected([o for comparison in found for o in comparison.over_datasets]))
-    return [
-        dataclasses.replace(c, over_datasets=tuple(next(over) for _ in c.over_datasets))
-        for c in found
-    ]
+    for comparison in found:
+        own = tuple(next(over) for _ in comparison.over_datasets)
+        yield dataclasses.replace(comparison, over_datasets=own)
 
 
 def _sides(
@@ -140,18 +155,29 @@ def _sides(
         a, b = find_method(matrix_a, method_a), find_method(matrix_a, method_b)
         if a == b:
             raise UsageError(f"'{method_a}' and '{method_b}' are the same method of this run")
+        _refuse_two_tracks(a, b)
         return [(_Side.of(matrix_a, a, a.label), _Side.of(matrix_a, b, b.label))]
     matrix_b = arrange(run_b)
     pairs = [(method, method) for method in matrix_a.methods if method in matrix_b.methods]
     if method_a is not None or method_b is not None:
         a = find_method(matrix_a, method_a or method_b or "")
-        pairs = [(a, find_method(matrix_b, method_b or method_a or ""))]
+        b = find_method(matrix_b, method_b or method_a or "")
+        _refuse_two_tracks(a, b)
+        pairs = [(a, b)]
     if not pairs:
         raise UsageError("the runs share no method: name one of each (--method-a, --method-b)")
     return [
         (_Side.of(matrix_a, a, f"{a.label} (run a)"), _Side.of(matrix_b, b, f"{b.label} (run b)"))
         for a, b in pairs
     ]
+
+
+def _refuse_two_tracks(a: EvaluatedMethod, b: EvaluatedMethod) -> None:
+    if a.track is not b.track:
+        raise UsageError(
+            f"{a.label} is of the {a.track} track and {b.label} of the {b.track} track, which are "
+            "not compared: name two methods of one track"
+        )
 
 
 def find_method(matrix: Matrix, name: str) -> EvaluatedMethod:
@@ -186,6 +212,7 @@ def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
         tuple(summary for summary in over if summary is not None),
         tuple(dataset.title for name, (dataset, _) in a.cells.items() if name not in b.cells),
         tuple(dataset.title for name, (dataset, _) in b.cells.items() if name not in a.cells),
+        a.track,
     )
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from ..names import display_name
 from ..records.record import Record
+from ..track import Track
 from .compare import Comparison, Difference, OverDatasets
 from .formats import DASH, Column, Row, Table, TableCell
-from .matrix import arrange
+from .layout import in_track, titled
+from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .resampling import DEFAULT_SETTINGS, Settings
 from .statistics import ImageMetric, Interval, Ranking
 from .uncertainty import intervals
@@ -19,7 +21,7 @@ from .uncertainty import intervals
 
 def render_findings(
     comparisons: Sequence[Comparison],
-    rankings: Mapping[str, Ranking],
+    rankings: Mapping[tuple[Track, str], Ranking],
     records: Sequence[Record],
     metrics: Sequence[ImageMetric],
     settings: Settings,
@@ -29,7 +31,7 @@ def render_findings(
 
     Args:
         comparisons: of runs or methods.
-        rankings: by metric.
+        rankings: by track and metric.
         records: of the run whose values are shown with intervals.
         metrics: those of its metrics that are shown so; none where runs or methods are compared.
         settings: how uncertainty is estimated.
@@ -42,12 +44,15 @@ def render_findings(
         content = {
             "intervals": [row for m in metrics for row in intervals_json(records, m, settings)],
             "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
-            "rankings": {metric: dataclasses.asdict(r) for metric, r in rankings.items()},
+            "rankings": {
+                titled(metric, track): dataclasses.asdict(ranking)
+                for (track, metric), ranking in rankings.items()
+            },
         }
         return json.dumps(content, indent=1) + "\n"
     tables = [comparison_table(comparison, settings.level) for comparison in comparisons]
     tables += [interval_table(records, metric, settings) for metric in metrics]
-    tables += [ranking_table(ranking, metric) for metric, ranking in rankings.items()]
+    tables += [ranking_table(r, metric, track) for (track, metric), r in rankings.items()]
     return "\n".join(table.render(format) for table in tables)
 
 
@@ -62,14 +67,14 @@ def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
         f"Differences are a - b in percentage points with {100 * level:g} % intervals from a "
         "bootstrap over images, paired; p of the same bootstrap, corrected over datasets (Holm). "
         "Last rows: mean difference, and Wilcoxon's signed-rank test over datasets, corrected over "
-        "all that is compared here.",
+        "all that is compared here in one track.",
     ]
     left_out = dict.fromkeys(d.dataset for d in comparison.differences if d.left_out)
     if left_out:
         remarks.append(f"Incomplete and left out of the last rows: {', '.join(left_out)}.")
     for side, names in (("a", comparison.only_a), ("b", comparison.only_b)):
         remarks += [f"Only in {side}: {', '.join(names)}."] * bool(names)
-    return Table(
+    table = Table(
         "compare",
         f"a = {comparison.a}, b = {comparison.b}",
         ("Metric", "Dataset"),
@@ -77,6 +82,7 @@ def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
         tuple(rows),
         tuple(remarks),
     )
+    return in_track(table, comparison.track)
 
 
 def _difference_row(d: Difference) -> Row:
@@ -98,9 +104,22 @@ def _summary_row(over: OverDatasets) -> Row:
 def interval_table(
     records: Sequence[Record], metric: ImageMetric, settings: Settings = DEFAULT_SETTINGS
 ) -> Table:
-    """Values of a run's methods with their bootstrap intervals, in percent."""
+    """Values of a run's methods with their bootstrap intervals, in percent, a table per track."""
     matrix = arrange(records)
     found = intervals(records, metric, settings)
+    first, *others = [
+        in_track(_intervals_of(matrix.of_track(track), found, metric, settings), track)
+        for track in matrix.tracks
+    ]
+    return dataclasses.replace(first, other_tracks=tuple(others))
+
+
+def _intervals_of(
+    matrix: Matrix,
+    found: Mapping[tuple[EvaluatedMethod, TargetDataset], Interval],
+    metric: ImageMetric,
+    settings: Settings,
+) -> Table:
     rows = []
     for dataset in matrix.datasets:
         within = [_within(found.get((method, dataset))) for method in matrix.methods]
@@ -117,8 +136,8 @@ def interval_table(
     return Table("uncertainty", title, ("Dataset",), columns, tuple(rows), (remark,))
 
 
-def ranking_table(ranking: Ranking, metric: str) -> Table:
-    """Average ranks and the p-values of Nemenyi's test."""
+def ranking_table(ranking: Ranking, metric: str, track: Track = Track.ZERO_SHOT) -> Table:
+    """Average ranks of one track's methods and the p-values of Nemenyi's test."""
     rows = []
     for name, average, ps in zip(ranking.names, ranking.ranks, ranking.nemenyi, strict=True):
         others = (DASH if o == name else _p(p) for o, p in zip(ranking.names, ps, strict=True))
@@ -129,9 +148,8 @@ def ranking_table(ranking: Ranking, metric: str) -> Table:
         f"{ranking.critical_difference:.2f} differ at level {ranking.alpha:g}."
     )
     columns = tuple(map(Column, ("Rank", *ranking.names)))
-    return Table(
-        "ranks", f"Ranks by {display_name(metric)}", ("Method",), columns, tuple(rows), (remark,)
-    )
+    title = f"Ranks by {display_name(metric)}"
+    return in_track(Table("ranks", title, ("Method",), columns, tuple(rows), (remark,)), track)
 
 
 def intervals_json(
@@ -150,6 +168,7 @@ def intervals_json(
                 "variant": method.variant,
                 "title": method.title,
                 "options": method.options,
+                "track": method.track,
                 "dataset": dataset.name,
                 "metric": metric,
                 "value": value.value if at is None else at.value,

@@ -19,9 +19,17 @@ from pathlib import Path
 
 from ..files import csv_text
 from ..names import known_name
+from ..track import Track
 
 DASH = "–"
 TEMPLATES = Path(__file__).parent / "templates"
+# What tells the footnote marks of a track's table from those of the other tracks' tables.
+TRACK_MARKS: Mapping[Track, str] = {
+    Track.ZERO_SHOT: "",
+    Track.TRANSDUCTIVE: "t",
+    Track.FEW_SHOT: "f",
+    Track.FULL_SHOT: "a",
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,8 @@ class Table:
         delta: the differences to them are shown in braces.
         left_out: rows without any value that only CSV and JSON show, their reason as a note; a
             remark tells of them elsewhere.
+        track: of its methods.
+        other_tracks: the tables of the other tracks, which are written below it.
     """
 
     layout: str
@@ -137,6 +147,13 @@ class Table:
     published: bool = False
     delta: bool = False
     left_out: tuple[Row, ...] = ()
+    track: Track = Track.ZERO_SHOT
+    other_tracks: tuple[Table, ...] = ()
+
+    @property
+    def tracks(self) -> list[Table]:
+        """This table, then those of the other tracks."""
+        return [self, *self.other_tracks]
 
     @cached_property
     def _marks(self) -> dict[str, str]:
@@ -145,7 +162,8 @@ class Table:
         for row in self.rows:
             texts += row.notes
             texts += [note for cell in row.cells for note in cell.notes]
-        return {text: f"{self.layout[0]}{i}" for i, text in enumerate(dict.fromkeys(texts), 1)}
+        kind = self.layout[0] + TRACK_MARKS[self.track]
+        return {text: f"{kind}{i}" for i, text in enumerate(dict.fromkeys(texts), 1)}
 
     @property
     def footnotes(self) -> dict[str, str]:
@@ -226,8 +244,12 @@ _LATEX = _Style(
 _HTML = _Style("table.html", html.escape, "<strong>%s</strong>", "<u>%s</u>", "<sup>%s</sup>", ",")
 
 
+def _pages(table: Table, style: _Style) -> str:
+    """A table and those of other tracks, each with title, rows, remarks and footnotes."""
+    return "\n".join(_page(own, style) for own in table.tracks)
+
+
 def _page(table: Table, style: _Style) -> str:
-    """A table as a whole text: title, rows, remarks and footnotes."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
@@ -309,31 +331,54 @@ def _ranked(number: Number, style: _Style) -> str:
 
 
 def _csv(table: Table) -> str:
-    """One column per number; a missing number is empty, footnotes stand in the last column."""
+    """One column per number; a missing number is empty, footnotes stand in the last column.
+
+    Where a method is not of the zero-shot track, the first column is the track. Rows are of one
+    track each: the columns of methods of other tracks are empty there.
+    """
     fields = _csv_fields(table)
-    header = [*table.stub]
-    for column in table.columns:
+    columns = {column.label: column for own in table.tracks for column in own.columns}
+    header = ["track"] * _tells_track(table) + [*table.stub]
+    for column in columns.values():
         names = [f"{_csv_line(column.label)} {name}".strip() for name in column.names or ("",)]
         header += [name + field for name in names for field in fields]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*header, "notes"])
-    for row in (*table.rows, *table.left_out):
-        line = [_csv_line(text) for text in (row.group, row.label)[-len(table.stub) :]]
-        notes = [*row.notes]
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            for number in cell.numbers or (Number(),) * max(len(column.names), 1):
-                values = [write(number) for write in fields.values()]
-                line += values if cell.numbers else [_csv_line(cell.text), *values[1:]]
-            notes += [f"{column.label}: {note}" for note in cell.notes]
-        writer.writerow([*line, _csv_line("; ".join(notes))])
+    for own in table.tracks:
+        for row in (*own.rows, *own.left_out):
+            line = [str(own.track)] * _tells_track(table)
+            line += [_csv_line(text) for text in (row.group, row.label)[-len(own.stub) :]]
+            cells = {c.label: cell for c, cell in zip(own.columns, row.cells, strict=True)}
+            notes = [*row.notes]
+            for label, column in columns.items():
+                cell = cells.get(label, TableCell())
+                line += _csv_values(column, cell, fields)
+                notes += [f"{label}: {note}" for note in cell.notes]
+            writer.writerow([*line, _csv_line("; ".join(notes))])
     return out.getvalue()
+
+
+def _tells_track(table: Table) -> bool:
+    return any(own.track is not Track.ZERO_SHOT for own in table.tracks)
+
+
+def _csv_values(
+    column: Column, cell: TableCell, fields: Mapping[str, Callable[[Number], str]]
+) -> list[str]:
+    """A cell as texts, one for each field of each number of its column."""
+    line: list[str] = []
+    for number in cell.numbers or (Number(),) * max(len(column.names), 1):
+        values = [write(number) for write in fields.values()]
+        line += values if cell.numbers else [_csv_line(cell.text), *values[1:]]
+    return line
 
 
 def _csv_fields(table: Table) -> dict[str, Callable[[Number], str]]:
     """The columns of each number: the ending of a column's name, and the text in it."""
     fields: dict[str, Callable[[Number], str]] = {"": lambda n: n.bare(n.value)}
-    if any(n.spread is not None for row in table.rows for c in row.cells for n in c.numbers):
+    rows = [row for own in table.tracks for row in own.rows]
+    if any(n.spread is not None for row in rows for c in row.cells for n in c.numbers):
         fields[" sd"] = lambda n: n.bare(n.spread)
     if table.published:
         fields[" printed"] = lambda n: n.bare(n.printed)
@@ -353,10 +398,10 @@ def _json(table: Table) -> str:
 
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {
-    "md": partial(_page, style=_MARKDOWN),
+    "md": partial(_pages, style=_MARKDOWN),
     "csv": _csv,
-    "latex": partial(_page, style=_LATEX),
-    "html": partial(_page, style=_HTML),
+    "latex": partial(_pages, style=_LATEX),
+    "html": partial(_pages, style=_HTML),
     "json": _json,
 }
 FORMATS = tuple(WRITERS)

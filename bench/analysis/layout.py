@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..metric_table import HEADLINES, METRICS, Level, of_level
-from .formats import Column, Number, Row, TableCell, has_differences, has_printed
+from ..track import Track
+from .formats import Column, Number, Row, Table, TableCell, has_differences, has_printed
 from .matrix import Matrix
 from .protocol_notes import column_notes
 from .values import Value
 
+NOT_COMPARED = "Numbers of two tracks are not compared."
 DOUBTFUL = "the printed value is doubtful: "  # how a note about an erratum begins
 PRO_METRICS: Mapping[str, str] = {"exact": "pixel_pro", "official200": "pixel_pro_official200"}
 
@@ -100,6 +102,27 @@ def ranked(cells: Sequence[TableCell], metrics: Sequence[str]) -> tuple[TableCel
 def method_columns(matrix: Matrix, names: tuple[str, ...] = ()) -> tuple[Column, ...]:
     """A column for every method, with the names of the numbers in its cells."""
     return tuple(Column(m.label, names, column_notes(matrix, m)) for m in matrix.methods)
+
+
+def in_track(table: Table, track: Track) -> Table:
+    """A table of one track's methods, which says so unless that is the zero-shot track."""
+    if track is Track.ZERO_SHOT:
+        return table
+    return dataclasses.replace(
+        table,
+        track=track,
+        title=titled(table.title, track),
+        remarks=(f"{track.meaning} {NOT_COMPARED}", *table.remarks),
+    )
+
+
+def titled(title: str, track: Track) -> str:
+    """A title with the track, unless that is zero-shot.
+
+    >>> titled("Ranks", Track.ZERO_SHOT), titled("Ranks", Track.FEW_SHOT)
+    ('Ranks', 'Ranks, few-shot track')
+    """
+    return title if track is Track.ZERO_SHOT else f"{title}, {track} track"
 
 
 def remarks(

@@ -17,6 +17,7 @@ from ..errors import UsageError, unknown_name
 from ..names import display_name, normalize_name
 from ..records.cell import labelled
 from ..records.record import Record, read_records
+from ..track import Track
 from . import published as paper
 from .values import Value, measure
 
@@ -35,8 +36,9 @@ class EvaluatedMethod:
         method, variant: registry names.
         options_text: the options that differ from the variant's defaults, as JSON; "" without any.
         title: with the label of its entry in the plan.
-        label: unique within the matrix: the title, with variant and options only where titles are
-            equal.
+        track: what it sees of its targets; only methods of one track are compared.
+        label: unique within the matrix: the title, with variant and options only where titles of
+            its track are equal, and with the track unless that is zero-shot.
         index: place in the order of columns.
     """
 
@@ -44,6 +46,7 @@ class EvaluatedMethod:
     variant: str
     options_text: str
     title: str
+    track: Track = Track.ZERO_SHOT
     label: str = field(default="", compare=False)
     index: int = field(default=0, compare=False)
 
@@ -51,7 +54,8 @@ class EvaluatedMethod:
     def of(cls, record: Record) -> EvaluatedMethod:
         """The method of a record, without its label and place in a matrix."""
         cell = record.cell
-        return cls(cell.method, cell.variant, cell.options_text, labelled(record.title, cell.label))
+        title = labelled(record.title, cell.label)
+        return cls(cell.method, cell.variant, cell.options_text, title, record.track)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -67,8 +71,12 @@ class EvaluatedMethod:
         return next((model for model in found if model), None)
 
     def printed_as(self, names: Iterable[str]) -> str | None:
-        """The one of the paper's names that stands for this method; none for an ablation of it."""
-        return None if self.ablation is not None else self.method_among(names)
+        """The one of the paper's names that stands for this method.
+
+        None for an ablation of it, and in another track than the paper's.
+        """
+        of_paper = self.ablation is None and self.track is Track.ZERO_SHOT
+        return self.method_among(names) if of_paper else None
 
     def method_among(self, names: Iterable[str]) -> str | None:
         """The one of the paper's names that its method has, whatever the variant."""
@@ -107,7 +115,7 @@ class Matrix:
     """Records by evaluated method and target dataset.
 
     Attributes:
-        methods: in the order of columns: the paper's, then alphabetically.
+        methods: in the order of columns: by track, the paper's, then alphabetically.
         datasets: in the order of rows: the paper's, then alphabetically.
         cells: all seeds of a method on a dataset; those that failed too.
         records: all records, in the order in which they were given.
@@ -144,6 +152,26 @@ class Matrix:
     def domains(self) -> list[str]:
         """The domains of the datasets, in order."""
         return list(dict.fromkeys(dataset.domain for dataset in self.datasets))
+
+    @property
+    def tracks(self) -> list[Track]:
+        """The tracks of the methods, in order."""
+        return sorted({method.track for method in self.methods}, key=lambda track: track.place)
+
+    def of_track(self, track: Track) -> Matrix:
+        """The methods of a track, and the datasets on which one of them has a record.
+
+        Labels and places stay those of the whole matrix.
+        """
+        methods = tuple(method for method in self.methods if method.track is track)
+        cells = {key: own for key, own in self.cells.items() if key[0] in methods}
+        return replace(
+            self,
+            methods=methods,
+            datasets=tuple(d for d in self.datasets if any((m, d) in cells for m in methods)),
+            cells=cells,
+            records=tuple(record for record in self.records if record.track is track),
+        )
 
     def cell(self, method: EvaluatedMethod, dataset: TargetDataset) -> tuple[Record, ...]:
         """The records of a cell, none where it was not run."""
@@ -270,6 +298,7 @@ def _ordered(methods: Iterable[EvaluatedMethod]) -> list[EvaluatedMethod]:
     ordered = sorted(
         set(methods),
         key=lambda m: (
+            m.track.place,
             place(m.method_among(printed), printed),
             m.title.lower(),
             m.variant,
@@ -280,8 +309,10 @@ def _ordered(methods: Iterable[EvaluatedMethod]) -> list[EvaluatedMethod]:
 
 
 def _label(method: EvaluatedMethod, methods: Iterable[EvaluatedMethod]) -> str:
-    rivals = [m for m in methods if m.title == method.title and m != method]
-    text = method.title
+    rivals = [
+        m for m in methods if (m.title, m.track) == (method.title, method.track) and m != method
+    ]
+    text = labelled(method.title, "" if method.track is Track.ZERO_SHOT else method.track)
     if any(m.variant != method.variant for m in rivals):
         text += f" ({display_name(method.variant)})"
     if any(m.variant == method.variant for m in rivals) and method.options_text:

@@ -104,7 +104,7 @@ def _settled(old: Kept, new: Kept, prefer: str | None) -> Kept:
 
 def differences(a: Record, b: Record) -> list[str]:
     """What differs between the results of two records, their times and machines left aside."""
-    found = []
+    found = [] if a.track is b.track else [f"track: {a.track} and {b.track}"]
     for name in differing_entries(a.protocol, b.protocol):
         left, right = (shortened(str(record.protocol.get(name))) for record in (a, b))
         found.append(f"protocol {name}: {left} and {right}")

@@ -19,8 +19,12 @@ ROW_PROTOCOL = (
     "mask_resize",
     "limit",
 )
-# Entries that say no more than others do: the learned weights follow from what was learned.
-SILENT_PROTOCOL = ("dataset_title", "domain", "seed", "checkpoint_sha256")
+# Entries that say no more than others do: the learned weights follow from what was learned, the
+# normal images that a method is shown from dataset, seed and shots.
+SILENT_PROTOCOL = (
+    *("dataset_title", "domain", "seed", "checkpoint_sha256"),
+    *("references", "references_sha256"),
+)
 # Entries that all columns of a table should share.
 SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "precision")
 
@@ -47,7 +51,7 @@ def protocol_notes(matrix: Matrix) -> CellNotes:
 
 
 def column_notes(matrix: Matrix, method: EvaluatedMethod) -> tuple[str, ...]:
-    """What tells a column from most others: shared protocol entries, and its options."""
+    """What tells a column from most others: shared protocol entries, its options and its shots."""
     described = {m: _described(matrix.of_method(m)) for m in matrix.methods}
     notes = []
     for name in SHARED_PROTOCOL if described[method] else ():
@@ -59,6 +63,8 @@ def column_notes(matrix: Matrix, method: EvaluatedMethod) -> tuple[str, ...]:
         notes = [text for text in notes if not text.startswith("weights_sha256 ")]
     if method.options:
         notes.append(f"with {options_words(method.options)}")
+    for shots in dict.fromkeys(r.protocol.get("shots") for r in matrix.of_method(method)):
+        notes += [f"shown {shots} normal images of each category"] if shots else []
     return tuple(notes)
 
 

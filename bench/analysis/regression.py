@@ -159,6 +159,9 @@ def _cell_findings(
 
 
 def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> Iterator[Finding]:
+    if record.track is not expected.track:
+        message = f"track was {expected.track}, is {record.track}: what the method may see changed"
+        yield Finding("protocol", key, message, "", "track", expected.track, record.track)
     for name in differing_entries(expected.protocol, record.protocol):
         old, new = expected.protocol.get(name), record.protocol.get(name)
         if name in expected.protocol:

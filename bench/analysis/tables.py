@@ -2,7 +2,8 @@
 
 A dataset's value is the unweighted mean over its categories, a domain's value the unweighted mean
 over datasets (industrial without MVTec AD), as in the paper. Whatever would make two numbers of a
-column or a row incomparable is a footnote: nothing is dropped and nothing is filled in.
+column or a row incomparable is a footnote: nothing is dropped and nothing is filled in. Methods of
+each track have a table of their own, so that best numbers and means are those of one track.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..names import known_name
 from ..records.record import Record, read_records
 from .fact_tables import complexity_table, datasets_table
 from .formats import Table
-from .layout import PRO_METRICS, Request
+from .layout import PRO_METRICS, Request, in_track
 from .matrix import Matrix, arrange
 from .number_tables import ablation_table, breakdown_table, level_table
 
@@ -30,6 +31,7 @@ MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
     "datasets": datasets_table,
 }
 LAYOUTS = tuple(MAKERS)
+WITHOUT_METHODS = ("datasets",)  # layouts that show nothing of a method
 FIXED = ("complexity", "ablation", "datasets")  # layouts whose columns cannot be chosen
 
 
@@ -44,7 +46,7 @@ def make_table(
     metrics: Sequence[str] = (),
     allow_incomplete: bool = False,
 ) -> Table:
-    """A table in one of the paper's layouts.
+    """A table in one of the paper's layouts, with those of further tracks in `other_tracks`.
 
     Args:
         source: a run directory or records.
@@ -73,5 +75,27 @@ def make_table(
     records = read_records(source) if isinstance(source, (str, Path)) else list(source)
     matrix = arrange(records, datasets, allow_incomplete)
     request = Request(published, delta, pro, tuple(datasets), chosen)
-    table = MAKERS[layout](matrix, request)
-    return dataclasses.replace(table, published=published, delta=delta)
+    if layout in WITHOUT_METHODS:
+        return _made(MAKERS[layout](matrix, request), request)
+    first, *others = _of_each_track(matrix, layout, request)
+    return dataclasses.replace(first, other_tracks=tuple(others))
+
+
+def _of_each_track(matrix: Matrix, layout: str, request: Request) -> list[Table]:
+    """The tables of the tracks that have something to show, at least one."""
+    found: list[Table] = []
+    problems: list[UsageError] = []
+    for track in matrix.tracks:
+        try:
+            table = MAKERS[layout](matrix.of_track(track), request)
+        except UsageError as error:
+            problems.append(error)
+        else:
+            found.append(in_track(_made(table, request), track))
+    if not found:
+        raise problems[0]
+    return found
+
+
+def _made(table: Table, request: Request) -> Table:
+    return dataclasses.replace(table, published=request.published, delta=request.delta)

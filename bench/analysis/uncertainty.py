@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import UsageError
 from ..metric_table import METRICS, checked_metrics
 from ..names import display_name
 from ..records.record import Record
+from ..track import Track
 from .matrix import EvaluatedMethod, TargetDataset, arrange
 from .resampling import DEFAULT_SETTINGS, Settings, pair_images
 from .statistics import ImageMetric, Interval, Ranking, StatsError, interval, rank_methods
@@ -29,21 +31,31 @@ def intervals(
     return found
 
 
+def tracks_of(records: Sequence[Record]) -> dict[Track, Sequence[Record]]:
+    """The records of each track, zero-shot first."""
+    matrix = arrange(records)
+    return {track: matrix.of_track(track).records for track in matrix.tracks}
+
+
 def rank(
     records: Sequence[Record], metric: str, alpha: float = 0.05, allow_incomplete: bool = False
 ) -> Ranking:
-    """Average ranks of a run's methods over the datasets that all of them have.
+    """Average ranks of the methods of one track over the datasets that all of them have.
 
     Datasets whose copy is incomplete do not count unless they are allowed.
 
     Raises:
-        UsageError: no such metric.
+        UsageError: no such metric, or the methods are of several tracks.
         StatsError: too few methods or datasets, or the extra `stats` is missing.
     """
     import pandas as pd
 
     (metric,) = checked_metrics([metric])
     matrix = arrange(records, allow_incomplete=allow_incomplete)
+    if len(matrix.tracks) > 1:
+        raise UsageError(
+            f"methods of several tracks have no common ranks: {', '.join(matrix.tracks)}"
+        )
     sign = 1 if METRICS[metric].higher_is_better else -1
     measured = {m: [matrix.value(m, d, metric) for d in matrix.datasets] for m in matrix.methods}
     columns = {

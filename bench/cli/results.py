@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..analysis.resampling import Settings
     from ..analysis.statistics import ImageMetric, Ranking
     from ..records.record import Record
+    from ..track import Track
 
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this dataset; may be repeated.")
@@ -105,7 +106,7 @@ def compare(
     format: Format = None,  # noqa: A002
     out: OutFile = None,
 ) -> None:
-    """Compare two runs or two methods, with intervals, tests and ranks.
+    """Compare two runs or two methods, with intervals, tests and ranks, each track by itself.
 
     With one run and no methods: every method's image-level metrics with intervals.
     """
@@ -155,27 +156,32 @@ def _resampled(settings: Settings) -> list[ImageMetric]:
 
 def _rankings(
     records: Sequence[Record], settings: Settings, diagram: Path | None
-) -> dict[str, Ranking]:
-    """Rankings by metric; one with too few methods or datasets is left out, with a message."""
+) -> dict[tuple[Track, str], Ranking]:
+    """Rankings by track and metric; what has too little to rank is left out, with a message."""
+    from ..analysis.layout import titled
     from ..analysis.statistics import StatsError, draw_critical_difference
-    from ..analysis.uncertainty import rank
+    from ..analysis.uncertainty import rank, tracks_of
 
-    found: dict[str, Ranking] = {}
+    found: dict[tuple[Track, str], Ranking] = {}
     problems = []
-    for name in settings.metrics:
-        try:
-            found[name] = rank(records, name, 1 - settings.level, settings.allow_incomplete)
-        except StatsError as error:
-            problems.append(f"{display_name(name)}: {error}")
+    for track, own in tracks_of(records).items():
+        for name in settings.metrics:
+            try:
+                ranking = rank(own, name, 1 - settings.level, settings.allow_incomplete)
+            except StatsError as error:
+                problems.append(f"{titled(display_name(name), track)}: {error}")
+            else:
+                found[track, name] = ranking
     if not found:
         raise StatsError("; ".join(dict.fromkeys(problems)))
     for problem in problems:
         echo(f"no ranks by {problem}", err=True)
     if diagram is not None:
-        for name, ranking in found.items():
-            several = len(found) > 1
-            path = diagram.with_stem(f"{diagram.stem}-{name}") if several else diagram
-            draw_critical_difference(ranking, path, display_name(name))
+        tracks, several = {track for track, _ in found}, len(found) > 1
+        for (track, name), ranking in found.items():
+            stem = "-".join([diagram.stem, name, *[track] * (len(tracks) > 1)])
+            path = diagram.with_stem(stem) if several else diagram
+            draw_critical_difference(ranking, path, titled(display_name(name), track))
             echo(f"wrote {path}", err=True)
     return found
 

@@ -14,6 +14,7 @@ from PIL import Image
 from zsad.bench.analysis import published
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.record import CategoryResult, ErrorInfo, ImageScores, Record, write_record
+from zsad.bench.track import Track
 
 PROTOCOL = {
     "backbone": "ViT-L-14-336",
@@ -43,6 +44,7 @@ def _record(
     provenance: Mapping[str, Any] | None = None,
     timing: Mapping[str, float] | None = None,
     parameters: tuple[int, int] = (0, 0),
+    track: Track = Track.ZERO_SHOT,
 ) -> Record:
     results = [
         CategoryResult(
@@ -68,6 +70,7 @@ def _record(
         published_parameters=parameters[0],
         effective_parameters=parameters[1],
         error=ErrorInfo("DataError", error, "Traceback") if error else None,
+        track=track,
     )
 
 
