@@ -41,16 +41,15 @@ class Difference:
         return 100 * min(abs(self.points), LONGEST_BAR) / LONGEST_BAR
 
 
-def differences(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Difference]:
+def differences(tables: Sequence[Sequence[ReportTable]]) -> list[Difference]:
     """Every number of the run that the paper prints too and that is comparable."""
-    by_title = {dataset.title: dataset for dataset in matrix.datasets}
-    return [
-        difference
-        for own in tables
-        for row in own.table.rows
-        if row.label in by_title and not row.summary
-        for difference in _of_row(matrix, own.level, by_title[row.label], row)
-    ]
+    found: list[Difference] = []
+    for own in (table for tables_of_level in tables for table in tables_of_level):
+        by_title = {dataset.title: dataset for dataset in own.matrix.datasets}
+        for row in own.table.rows:
+            if row.label in by_title and not row.summary:
+                found += _of_row(own.matrix, own.level, by_title[row.label], row)
+    return found
 
 
 def _of_row(matrix: Matrix, level: Level, dataset: TargetDataset, row: Row) -> Iterator[Difference]:

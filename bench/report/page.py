@@ -51,7 +51,7 @@ def render_report(
     """
     matrix = Matrix.read(run, allow_incomplete)
     tables = report_tables(matrix)
-    found = differences(matrix, tables)
+    found = differences(tables)
     backbones = [record.protocol.get("backbone") for record in matrix.finished_records]
     return (
         _templates()
@@ -63,7 +63,7 @@ def render_report(
             matrix=matrix,
             notices=notices(matrix),
             backbones=list(dict.fromkeys(str(name) for name in backbones if name)),
-            rankings=rankings(matrix, tables),
+            rankings=rankings(tables),
             tables=tables,
             differences=found,
             summary=summary(found) if found else "",

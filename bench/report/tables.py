@@ -1,4 +1,4 @@
-"""The tables of a report, and the ranking of methods that they give in each domain.
+"""The tables of a report, and the ranking of methods that they give in each domain and track.
 
 A printed number is shown only with a number that measures the same.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..analysis.formats import Row, Table, TableCell, has_differences
-from ..analysis.layout import DOUBTFUL
+from ..analysis.layout import DOUBTFUL, titled
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..analysis.notices import is_built_in
 from ..analysis.tables import make_table
@@ -23,10 +23,15 @@ DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
 
 @dataclass(frozen=True)
 class ReportTable:
-    """The table of a level."""
+    """The table of a level for the methods of one track.
+
+    Attributes:
+        matrix: of these methods.
+    """
 
     level: Level
     table: Table
+    matrix: Matrix
 
     @property
     def domains(self) -> list[tuple[str, list[Row]]]:
@@ -41,22 +46,31 @@ class ReportTable:
 
     @property
     def remarks(self) -> list[str]:
-        """The table's remarks, without those about signs that the page does not use."""
-        own = [text for text in self.table.remarks if not text.startswith("In braces")]
+        """The table's remarks, without what the page says above it or shows by other signs."""
+        elsewhere = ("In braces", self.table.track.meaning)
+        own = [text for text in self.table.remarks if not text.startswith(elsewhere)]
         return own if self.has_differences else [text for text in own if "printed" not in text]
 
 
-def report_tables(matrix: Matrix) -> list[ReportTable]:
-    """A table for each level that has values."""
+def report_tables(matrix: Matrix) -> list[list[ReportTable]]:
+    """For each level that has values the tables of its tracks."""
     found = []
     for level in LEVELS:
         allow = matrix.allow_incomplete
         table = make_table(matrix.records, level, delta=True, allow_incomplete=allow)
-        numbers = [n for row in table.rows for cell in row.cells for n in cell.numbers]
-        if any(number.value is not None for number in numbers):
-            rows = tuple(_comparable_row(matrix, row) for row in table.rows)
-            found.append(ReportTable(level, dataclasses.replace(table, rows=rows)))
-    return found
+        shown = [own for own in table.tracks if _has_values(own)]
+        found.append([_report_table(matrix.of_track(own.track), level, own) for own in shown])
+    return [tables for tables in found if tables]
+
+
+def _has_values(table: Table) -> bool:
+    numbers = (n for row in table.rows for cell in row.cells for n in cell.numbers)
+    return any(number.value is not None for number in numbers)
+
+
+def _report_table(matrix: Matrix, level: Level, table: Table) -> ReportTable:
+    rows = tuple(_comparable_row(matrix, row) for row in table.rows)
+    return ReportTable(level, dataclasses.replace(table, rows=rows, other_tracks=()), matrix)
 
 
 def _comparable_row(matrix: Matrix, row: Row) -> Row:
@@ -94,7 +108,7 @@ def is_comparable(matrix: Matrix, method: EvaluatedMethod, dataset: TargetDatase
 
 @dataclass(frozen=True)
 class Ranking:
-    """The methods by their AUROC over the datasets of a domain, best first.
+    """The methods of a track by their AUROC over the datasets of a domain, best first.
 
     Attributes:
         over: what the mean is over, in words.
@@ -116,17 +130,17 @@ class Ranking:
         return 100 * (value - self.low) / max(100 - self.low, 1)
 
 
-def rankings(matrix: Matrix, tables: Sequence[ReportTable]) -> list[Ranking]:
-    """For each level and domain the mean row of the table.
+def rankings(tables: Sequence[Sequence[ReportTable]]) -> list[Ranking]:
+    """For each level, track and domain the mean row of the table.
 
     A domain with a single dataset shows that one; one with several and no mean shows nothing.
     """
     found = []
-    for own in tables:
+    for own in (table for tables_of_level in tables for table in tables_of_level):
         for domain, rows in own.domains:
             means = [row for row in rows if row.summary] or (rows if len(rows) == 1 else [])
-            title = f"{domain_title(domain)}, {own.level} level"
-            found += [_ranking(matrix, title, row) for row in means[:1]]
+            title = titled(f"{domain_title(domain)}, {own.level} level", own.table.track)
+            found += [_ranking(own.matrix, title, row) for row in means[:1]]
     return [ranking for ranking in found if ranking.means]
 
 

@@ -5,6 +5,7 @@ Tests get it as the fixture `make_run`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from zsad.bench.metrics import PixelAccumulator, image_metrics, roc_curve_points
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import Gallery
 from zsad.bench.records.record import CategoryResult, ErrorInfo, ImageScores, Record, write_record
+from zsad.bench.track import Track
 
 SIDE = 56
 SKILL = {
@@ -51,6 +53,7 @@ def make_run(
     keep: int = 2,
     backbone: str = "ViT-L-14-336",
     failing: tuple[str, str] | None = None,
+    track: Track = Track.ZERO_SHOT,
 ) -> Path:
     """Write a run directory and return it.
 
@@ -64,6 +67,7 @@ def make_run(
         keep: gallery cases.
         backbone: as the protocol states it.
         failing: (title, dataset) of a cell that has failed.
+        track: of all methods.
     """
     for dataset in datasets:
         title, domain, categories, ease = DATASETS.get(dataset, (dataset, "custom", ("one",), 1.0))
@@ -80,7 +84,8 @@ def make_run(
                         _score(folder, cell, name, drawn[name], skill, keep) for name in categories
                     ]
                     protocol = _protocol(title, domain, backbone)
-                    write_record(folder, _record(cell, method, results, protocol))
+                    record = _record(cell, method, results, protocol)
+                    write_record(folder, dataclasses.replace(record, track=track))
     write_json(folder / "plan.json", {"datasets": list(datasets), "methods": list(titles)})
     return folder
 

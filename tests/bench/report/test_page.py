@@ -19,6 +19,7 @@ from zsad.bench.report.differences import differences
 from zsad.bench.report.page import MEGABYTE, render_report
 from zsad.bench.report.pictures import gallery
 from zsad.bench.report.tables import rankings, report_tables
+from zsad.bench.track import Track
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "img", "input", "br"}
@@ -160,7 +161,7 @@ def test_numbers_are_held_against_print_only_where_they_measure_the_same(tmp_pat
             tmp_path / name, ["CLIP"], ["visa"], [option], images=4, keep=0, backbone=backbone
         )
         matrix = Matrix.read(folder)
-        assert len(differences(matrix, report_tables(matrix))) == expected, name
+        assert len(differences(report_tables(matrix))) == expected, name
 
 
 def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
@@ -170,17 +171,17 @@ def test_limited_runs_are_not_held_against_print(tmp_path, make_run):
     raw["protocol"]["limit"] = 2
     path.write_text(json.dumps(raw))
     matrix = Matrix.read(folder)
-    assert differences(matrix, report_tables(matrix)) == []
+    assert differences(report_tables(matrix)) == []
     assert "at most 2 for each category and label." in render_report(folder)
 
 
 def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
     matrix = Matrix.read(paper_run)
     tables = report_tables(matrix)
-    found = differences(matrix, tables)
+    found = differences(tables)
     assert len(found) == 486  # 117 and 126 pairs of Tables 1 and 2
     assert max(abs(d.points) for d in found) <= 0.2
-    best = {p.title: p.means[0][0].label for p in rankings(matrix, tables)}
+    best = {p.title: p.means[0][0].label for p in rankings(tables)}
     assert best["Industrial, image level"] == "FAPrompt"
     page = render_report(paper_run)
     checked(page)
@@ -318,6 +319,31 @@ def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path, make_
     path.write_text(json.dumps(raw))
     for allowed, count in ((False, 0), (True, 4)):
         matrix = Matrix.read(folder, allowed)
-        assert len(differences(matrix, report_tables(matrix))) == count
+        assert len(differences(report_tables(matrix))) == count
         page = render_report(folder, allow_incomplete=allowed)
         assert "VisA: incomplete: 4 of 2162 images." in page
+
+
+def test_tracks_have_tables_cards_and_best_numbers_of_their_own(tmp_path, make_run):
+    titles, datasets = ["CLIP", "FAPrompt"], ["btad", "visa"]
+    folder = make_run(tmp_path / "run", titles, datasets, images=8, keep=0)
+    before = report_tables(Matrix.read(folder))
+    make_run(folder, ["MuSc"], datasets, images=8, keep=0, track=Track.TRANSDUCTIVE)
+    matrix = Matrix.read(folder)
+    tables = report_tables(matrix)
+    for (zero_shot, other), (alone,) in zip(tables, before, strict=True):
+        assert zero_shot.table == alone.table, "methods of another track change nothing"
+        assert [column.label for column in other.table.columns] == ["MuSc (transductive)"]
+        assert not any(n.rank for row in other.table.rows for c in row.cells for n in c.numbers)
+    means = {r.title: [method.label for method, _ in r.means] for r in rankings(tables)}
+    assert set(means["Industrial, image level"]) == set(titles)
+    assert means["Industrial, image level, transductive track"] == ["MuSc (transductive)"]
+    page = render_report(folder)
+    checked(page)
+    assert "<h3>Image-level (AUROC, AP) in percent, transductive track</h3>" in page
+    assert page.count(Track.TRANSDUCTIVE.meaning) == len(tables)
+
+
+def test_a_page_of_the_zero_shot_track_alone_says_nothing_of_tracks(page):
+    assert "track:" not in page
+    assert "of 2 tracks" not in page
