@@ -44,6 +44,8 @@ SCALE = 100.0  # of the similarities
 CLUSTERS = 20  # of the chosen patches
 PATCHES_A_CLUSTER = 5  # of the chosen patches, on average
 Fusion = Literal["chosen", "layers"]
+Towers = Literal["both", "visual", "text"]
+Kinds = Literal["both", "static", "dynamic"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class AdaClipOptions(Options):
         n_tokens: K, tokens inserted into each tower.
         depth: first blocks, of 24 and of 12, that see learned tokens; the first block of the text
             tower sees the prompt itself.
+        towers: that tokens are inserted into; the paper's ablation.
+        kinds: of tokens that are learned; the paper's ablation.
         half_tokens: inserted tokens and their gradients pass half precision, as released.
         clusters: of the patches that are summarised for the image score.
         fusion: "chosen" summarises the most abnormal patches of all layers together, and mixes them
@@ -73,6 +77,8 @@ class AdaClipOptions(Options):
     layers: Sequence[int] = (6, 12, 18, 24)
     n_tokens: int = 5
     depth: int = 4
+    towers: Towers = "both"
+    kinds: Kinds = "both"
     half_tokens: bool = True
     clusters: int = CLUSTERS
     fusion: Fusion = "chosen"
@@ -147,9 +153,7 @@ class AdaClip(TrainableMethod):
         self.cls_token_layer = Heads(1, clip.embed_dim, clip.embed_dim)
         self.dynamic_visual_prompt_generator = Heads(chosen.n_tokens, clip.embed_dim, clip.width)
         self.dynamic_text_prompt_generator = Heads(chosen.n_tokens, clip.embed_dim, clip.text_width)
-        # The released code holds tokens for the first text block, too, and never reads them.
-        self.text_prompter.static_prompts[0].requires_grad_(False)
-        self.cls_token_layer.requires_grad_(chosen.fusion == "chosen")
+        self._freeze_unread()
         self._specs = [TokenSpec(clip.layer(layer)) for layer in chosen.layers]
         self._words = Words(clip)
 
@@ -160,6 +164,21 @@ class AdaClip(TrainableMethod):
         for name in ("fusion_weight", "mosaic_rate"):
             if not 0 <= getattr(chosen, name) <= 1:
                 raise UsageError(f"{name} of AdaCLIP is a share, not {getattr(chosen, name)}")
+
+    def _freeze_unread(self) -> None:
+        """Let nothing learn that the chosen options do not read."""
+        chosen = self.options
+        towers = {
+            "visual": (self.visual_prompter, self.dynamic_visual_prompt_generator),
+            "text": (self.text_prompter, self.dynamic_text_prompt_generator),
+        }
+        for tower, (static, dynamic) in towers.items():
+            read = chosen.towers in ("both", tower)
+            static.requires_grad_(read and chosen.kinds != "dynamic")
+            dynamic.requires_grad_(read and chosen.kinds != "static")
+        # The released code holds tokens for the first text block, too, and never reads them.
+        self.text_prompter.static_prompts[0].requires_grad_(False)
+        self.cls_token_layer.requires_grad_(chosen.fusion == "chosen")
 
     @property
     def prompts(self) -> list[str]:
@@ -198,7 +217,8 @@ class AdaClip(TrainableMethod):
         if query.images is None:
             raise UsageError("AdaCLIP sends images through the tower again and was given none")
         visual = self._hybrid(self.visual_prompter, self.dynamic_visual_prompt_generator, plain)
-        hook = InsertedTokens([self._rounded(tokens) for tokens in visual])
+        read = self.options.towers != "text"
+        hook = InsertedTokens([self._rounded(tokens) for tokens in visual] if read else [])
         features = self.backbone.forward_image(query.images, self._specs, before=hook)
         heads = zip(self.patch_token_layer.head, self._specs, strict=True)
         patches = [F.normalize(head(features.tokens[spec]), dim=-1) for head, spec in heads]
@@ -210,6 +230,7 @@ class AdaClip(TrainableMethod):
         _, *deep = self._hybrid(self.text_prompter, self.dynamic_text_prompt_generator, plain)
         embeddings, ends = self._words.of(class_names)  # [B P, T, W]
         count = len(ends) // len(plain)  # P, prompts of an image
+        deep = [] if self.options.towers == "visual" else deep
         tokens = [self._rounded(part.repeat_interleave(count, dim=0)) for part in deep]
         encoded = self.backbone.encode_embeddings(embeddings, ends, tokens)
         encoded = F.normalize(encoded, dim=-1).reshape(len(plain), count, -1)
@@ -220,6 +241,10 @@ class AdaClip(TrainableMethod):
     def _hybrid(self, static: Static, dynamic: Heads, plain: Tensor) -> list[Tensor]:
         """[B, K, W] of each block: what is learned for it, and what the image adds to all."""
         added = torch.stack([head(plain) for head in dynamic.head], dim=1)
+        if self.options.kinds == "static":
+            added = torch.zeros_like(added)
+        if self.options.kinds == "dynamic":
+            return [added for _ in static.static_prompts]
         return [added + tokens for tokens in static.static_prompts]
 
     def _rounded(self, tokens: Tensor) -> Tensor:

@@ -241,3 +241,33 @@ def test_mosaics_are_of_mvtec_alone_and_keep_the_label_as_released(tiny):
     official = create("adaclip", tiny, auxiliary="mvtec_ad").schedule
     assert official.augments and not official.relabels
     assert create("adaclip", tiny, "fixed", auxiliary="mvtec_ad").schedule.relabels
+
+
+ABLATIONS = [
+    ({"towers": "visual"}, {"visual_prompter", "dynamic_visual_prompt_generator"}),
+    ({"towers": "text"}, {"text_prompter", "dynamic_text_prompt_generator"}),
+    ({"kinds": "static"}, {"visual_prompter", "text_prompter"}),
+    (
+        {"kinds": "dynamic"},
+        {"dynamic_visual_prompt_generator", "dynamic_text_prompt_generator"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "learned"), ABLATIONS)
+def test_an_ablation_learns_what_it_reads(tiny, random_case, options, learned):
+    method = create("adaclip", tiny, **options)
+    case = random_case(method)
+    before = method.see(case.query)
+    method.loss(case.query, case.labels, case.masks)["total"].backward()
+    learning = {n.split(".")[0] for n, p in method.named_parameters() if p.requires_grad}
+    assert learning == {*learned, "patch_token_layer", "cls_token_layer"}
+    for name, parameter in method.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if not parameter.requires_grad:
+                parameter.add_(1)
+    after = method.see(case.query)
+    assert torch.equal(before.text, after.text)
+    assert torch.equal(before.class_token, after.class_token)
