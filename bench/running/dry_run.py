@@ -24,7 +24,7 @@ from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
 from ..training.trainer import auxiliary_samples
 from .cells import changed_cells
-from .open_datasets import OpenDatasets
+from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
 
@@ -131,7 +131,8 @@ class DryRun:
 
 def dry_run(plan: Plan) -> DryRun:
     """Look at a plan, its data, its weights and past records; nothing is run or written."""
-    jobs, datasets = plan.jobs(), OpenDatasets(plan.limit)
+    datasets = OpenDatasets(plan.limit)
+    jobs = served_jobs(plan, datasets)
     missing: list[str] = []
     held = _data(plan, jobs, datasets, missing)
     with _noted(missing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,12 @@ from .. import registry
 from ..dataset import Dataset, Sample
 from ..errors import DataError, ZsadError, message_of
 from ..names import display_name
-from .plan import Job
+from ..records.category_record import track_of
+from ..training.references import has_normal_images
+from .plan import Job, Plan
 from .plan_entries import DatasetPlan
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,36 @@ def _by_category(
         if limit is None or seen[sample.category, sample.label] <= limit:
             grouped.setdefault(sample.category, []).append(sample)
     return grouped
+
+
+def served_jobs(plan: Plan, datasets: OpenDatasets) -> list[Job]:
+    """The jobs of a plan but for those that need normal training images and have none.
+
+    A few-shot or full-shot method is left out, with a warning, on a dataset without normal training
+    images. A dataset that cannot be opened is left to the run, which says so.
+
+    Raises:
+        DataError: no job is left.
+    """
+    served, missing = [], ""
+    for job in plan.jobs():
+        if track_of(job.cell).has_references and not _has_references(job, datasets):
+            missing = (
+                f"{display_name(job.method.name)} needs normal training images and "
+                f"{display_name(job.dataset.name)} has none: get its train split, or choose "
+                "methods of another track"
+            )
+            LOG.warning("%s; it is left out there", missing)
+        else:
+            served.append(job)
+    if not served:
+        raise DataError(missing)
+    return served
+
+
+def _has_references(job: Job, datasets: OpenDatasets) -> bool:
+    try:
+        dataset = datasets.target(job.dataset).dataset
+    except ZsadError:
+        return True
+    return has_normal_images(dataset)

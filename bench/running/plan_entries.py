@@ -101,7 +101,8 @@ def methods_meant_by(word: str) -> list[str]:
     Args:
         word: "all" are those that a benchmark compares (the paper's nine, and plug-ins);
             "all-known" is every method that can be loaded. What cannot, as for lack of an extra,
-            is left out with a warning. Any other word is a method's name.
+            is left out with a warning, and `served_jobs` leaves out what a dataset cannot serve.
+            Any other word is a method's name.
     """
     meant = registry_name(word)
     if meant not in (ALL, "all_known"):

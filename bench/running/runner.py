@@ -29,7 +29,7 @@ from .cells import finish_cell, is_done, start_run, write_failure
 from .evaluation import score_category
 from .identity import Identities, difference, known
 from .image_files import hashing, refuse_changed_files, stamps
-from .open_datasets import OpenDatasets
+from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan, make_plan, read_plan
 from .prepare import prepare
 from .prepared_method import PreparedMethod, isolated
@@ -76,7 +76,7 @@ def start(
 
     Arguments and errors as `start_run` and `units`.
     """
-    jobs = plan.jobs()
+    jobs = served_jobs(plan, datasets)
     start_run(plan, jobs, datasets, progress)
     index, count = shard
     return units(jobs, datasets, split)[index::count]

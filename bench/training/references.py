@@ -42,8 +42,7 @@ def normal_references(
     Raises:
         DataError: there are too few, or one is a test image; names the dataset and the fix.
     """
-    train = dataset.samples("train")
-    normal = [sample for sample in train if sample.label == 0 and sample.category == category]
+    normal = [s for s in dataset.samples("train") if s.label == 0 and s.category == category]
     if len(normal) < (shots or 1):
         raise DataError(
             f"{display_name(dataset.name)} has {len(normal)} normal training images of "
@@ -64,6 +63,11 @@ def references_of(dataset: Dataset, shots: int | None, seed: int) -> list[Sample
     """
     categories = dict.fromkeys(sample.category for sample in dataset.samples("test"))
     return [s for c in categories for s in normal_references(dataset, c, shots, seed)]
+
+
+def has_normal_images(dataset: Dataset) -> bool:
+    """Whether a dataset has normal training images at all."""
+    return any(sample.label == 0 for sample in dataset.samples("train"))
 
 
 def refuse_tested(dataset: Dataset, references: Sequence[Sample]) -> None:
