@@ -21,11 +21,12 @@ from torch import Tensor
 
 from ..backbone import VisualFeatures
 from ..data.loading import Batch, load_batches
-from ..dataset import Dataset, Sample
+from ..dataset import Dataset, Domain, Sample
 from ..errors import DataError
 from ..images import MaskRule, resize_mask
 from ..method import Query, Stage, TrainableMethod
 from ..names import display_name
+from ..union import Union
 from .augmentation import Draws, ImageChange, changed
 from .feature_cache import CachedFeatures, CachedMasks
 
@@ -132,6 +133,7 @@ class CachedSource(Source):
     method: TrainableMethod
     features: CachedFeatures
     masks: CachedMasks
+    dataset: Dataset
     samples: Sequence[Sample]
 
     def __len__(self) -> int:
@@ -149,9 +151,11 @@ class CachedSource(Source):
 
     def _batch(self, chosen: Sequence[int]) -> TrainingBatch:
         features = self.features.batch(chosen, self.method.token_specs)
+        samples = [self.samples[i] for i in chosen]
+        names, domains = [s.class_name for s in samples], domains_of(self.dataset, samples)
         return TrainingBatch.of(
-            Query.of(self.method, features, [self.samples[i].class_name for i in chosen]),
-            torch.tensor([self.samples[i].label for i in chosen]),
+            Query.of(self.method, features, names, domains=domains),
+            torch.tensor([sample.label for sample in samples]),
             self.masks.batch(chosen),
             self.method.backbone.device,
         )
@@ -250,9 +254,10 @@ class DiskSource(Source):
             pin=self.method.backbone.device.type == "cuda",
             change=self._change(draws),
         )
-        for batch in batches:
+        for chosen, batch in zip(rows, batches, strict=True):
             masks = masks_of(batch, self.dataset)
-            prepared = _Prepared(batch.images, masks, batch.labels, batch.class_names)
+            domains = domains_of(self.dataset, [self.samples[i] for i in chosen])
+            prepared = _Prepared(batch.images, masks, batch.labels, batch.class_names, domains)
             yield _encoded(self.method, self.stage, prepared, draws.generator)
 
     def _change(self, draws: Draws) -> ImageChange | None:
@@ -270,12 +275,14 @@ class _Prepared:
         masks: [B + P B, M, M] bool.
         labels: [B + P B] int64.
         class_names: B + P B words.
+        domains: B + P B domains, or none.
     """
 
     images: Tensor
     masks: Tensor
     labels: Tensor
     class_names: Sequence[str]
+    domains: Sequence[Domain] = ()
 
 
 def _encoded(
@@ -291,7 +298,9 @@ def _encoded(
         images, masks = method.augment(images, masks, list(prepared.class_names), generator)
         if stage.schedule.relabels:
             labels = labels | masks.flatten(1).any(dim=1).long()
-    query = Query.encoded(method, images[batch], prepared.class_names[batch])
+    query = Query.encoded(
+        method, images[batch], prepared.class_names[batch], prepared.domains[batch]
+    )
     if reads_images(method, stage) != method.needs_images:
         query = replace(query, images=None if method.needs_images else images[batch])
     return TrainingBatch.of(query, labels[batch], masks[batch], method.backbone.device)
@@ -309,6 +318,13 @@ def masks_of(batch: Batch, dataset: Dataset) -> Tensor:
             "nothing can be learned from it: choose an auxiliary dataset with pixel-level masks"
         )
     return batch.masks
+
+
+def domains_of(dataset: Dataset, samples: Sequence[Sample]) -> list[Domain]:
+    """The domain of each sample; in a union that of the dataset that the sample is from."""
+    if isinstance(dataset, Union):
+        return [dataset.part_of(sample).domain for sample in samples]
+    return [dataset.domain] * len(samples)
 
 
 def reads_images(method: TrainableMethod, stage: Stage) -> bool:

@@ -212,7 +212,7 @@ def cache_features(
             view = read_for(method, dataset)
             masks = cache.masks(view, samples, method.map_size)
             _fill(first, cached, masks, view, samples, workers, progress or Progress())
-            sources[number] = CachedSource(method, cached, masks, samples)
+            sources[number] = CachedSource(method, cached, masks, view, samples)
     return sources
 
 

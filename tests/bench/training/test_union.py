@@ -10,6 +10,7 @@ from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import UsageError
 from zsad.bench.registry import union_name
 from zsad.bench.running.plan import make_plan
+from zsad.bench.training.batches import domains_of
 from zsad.bench.training.leakage import refuse_leakage
 from zsad.bench.training.optimisation import TrainingConfig
 from zsad.bench.training.trainer import train
@@ -67,6 +68,15 @@ def test_a_union_lists_and_reads_what_its_parts_do(union, tmp_path):
         assert np.array_equal(union.read(sample).mask, part.read(sample).mask)
     assert union.fingerprint() != Union(union.parts[::-1]).fingerprint()
     assert completeness(union).found == 4
+
+
+def test_samples_have_the_domain_of_their_own_dataset(union):
+    union.parts[1].domain = "industrial"
+    mixed = Union(union.parts)
+    samples = mixed.samples()
+    assert mixed.domain == "custom"
+    assert domains_of(mixed, samples[1:3]) == ["medical", "industrial"]
+    assert domains_of(union.parts[0], samples[:2]) == ["medical"] * 2
 
 
 @pytest.mark.parametrize("number", [0, 1])
