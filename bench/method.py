@@ -255,6 +255,8 @@ class TrainableMethod(Method):
             every variant that is trained on it; options given explicitly override them.
         remembered: name prefixes of the buffers that `settle` fills; they may have any number of
             rows.
+        remembers_last: `remember` is called behind the last stage, by what was learned, instead of
+            before the first.
         mask_resize: how training masks are resized, see `MaskRule`; None is the dataset's rule.
         mosaic_partners: how many random other images of its class come with each training image,
             for `augment` to mix in; 0 unless the schedule augments.
@@ -269,6 +271,7 @@ class TrainableMethod(Method):
     evaluation_options: ClassVar[frozenset[str]] = frozenset()
     ignored_official: ClassVar[tuple[str, ...]] = ()
     remembered: ClassVar[tuple[str, ...]] = ()
+    remembers_last: ClassVar[bool] = False
     mask_resize: ClassVar[MaskResize | None] = None
     mosaic_partners: ClassVar[int] = 0
 
@@ -393,7 +396,8 @@ class TrainableMethod(Method):
         """Look at a batch of the auxiliary dataset, to keep what retrieval needs of it.
 
         Called once for each image, unchanged and in the dataset's order, before anything is
-        learned and without gradients. What is kept should lie in `Rows`, whose memory is bounded.
+        learned (or see `remembers_last`) and without gradients. What is kept should lie in `Rows`,
+        whose memory is bounded.
 
         Args:
             query: as of `loss`; so are labels and masks.

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .backbone import OPENAI_MEAN, OPENAI_STD, Backbone, TokenSpec, VisualFeatures
+from .errors import UsageError
 
 Interpolation = Literal["bicubic", "bilinear"]
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -67,3 +68,25 @@ class Preprocess:
         shown = channels * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         picture: NDArray[np.uint8] = np.rint(shown.clip(0, 1) * 255).astype(np.uint8)
         return picture
+
+
+class Unencoded(Preprocess):
+    """Prepares images for a method that sends them through the visual tower by itself.
+
+    It gives no features but zeros for the class tokens, so that no forward is made for nothing.
+    """
+
+    def encode(
+        self, backbone: Backbone, images: Tensor, specs: Iterable[TokenSpec]
+    ) -> VisualFeatures:
+        """Zeros in the shape of class tokens.
+
+        Raises:
+            UsageError: the method declares patch tokens, which are not made here.
+        """
+        if frozenset(specs):
+            raise UsageError("images that are not encoded have no patch tokens: declare none")
+        zeros = torch.zeros(len(images), backbone.embed_dim, device=backbone.device)
+        zeros = zeros.to(backbone.dtype)
+        side = self.image_size // backbone.patch_size
+        return VisualFeatures(zeros, zeros, {}, (side, side))

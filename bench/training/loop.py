@@ -56,7 +56,7 @@ def optimise(
         course = Course(method, runs, config)
         if file is not None:
             file.restore(course)
-        if memory is not None and course.resumed is None:
+        if memory is not None and course.resumed is None and not method.remembers_last:
             remember(method, memory, config)
         method.train()
         try:
@@ -69,6 +69,8 @@ def optimise(
                         _learn_stage(course, run, file, bar)
         finally:
             method.eval()
+        if memory is not None and method.remembers_last:
+            remember(method, memory, config)
     return course.state
 
 

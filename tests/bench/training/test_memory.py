@@ -45,7 +45,7 @@ class Remembering(TrainableMethod):
         self.memory.register_buffer("keys", torch.zeros(0, backbone.embed_dim))
         self.memory.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
         self.keys, self.truth = Rows(self.budget), Rows(self.budget)
-        self.seen = []
+        self.seen, self.domains = [], set()
 
     def stages(self):
         return ()
@@ -58,6 +58,7 @@ class Remembering(TrainableMethod):
         assert not torch.is_grad_enabled() and not self.training
         assert torch.equal(masks.flatten(1).any(1), labels > 0)
         self.seen += labels.tolist()
+        self.domains |= set(query.domains)
         self.keys.add(F.normalize(query.features.class_token, dim=-1))
         self.truth.add(labels)
 
@@ -155,6 +156,7 @@ def test_a_method_without_parameters_remembers_each_image_once(backbone, drawn, 
     training = train_method(Remembering(backbone), drawn, path, cache=cache)
     method = training.method
     assert method.seen == [0, 1] * (COUNT // 2)
+    assert method.domains == {"synthetic"}
     assert training.history == [] and backbone.counter.images == COUNT
     header, payload = read_header(path), read_payload(path)
     assert (header["epochs"], header["parameters"], header["auxiliary"]["images"]) == (0, 0, COUNT)
@@ -174,6 +176,7 @@ def test_a_method_without_parameters_remembers_each_image_once(backbone, drawn, 
 def test_fit_remembers_likewise(backbone, arrays, drawn, cache, tmp_path):
     one, other = Remembering(backbone), Remembering(backbone)
     assert fit(one, *arrays, "c") == []
+    assert one.domains == {"custom"}
     train_method(other, drawn, tmp_path / "memory", cache=cache)
     torch.testing.assert_close(one.memory.keys, other.memory.keys)
     assert not one.training
@@ -190,6 +193,32 @@ def test_a_stage_learns_in_front_of_the_memory_and_resumes_with_it(
         train_method(Weighing(backbone), drawn, tmp_path / "stopped", config, cache=cache)
     resumed = train_method(Weighing(backbone), drawn, tmp_path / "stopped", cache=cache).method
     assert resumed.seen == [], "the state holds what is remembered"
+    assert torch.equal(resumed.turn, whole.turn)
+    assert torch.equal(resumed.memory.keys, whole.memory.keys)
+
+
+class Closing(Weighing):
+    """Remembers what it has learned to see."""
+
+    remembers_last = True
+
+    def remember(self, query, labels, masks):
+        self.turned = self.turn.detach().clone()
+        super().remember(query, labels, masks)
+
+    def loss(self, query, labels, masks):
+        assert not self.seen
+        return {"total": ((query.features.class_token @ self.turn - 1) ** 2).mean()}
+
+
+def test_what_is_remembered_last_is_seen_by_what_was_learned(backbone, drawn, cache, tmp_path):
+    whole = train_method(Closing(backbone), drawn, tmp_path / "whole", cache=cache).method
+    assert torch.equal(whole.turned, whole.turn) and len(whole.memory.keys) == COUNT
+    config = TrainingConfig(progress=StopAt(10 + 2))  # in the pass behind both epochs
+    with pytest.raises(Stopped):
+        train_method(Closing(backbone), drawn, tmp_path / "stopped", config, cache=cache)
+    resumed = train_method(Closing(backbone), drawn, tmp_path / "stopped", cache=cache).method
+    assert len(resumed.seen) == COUNT
     assert torch.equal(resumed.turn, whole.turn)
     assert torch.equal(resumed.memory.keys, whole.memory.keys)
 
