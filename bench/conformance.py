@@ -33,7 +33,7 @@ from .dataset import Dataset
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
-from .schedule import Loss
+from .schedule import Loss, Schedule
 from .simulated_device import on_device, simulated_device
 from .track import Track
 from .training.loop import remember
@@ -258,7 +258,7 @@ def learns(cls: type[Method], backbone: Backbone) -> None:
     method = build(cls, _for_training(backbone))
     if not isinstance(method, TrainableMethod):
         return
-    _fix_draws(method)
+    _hold_still(method)
     history = _fit(method, epochs=STEPS)
     for number, stage in enumerate(method.stages()):
         first, *_, last = history[number * STEPS : (number + 1) * STEPS]
@@ -387,8 +387,8 @@ def _asked(method: Method, images: Tensor) -> Query:
     return dataclasses.replace(query, places=places)
 
 
-def _fix_draws(method: TrainableMethod) -> None:
-    """Let losses draw the same random numbers at every step, so that learning alone moves them."""
+def _hold_still(method: TrainableMethod) -> None:
+    """Let losses see the same images and draws at every step, so that learning alone moves them."""
 
     def fixed(loss: Loss) -> Loss:
         def drawn_alike(query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
@@ -397,9 +397,12 @@ def _fix_draws(method: TrainableMethod) -> None:
 
         return drawn_alike
 
+    def still(schedule: Schedule) -> Schedule:
+        return dataclasses.replace(schedule, augments=False, augments_images=False)
+
     stages = [
-        dataclasses.replace(stage, loss=fixed(stage.loss or method.loss))
-        for stage in method.stages()
+        dataclasses.replace(s, loss=fixed(s.loss or method.loss), schedule=still(s.schedule))
+        for s in method.stages()
     ]
     method.stages = lambda: stages  # type: ignore[method-assign]
 
