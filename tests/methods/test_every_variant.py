@@ -12,6 +12,9 @@ TRAINABLE = {
 VARIANTS = [(name, variant) for name, cls in TRAINABLE.items() for variant in cls.variants]
 
 
+UNBOUNDED = ("aa_clip",)  # scores that are no probabilities
+
+
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_every_variant_answers_and_learns(name, variant, tiny, random_case):
     method = create(name, tiny, variant)
@@ -22,7 +25,8 @@ def test_every_variant_answers_and_learns(name, variant, tiny, random_case):
             method.settle()
         prediction = method.predict(case.query).checked(3, name)
     assert prediction.maps.shape == (3, method.map_size, method.map_size)
-    assert bool(((prediction.scores > 0) & (prediction.scores < 2)).all())  # VCP-CLIP adds two
+    if prediction.parts is None and name not in UNBOUNDED:
+        assert bool(((prediction.scores > 0) & (prediction.scores < 2)).all())  # VCP-CLIP adds two
     for stage in method.stages():
         totals = five_steps(method, stage, case)
         assert totals[-1] < totals[0], stage.name
