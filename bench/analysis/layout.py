@@ -11,6 +11,7 @@ from ..metric_table import HEADLINES, METRICS, Level, of_level
 from ..track import Track
 from .formats import Column, Number, Row, Table, TableCell, has_differences, has_printed
 from .matrix import Matrix
+from .newer_methods import is_newer
 from .protocol_notes import column_notes
 from .values import Value
 
@@ -142,7 +143,9 @@ def remarks(
     if limits:
         few = ", ".join(limits)
         found.append(f"Only the first {few} images of each category and label were scored.")
-    shown = ["in brackets the number printed in " + where + " of the FAPrompt paper"]
+    newer = [method.title for method in matrix.methods if is_newer(method)]
+    place = f" in {where} of the FAPrompt paper" if len(newer) < len(matrix.methods) else ""
+    shown = ["in brackets the number printed" + place]
     shown = shown * (request.published and has_printed(rows))
     braces = request.delta and has_differences(rows)
     shown += ["in braces the difference to the printed number in percentage points"] * braces
@@ -155,6 +158,11 @@ def remarks(
         "The printed numbers were made with CLIP ViT-L/14@336px at 518 pixels (WinCLIP and AnoVL "
         f"with ViT-B/16+ at 240); the backbone here: {own}.",
     ]
+    if newer:
+        found.append(
+            f"The FAPrompt paper does not have {', '.join(dict.fromkeys(newer))}: footnotes name "
+            "the sources of what is printed for them."
+        )
     if braces:
         found.append(
             "What our variants do otherwise than papers and released codes: docs/fidelity.md."

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import Literal, TypeVar, get_origin, get_type_hints
 
 from ..errors import ZsadError
 from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
@@ -135,7 +135,7 @@ def main_results() -> tuple[Printed, ...]:
     return tuple(
         _printed(row, row["method"], metric, row[metric.removeprefix(f"{level}_")])
         for level in LEVELS
-        for row in _rows(f"{level}_level.csv")
+        for row in rows(f"{level}_level.csv")
         for metric in of_level(level, HEADLINES)
     )
 
@@ -148,7 +148,7 @@ def ablations() -> tuple[Printed, ...]:
     """
     return tuple(
         _printed(row, row["model"], f"{row['level']}_{name}", value)
-        for row in _rows("ablation.csv")
+        for row in rows("ablation.csv")
         for name, value in {
             "auroc": row["auroc"],
             row["second_metric_name"]: row["second_metric"],
@@ -161,7 +161,7 @@ def breakdown() -> tuple[Printed, ...]:
     """Tables 12-19, the mean rows included."""
     return tuple(
         _printed(row, row["method"], f"{row['level']}_{row['metric']}", row["value"])
-        for row in _rows("breakdown.csv")
+        for row in rows("breakdown.csv")
     )
 
 
@@ -208,7 +208,7 @@ def model_of_variant() -> Mapping[tuple[str, str], str]:
     """(Normalized title of a method, variant) -> the model of Tables 3, 9, 10, 20 and 21."""
     return {
         (normalize_name(row["method"]), row["variant"]): row["model"]
-        for row in _rows("variants.csv")
+        for row in rows("variants.csv")
     }
 
 
@@ -239,7 +239,7 @@ def ablation_models() -> list[str]:
     """The models of the ablation in the paper's order: base, parts, whole; then the others."""
     per_dataset = [p.model for p in ablations() if p.table == 20]
     averaged = [p.model for p in ablations()]
-    return _unique([*per_dataset, *averaged, *(row["variant"] for row in _rows("averaging.csv"))])
+    return _unique([*per_dataset, *averaged, *(row["variant"] for row in rows("averaging.csv"))])
 
 
 def datasets(level: Level | None = None) -> list[str]:
@@ -270,14 +270,21 @@ def mean_datasets(level: Level, domain: str) -> list[str]:
 
 
 def _objects(kind: type[T], name: str) -> tuple[T, ...]:
-    """The rows of a file as objects: a field is the column of its name, in the field's type."""
+    return tuple(read_object(kind, row) for row in rows(name))
+
+
+def read_object(kind: type[T], row: Mapping[str, str]) -> T:
+    """A row as an object: a field is the column of its name, in the field's type."""
     types = get_type_hints(kind)
-    return tuple(
-        kind(**{field: read(row[field]) for field, read in types.items()}) for row in _rows(name)
-    )
+    return kind(**{f: row[f] if get_origin(t) is Literal else t(row[f]) for f, t in types.items()})
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+def rows(name: str) -> list[dict[str, str]]:
+    """The rows of a file of printed numbers.
+
+    Raises:
+        PublishedError: it cannot be read.
+    """
     try:
         with (folder() / name).open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))

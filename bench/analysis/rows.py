@@ -12,11 +12,13 @@ from . import published as paper
 from .formats import Number, Row, TableCell
 from .layout import DOUBTFUL, Request, percent, ranked
 from .matrix import EvaluatedMethod, Matrix, TargetDataset
+from .newer_methods import NewerNumber, printed_for, source_notes
 from .protocol_notes import CellNotes
 from .values import Value, notes_of
 
 MEAN = "Mean"
 
+PrintedNumber = paper.Printed | NewerNumber
 Models = Mapping[EvaluatedMethod, str | None]  # the paper's name of each column, if it has one
 RowValues = Mapping[EvaluatedMethod, Sequence[Value]]  # all metrics of every column
 
@@ -60,7 +62,7 @@ class RowMaker:
             if any(map(self.matrix.leaves_out, own)):
                 printed = [None] * len(own)
             if self.request.beside:
-                notes += _errata_notes(printed)
+                notes += _notes_of_printed(printed)
             numbers = (
                 percent(v, p.value if p else None) for v, p in zip(own, printed, strict=True)
             )
@@ -134,11 +136,13 @@ class RowMaker:
 
     def _printed(
         self, method: EvaluatedMethod, place: str, category: str = ""
-    ) -> list[paper.Printed | None]:
+    ) -> list[PrintedNumber | None]:
         """What is printed for a column's metrics on a dataset, a category or a whole domain."""
         known = paper.numbers(*self.tables)
+        newer = {} if category else printed_for(method, place)
         row = normalize_name(place), normalize_name(category), self.models[method] or ""
-        return [known.get((*row, self.request.printed_metric(m))) for m in self.metrics]
+        names = map(self.request.printed_metric, self.metrics)
+        return [known.get((*row, name)) or newer.get(name) for name in names]
 
     def _counts(self, values: Sequence[Value]) -> bool:
         """Whether a cell takes part in means."""
@@ -154,10 +158,12 @@ def is_complete(values: Sequence[Value]) -> bool:
     return all(value.value is not None for value in values)
 
 
-def _errata_notes(printed: Sequence[paper.Printed | None]) -> tuple[str, ...]:
-    """What is doubtful about printed values."""
-    found = [paper.erratum_of(p.table, p.dataset, p.model, p.category) for p in printed if p]
-    return tuple(dict.fromkeys(DOUBTFUL + erratum.reason for erratum in found if erratum))
+def _notes_of_printed(printed: Sequence[PrintedNumber | None]) -> tuple[str, ...]:
+    """What is doubtful about printed values, and where those of newer methods are from."""
+    own = [p for p in printed if isinstance(p, paper.Printed)]
+    found = [paper.erratum_of(p.table, p.dataset, p.model, p.category) for p in own]
+    doubts = dict.fromkeys(DOUBTFUL + erratum.reason for erratum in found if erratum)
+    return (*doubts, *source_notes([p for p in printed if isinstance(p, NewerNumber)]))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
