@@ -55,6 +55,12 @@ def table(
     delta: Annotated[
         bool, typer.Option("--delta", help="Show the difference to them in braces.")
     ] = False,
+    third_party: Annotated[
+        bool,
+        typer.Option(
+            "--third-party", help="Show how far numbers of third parties lie apart instead."
+        ),
+    ] = False,
     pro: Annotated[
         str, typer.Option(help="exact, or official200 for the released codes' 200 thresholds.")
     ] = "exact",
@@ -65,17 +71,17 @@ def table(
 ) -> None:
     """Print a run as one of the paper's tables."""
     from ..analysis.tables import make_table
+    from ..analysis.third_party import third_party_table
 
-    made = make_table(
-        run,
-        layout,
-        published=published,
-        delta=delta,
-        pro=pro,
-        datasets=dataset or (),
-        metrics=metric or (),
-        allow_incomplete=allow_incomplete,
-    )
+    chosen: Any = {
+        "datasets": dataset or (),
+        "metrics": metric or (),
+        "allow_incomplete": allow_incomplete,
+    }
+    if third_party:
+        made = third_party_table(run, layout, **chosen)
+    else:
+        made = make_table(run, layout, published=published, delta=delta, pro=pro, **chosen)
     _emit(made.render(format_of(format, out)), out)
 
 

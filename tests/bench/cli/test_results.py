@@ -57,6 +57,16 @@ def test_a_table_is_printed_in_the_papers_layout(call, run):
     assert r"\begin{tabular}{llccc}" in latex
 
 
+def test_numbers_of_third_parties_are_shown_in_place_of_the_layout(call, run):
+    text = call(
+        "table", run, "--third-party", "--dataset", "visa", "--metric", "image-auroc"
+    ).output
+    assert "83.3, 83.3, 1)" in text
+    assert "83.3 EDMPrompt?" in text
+    with pytest.raises(UsageError, match="third-party numbers"):
+        call("table", run, "--third-party", "--layout", "complexity")
+
+
 def test_a_table_is_written_to_a_file(call, run, tmp_path):
     path = tmp_path / "new" / "t.csv"
     call("table", run, "--format", "csv", "-o", path, "--dataset", "visa")
