@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,10 @@ from torch.nn import functional as F
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
-from ..bench.method import Options, Prediction, Query, Schedule, Stage, TrainableMethod
+from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track, TrainableMethod
 from ..bench.prompt_learner import learned_prompt, learned_tokens, make_frame
 from ._augmentation import changed
+from ._category_scores import TOP_PIXELS, category_parts, category_scores, largest_mean
 from ._losses import balanced_focal_loss, batch_dice_loss, squared_cosines
 from ._mosaics import TILES, anomalous_partners, with_mosaics
 from ._planar_flow import FlowSample, GaussianEncoder, ImageFlow, StateFlow, normal_linear
@@ -51,7 +52,6 @@ STATE_MEAN = 0.5  # initial tokens of the normal state; the abnormal ones have i
 FIRST_TEMPERATURE = math.log(1 / 0.07)  # both temperatures are learned as logarithms
 DIVERGENCE_WEIGHT = 0.01
 ON_MVTEC: Mapping[str, Any] = {"mosaic_rate": 0.4}
-TOP_PIXELS = 2000 / 518**2  # share of the map whose mean enters the score
 # Class names as the released code writes them; other names stay.
 NAMES: Mapping[str, str] = {
     "macaroni1": "macaroni",
@@ -75,6 +75,8 @@ class BayesPflOptions(Options):
         noise_seed: of their noise, drawn once.
         second_stage: the image-level head reads the patches too, and learns apart; the paper
             trains in one stage, without it.
+        score_scope: "image" is the mean of probability and largest pixels. "category" is the
+            released score, in which both are stretched to the category's range; transductive.
         epochs, second_epochs: of both stages; the released code stops each by looking at test
             images.
         changes_images: training images are turned, brightened and blurred at random, as released;
@@ -88,6 +90,7 @@ class BayesPflOptions(Options):
     samples: int = 10
     noise_seed: int = 333
     second_stage: bool = True
+    score_scope: Literal["image", "category"] = "image"
     epochs: int = 10
     second_epochs: int = 4
     changes_images: bool = True
@@ -134,6 +137,7 @@ class BayesPfl(TrainableMethod):
     sigma = 8.0
     variants: ClassVar[Mapping[str, Options]] = {
         "fixed": BayesPflOptions(),
+        "official": BayesPflOptions(score_scope="category"),
         "paper": BayesPflOptions(second_stage=False),
         "cached": BayesPflOptions(changes_images=False),
     }
@@ -236,14 +240,26 @@ class BayesPfl(TrainableMethod):
 
     # -- score and map ------------------------------------------------------------------------
 
+    @classmethod
+    def track_of(cls, options: Options) -> Track:
+        """Transductive where scores depend on the category's range."""
+        scope = getattr(options, "score_scope", "image")
+        return Track.TRANSDUCTIVE if scope == "category" else Track.ZERO_SHOT
+
     def predict(self, query: Query) -> Prediction:
-        """Score as the mean of image-level probability and of the map's largest values."""
+        """Image-level probability and the map's largest values, and the smoothed map."""
         text = self.encode(query, self._kept_noise()).text
         image = self.image_probability(query, text)
         maps = self._maps(query, text)
-        top = round(TOP_PIXELS * maps[0].numel())
-        largest = maps.flatten(1).topk(max(1, top)).values.mean(dim=-1)
-        return Prediction(0.5 * image + 0.5 * largest, smooth(maps, self.smoothing_sigma))
+        smoothed = smooth(maps, self.smoothing_sigma)
+        if self.options.score_scope == "category":
+            parts = category_parts(query.class_names, image, maps)
+            return Prediction(None, smoothed, parts)
+        return Prediction(0.5 * image + 0.5 * largest_mean(maps, TOP_PIXELS), smoothed)
+
+    def conclude(self, parts: Tensor) -> Tensor:
+        """Scores of the category as released; see `category_scores`."""
+        return category_scores(parts)
 
     def _kept_noise(self) -> Noise:
         return Noise(self.noise_context, self.noise_normal, self.noise_abnormal)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from zsad.bench import create
+from zsad.methods._category_scores import category_parts
 from zsad.methods.bayes_pfl import Noise
 
 # What the recorded tensors were multiplied with after they were drawn by name.
@@ -71,11 +72,15 @@ def test_text_features_equal_the_released_code(learned, case, answer):
 def test_scores_and_maps_equal_the_released_code(learned, case, answer):
     with torch.no_grad():
         text = learned.encode(case.query, learned._kept_noise()).text
+        raw = learned._maps(case.query, text)
         image = learned.image_probability(case.query, text)
         prediction = learned.predict(case.query)
     np.testing.assert_allclose(image, answer["image_prob"], rtol=0, atol=1e-5)
     expected = 0.5 * answer["image_prob"] + 0.5 * answer["map_top2000"]
     np.testing.assert_allclose(prediction.scores, expected, rtol=0, atol=1e-5)
+    parts = category_parts(["bottle"] * 3, image, raw)
+    released = learned.conclude(parts)
+    np.testing.assert_allclose(released, answer["image_score_minmax"], rtol=0, atol=2e-5)
     maps = prediction.maps[:, ::7, ::7]
     np.testing.assert_allclose(maps, answer["map_gauss_sub"], rtol=0, atol=1e-5)
     first = learned.image_logits(case.query, text, second_stage=False).flatten(1)
