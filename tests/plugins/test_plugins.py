@@ -10,7 +10,10 @@ from zsad.bench.conformance import check_method
 from zsad.bench.records.record import read_records
 
 HERE = Path(__file__).parent
-PLUGINS = {"hybrid_tokens": "zsad_hybrid_tokens:HybridTokens"}
+PLUGINS = {
+    "hybrid_tokens": "zsad_hybrid_tokens:HybridTokens",
+    "category_contrast": "zsad_category_contrast:CategoryContrast",
+}
 MOST_LINES = 80
 
 
@@ -35,6 +38,7 @@ def test_a_plug_in_keeps_the_contract_and_runs_end_to_end(name, installed, tmp_p
     plan = {"methods": [name], "datasets": ["synthetic"], "limit": 1, "out": tmp_path / "run"}
     (record,) = read_records(run(plan))
     assert record.status == "ok"
+    assert record.track == registry.method_class(name).track
     assert {"image_auroc", "pixel_auroc"} <= set(record.categories[0].metrics)
 
 
