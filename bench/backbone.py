@@ -20,29 +20,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from .backbone_spec import (
-    BUILT_IN,
-    BUILT_IN_WEIGHTS,
-    PRECISIONS,
-    RANDOM,
-    TINY,
-    Activation,
-    BackboneSpec,
-    PosEmbed,
-    Precision,
-    check_device,
-)
+from .backbone_spec import PRECISIONS, Activation, BackboneSpec, PosEmbed, Precision
 from .blocks import Attention, BlockHook, attend, feed_forward
 from .errors import UsageError
 from .text_forward import NO_HOOKS, TextForward, TextHooks
 from .visual_forward import TokenSpec, VisualFeatures, VisualForward, resized_positions
 
 __all__ = [
-    "BUILT_IN",
-    "BUILT_IN_WEIGHTS",
-    "PRECISIONS",
-    "RANDOM",
-    "TINY",
     "Activation",
     "Attention",
     "Backbone",
@@ -50,11 +34,9 @@ __all__ = [
     "BlockHook",
     "ForwardCounter",
     "PosEmbed",
-    "Precision",
     "TextHooks",
     "TokenSpec",
     "VisualFeatures",
-    "check_device",
 ]
 
 SMALL = 128  # width of both towers up to which a step waits for calls, not for products

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .backbone import PRECISIONS, Backbone
+from .backbone import Backbone
+from .backbone_spec import PRECISIONS
 from .category import (
     answers_to_category,
     observes_category,

@@ -23,13 +23,13 @@ from open_clip.pretrained import (
 )
 from torch import Tensor
 
-from .backbone import (
+from .backbone import Backbone
+from .backbone_spec import (
     BUILT_IN,
     BUILT_IN_WEIGHTS,
     PRECISIONS,
     RANDOM,
     TINY,
-    Backbone,
     Precision,
     check_device,
 )

@@ -54,15 +54,15 @@ def describe_datasets() -> str:
     sound, broken = _classes("dataset")
     rows = []
     for name, cls in sound.items():
-        counts = [info.counts for info in cls.categories.values()]
+        expected = cls.expected()
         rows.append(
             {
                 "name": display_name(name),
                 "title": cls.title,
                 "domain": cls.domain,
-                "categories": len(cls.categories) or "-",
-                "normal": _total([c.test_normal for c in counts]),
-                "anomalous": _total([c.test_anomalous for c in counts]),
+                "categories": len(cls.categories) or None,
+                "normal": expected.test_normal,
+                "anomalous": expected.test_anomalous,
                 "image-level": "yes" if cls.has_image_labels else "no",
                 "pixel-level": "yes" if cls.has_masks else "no",
                 "auxiliary": display_name(cls.auxiliary),
@@ -137,14 +137,14 @@ def _classes(kind: str) -> tuple[dict[str, Any], list[str]]:
     return sound, list(broken.values())
 
 
-def _total(counts: Sequence[int | None]) -> int | str:
-    known = [c for c in counts if c is not None]
-    return sum(known) if known and len(known) == len(counts) else "-"
-
-
 def _table(rows: Sequence[Mapping[str, Any]], widths: Mapping[str, int]) -> str:
     """Rows that have the same columns as a table; some columns are wrapped at a width."""
     limits = [widths.get(name) for name in rows[0]]
     return tabulate(
-        rows, headers="keys", tablefmt="simple", maxcolwidths=limits, disable_numparse=True
+        rows,
+        headers="keys",
+        tablefmt="simple",
+        maxcolwidths=limits,
+        disable_numparse=True,
+        missingval="-",
     )

@@ -12,7 +12,7 @@ from statistics import median_high
 
 from tabulate import tabulate
 
-from ..backbone import BUILT_IN, RANDOM, check_device
+from ..backbone_spec import BUILT_IN, RANDOM, check_device
 from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset
 from ..errors import ZsadError

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..backbone import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
+from ..backbone_spec import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
 from ..code_hash import CODE_HASHES, cell_code, training_code
 from ..content import content_hashes, content_sha256
 from ..dataset import Dataset, Sample, files_of

@@ -23,7 +23,7 @@ import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from ..backbone import BUILT_IN, check_device
+from ..backbone_spec import BUILT_IN, check_device
 from ..errors import Stopped, UsageError, ZsadError, unknown_name
 from ..names import display_name
 from ..progress import Progress

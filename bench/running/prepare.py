@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..backbone import Backbone, Precision
+from ..backbone import Backbone
+from ..backbone_spec import Precision
 from ..category import observes_references
 from ..dataset import Dataset, Sample
 from ..errors import Stopped

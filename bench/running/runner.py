@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..backbone import check_device
+from ..backbone_spec import check_device
 from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
 from ..errors import ZsadError, message_of

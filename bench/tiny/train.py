@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone import Backbone, TokenSpec
+from ..backbone_spec import BUILT_IN, RANDOM
 from ..checkpoint import write_tensors
 from ..files import whole_file
 from ..metrics import auroc, pro
-from ..weights import random_backbone
-from . import CONFIG_PATH
+from ..weights import load_backbone
 from .captions import GENERAL, STATES, TEMPLATES, WORDINGS, Captions, write
 from .pictures import draw_pictures, normalised
 from .towers import Text, see
@@ -104,10 +104,8 @@ class Trainer:
     def __init__(self, seed: int, steps: int, pairs: int, device: str, half: bool = False) -> None:
         torch.manual_seed(seed)
         self.seed, self.steps, self.half = seed, steps, half
-        config = json.loads(CONFIG_PATH.read_text(encoding="utf-8"))
-        self.backbone = random_backbone(config, "tiny")
-        self.backbone.device = torch.device(device)
-        model = self.backbone.model.to(device)
+        self.backbone = load_backbone(BUILT_IN, RANDOM, device=device)
+        model = self.backbone.model
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         model.token_embedding.weight.requires_grad_(False)

@@ -61,9 +61,9 @@ class TrainingBatch:
 class Source(ABC):
     """Training samples that can be asked for in any order."""
 
-    @abstractmethod
     def __len__(self) -> int:
         """Number of samples."""
+        return len(self.words())
 
     @abstractmethod
     def words(self) -> Sequence[str]:
@@ -101,9 +101,6 @@ class MemorySource(Source):
     class_names: Sequence[str]
     images: Tensor | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def words(self) -> Sequence[str]:
         """See `Source`."""
         return self.class_names
@@ -135,9 +132,6 @@ class CachedSource(Source):
     masks: CachedMasks
     dataset: Dataset
     samples: Sequence[Sample]
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def words(self) -> Sequence[str]:
         """See `Source`."""
@@ -179,9 +173,6 @@ class ImageSource(Source):
     masks: Sequence[NDArray[np.bool_]]
     labels: Tensor
     class_names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def words(self) -> Sequence[str]:
         """See `Source`."""
@@ -230,9 +221,6 @@ class DiskSource(Source):
     dataset: Dataset
     samples: Sequence[Sample]
     workers: int = 0
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def words(self) -> Sequence[str]:
         """See `Source`."""

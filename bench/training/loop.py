@@ -21,7 +21,7 @@ from .augmentation import Draws
 from .batches import Source
 from .optimisation import Optimisation, Step, TrainingConfig
 from .stages import REMEMBERING, StageRun, checked_stages, only_learning, stage_runs
-from .state import POSITION, Course, History, StateFile, TrainingState
+from .state import POSITION, History, StateFile, TrainingRun, TrainingState
 
 LOG = logging.getLogger(__name__)
 
@@ -53,25 +53,25 @@ def optimise(
     runs = stage_runs(stages, learned_from, [config.lengths(stage.schedule) for stage in stages])
     backbone = method.backbone
     with _own_randomness(backbone.device, config.seed), _few_threads(backbone):
-        course = Course(method, runs, config)
+        training = TrainingRun(method, runs, config)
         if file is not None:
-            file.restore(course)
-        if memory is not None and course.resumed is None and not method.remembers_last:
+            file.restore(training)
+        if memory is not None and training.resumed is None and not method.remembers_last:
             remember(method, memory, config)
         method.train()
         try:
             total = sum(run.steps for run in runs)
             with config.progress.track(
-                total, method.name, "step", initial=course.state.step
+                total, method.name, "step", initial=training.state.step
             ) as bar:
                 for run in runs:
-                    if course.state.epoch < run.end:
-                        _learn_stage(course, run, file, bar)
+                    if training.state.epoch < run.end:
+                        _learn_stage(training, run, file, bar)
         finally:
             method.eval()
         if memory is not None and method.remembers_last:
             remember(method, memory, config)
-    return course.state
+    return training.state
 
 
 def remember(method: TrainableMethod, source: Source, config: TrainingConfig) -> None:
@@ -97,20 +97,22 @@ def remember(method: TrainableMethod, source: Source, config: TrainingConfig) ->
     method.to(method.backbone.device)
 
 
-def _learn_stage(course: Course, run: StageRun, file: StateFile | None, bar: tqdm[Any]) -> None:
+def _learn_stage(
+    training: TrainingRun, run: StageRun, file: StateFile | None, bar: tqdm[Any]
+) -> None:
     """Go through a stage from its beginning, or from where the training was kept."""
-    with only_learning(course.method, run.stage):
-        optimisation = course.begin(run)
-        while course.state.epoch < run.end:
-            _learn_epoch(course, optimisation, bar)
+    with only_learning(training.method, run.stage):
+        optimisation = training.begin(run)
+        while training.state.epoch < run.end:
+            _learn_epoch(training, optimisation, bar)
             if file is not None:
-                file.keep(optimisation, course.state)
+                file.keep(optimisation, training.state)
 
 
-def _learn_epoch(course: Course, optimisation: Optimisation, bar: tqdm[Any]) -> None:
+def _learn_epoch(training: TrainingRun, optimisation: Optimisation, bar: tqdm[Any]) -> None:
     """Go through the source once more, and take down every step in the state."""
     started = time.perf_counter()
-    state, progress, epochs = course.state, course.config.progress, course.runs[-1].end
+    state, progress, epochs = training.state, training.config.progress, training.runs[-1].end
     for step in optimisation.epoch(state.epoch, state.step):
         state.history.append(step)
         state.step += 1
@@ -124,7 +126,7 @@ def _learn_epoch(course: Course, optimisation: Optimisation, bar: tqdm[Any]) -> 
     means = epoch_means([step for step in state.history if step["epoch"] == state.epoch - 1])[0]
     LOG.info(
         "%s epoch %d/%d: %s",
-        course.method.name,
+        training.method.name,
         state.epoch,
         epochs,
         ", ".join(f"{term} {value:.4f}" for term, value in means.items()),

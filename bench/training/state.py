@@ -35,7 +35,7 @@ class TrainingState:
 
 
 @dataclass
-class Course:
+class TrainingRun:
     """A training under way.
 
     Attributes:
@@ -101,7 +101,7 @@ class StateFile:
         with whole_file(self.path) as file:
             file.write(buffer.getbuffer())
 
-    def restore(self, course: Course) -> None:
+    def restore(self, training: TrainingRun) -> None:
         """Bring a training to where it was kept; it starts from nothing where that cannot be."""
         if not self.path.exists():
             return
@@ -110,15 +110,15 @@ class StateFile:
             if payload["identity"] != self.identity:
                 LOG.warning("%s is of another training: starting again", self.path)
                 return
-            state = _checked_state(payload["state"], course.runs[-1].end)
-            optimisation = course.optimisation(
-                next(run for run in course.runs if state.epoch <= run.end)
+            state = _checked_state(payload["state"], training.runs[-1].end)
+            optimisation = training.optimisation(
+                next(run for run in training.runs if state.epoch <= run.end)
             )
             optimisation.load_state_dict(payload["optimisation"])
         except Exception as error:  # whatever a broken file holds, the training can start again
             LOG.warning("%s is not readable (%s): starting again", self.path, error)
             return
-        course.state, course.resumed = state, optimisation
+        training.state, training.resumed = state, optimisation
         LOG.info("resuming from %s after %d epochs", self.path, state.epoch)
 
     def remove(self) -> None:

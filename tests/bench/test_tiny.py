@@ -9,15 +9,16 @@ import open_clip
 import pytest
 import torch
 from zsad.bench import load_backbone
+from zsad.bench.backbone_spec import BUILT_IN_WEIGHTS, TINY
 from zsad.bench.checkpoint import read_tensors
-from zsad.bench.tiny import CONFIG_PATH, WEIGHTS_PATH, captions, train
+from zsad.bench.tiny import captions, train
 
 LARGEST = 12 * 2**20  # bytes
 
 
 def test_the_shipped_weights_are_small_and_described():
-    assert WEIGHTS_PATH.stat().st_size <= LARGEST
-    card = WEIGHTS_PATH.with_name("MODEL_CARD.md").read_text()
+    assert BUILT_IN_WEIGHTS.stat().st_size <= LARGEST
+    card = BUILT_IN_WEIGHTS.with_name("MODEL_CARD.md").read_text()
     for word in ("held-out", "captions", "loss", "says nothing about real data"):
         assert word in card
 
@@ -25,10 +26,10 @@ def test_the_shipped_weights_are_small_and_described():
 def test_open_clip_loads_the_shipped_weights_and_computes_the_same(tmp_path):
     folder = tmp_path / "configs"
     folder.mkdir()
-    (folder / "zsad-tiny.json").write_text(CONFIG_PATH.read_text())
+    (folder / "zsad-tiny.json").write_text((TINY / "config.json").read_text())
     open_clip.add_model_config(folder)
     model = open_clip.create_model("zsad-tiny", pretrained=None, precision="fp32").eval()
-    missing, unexpected = model.load_state_dict(read_tensors(WEIGHTS_PATH), strict=False)
+    missing, unexpected = model.load_state_dict(read_tensors(BUILT_IN_WEIGHTS), strict=False)
     assert not unexpected
     assert all(name.endswith("attn_mask") for name in missing)
     backbone = load_backbone("tiny")

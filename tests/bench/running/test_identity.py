@@ -300,7 +300,7 @@ def test_other_metrics_and_another_zsad_do_cells_again(
 
 
 def test_other_weights_of_the_same_name_do_cells_again(site, tmp_path, again):
-    from zsad.bench.backbone import BUILT_IN_WEIGHTS
+    from zsad.bench.backbone_spec import BUILT_IN_WEIGHTS
 
     weights = tmp_path / "weights.safetensors"
     shutil.copy(BUILT_IN_WEIGHTS, weights)
