@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -189,6 +191,36 @@ def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
         raise ContractError(f"reads tokens {error} that token_specs does not declare") from error
 
 
+def states_its_forwards(cls: type[Method], backbone: Backbone) -> None:
+    """`predict` runs as many visual forwards of its own per image as `extra_work_of` says."""
+    stated = {cls.extra_work_of(options): name for name, options in cls.variants.items()}
+    for work, variant in stated.items():
+        method = _ready(cls, backbone, variant)
+        query = _asked(method, _pictures(method))
+        with _counted_forwards() as counts, torch.no_grad():
+            method.predict(query)
+        found = sum(counts) / len(query)
+        _require(
+            found == work.forwards,
+            f"variant '{variant}' runs {found:g} visual forwards of its own per image, and "
+            f"extra_work_of says {work.forwards:g}",
+        )
+
+
+@contextmanager
+def _counted_forwards() -> Iterator[list[int]]:
+    """The numbers of images of all visual forwards in the block."""
+    counts: list[int] = []
+    original = Backbone.forward_image
+
+    def counting(self: Backbone, images: Tensor, *rest: Any, **named: Any) -> Any:
+        counts.append(len(images))
+        return original(self, images, *rest, **named)
+
+    with patch.object(Backbone, "forward_image", counting):
+        yield counts
+
+
 def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
     """Predicting and learning change no weight, mode or gradient of the backbone."""
     before = copy.deepcopy(backbone.model.state_dict())
@@ -288,6 +320,7 @@ METHOD_CHECKS: tuple[MethodCheck, ...] = (
     ignores_the_order,
     keeps_to_its_track,
     reads_what_it_declares,
+    states_its_forwards,
     leaves_the_backbone_alone,
     leaves_its_input_alone,
     refuses_unknown_options,

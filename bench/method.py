@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .backbone import Backbone, BackboneSpec, TokenSpec
 from .declaration import refuse_incomplete
 from .errors import ContractError, WeightsError
+from .extra_work import ExtraWork
 from .images import MaskResize
 from .learned_tensors import own_names, refuse_misfit, take, tensors_of
 from .names import display_name, known_name
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuxiliarySplit",
+    "ExtraWork",
     "Method",
     "Options",
     "Prediction",
@@ -183,6 +185,15 @@ class Method(nn.Module, ABC):
     def track_of(cls, options: Options) -> Track:
         """The track of a variant with these options; the same for all, but for a few."""
         return cls.track
+
+    @classmethod
+    def extra_work_of(cls, options: Options) -> ExtraWork:
+        """What scoring with these options costs beside the shared visual forward.
+
+        Nothing by default: it reads that forward and keeps little. `zsad plan`, records and the
+        complexity table state it; the conformance kit counts the forwards.
+        """
+        return ExtraWork()
 
     def parameter_counts(self) -> tuple[int, int]:
         """(published, effective): the paper's count, and what learns here, for this backbone."""

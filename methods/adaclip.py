@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
-from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import InsertedTokens, deep_sets, learned_tokens, linear
 from ..bench.prompts import fill
 from ._clusters import cluster_labels, mean_of_clusters
@@ -208,6 +208,11 @@ class AdaClip(TrainableMethod):
     ) -> tuple[Tensor, Tensor]:
         """Some images become a mosaic of four of their class; see `TrainableMethod`."""
         return with_mosaics(images, masks, self.options.mosaic_rate, generator)
+
+    @classmethod
+    def extra_work_of(cls, options: Options) -> ExtraWork:
+        """Images pass the tower a second time, with tokens inserted."""
+        return ExtraWork(1)
 
     # -- both towers --------------------------------------------------------------------------
 

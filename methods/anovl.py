@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import ContractError
-from ..bench.method import Method, Options, Prediction, Query, Supervision
+from ..bench.method import ExtraWork, Method, Options, Prediction, Query, Supervision
 from ..bench.preprocess import Interpolation, Preprocess
 from ._anovl_adaptation import Adaptation, Probabilities
 from ._anovl_tiles import TwoTiles, joined_maps, tile_scores
@@ -40,6 +40,7 @@ ROTATIONS = tuple(sign * k * math.pi / 16 for k in (1, 2, 3, 4) for sign in (1, 
 SHIFTS = tuple((a * s, b * s) for s in (0.2, 0.1) for a in (1, -1) for b in (1, -1))
 GREY = (0.299, 0.587, 0.114)  # on the normalised tensor
 SEEDS = {"mvtec": 111, "visa": 42}  # of the released scripts; here of every image
+N_VIEWS = 6 + len(ROTATIONS) + len(SHIFTS)
 VIEWS_AT_ONCE = 64
 
 
@@ -111,6 +112,12 @@ class AnoVl(Method):
         """Adaptation learns from the very image that it scores."""
         assert isinstance(options, AnoVlOptions)
         return Supervision.TEST_TIME if options.steps else Supervision.TRAINING_FREE
+
+    @classmethod
+    def extra_work_of(cls, options: Options) -> ExtraWork:
+        """A forward for each view; the tiles are the shared forward."""
+        assert isinstance(options, AnoVlOptions)
+        return ExtraWork(0 if options.script == "visa" else N_VIEWS)
 
     @property
     def preprocess(self) -> Preprocess:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, TokenSpec
-from ..bench.method import Options, Prediction, Query, Schedule, Stage, TrainableMethod
+from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule, Stage, TrainableMethod
 from ..bench.prompt_learner import (
     encode_prompts,
     learned_prompt,
@@ -144,6 +144,11 @@ class Mrad(TrainableMethod):
     def token_specs(self) -> frozenset[TokenSpec]:
         """V-V tokens of the last layer."""
         return frozenset({self._spec})
+
+    @classmethod
+    def extra_work_of(cls, options: Options) -> ExtraWork:
+        """The keys that images are compared with."""
+        return ExtraWork(memory="a key for each auxiliary image and for each of its regions")
 
     # -- memory -------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, PosEmbed, TokenSpec
 from ..bench.category import Observed
 from ..bench.errors import UsageError
-from ..bench.method import Method, Options, Prediction, Query, Track
+from ..bench.method import ExtraWork, Method, Options, Prediction, Query, Track
 from ..bench.scratch import Scratch
 
 TILE_BYTES = 64 << 20  # of the similarities that are held at once
@@ -100,6 +100,14 @@ class MuSc(Method):
             self.backbone = backbone.view()
         self._patch_maps: Tensor | None = None  # [N, L] float64
         self._scores = torch.empty(0)  # [N]
+
+    @classmethod
+    def extra_work_of(cls, options: Options) -> ExtraWork:
+        """What is kept to compare each image with all others."""
+        return ExtraWork(
+            memory="the patch tokens of all images of a category, on disk beyond a budget, and "
+            f"their similarities in tiles of {TILE_BYTES >> 20} MiB"
+        )
 
     @property
     def layers(self) -> list[TokenSpec]:

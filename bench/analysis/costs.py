@@ -22,6 +22,8 @@ class Cost:
         ms_per_image: the visual forward in full and the method's own part, over all images.
         own_ms_per_image: the method's own part.
         memory_mb: the greatest peak.
+        own_forwards: visual forwards per image beside the shared one, as the method declares.
+        keeps: what it declares to keep in memory while it scores; "" is nothing to speak of.
         devices: where it was measured.
         printed: the method's row of Table 6.
     """
@@ -34,6 +36,8 @@ class Cost:
     ms_per_image: float | None
     own_ms_per_image: float | None
     memory_mb: float | None
+    own_forwards: float | None
+    keeps: str
     devices: tuple[str, ...]
     printed: paper.PrintedCost | None
 
@@ -56,6 +60,7 @@ def cost_of(matrix: Matrix, method: EvaluatedMethod) -> Cost:
     images = sum(timing.get("images", 0.0) for timing in timings)
     seconds = sum(map(_seconds, timings))
     own = sum(timing.get("seconds_predict", 0.0) for timing in timings)
+    declared = [record.extra_work for record in records if record.extra_work is not None]
     devices = {str(record.provenance.get("device") or "") for record in records}
     printed = {cost.method: cost for cost in paper.costs()}
     return Cost(
@@ -67,6 +72,8 @@ def cost_of(matrix: Matrix, method: EvaluatedMethod) -> Cost:
         1000 * seconds / images if images and seconds else None,
         1000 * own / images if images and own else None,
         _most(timing.get("peak_memory_mb") for timing in timings),
+        _most(work.forwards for work in declared),
+        "; ".join(dict.fromkeys(work.memory for work in declared if work.memory)),
         tuple(sorted(devices - {""})),
         printed.get(method.printed_as(printed) or ""),
     )

@@ -25,6 +25,7 @@ COST_COLUMNS = (
     ("Images/s", "images_per_second", 1, ""),
     ("Peak memory MB", "memory_mb", 0, ""),
 )
+OWN_FORWARDS = ("Own forwards/image", "own_forwards", 0, "")  # shown where records state it
 ALL = "all"  # the label of a row that counts a dataset's categories together
 COUNT_COLUMNS = ("Domain", "Modality", "Type", "Categories", "Test normal", "Test anomalous")
 
@@ -34,13 +35,19 @@ COUNT_COLUMNS = ("Domain", "Modality", "Type", "Categories", "Test normal", "Tes
 def complexity_table(matrix: Matrix, request: Request) -> Table:
     """Table 6: parameters, training time per batch and inference time per image, and ours."""
     found = [cost_of(matrix, method) for method in matrix.methods]
-    rows = [_cost_row(matrix, cost) for cost in found]
+    stated = any(cost.own_forwards is not None for cost in found)
+    shown = (*COST_COLUMNS, OWN_FORWARDS) if stated else COST_COLUMNS
+    rows = [_cost_row(matrix, cost, shown) for cost in found]
     devices = sorted({device for cost in found for device in cost.devices})
     remarks = [f"Measured on: {', '.join(devices)}."] if devices else []
     remarks.append(
         "Parameters as the paper counts them; those that learn receive a gradient. Inference "
         "counts the visual forward in full for each method, although methods share it in a run."
     )
+    if stated:
+        remarks.append(
+            "Own forwards are those beside the visual forward that methods share, as declared."
+        )
     if request.beside and has_printed(rows):
         remarks.append(
             "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
@@ -50,19 +57,26 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
         "complexity",
         "Complexity",
         ("Method",),
-        tuple(Column(label) for label, *_ in COST_COLUMNS),
+        tuple(Column(label) for label, *_ in shown),
         tuple(rows),
         tuple(remarks),
     )
 
 
-def _cost_row(matrix: Matrix, cost: Cost) -> Row:
-    """A method's row, beside its row of Table 6; the reason where nothing finished."""
+def _cost_row(matrix: Matrix, cost: Cost, shown: Sequence[tuple[str, str, int, str]]) -> Row:
+    """A method's row, beside its row of Table 6; the reason where nothing finished.
+
+    Args:
+        matrix: of the run.
+        cost: of the method.
+        shown: columns as in `COST_COLUMNS`.
+    """
     records = matrix.of_method(cost.method)
     notes = () if any(r.error is None for r in records) else measure(records, HEADLINES[0]).notes
     notes += (*source_notes(records), *column_notes(matrix, cost.method))
+    notes += (f"keeps {cost.keeps}",) if cost.keeps else ()
     cells = []
-    for _, name, decimals, beside in COST_COLUMNS:
+    for _, name, decimals, beside in shown:
         printed = getattr(cost.printed, beside, None)
         cells.append(TableCell((Number(getattr(cost, name), None, printed, decimals),)))
     return Row(cost.method.label, tuple(cells), notes=notes)

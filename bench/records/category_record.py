@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..data.completeness import Completeness
 from ..dataset import Dataset
+from ..extra_work import ExtraWork
 from ..files import read_json, reading
 from ..json_fields import Amount, Count, from_json
 from ..track import Track
 from .cell import Cell
 from .record import Auxiliary, CategoryResult, Record, RecordError
+
+if TYPE_CHECKING:
+    from ..method import Method, Options
 
 IMAGES = "images of "  # and a category: its field in an identity
 SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
@@ -91,15 +95,27 @@ class CategoryRecord:
             ),
             identity={name: value for one in categories for name, value in one.identity.items()},
             track=track_of(cell),
+            extra_work=_extra_work_of(cell),
         )
 
 
 def track_of(cell: Cell) -> Track:
     """The track of a cell's method with its variant and options. Imports torch."""
+    cls, options = _declared(cell)
+    return cls.track_of(options)
+
+
+def _extra_work_of(cell: Cell) -> ExtraWork:
+    cls, options = _declared(cell)
+    return cls.extra_work_of(options)
+
+
+def _declared(cell: Cell) -> tuple[type[Method], Options]:
+    """The class of a cell's method, and its options in full."""
     from ..method import make_options
 
     cls = registry.method_class(cell.method)
-    return cls.track_of(make_options(cls, cell.variant, cell.options))
+    return cls, make_options(cls, cell.variant, cell.options)
 
 
 def _bounded(warnings: Sequence[str]) -> list[str]:

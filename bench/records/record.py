@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..data.completeness import Completeness
 from ..errors import ZsadError
+from ..extra_work import ExtraWork
 from ..files import read_json, reading, write_json
 from ..json_fields import (
     Amount,
@@ -164,6 +165,8 @@ class Record:
         identity: field -> value or digest of all that decides the numbers; empty in records of
             earlier versions and of failed cells.
         track: what the method saw of the target dataset; records of two tracks are not compared.
+        extra_work: what the method declares to cost beside the shared visual forward; null in
+            records of earlier versions.
     """
 
     cell: Cell
@@ -182,6 +185,7 @@ class Record:
     schema: Annotated[int, between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
     identity: Mapping[str, str] = field(default_factory=dict)
     track: Track = Track.ZERO_SHOT
+    extra_work: ExtraWork | None = None
 
     def __post_init__(self) -> None:
         """Refuse an error without a reason, and a category that occurs twice."""

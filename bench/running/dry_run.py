@@ -24,6 +24,7 @@ from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
 from ..training.trainer import auxiliary_samples
 from .cells import changed_cells
+from .declared_costs import DeclaredCost, declared_costs
 from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
@@ -57,11 +58,13 @@ class DryRun:
     Attributes:
         missing: what has to be fetched before the run can finish, one line each.
         data: what the copies hold of the datasets that the run scores or learns from, by name.
+        costs: what the methods declare to cost that have cells which are not done.
     """
 
     cells: Sequence[CellState]
     missing: Sequence[str]
     data: Mapping[str, Completeness] = field(default_factory=dict)
+    costs: Sequence[DeclaredCost] = ()
 
     @property
     def ready(self) -> bool:
@@ -106,6 +109,7 @@ class DryRun:
         lines = [table, "", f"{todo} of {len(self.cells)} cells to do"]
         if todo:
             lines[-1] += f", about {_duration(self.seconds_left)}"
+        lines += [f"cost of {cost.words()}" for cost in self.costs]
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += [f"missing: {line}" for line in self.missing]
         told = {display_name(name): held.words() for name, held in self.data.items()}
@@ -124,6 +128,7 @@ class DryRun:
                 name: {**asdict(held), "complete": held.complete, "says": held.words()}
                 for name, held in self.data.items()
             },
+            "costs": [asdict(cost) for cost in self.costs],
             "cells": [asdict(c) for c in self.cells],
         }
         return json.dumps(content, indent=1, default=str)
@@ -159,7 +164,8 @@ def dry_run(plan: Plan) -> DryRun:
         number = images.get(cell)
         seconds = _estimate(plan, cell, number, past)
         cells.append(CellState(cell, "changed" if why else state, number, seconds, why))
-    return DryRun(cells, list(dict.fromkeys(missing)), {**auxiliaries, **held})
+    costs = declared_costs(cell.cell for cell in cells if cell.state != "done")
+    return DryRun(cells, list(dict.fromkeys(missing)), {**auxiliaries, **held}, costs)
 
 
 @contextmanager

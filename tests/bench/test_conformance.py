@@ -16,7 +16,15 @@ from zsad.bench.backbone import TokenSpec
 from zsad.bench.conformance import DATASET_CHECKS, METHOD_CHECKS, check_dataset, check_method
 from zsad.bench.dataset import Sample
 from zsad.bench.errors import ContractError
-from zsad.bench.method import Method, Options, Prediction, Schedule, Track, TrainableMethod
+from zsad.bench.method import (
+    ExtraWork,
+    Method,
+    Options,
+    Prediction,
+    Schedule,
+    Track,
+    TrainableMethod,
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,24 @@ class NotANumber(Sound):
     def predict(self, query):
         scores, maps = self.answer(query)
         return Prediction(scores * float("nan"), maps)
+
+
+class SecondForward(Sound):
+    """It sends the images through the tower again and does not say so."""
+
+    needs_images = True
+
+    def predict(self, query):
+        self.backbone.encode_image(query.images)
+        return super().predict(query)
+
+
+class SaysSo(SecondForward):
+    """It declares what it does."""
+
+    @classmethod
+    def extra_work_of(cls, options):
+        return ExtraWork(1)
 
 
 class Tampering(Sound):
@@ -197,6 +223,7 @@ def test_a_sound_method_of_another_track_passes(cls, backbone):
         (PatchResolution, "answers_in_shape"),
         (NotANumber, "answers_in_shape"),
         (Tampering, "leaves_its_input_alone"),
+        (SecondForward, "states_its_forwards"),
         (Moody, "is_deterministic"),
     ],
 )
@@ -231,8 +258,9 @@ def test_a_method_that_cannot_learn_in_the_precision_of_a_run_is_caught(backbone
         check_method(SinglePrecisionOnly, backbone)
 
 
-def test_a_sound_method_passes(backbone):
-    check_method(Sound, backbone)
+@pytest.mark.parametrize("cls", [Sound, SaysSo])
+def test_a_sound_method_passes(cls, backbone):
+    check_method(cls, backbone)
 
 
 def test_a_dataset_that_lies_is_caught():

@@ -25,6 +25,7 @@ from zsad.bench.analysis.statistics import StatsError, holm
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.analysis.uncertainty import rank, tracks_of
 from zsad.bench.errors import UsageError
+from zsad.bench.extra_work import ExtraWork
 from zsad.bench.track import Track
 
 FAST = Settings(metrics=("image_auroc",), replicates=50)
@@ -214,3 +215,19 @@ def test_a_cell_whose_track_changed_fails_the_check_and_is_no_equal_record(tmp_p
         (raw,) = json.loads(path.read_text())["cells"].values()
         assert raw.get("track") == stored
         assert check_run([record], read_baseline(path)).passed
+
+
+def test_declared_work_is_a_column_and_a_footnote_where_records_state_it(zero_shot, make_record):
+    musc = cell(make_record, "MuSc", "visa", 0.9, track=Track.TRANSDUCTIVE)
+    work = {
+        "CLIP": ExtraWork(),
+        "FAPrompt": ExtraWork(22),
+        "MuSc": ExtraWork(0, "all patch tokens"),
+    }
+    stated = [dataclasses.replace(r, extra_work=work[r.title]) for r in (*zero_shot, musc)]
+    label = "Own forwards/image"
+    assert label not in [c.label for c in make_table(zero_shot, "complexity").columns]
+    own, transductive = make_table(stated, "complexity").tracks
+    assert own.columns[-1].label == transductive.columns[-1].label == label
+    assert [row.cells[-1].numbers[0].text for row in own.rows] == ["0", "22"]
+    assert transductive.rows[0].notes == ("keeps all patch tokens",)

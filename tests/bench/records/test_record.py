@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zsad.bench.data.completeness import Completeness
+from zsad.bench.extra_work import ExtraWork
 from zsad.bench.metric_table import METRICS
 from zsad.bench.records import record as module
 from zsad.bench.records.cell import Cell
@@ -58,6 +59,7 @@ def full_record() -> Record:
         auxiliary=Auxiliary("visa", "test", 2162, "ab12", Completeness(2162, 2162, 12)),
         warnings=["mask a.png of anomalous image b.png is empty"],
         track=Track.FEW_SHOT,
+        extra_work=ExtraWork(1, "a key per auxiliary image"),
     )
 
 
