@@ -13,7 +13,6 @@ from typing import Literal
 
 from ..metric_table import METRICS
 from ..names import normalize_name
-from ..track import Track
 from . import published as paper
 from .matrix import EvaluatedMethod
 
@@ -30,7 +29,8 @@ class NewerNumber:
         value: percent, with the decimals that are printed.
         origin: in the paper, or by the released code.
         image_size: side in pixels.
-        track: what the method saw of the target dataset.
+        track: what the method saw of the target dataset; "" where the number is the same in every
+            track.
         source: what was read.
     """
 
@@ -40,7 +40,7 @@ class NewerNumber:
     value: float
     origin: Origin
     image_size: int
-    track: Track
+    track: str
     source: str
 
 
@@ -57,7 +57,8 @@ def printed_for(method: EvaluatedMethod, dataset: str) -> dict[str, NewerNumber]
     """
     found: dict[str, NewerNumber] = {}
     for number in newer_numbers():
-        if number.track is method.track and means(method, number.method, dataset, number.dataset):
+        in_track = number.track in ("", method.track)
+        if in_track and means(method, number.method, dataset, number.dataset):
             found.setdefault(number.metric, number)
     return found
 
@@ -84,8 +85,8 @@ def source_notes(numbers: Sequence[NewerNumber]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _key(number: NewerNumber) -> tuple[str, str, str, Track]:
-    return number.method, number.dataset, number.metric, number.track
+def _key(number: NewerNumber) -> tuple[str, str, str]:
+    return number.method, number.dataset, number.metric
 
 
 def means(method: EvaluatedMethod, name: str, dataset: str, printed: str) -> bool:

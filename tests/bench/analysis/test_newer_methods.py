@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import pytest
 from zsad.bench import registry
 from zsad.bench.analysis import published
 from zsad.bench.analysis.matrix import EvaluatedMethod
@@ -42,8 +43,17 @@ def test_every_newer_method_of_the_registry_is_found_by_its_title():
     assert {"AdaCLIP", "VCP-CLIP"} <= found
     for title in found:
         assert is_newer(evaluated(title))
-        track = next(n.track for n in newer_numbers() if n.method == title)
-        assert printed_for(evaluated(title, track), "mvtec_ad")
+
+
+@pytest.mark.parametrize("title", NEWER)
+def test_each_printed_number_is_shown_beside_some_variant(title):
+    classes = map(registry.method_class, registry.names("method"))
+    (cls,) = [cls for cls in classes if cls.title == title]
+    tracks = {cls.track_of(options) for options in cls.variants.values()}
+    for number in (n for n in newer_numbers() if n.method == title):
+        shown = [printed_for(evaluated(title, track), number.dataset) for track in tracks]
+        assert any(number.metric in numbers for numbers in shown)
+        assert number.track in ("", *tracks)
 
 
 def test_the_papers_number_is_preferred_and_the_released_codes_is_told(make_record):
@@ -74,6 +84,14 @@ def test_printed_numbers_of_another_track_do_not_stand_beside_a_method(make_reco
     record = make_record("AA-CLIP", "mvtec_ad", {"a": {"image_auroc": 0.9, "image_ap": 0.9}})
     table = make_table([record], "image", published=True)
     assert [n.printed for n in table.rows[0].cells[0].numbers] == [None, None]
+
+
+@pytest.mark.parametrize("track", [Track.ZERO_SHOT, Track.TRANSDUCTIVE])
+def test_pixel_numbers_that_no_other_image_changes_stand_beside_both_tracks(make_record, track):
+    values = {"a": {"pixel_auroc": 0.9, "pixel_pro": 0.8}}
+    record = make_record("AA-CLIP", "mvtec_ad", values, track=track)
+    table = make_table([record], "pixel", published=True)
+    assert [n.printed for n in table.rows[0].cells[0].numbers] == [91.9, None]
 
 
 def test_the_table_shows_printed_numbers_of_newer_methods_beside_those_of_the_paper(make_record):
