@@ -32,6 +32,8 @@ TESTED = {
 # what their releases have, see docs/datasets.md for the sources; None is not established
 NEWER = {
     "KSDD2": (894, 110),
+    "MVTec AD 2": (379, 705),
+    "MVTec LOCO": (575, 993),
 }
 CLASSES = [dataset_class(name) for name in benchmark_names()]
 NEWER_CLASSES = [dataset_class(n) for n in known_names() if n not in benchmark_names()]

@@ -1,4 +1,5 @@
 import pytest
+from zsad.bench.data.completeness import completeness
 from zsad.bench.errors import DataError, UsageError
 from zsad.bench.registry import dataset_class, load_dataset, open_dataset
 
@@ -35,7 +36,8 @@ def test_masks_belong_to_their_images(tree_case, dataset):
         assert reading.mask.any() == (sample.label == 1)
         for path in sample.mask_paths:
             own, drawn = sample.image_path.stem, path.stem
-            assert drawn.lower().startswith((own.lower(), f"p{own.lower()}"))
+            in_its_folder = path.parent.name == own
+            assert in_its_folder or drawn.lower().startswith((own.lower(), f"p{own.lower()}"))
 
 
 def test_samples_come_in_one_fixed_order(tree_case, dataset, build):
@@ -204,6 +206,34 @@ def test_aitex_patches_follow_the_paper_or_merge_double_masks(tmp_path, trees):
     assert [(s.crop.left, len(s.mask_paths)) for s in extra] == [(0, 2), (512, 2)]
     assert [int(union.read(s).mask.sum()) for s in extra] == [30, 30]
     assert union.read(extra[1]).image.size == (600 - 512, 8)
+
+
+def test_mvtec_ad_2_lists_the_public_test_set_and_says_what_it_leaves_out(tmp_path, trees):
+    trees.mvtec_ad_2(tmp_path / "mvtec_ad_2")
+    dataset = load_dataset("mvtec-ad-2", tmp_path)
+    everything = dataset.samples("test") + dataset.samples("train")
+    parts = {sample.image_path.parent.parent.name for sample in everything}
+    assert parts == {"test_public", "train"}
+    assert dataset.notes() == [
+        "test_private and test_private_mixed have no ground truth and were left out"
+    ]
+
+
+def test_mvtec_loco_joins_masks_and_can_leave_logical_anomalies_out(tmp_path, trees):
+    trees.mvtec_loco(tmp_path / "mvtec_loco")
+    dataset = load_dataset("mvtec-loco", tmp_path)
+    kinds = [s.anomaly_type for s in dataset.samples() if s.category == "screw_bag" and s.label]
+    assert kinds == 2 * ["logical_anomalies"] + 2 * ["structural_anomalies"]
+    areas = {
+        s.image_path.stem: int(dataset.read(s).mask.sum()) for s in dataset.samples() if s.label
+    }
+    assert areas == {"000": 12, "001": 24}
+    structural = load_dataset("mvtec-loco", tmp_path, anomalies="structural")
+    assert {s.anomaly_type for s in structural.samples()} == {"good", "structural_anomalies"}
+    assert completeness(structural).words().endswith("chosen: anomalies=structural")
+    assert structural.fingerprint() != dataset.fingerprint()
+    with pytest.raises(UsageError, match="'all' or 'structural', not 'logical'"):
+        load_dataset("mvtec-loco", tmp_path, anomalies="logical")
 
 
 def test_elpv_leaves_doubtful_cells_out(tmp_path, trees):

@@ -224,6 +224,36 @@ def ksdd2(root: Path) -> None:
             mask(root / split / f"{number}_GT.png", COMMUTATOR, box)
 
 
+def mvtec_ad_2(root: Path) -> None:
+    for category in ("can", "fruit_jelly"):
+        place = root / category
+        for stem in ("000_regular", "000_overexposed"):
+            paint(place / "train" / "good" / f"{stem}.png")
+            paint(place / "validation" / "good" / f"{stem}.png")
+            paint(place / "test_public" / "good" / f"{stem}.png")
+            paint(place / "test_public" / "bad" / f"{stem}.png", mode="L")
+            mask(place / "test_public" / "ground_truth" / "bad" / f"{stem}_mask.png")
+        paint(place / "test_private" / "000_regular.png")
+        paint(place / "test_private_mixed" / "000_mixed.png")
+    (root / "readme.txt").write_text("terms")
+
+
+def mvtec_loco(root: Path) -> None:
+    for category in ("breakfast_box", "screw_bag"):
+        place = root / category
+        for number in range(2):
+            paint(place / "train" / "good" / f"{number:03d}.png")
+            paint(place / "validation" / "good" / f"{number:03d}.png")
+            paint(place / "test" / "good" / f"{number:03d}.png")
+            for kind, value in (("logical_anomalies", 241), ("structural_anomalies", 255)):
+                paint(place / "test" / kind / f"{number:03d}.png")
+                truth = place / "ground_truth" / kind / f"{number:03d}"
+                for region in range(number + 1):
+                    box = (4 * region, 2, 4 * region + 3, 6)
+                    mask(truth / f"{region:03d}.png", box=box, value=value)
+        (place / "defects_config.json").write_text("[]")
+
+
 def elpv(root: Path) -> None:
     lines = []
     for number in range(1, 17):
@@ -461,6 +491,17 @@ CASES = [
     TreeCase("isic", "tree", "ISIC2016", converted("isic"), 0, 2, 0, ("skin",)),
     TreeCase("tn3k", "tree", "TN3K", converted("tn3k"), 0, 2, 0, ("thyroid",)),
     TreeCase("ksdd2", "official", "KolektorSDD2", ksdd2, 2, 1, 3, ("KSDD2",)),
+    TreeCase("mvtec_ad_2", "official", "mvtec_ad_2", mvtec_ad_2, 4, 4, 4, ("can", "fruit_jelly")),
+    TreeCase(
+        "mvtec_loco",
+        "official",
+        "mvtec_loco_anomaly_detection",
+        mvtec_loco,
+        4,
+        8,
+        4,
+        ("breakfast_box", "screw_bag"),
+    ),
     TreeCase("folder", "folders", "doors", own_folders, 3, 2, 0, ("doors",)),
     TreeCase("folder", "folders", "parts", own_categories, 2, 2, 0, ("left_door", "right_door")),
     TreeCase("folder", "tree", "more", own_tree, 2, 2, 2, ("my_part",)),

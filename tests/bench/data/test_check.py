@@ -87,6 +87,58 @@ def test_ksdd2_is_counted_by_its_masks(tmp_path, trees):
     ]
 
 
+def complete_tree(root, name, trees, truth):
+    """A dataset in a tree of category folders with all its images, each a link to a tiny file.
+
+    `truth` says of a category's counts which folder has how many images, and masks of what name.
+    """
+    image, drawn = trees.paint(root / f"{name}.png"), trees.mask(root / f"{name}_mask.png")
+    for category, info in dataset_class(name).categories.items():
+        for part, (number, mask) in truth(info.counts).items():
+            for i in range(number):
+                path = root / name / category / part / f"{i:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.hardlink_to(image)
+                if mask:
+                    path = root / name / category / mask.format(f"{i:04d}")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.hardlink_to(drawn)
+
+
+OFFICIAL_TREES = {
+    "mvtec_ad_2": lambda counts: {
+        "train/good": (counts.train_normal, ""),
+        "test_public/good": (counts.test_normal, ""),
+        "test_public/bad": (counts.test_anomalous, "test_public/ground_truth/bad/{}_mask.png"),
+    },
+    "mvtec_loco": lambda counts: {
+        "train/good": (counts.train_normal, ""),
+        "test/good": (counts.test_normal, ""),
+        "test/logical_anomalies": (80, "ground_truth/logical_anomalies/{}/000.png"),
+        "test/structural_anomalies": (
+            counts.test_anomalous - 80,
+            "ground_truth/structural_anomalies/{}/000.png",
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL_TREES)
+def test_official_counts_are_whole_and_a_missing_image_is_named(name, tmp_path, trees):
+    complete_tree(tmp_path, name, trees, OFFICIAL_TREES[name])
+    dataset = dataset_class(name)
+    whole = check(dataset, tmp_path)
+    assert (whole.status, whole.problems, whole.notes) == ("ok", [], [])
+    assert whole.total("found") == whole.total("expected") == dataset.expected()
+    category, info = next(iter(dataset.categories.items()))
+    next((tmp_path / name / category).glob("test*/good/*.png")).unlink()
+    counts = info.counts
+    assert check(dataset, tmp_path).problems == [
+        f"category {category} has {counts.test_normal - 1} of {counts.test_normal} normal, "
+        f"{counts.test_anomalous} of {counts.test_anomalous} anomalous test images"
+    ]
+
+
 def test_absent_category_is_a_problem_and_own_categories_are_not(tmp_path, trees):
     trees.mvtec(tmp_path / "mvtec")
     problems = check(dataset_class("mvtec_ad"), tmp_path).problems

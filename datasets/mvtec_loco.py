@@ -1,0 +1,105 @@
+"""MVTec LOCO AD: five scenes with structural anomalies and violations of logical constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..bench.dataset import SPLITS, Split
+from ..bench.errors import DataError, UsageError
+from ..bench.names import registry_name
+from ._catalogue import with_facts
+from ._folders import child, descend, list_images, refuse_unreadable, subfolders
+from ._laid_out import LaidOutDataset
+from ._layouts import NORMAL_FOLDERS
+from ._listing import Layout, Listing
+
+LOGICAL = "logical_anomalies"
+
+
+@dataclass(frozen=True)
+class FoldersOfMasks(Layout):
+    """The release: MVTec AD's tree, but ground_truth/<kind>/<image>/ holds the masks of an image.
+
+    Several masks are several regions; their union is meant. Their grey values are numbers of kinds
+    of anomaly, none of them 0. Nothing of validation/ is listed: its images are normal ones kept
+    for thresholds.
+    """
+
+    key: str = "official"
+
+    def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
+        """See `Layout.match`."""
+        known = {registry_name(category) for category in dataset.categories}
+        inside = subfolders(folder).items()
+        return 2 if any(registry_name(n) in known and child(f, "test") for n, f in inside) else 0
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        found = Listing()
+        for path in subfolders(folder).values():
+            category = dataset.category_named(path.name)
+            if category is None:
+                found.notes.append(
+                    f"folder {path} is not a category of the dataset and was left out"
+                )
+            else:
+                found.add_category(path, category, dataset, _list_category)
+        return found
+
+
+def _list_category(folder: Path, category: str, dataset: LaidOutDataset, found: Listing) -> None:
+    refuse_unreadable(child(folder, "train"), child(folder, "test"), child(folder, "ground_truth"))
+    for split in SPLITS:
+        for kind, place in subfolders(child(folder, split)).items():
+            if kind in NORMAL_FOLDERS:
+                normal = [dataset.sample(i, 0, category, split=split) for i in list_images(place)]
+                found.samples += normal
+            elif kind != LOGICAL or dataset.options["anomalies"] == "all":
+                _list_anomalies(place, category, split, dataset, found)
+
+
+def _list_anomalies(
+    place: Path, category: str, split: Split, dataset: LaidOutDataset, found: Listing
+) -> None:
+    kind = place.name
+    truth = subfolders(descend(place.parent.parent, "ground_truth", kind.lower()))
+    images = list_images(place)
+    if not images:
+        raise DataError(f"folder {place} holds no image: complete or remove it")
+    for image in images:
+        drawn = truth.pop(image.stem.lower(), None)
+        masks = [] if drawn is None else list_images(drawn)
+        if masks:
+            found.samples.append(
+                dataset.sample(image, 1, category, anomaly_type=kind, split=split, masks=masks)
+            )
+        else:
+            found.tell_no_mask(image)
+    found.tell_unused(list(truth.values()))
+
+
+@with_facts
+class MVTecLOCO(LaidOutDataset):
+    """MVTec LOCO AD; the counts are those of its archive, which has more than its paper's table.
+
+    The option `anomalies` = "structural" leaves out the logical anomalies, which nothing but normal
+    images of the scene can tell.
+    """
+
+    name = "mvtec_loco"
+    layouts = (FoldersOfMasks(),)
+    option_defaults: ClassVar[Mapping[str, Any]] = {
+        **LaidOutDataset.option_defaults,
+        "anomalies": "all",
+    }
+    count_options: ClassVar[Set[str]] = frozenset({"anomalies"})
+
+    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
+        super().__init__(root, **options)
+        if self.options["anomalies"] not in ("all", "structural"):
+            raise UsageError(
+                f"anomalies is 'all' or 'structural', not '{self.options['anomalies']}'"
+            )
