@@ -23,6 +23,8 @@ def with_facts(dataset: Class) -> Class:
     """
     facts = dict(_facts()[dataset.name])
     dataset.source = Source(**facts.pop("source"))
+    if "total" in facts:
+        facts["total"] = Counts(**facts["total"])
     for name, value in facts.items():
         setattr(dataset, name, tuple(value) if isinstance(value, list) else value)
     categories: dict[str, CategoryInfo] = {}

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..bench.dataset import SPLITS, Box, Dataset, Reading, Sample, Split, files_of
+from ..bench.dataset import SPLITS, Box, Counts, Dataset, Reading, Sample, Split, files_of
 from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
 from ..bench.images import read_mask
 from ..bench.names import display_name, registry_name
@@ -29,6 +29,7 @@ class LaidOutDataset(Dataset):
     Attributes:
         layouts: tried in order; the surest match wins, the earlier one of equals.
         open_categories: categories that the class does not know are taken as they are found.
+        total: images of the whole release, where those of its categories are not known.
         drops_unmeasurable: a category on which nothing can be measured is left out with a fault
             instead of being refused.
     """
@@ -36,6 +37,7 @@ class LaidOutDataset(Dataset):
     layouts: ClassVar[Sequence[Layout]] = ()
     needs_match: ClassVar[bool] = True
     open_categories: ClassVar[bool] = False
+    total: ClassVar[Counts | None] = None
     drops_unmeasurable: ClassVar[bool] = False
     option_defaults: ClassVar[Mapping[str, Any]] = {
         **Dataset.option_defaults,
@@ -67,6 +69,11 @@ class LaidOutDataset(Dataset):
             return max((layout.match(folder, cls) for layout in cls.layouts), default=0)
         except (LayoutError, OSError):  # `_layout` says why, if no other folder fits better
             return 1
+
+    @classmethod
+    def expected(cls) -> Counts:
+        """See `Dataset.expected`."""
+        return super().expected() if cls.total is None else cls.total
 
     @classmethod
     def lacks(cls, folder: Path) -> str:

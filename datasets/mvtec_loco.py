@@ -15,6 +15,7 @@ from ._folders import child, descend, list_images, refuse_unreadable, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import NORMAL_FOLDERS
 from ._listing import Layout, Listing
+from ._meta import MetaJson
 
 LOGICAL = "logical_anomalies"
 
@@ -81,6 +82,18 @@ def _list_anomalies(
     found.tell_unused(list(truth.values()))
 
 
+@dataclass(frozen=True)
+class StructuralRows(MetaJson):
+    """A meta.json, of which the option `anomalies` leaves out rows as it does files."""
+
+    def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
+        """See `Layout.index`."""
+        found = super().index(folder, dataset)
+        if dataset.options["anomalies"] == "structural":
+            found.samples = [s for s in found.samples if s.anomaly_type != LOGICAL]
+        return found
+
+
 @with_facts
 class MVTecLOCO(LaidOutDataset):
     """MVTec LOCO AD; the counts are those of its archive, which has more than its paper's table.
@@ -90,7 +103,7 @@ class MVTecLOCO(LaidOutDataset):
     """
 
     name = "mvtec_loco"
-    layouts = (FoldersOfMasks(),)
+    layouts = (FoldersOfMasks(), StructuralRows())
     option_defaults: ClassVar[Mapping[str, Any]] = {
         **LaidOutDataset.option_defaults,
         "anomalies": "all",

@@ -15,7 +15,13 @@ from ..errors import DataError, LayoutError
 from ..images import resize_mask
 from ..names import registry_name
 from ..registry import dataset_class, open_dataset, resolve, sound_names
-from .completeness import CategoryCount, Completeness, completeness, count_categories
+from .completeness import (
+    CategoryCount,
+    Completeness,
+    completeness,
+    count_categories,
+    whole_difference,
+)
 
 Status = Literal["ok", "incomplete", "broken", "missing"]
 EVALUATED_SIZE = 518
@@ -211,7 +217,8 @@ def _counted(
         *(f"category {name} is not one of {dataset.title}" for name in measured.extra_categories),
     ]
     if not measured.chosen_options:
-        problems += filter(None, (part.test_difference for part in counted))
+        apart = (part.test_difference for part in counted)
+        problems += filter(None, (*apart, whole_difference(dataset, counted)))
     notes = [
         *dataset.notes(),
         measured.chosen,

@@ -29,6 +29,9 @@ class CategoryCount:
             (found.test_normal, expected.test_normal, "normal"),
             (found.test_anomalous, expected.test_anomalous, "anomalous"),
         ]
+        if all(right is None for _, right, _ in pairs):
+            nothing = not any((found.test_normal, found.test_anomalous, found.train))
+            return f"category {self.category} is not there" if nothing else ""
         if all(right is None or there == right for there, right, _ in pairs):
             return ""
         if not (found.test_normal or found.test_anomalous):
@@ -160,6 +163,27 @@ def count_categories(
     return counted
 
 
+def whole_difference(dataset: Dataset, counted: Sequence[CategoryCount]) -> str:
+    """In words, that all categories together have other numbers of test images than the release.
+
+    For releases of which only the sum is known; else, and of a choice of categories, "".
+    """
+    labels = {"normal": "test_normal", "anomalous": "test_anomalous"}
+    known = [part.expected for part in counted if part.category in dataset.categories]
+    apart = [getattr(expected, name) for expected in known for name in labels.values()]
+    whole = type(dataset).expected()
+    wanted = {label: getattr(whole, name) for label, name in labels.items()}
+    chosen = dataset.options.get("categories") is not None
+    if None not in apart or None in wanted.values() or chosen:
+        return ""
+    there = {
+        label: sum(getattr(part.found, name) or 0 for part in counted)
+        for label, name in labels.items()
+    }
+    parts = ", ".join(f"{there[label]} of {wanted[label]} {label}" for label in labels)
+    return "" if there == wanted else f"the categories together have {parts} test images"
+
+
 def completeness(
     dataset: Dataset, split: Literal["test", "all"] = "test", limit: int | None = None
 ) -> Completeness:
@@ -195,6 +219,11 @@ def completeness(
         and any(e is not None and f != e for f, e in zip(found[name], expected[name], strict=True))
     ]
     wanted = [number for name in known for number in expected[name]]
+    if None in wanted and dataset.options.get("categories") is None:
+        wanted = _numbers(type(dataset).expected(), splits)
+        sums = [sum(n or 0 for n in parts) for parts in zip(*found.values(), strict=True)]
+        if None not in wanted and wanted != sums and not options:
+            differing = present
     countable = bool(wanted) and None not in wanted and not options
     cut = limit is not None and any((n or 0) > limit for name in present for n in found[name])
     return Completeness(

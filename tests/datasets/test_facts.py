@@ -34,6 +34,15 @@ NEWER = {
     "KSDD2": (894, 110),
     "MVTec AD 2": (379, 705),
     "MVTec LOCO": (575, 993),
+    "Real-IAD": (63256, 51329),
+    "BMAD-Brain": (640, 3075),
+    "BMAD-Liver": (833, 660),
+    "BMAD-RESC": (1041, 764),
+    "BMAD-OCT2017": (None, None),
+    "BMAD-Chest": (None, None),
+    "BMAD-Histopathology": (None, None),
+    "GoodsAD": (1328, 1660),
+    "3CAD": (5084, 11462),
 }
 CLASSES = [dataset_class(name) for name in benchmark_names()]
 NEWER_CLASSES = [dataset_class(n) for n in known_names() if n not in benchmark_names()]

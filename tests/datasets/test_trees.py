@@ -1,5 +1,8 @@
+import json
+
 import pytest
 from zsad.bench.data.completeness import completeness
+from zsad.bench.data.meta_json import meta_of
 from zsad.bench.errors import DataError, UsageError
 from zsad.bench.registry import dataset_class, load_dataset, open_dataset
 
@@ -234,6 +237,73 @@ def test_mvtec_loco_joins_masks_and_can_leave_logical_anomalies_out(tmp_path, tr
     assert structural.fingerprint() != dataset.fingerprint()
     with pytest.raises(UsageError, match="'all' or 'structural', not 'logical'"):
         load_dataset("mvtec-loco", tmp_path, anomalies="logical")
+
+
+def test_real_iad_labels_by_its_rows_and_never_by_the_path(tmp_path, trees):
+    trees.real_iad(tmp_path / "Real-IAD")
+    dataset = load_dataset("real-iad", tmp_path)
+    below_ng = [s for s in dataset.samples() if "NG" in s.image_path.parts]
+    assert [(s.label, s.anomaly_type) for s in below_ng] == [(1, "HS"), (0, "good")] * 2
+    single = load_dataset("real-iad", tmp_path, views="single")
+    assert {"_C1_" in s.image_path.name for s in single.samples()} == {True}
+    assert completeness(single).words().endswith("chosen: views=single")
+    with pytest.raises(UsageError, match="'all' or 'single', not 'two'"):
+        load_dataset("real-iad", tmp_path, views="two")
+
+
+def test_real_iad_says_which_size_it_reads_and_what_is_not_there(tmp_path, trees):
+    root = tmp_path / "Real-IAD"
+    trees.real_iad(root)
+    (root / "realiad_1024").rename(root / "realiad_256")
+    (root / "realiad_256" / "usb").rename(root / "usb")
+    notes = load_dataset("real-iad", tmp_path).notes()
+    assert notes[-1] == "images of realiad_256 are read"
+    assert f"folder {root / 'realiad_256' / 'usb'} is not there, so that usb was left out" in notes
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "cannot be read as meta, train and test"),
+        ('{"meta": {}, "train": []}', "KeyError: 'test'"),
+        (
+            '{"meta": {}, "train": [], "test": [{"image_path": 3, "anomaly_class": "OK"}]}',
+            "not text",
+        ),
+        (
+            '{"meta": {"prefix": "../"}, "train": [], '
+            '"test": [{"image_path": "a.jpg", "anomaly_class": "OK"}]}',
+            "leads out of the dataset's folder",
+        ),
+    ],
+)
+def test_a_broken_split_file_of_real_iad_is_named(text, why, tmp_path, trees):
+    trees.real_iad(tmp_path / "Real-IAD")
+    (tmp_path / "Real-IAD" / "realiad_jsons" / "usb.json").write_text(text)
+    with pytest.raises(DataError, match=rf"usb\.json.*{why}"):
+        load_dataset("real-iad", tmp_path).samples()
+
+
+def test_options_that_leave_images_out_hold_for_a_meta_json_too(tmp_path, trees):
+    trees.mvtec_loco(tmp_path / "mvtec_loco")
+    loco = load_dataset("mvtec-loco", tmp_path)
+    content = meta_of(loco, loco.root / "pieces")
+    (loco.root / "meta.json").write_text(json.dumps(content))
+    rows = load_dataset("mvtec-loco", tmp_path, layout="meta", anomalies="structural").samples()
+    assert {s.anomaly_type for s in rows} == {"good", "structural_anomalies"}
+    trees.real_iad(tmp_path / "Real-IAD")
+    real = load_dataset("real-iad", tmp_path)
+    (real.root / "meta.json").write_text(json.dumps(meta_of(real)))
+    assert load_dataset("real-iad", tmp_path, layout="meta").samples() == real.samples()
+    with pytest.raises(DataError, match="no split of one side"):
+        load_dataset("real-iad", tmp_path, layout="meta", views="single").samples()
+
+
+def test_bmad_keeps_the_validation_part_out(tmp_path, trees):
+    trees.bmad("{0}/{1}")(tmp_path / "Brain_AD" / "BraTS2021_slice")
+    dataset = load_dataset("bmad-brain", tmp_path)
+    everything = dataset.samples("test") + dataset.samples("train")
+    assert not any("valid" in s.image_path.parts for s in everything)
 
 
 def test_elpv_leaves_doubtful_cells_out(tmp_path, trees):

@@ -254,6 +254,73 @@ def mvtec_loco(root: Path) -> None:
         (place / "defects_config.json").write_text("[]")
 
 
+def real_iad_rows(root: Path, category: str) -> dict[str, list[dict]]:
+    """Images of a category, and the rows of its split file by split."""
+    rows: dict[str, list[dict]] = {"train": [], "test": []}
+    for number, kind, split in (
+        (1, "OK", "train"),
+        (2, "OK", "test"),
+        (3, "NG/HS", "test"),
+    ):
+        for view in ("C1", "C2"):
+            stem = f"{kind}/S{number:04d}/{category}_{number:04d}_{view}_20231023"
+            paint(root / category / f"{stem}.jpg")
+            bad = kind != "OK" and view == "C1"  # the other side of the item has no defect
+            if bad:
+                mask(root / category / f"{stem}.png")
+            rows[split].append(
+                {
+                    "category": category,
+                    "anomaly_class": "HS" if bad else "OK",
+                    "image_path": f"{stem}.jpg",
+                    "mask_path": f"{stem}.png" if bad else None,
+                }
+            )
+    return rows
+
+
+def real_iad(root: Path, jsons: str = "realiad_jsons") -> None:
+    for category in ("audiojack", "usb"):
+        rows = real_iad_rows(root / "realiad_1024", category)
+        single = {
+            split: [r for r in part if "_C1_" in r["image_path"]] for split, part in rows.items()
+        }
+        for folder, content in ((jsons, rows), (f"{jsons}_sv", single)):
+            meta = {"prefix": f"{category}/", "normal_class": "OK", "pre_transform": []}
+            path = root / folder / f"{category}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"meta": meta, **content}))
+
+
+def real_iad_nested(root: Path) -> None:
+    real_iad(root, "realiad_jsons/realiad_jsons")
+
+
+def bmad(inside: str, train: str = "train/good"):
+    """One of BMAD's trees; `inside` says where the files of a label lie, with or without masks."""
+
+    def build(root: Path) -> None:
+        for number in range(2):
+            paint(root / train / f"{number}.png", mode="L")
+            for split in ("test", "valid"):
+                for kind in ("good", "Ungood"):
+                    paint(root / split / inside.format(kind, "img") / f"{number}.png", mode="L")
+                if "{1}" in inside:
+                    mask(root / split / inside.format("Ungood", "label") / f"{number}.png")
+
+    return build
+
+
+def goodsad(root: Path) -> None:
+    category_tree(root, "drink_can", ("opened", "deformed"), image=".jpg", drawn=".png")
+    category_tree(root, "food_box", ("opened",), image=".jpg", drawn=".png")
+
+
+def threecad(root: Path) -> None:
+    category_tree(root, "Aluminum_Pc", ("scratch", "dent"), drawn=".png")
+    category_tree(root, "Iron_Stator", ("crack",), drawn=".png")
+
+
 def elpv(root: Path) -> None:
     lines = []
     for number in range(1, 17):
@@ -502,6 +569,28 @@ CASES = [
         4,
         ("breakfast_box", "screw_bag"),
     ),
+    TreeCase("real_iad", "official", "Real-IAD", real_iad, 6, 2, 4, ("audiojack", "usb")),
+    TreeCase("real_iad", "official", "realiad", real_iad_nested, 6, 2, 4, ("audiojack", "usb")),
+    TreeCase("bmad_brain", "official", "BraTS2021_slice", bmad("{0}/{1}"), 2, 2, 2, ("Brain",)),
+    TreeCase(
+        "bmad_brain", "official", "Brain_AD", bmad("{0}/{1}", "train/good/img"), 2, 2, 2, ("Brain",)
+    ),
+    TreeCase("bmad_liver", "official", "hist_DIY", bmad("{1}/{0}"), 2, 2, 2, ("Liver",)),
+    TreeCase("bmad_resc", "official", "RESC", bmad("{0}/{1}"), 2, 2, 2, ("RESC",)),
+    TreeCase("bmad_oct2017", "official", "OCT2017", bmad("{0}"), 2, 2, 2, ("OCT2017",)),
+    TreeCase("bmad_chest", "official", "Chest-RSNA", bmad("{0}/img"), 2, 2, 2, ("Chest",)),
+    TreeCase(
+        "bmad_histopathology",
+        "official",
+        "camelyon16_256",
+        bmad("{0}"),
+        2,
+        2,
+        2,
+        ("Histopathology",),
+    ),
+    TreeCase("goodsad", "tree", "GoodsAD", goodsad, 4, 6, 4, ("drink_can", "food_box")),
+    TreeCase("threecad", "tree", "3CAD", threecad, 4, 6, 4, ("Aluminum_Pc", "Iron_Stator")),
     TreeCase("folder", "folders", "doors", own_folders, 3, 2, 0, ("doors",)),
     TreeCase("folder", "folders", "parts", own_categories, 2, 2, 0, ("left_door", "right_door")),
     TreeCase("folder", "tree", "more", own_tree, 2, 2, 2, ("my_part",)),

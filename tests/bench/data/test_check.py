@@ -105,7 +105,18 @@ def complete_tree(root, name, trees, truth):
                     path.hardlink_to(drawn)
 
 
+def mvtec_tree(counts):
+    """MVTec AD's tree, with masks named as their images."""
+    return {
+        "train/good": (counts.train_normal, ""),
+        "test/good": (counts.test_normal, ""),
+        "test/broken": (counts.test_anomalous, "ground_truth/broken/{}.png"),
+    }
+
+
 OFFICIAL_TREES = {
+    "goodsad": mvtec_tree,
+    "threecad": mvtec_tree,
     "mvtec_ad_2": lambda counts: {
         "train/good": (counts.train_normal, ""),
         "test_public/good": (counts.test_normal, ""),
@@ -123,7 +134,10 @@ OFFICIAL_TREES = {
 }
 
 
-@pytest.mark.parametrize("name", OFFICIAL_TREES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "threecad" else []) for n in OFFICIAL_TREES],
+)
 def test_official_counts_are_whole_and_a_missing_image_is_named(name, tmp_path, trees):
     complete_tree(tmp_path, name, trees, OFFICIAL_TREES[name])
     dataset = dataset_class(name)
@@ -137,6 +151,66 @@ def test_official_counts_are_whole_and_a_missing_image_is_named(name, tmp_path, 
         f"category {category} has {counts.test_normal - 1} of {counts.test_normal} normal, "
         f"{counts.test_anomalous} of {counts.test_anomalous} anomalous test images"
     ]
+
+
+BMAD_TREES = {
+    "bmad_brain": ("{0}/{1}", "BraTS2021_slice"),
+    "bmad_liver": ("{1}/{0}", "hist_DIY"),
+    "bmad_resc": ("{0}/{1}", "RESC"),
+}
+
+
+@pytest.mark.parametrize("name", BMAD_TREES)
+def test_bmad_is_counted_where_its_counts_are_known(name, tmp_path, trees):
+    inside, folder = BMAD_TREES[name]
+    counts = dataset_class(name).expected()
+    (category,) = dataset_class(name).categories
+    image, drawn = trees.paint(tmp_path / "i.png"), trees.mask(tmp_path / "m.png")
+    parts = {
+        "train/good": (image, counts.train_normal or 3),
+        f"test/{inside.format('good', 'img')}": (image, counts.test_normal),
+        f"test/{inside.format('Ungood', 'img')}": (image, counts.test_anomalous),
+        f"test/{inside.format('Ungood', 'label')}": (drawn, counts.test_anomalous),
+    }
+    for part, (source, number) in parts.items():
+        (tmp_path / folder / part).mkdir(parents=True)
+        for i in range(number):
+            (tmp_path / folder / part / f"{i:04d}.png").hardlink_to(source)
+    whole = check(dataset_class(name), tmp_path)
+    assert (whole.status, whole.problems) == ("ok", [])
+    (tmp_path / folder / "test" / inside.format("good", "img") / "0000.png").unlink()
+    assert check(dataset_class(name), tmp_path).problems == [
+        f"category {category} has {counts.test_normal - 1} of {counts.test_normal} "
+        f"normal, {counts.test_anomalous} of {counts.test_anomalous} anomalous test images"
+    ]
+
+
+def test_a_release_of_which_only_the_whole_is_known_is_counted_as_a_whole(
+    tmp_path, monkeypatch, trees
+):
+    real_iad = dataset_class("real_iad")
+    categories = {name: real_iad.categories[name] for name in ("audiojack", "usb")}
+    monkeypatch.setattr(real_iad, "categories", categories)
+    monkeypatch.setattr(real_iad, "total", Counts(6, 2, 4, 0))
+    trees.real_iad(tmp_path / "Real-IAD")
+    whole = check(real_iad, tmp_path)
+    assert (whole.status, whole.problems) == ("ok", [])
+    assert (whole.completeness.complete, whole.completeness.expected) == (True, 8)
+    monkeypatch.setattr(real_iad, "total", Counts(7, 2, 4, 0))
+    part = check(real_iad, tmp_path)
+    wrong = "the categories together have 6 of 7 normal, 2 of 2 anomalous test images"
+    assert part.problems == [wrong]
+    assert part.completeness.words() == "incomplete: 8 of 9 images"
+    (tmp_path / "Real-IAD" / "realiad_1024" / "usb").rename(tmp_path / "usb")
+    assert check(real_iad, tmp_path).problems == [
+        "category usb is not there",
+        "the categories together have 3 of 7 normal, 1 of 2 anomalous test images",
+    ]
+    chosen = check(real_iad, tmp_path, options={"categories": "audiojack"})
+    assert (chosen.status, chosen.completeness.words()) == (
+        "ok",
+        "counts unknown; chosen: 1 of 2 categories",
+    )
 
 
 def test_absent_category_is_a_problem_and_own_categories_are_not(tmp_path, trees):

@@ -1,0 +1,16 @@
+"""BMAD-Brain: slices of brain MRI with and without tumours, with masks."""
+
+from __future__ import annotations
+
+from ._bmad import GoodUngood
+from ._catalogue import with_facts
+from ._laid_out import LaidOutDataset
+from ._meta import MetaJson
+
+
+@with_facts
+class BMADBrain(LaidOutDataset):
+    """BMAD's brain set, from BraTS 2021; the counts are those of AA-CLIP's per-image metadata."""
+
+    name = "bmad_brain"
+    layouts = (GoodUngood(), MetaJson())

@@ -1,0 +1,16 @@
+"""BMAD-Histopathology: patches of lymph nodes from Camelyon16, without masks."""
+
+from __future__ import annotations
+
+from ._bmad import GoodUngood
+from ._catalogue import with_facts
+from ._laid_out import LaidOutDataset
+from ._meta import MetaJson
+
+
+@with_facts
+class BMADHistopathology(LaidOutDataset):
+    """BMAD's histopathology set, from Camelyon16; the counts are not established."""
+
+    name = "bmad_histopathology"
+    layouts = (GoodUngood(), MetaJson())

@@ -1,0 +1,16 @@
+"""BMAD-OCT2017: optical coherence tomography of the retina, without masks."""
+
+from __future__ import annotations
+
+from ._bmad import GoodUngood
+from ._catalogue import with_facts
+from ._laid_out import LaidOutDataset
+from ._meta import MetaJson
+
+
+@with_facts
+class BMADOCT2017(LaidOutDataset):
+    """BMAD's OCT2017, from Kermany et al.; the counts are not established."""
+
+    name = "bmad_oct2017"
+    layouts = (GoodUngood(), MetaJson())

@@ -1,0 +1,16 @@
+"""BMAD-RESC: optical coherence tomography of the retina, with masks of oedema."""
+
+from __future__ import annotations
+
+from ._bmad import GoodUngood
+from ._catalogue import with_facts
+from ._laid_out import LaidOutDataset
+from ._meta import MetaJson
+
+
+@with_facts
+class BMADRESC(LaidOutDataset):
+    """BMAD's RESC; the counts are those of AA-CLIP's per-image metadata."""
+
+    name = "bmad_resc"
+    layouts = (GoodUngood(), MetaJson())
