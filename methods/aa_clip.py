@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -142,6 +142,8 @@ class AaClip(TrainableMethod):
         "fixed": AaClipOptions(plain_gelu=False, value_axis="tokens", text_layers=LAYERS),
     }
     default_variant = "per_image"
+    # Four times faster on the built-in images, whose numbers say nothing about real ones.
+    auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"synthetic_aux": {"epochs": 5}}
     published_parameters = 12_582_912
     mask_resize = "nearest"
     official_parts: ClassVar[Mapping[str, str]] = {
