@@ -9,7 +9,7 @@ Differences from the released code: docs/fidelity.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal
@@ -78,24 +78,33 @@ class WinClip(Method):
 
     def predict(self, query: Query) -> Prediction:
         """The class token's score, and the harmonic mean of all windows over a patch."""
-        features = query.features
-        text = self.text(query.class_names)  # [B, 2, D]
-        scores = state_probabilities(features.class_token, text, self.options.temperature)[:, 1]
-        scales = [
-            self.window_map(features.tokens[PATCH_EMBEDDINGS], features.grid[0], side, text)
-            for side in WINDOW_SIDES
-        ]
-        whole = scores.double()[:, None].expand_as(scales[0])
-        patches = harmonic_mean(torch.stack([*scales, whole]))  # [B, L]
-        maps = upsample(patches, features.grid, self.map_size).float()
+        scores, patches = self.guided_by_language(query, self.windows(query))
+        maps = upsample(patches, query.features.grid, self.map_size).float()
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
 
-    def window_map(self, embeddings: Tensor, grid: int, side: int, text: Tensor) -> Tensor:
-        """Per patch the harmonic mean of the windows that cover it, [B, L] float64."""
-        windows = window_index(grid, side).to(embeddings.device)  # [windows, side * side]
-        embedded = self.backbone.encode_windows(embeddings, windows)  # [B, windows, D]
-        abnormal = state_probabilities(embedded, text, self.options.temperature)[..., 1]
-        return spread_harmonically(abnormal.double(), windows, grid * grid)
+    def windows(self, query: Query) -> list[Tensor]:
+        """The windows of each size, sent through the tower: [B, windows, D]."""
+        embeddings, grid = query.features.tokens[PATCH_EMBEDDINGS], query.features.grid[0]
+        indices = [window_index(grid, side).to(embeddings.device) for side in WINDOW_SIDES]
+        return [self.backbone.encode_windows(embeddings, index) for index in indices]
+
+    def guided_by_language(self, query: Query, windows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Image scores [B] and patch scores [B, L] float64 from the prompts of both states."""
+        text = self.text(query.class_names)  # [B, 2, D]
+        temperature, grid = self.options.temperature, query.features.grid[0]
+        scores = state_probabilities(query.features.class_token, text, temperature)[:, 1]
+        scales = [
+            per_patch(state_probabilities(embedded, text, temperature)[..., 1], grid, side)
+            for side, embedded in zip(WINDOW_SIDES, windows, strict=True)
+        ]
+        whole = scores.double()[:, None].expand_as(scales[0])
+        return scores, harmonic_mean(torch.stack([*scales, whole]))
+
+
+def per_patch(values: Tensor, grid: int, side: int) -> Tensor:
+    """Per patch the harmonic mean [B, L] float64 over windows [B, windows] that cover it."""
+    windows = window_index(grid, side).to(values.device)  # [windows, side * side]
+    return spread_harmonically(values.double(), windows, grid * grid)
 
 
 @lru_cache(maxsize=16)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from zsad.bench import create, predict_images
+from zsad.bench.anomaly_maps import state_probabilities
 from zsad.bench.errors import UsageError
 from zsad.bench.method import Query
 from zsad.methods.winclip import (
     PATCH_EMBEDDINGS,
     harmonic_mean,
+    per_patch,
     spread_harmonically,
     window_index,
 )
@@ -58,7 +60,8 @@ def test_each_step_is_the_recorded_one(method, features, case):
         np.testing.assert_allclose(
             embedded[:, ::4, ::8].numpy(), case[f"{step}_tokens_sub"], atol=1e-5
         )
-        scale = method.window_map(embeddings, 15, side, text)
+        abnormal = state_probabilities(embedded, text, method.options.temperature)[..., 1]
+        scale = per_patch(abnormal, 15, side)
         assert scale.dtype == torch.float64
         np.testing.assert_allclose(scale.reshape(3, 15, 15).numpy(), case[f"map{side}"], atol=1e-6)
 
