@@ -40,11 +40,18 @@ def predict(
         typer.Option(help="Trained weights; repeated, the files of one checkpoint."),
     ] = None,
     learned_from: LearnedFrom = None,
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(help="Files or folders of normal images, for few-shot methods; repeated."),
+    ] = None,
     option: MethodOptions = None,
     batch_size: Annotated[int, setting_option("batch_size")] = Plan.batch_size,
     **backbone: Any,
 ) -> None:
-    """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON."""
+    """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON.
+
+    A transductive method scores the images of a call against each other.
+    """
     from ..running.predict_files import predict_files
 
     table = method_table(method, option or [])
@@ -53,7 +60,7 @@ def predict(
     loaded = chosen_backbone(table["name"], **backbone)
     built = _build(table, loaded, checkpoint or [], learned_from)
     broken = False
-    for row in predict_files(built, images, class_name, out, batch_size):
+    for row in predict_files(built, images, class_name, out, batch_size, references or []):
         echo(f"{row.score:.4f}  {row.path}" if row.score is not None else f"-  {row.path}")
         if row.error is not None:
             broken = True

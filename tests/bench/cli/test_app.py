@@ -424,6 +424,16 @@ def test_predict_goes_on_past_a_broken_image_and_says_so(zsad, tmp_path, picture
     assert f"{rows[str(folder / 'b.png')]['score']:.4f}" in printed
 
 
+def test_predict_shows_normal_images_to_a_few_shot_method(zsad, tmp_path, pictures):
+    few_shot = ("predict", "winclip-few-shot", pictures / "anomalous", "--out", tmp_path / "found")
+    code, printed, err = zsad(*few_shot, "--references", pictures / "normal")
+    assert code == 0, err
+    assert len(printed.splitlines()) == len(list((pictures / "anomalous").glob("*.png")))
+    code, _, err = zsad(*few_shot)
+    assert code == 2
+    assert "few-shot track: give it normal images" in err
+
+
 def test_predict_into_a_file_is_refused(zsad, tmp_path, pictures):
     (tmp_path / "taken").write_text("")
     code, _, err = zsad("predict", "clip", pictures / "normal", "--out", tmp_path / "taken")
