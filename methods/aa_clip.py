@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Attention, Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.method import (
+    ExtraWork,
     Options,
     Prediction,
     Query,
@@ -182,6 +183,11 @@ class AaClip(TrainableMethod):
         """Transductive where the score is normalised over the category."""
         assert isinstance(options, AaClipOptions)
         return Track.TRANSDUCTIVE if options.score_scope == "category" else Track.ZERO_SHOT
+
+    @classmethod
+    def extra_work_of(cls, options: Options) -> ExtraWork:
+        """Images pass the tower with adapters, and no shared forward is made for them."""
+        return ExtraWork(1)
 
     @property
     def preprocess(self) -> Preprocess:
