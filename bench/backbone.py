@@ -282,6 +282,12 @@ class Backbone:
             attention_from,
             checkpointing,
         )
+        return self._run_visual(forward, images, wanted)
+
+    def _run_visual(
+        self, forward: VisualForward, images: Tensor, wanted: frozenset[TokenSpec]
+    ) -> VisualFeatures:
+        """What `forward_image` gives, by a forward whose arguments are checked."""
         with self._autocast():
             embedded = self._embed_images(images.to(self.dtype))  # [B, 1 + L, D]
             side = images.shape[-1] // self.patch_size
@@ -290,10 +296,9 @@ class Backbone:
             class_token, kept = forward.run(self.visual.ln_pre(embedded), inner)
             for spec in wanted - inner:
                 kept[spec] = embedded[:, :1] if spec.class_token else embedded[:, 1:]
-            projected = self.visual.ln_post(class_token) @ self.visual.proj
             plain = class_token @ self.visual.proj
         return VisualFeatures(
-            projected.to(self.dtype),
+            self.project(class_token),
             plain.to(self.dtype),
             {s: t.to(self.dtype) for s, t in kept.items()},
             (side, side),
@@ -461,13 +466,16 @@ class Backbone:
                 x = forward.continue_prompts(x[:1, :shared], x[:, shared:])
             else:
                 x = forward.run(x)
-            rows = torch.arange(len(x), device=x.device)
-            last = x[rows, ends + (x.shape[1] - length)]
-            if hooks.before_final is not None:
-                last = hooks.before_final(last)
-            head = self._text_head if hooks.head is None else hooks.head
-            features = head(self.text.ln_final(last))
+            features = self._text_features(x, ends + (x.shape[1] - length), hooks)
         return features.to(self.dtype)
+
+    def _text_features(self, x: Tensor, ends: Tensor, hooks: TextHooks) -> Tensor:
+        """Features [P, D] of what left the last block [P, T, W], read at the positions [P]."""
+        last = x[torch.arange(len(x), device=x.device), ends]
+        if hooks.before_final is not None:
+            last = hooks.before_final(last)
+        head = self._text_head if hooks.head is None else hooks.head
+        return head(self.text.ln_final(last))
 
     def _text_head(self, last: Tensor) -> Tensor:
         """Features [P, D] of what left ln_final [P, W], by the weights' own projection."""

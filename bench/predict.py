@@ -55,16 +55,7 @@ def predict_images(
     """
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}: it must be at least 1")
-    if isinstance(images, Image.Image):
-        raise UsageError("images is one image: give a list of images")
-    pictures = [_picture(image, number) for number, image in enumerate(images)]
-    if not pictures:
-        raise UsageError("there are no images to predict")
-    names = [class_name] * len(pictures) if isinstance(class_name, str) else class_name
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"class_name is {class_name!r}: give a word, or one for each image")
-    if len(names) != len(pictures):
-        raise UsageError(f"{len(pictures)} images but {len(names)} class names")
+    pictures, names = _named(images, class_name)
     if image_size is not None:
         method = _resized(method, image_size)
     shown = [_picture(image, number) for number, image in enumerate(references)]
@@ -75,10 +66,26 @@ def predict_images(
             batch = slice(start, start + batch_size)
             yield encode_pictures(method, chosen[batch], words[batch], domain, description)
 
-    category = batches(pictures, names)
     normal = batches(shown, [names[0]] * len(shown))
-    answers = answers_to_category(method, category, len(pictures), normal)
+    answers = answers_to_category(method, batches(pictures, names), len(pictures), normal)
     return Prediction.joined(answers)
+
+
+def _named(
+    images: Sequence[NDArray[np.uint8] | Image.Image], class_name: str | Sequence[str]
+) -> tuple[list[Image.Image], Sequence[str]]:
+    """RGB pictures and the word for each; raises `UsageError` as `predict_images`."""
+    if isinstance(images, Image.Image):
+        raise UsageError("images is one image: give a list of images")
+    pictures = [_picture(image, number) for number, image in enumerate(images)]
+    if not pictures:
+        raise UsageError("there are no images to predict")
+    names = [class_name] * len(pictures) if isinstance(class_name, str) else class_name
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"class_name is {class_name!r}: give a word, or one for each image")
+    if len(names) != len(pictures):
+        raise UsageError(f"{len(pictures)} images but {len(names)} class names")
+    return pictures, names
 
 
 def encode_pictures(

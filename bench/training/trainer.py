@@ -26,6 +26,7 @@ from ..options import DEFAULT_SEED
 from ..progress import Progress
 from ..records.provenance import environment
 from ..registry import names
+from .batches import Source
 from .description import describe
 from .feature_cache import FeatureCache, digest
 from .leakage import content_marks, refuse_leakage
@@ -172,15 +173,23 @@ def train_method(
     if finished is not None:
         return finished
     sources = dataset_sources(method, passes(method), dataset, samples, cache, config)
-    file = StateFile(path.with_name(path.name + ".state"), digest(training))
+    held = asdict(completeness(dataset, split))
+    stated = {**training, "images": content_marks(samples), "completeness": held}
+    return _learned(method, sources, config, path, stated, digest(training))
+
+
+def _learned(
+    method: TrainableMethod,
+    sources: Sequence[Source],
+    config: TrainingConfig,
+    path: Path,
+    stated: Mapping[str, Any],
+    identity: str,
+) -> Training:
+    """Optimise a method, from where a training of this identity was killed, and write it."""
+    file = StateFile(path.with_name(path.name + ".state"), identity)
     state = optimise(method, sources, config, file)
-    provenance = {
-        **training,
-        **_outcome(method, state),
-        "identity": file.identity,
-        "images": content_marks(samples),
-        "completeness": asdict(completeness(dataset, split)),
-    }
+    provenance = {**stated, **_outcome(method, state), "identity": identity}
     write_tensors(path, method.learned_state(), provenance)
     file.remove()
     LOG.info("%s learned in %.1f s: %s", method.name, state.seconds, path)
