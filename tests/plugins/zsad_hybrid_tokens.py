@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from zsad.bench.anomaly_maps import smooth, state_probabilities, upsample
 from zsad.bench.backbone import TokenSpec
-from zsad.bench.method import Options, Prediction, Schedule, TrainableMethod
+from zsad.bench.method import ExtraWork, Options, Prediction, Schedule, TrainableMethod
 from zsad.bench.prompt_learner import InsertedTokens
 from zsad.bench.prompts import encode_states
 
@@ -41,6 +41,10 @@ class HybridTokens(TrainableMethod):
         self.tokens = nn.Parameter(0.02 * torch.randn(*shape))
         self.from_image = nn.Linear(backbone.embed_dim, backbone.width)
         self.text = encode_states(backbone, ["a flawless object"], ["a damaged object"], True)
+
+    @classmethod
+    def extra_work_of(cls, options):
+        return ExtraWork(1)
 
     @property
     def schedule(self):
