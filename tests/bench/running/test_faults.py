@@ -348,7 +348,7 @@ def test_a_stop_keeps_what_is_finished_and_the_rest_follows(data, tmp_path):
 
 def test_a_run_directory_refuses_other_settings(data, tmp_path):
     run(plan_for(data, tmp_path, "plain"))
-    with pytest.raises(UsageError, match="map_size"):
+    with pytest.raises(UsageError, match="map-size"):
         run(plan_for(data, tmp_path, "plain", map_size=64))
 
 
