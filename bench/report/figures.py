@@ -30,7 +30,7 @@ KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Figure]] = {
 
 
 def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
-    """Draw a figure of a run.
+    """Draw a figure of a run; all but maps show one track, the first of the chosen methods.
 
     Args:
         run: a run directory.
@@ -58,9 +58,16 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
         methods=tuple(matrix.select_methods(choice.methods)),
         datasets=tuple(matrix.select_datasets(choice.datasets)),
     )
+    shown = chosen if kind == "maps" or not chosen.tracks else chosen.of_track(chosen.tracks[0])
     with style.context(STYLE):
-        figure = KINDS_OF_FIGURE[kind](Scene(run, chosen, choice))
-        text = "\n".join(notices(chosen))
+        figure = KINDS_OF_FIGURE[kind](Scene(run, shown, choice))
+        text = "\n".join([*notices(shown), *_left_out(chosen, shown)])
         figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")
         save(figure, out)
     return out
+
+
+def _left_out(chosen: Matrix, shown: Matrix) -> list[str]:
+    """A line on the methods of other tracks, whose numbers are not set beside those shown."""
+    others = [method.label for method in chosen.methods if method not in shown.methods]
+    return [f"Of another track, to be chosen by --method: {', '.join(others)}."] if others else []

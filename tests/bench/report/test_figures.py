@@ -19,7 +19,7 @@ from zsad.bench.records.prompt_scores import (
     read_prompt_scores,
     write_prompt_scores,
 )
-from zsad.bench.records.record import read_records
+from zsad.bench.records.record import read_records, write_record
 from zsad.bench.report import prompt_figure
 from zsad.bench.report.category_figures import curves, maps
 from zsad.bench.report.figures import draw
@@ -28,6 +28,7 @@ from zsad.bench.report.prompt_figure import embed, tsne
 from zsad.bench.report.scene import Choice, Scene
 from zsad.bench.report.score_figures import radar, scatter
 from zsad.bench.report.sweep_figure import find_sweeps, sweep
+from zsad.bench.track import Track
 
 MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 
@@ -79,6 +80,18 @@ def test_scatter_shows_each_value_once_and_no_undefined_one(run):
     for method, dots in zip(shown.matrix.methods, image.collections, strict=True):
         expected = [shown.value(method, d, "image_auroc") for d in shown.matrix.datasets[:3]]
         assert dots.get_offsets()[:, 0].tolist() == pytest.approx(expected)
+
+
+def test_a_figure_shows_one_track_and_names_what_it_leaves_out(tmp_path, make_record):
+    values = {"candle": {"image_auroc": 0.9, "pixel_auroc": 0.8}}
+    write_record(tmp_path, make_record("CLIP", "visa", values))
+    write_record(tmp_path, make_record("MuSc", "visa", values, track=Track.TRANSDUCTIVE))
+    shown = {}
+    for methods in ((), ("MuSc",)):
+        drawn = draw(tmp_path, "scatter", tmp_path / "dots.svg", Choice(methods=methods))
+        shown[methods] = drawn.read_text("utf-8")
+    assert "to be chosen by --method: MuSc (transductive)" in shown[()]
+    assert "to be chosen" not in shown[("MuSc",)]
 
 
 def test_radar_leaves_out_datasets_without_every_method(run):
