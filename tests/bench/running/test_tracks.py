@@ -7,6 +7,7 @@ import json
 
 import pytest
 from zsad.bench import load_dataset, run
+from zsad.bench.errors import DataError
 from zsad.bench.records.record import read_records
 from zsad.bench.records.run_folder import record_path
 from zsad.bench.running.identity import Identities
@@ -76,8 +77,7 @@ def test_a_category_that_is_done_is_not_done_again(finished, tmp_path):
     assert {c["category"]: c["images"]["scores"] for c in first["categories"]} == own
 
 
-def test_a_dataset_without_normal_training_images_is_an_error_record_with_the_fix(tmp_path):
+def test_a_plan_of_nothing_but_datasets_without_normal_training_images_is_refused(tmp_path):
     plan = make_plan([FEW_SHOT], ["synthetic_aux"], limit=1, out=tmp_path, auxiliary="synthetic")
-    (record,) = read_records(run(plan))
-    assert (record.status, record.track) == ("error", Track.FEW_SHOT)
-    assert "synthetic-aux has 0 normal training images" in record.error.message
+    with pytest.raises(DataError, match="synthetic-aux has none: get its train split"):
+        run(plan)
