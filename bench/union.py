@@ -55,11 +55,6 @@ class Union(Dataset):
         return self._owners[sample]
 
 
-def parts_of(dataset: Dataset) -> Sequence[Dataset]:
-    """The datasets of a union; any other dataset alone."""
-    return dataset.parts if isinstance(dataset, Union) else (dataset,)
-
-
 def _common_folder(parts: Sequence[Dataset]) -> Path:
     """The folder that all lie in, below which samples of equal names differ in their paths."""
     try:
