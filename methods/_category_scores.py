@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-TOP_PIXELS = 2000 / 518**2  # share of the map whose mean enters the score
+from ._largest_pixels import largest_mean
+
 FEW_TOP_PIXELS = 20 / 518**2
 # Target classes of which the released code takes fewer pixels, or leaves the map out.
 FEW_PIXELS = frozenset(
@@ -32,7 +33,7 @@ def category_parts(class_names: Sequence[str], image: Tensor, maps: Tensor) -> T
     names = [name.lower().replace(" ", "_") for name in class_names]
     few = torch.tensor([name in FEW_PIXELS for name in names], device=maps.device)
     none = torch.tensor([name in NO_PIXELS for name in names], device=maps.device)
-    many = largest_mean(maps, TOP_PIXELS)
+    many = largest_mean(maps)
     largest = torch.where(few, largest_mean(maps, FEW_TOP_PIXELS), many)
     return torch.stack([image, torch.where(none, image, largest)], dim=1)
 
@@ -41,9 +42,3 @@ def category_scores(parts: Tensor) -> Tensor:
     """[N] mean of both parts [N, 2], each stretched to 0..1 over the category."""
     least, most = parts.amin(dim=0), parts.amax(dim=0)
     return ((parts - least) / (most - least + RANGE_SMOOTH)).mean(dim=1)
-
-
-def largest_mean(maps: Tensor, share: float) -> Tensor:
-    """[B] mean of the largest pixels of maps [B, M, M], a share of them and at least one."""
-    count = max(1, round(share * maps[0].numel()))
-    return maps.flatten(1).topk(count).values.mean(dim=-1)

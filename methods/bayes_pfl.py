@@ -37,7 +37,8 @@ from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track, TrainableMethod
 from ..bench.prompt_learner import learned_prompt, learned_tokens, make_frame
 from ._augmentation import changed
-from ._category_scores import TOP_PIXELS, category_parts, category_scores, largest_mean
+from ._category_scores import category_parts, category_scores
+from ._largest_pixels import largest_mean
 from ._losses import balanced_focal_loss, batch_dice_loss, squared_cosines
 from ._mosaics import TILES, anomalous_partners, with_mosaics
 from ._planar_flow import FlowSample, GaussianEncoder, ImageFlow, StateFlow, normal_linear
@@ -255,7 +256,7 @@ class BayesPfl(TrainableMethod):
         if self.options.score_scope == "category":
             parts = category_parts(query.class_names, image, maps)
             return Prediction(None, smoothed, parts)
-        return Prediction(0.5 * image + 0.5 * largest_mean(maps, TOP_PIXELS), smoothed)
+        return Prediction(0.5 * image + 0.5 * largest_mean(maps), smoothed)
 
     def conclude(self, parts: Tensor) -> Tensor:
         """Scores of the category as released; see `category_scores`."""

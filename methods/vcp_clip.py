@@ -33,12 +33,12 @@ from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import linear
 from ._augmentation import changed
+from ._largest_pixels import largest_mean
 from ._losses import dice_loss, focal_loss
 from ._mosaics import TILES, anomalous_partners, with_mosaics
 
 STATES = ("a photo of a good X", "a photo of a damaged X")  # no full stop; X is the placeholder
 HEADS = 8  # of the cross-attention
-TOP_PIXELS = 2000 / 518**2  # share of a map's pixels whose mean is the image score
 NORM_EPS = 1e-6
 START_LOGIT = math.log(1 / 0.07)  # of both temperatures, which are learned as logarithms
 ON_MVTEC: Mapping[str, Any] = {"lr": 2e-5, "mosaic_rate": 0.2}
@@ -267,7 +267,9 @@ class VcpClip(TrainableMethod):
         pre, post = (torch.stack([m[:, 1] for m in maps]).mean(dim=0) for maps in self._maps(query))
         weight = self.options.post_weight
         mixed = (1 - weight) * pre + weight * post
-        return Prediction(_top(pre) + _top(post), smooth(mixed, self.smoothing_sigma))
+        return Prediction(
+            largest_mean(pre) + largest_mean(post), smooth(mixed, self.smoothing_sigma)
+        )
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Focal and abnormal dice loss, summed over layers and branches; no image labels."""
@@ -277,12 +279,6 @@ class VcpClip(TrainableMethod):
             dice = [dice_loss(m[:, 1], masks) for m in maps]
             terms[f"dice_abnormal_{name}"] = torch.stack(dice).sum()
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
-
-
-def _top(maps: Tensor) -> Tensor:
-    """[B] mean of the greatest pixels of maps [B, M, M]."""
-    pixels = maps.flatten(1)
-    return pixels.topk(max(1, round(TOP_PIXELS * pixels.shape[1]))).values.mean(dim=1)
 
 
 def _heads(channels: Tensor) -> Tensor:
