@@ -30,6 +30,7 @@ from zsad.bench.analysis.comparison_tables import (
     intervals_json,
     render_findings,
 )
+from zsad.bench.analysis.formats import render
 from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.merge import merge_runs
 from zsad.bench.analysis.regression import check_run
@@ -476,7 +477,7 @@ def test_records_with_a_wrong_value_are_refused_or_shown_by_every_reader(tmp_pat
     baseline = make_baseline([full_record()], "test")
     readers = [
         lambda: load_run(tmp_path),
-        lambda: [make_table(tmp_path, name, delta=True).render("csv") for name in LAYOUTS],
+        lambda: [render(make_table(tmp_path, name, delta=True), "csv") for name in LAYOUTS],
         lambda: interval_table(read_records(tmp_path), "image_auroc", Settings(replicates=5)),
         lambda: check_run(read_records(tmp_path), baseline).render("json"),
         lambda: render_report(tmp_path).encode(),
@@ -571,7 +572,7 @@ def test_records_with_a_wrong_value_are_refused_or_compared_and_drawn(tmp_path, 
                 found = compare_runs(*sides, settings=Settings(replicates=5))
                 text = render_findings(found, {}, [], [], Settings(), "json")
                 json.loads(text, parse_constant=pytest.fail)
-                assert all(comparison_table(c).render("csv") for c in found)
+                assert all(render(comparison_table(c), "csv") for c in found)
         rows = intervals_json([record], "image_auroc", Settings(replicates=5))
         json.dumps(rows, allow_nan=False)
         for kind in kinds:

@@ -11,11 +11,12 @@ from ..names import display_name
 from ..records.record import Record
 from ..track import Track
 from .compare import Comparison, Difference, OverDatasets
-from .formats import DASH, Column, Row, Table, TableCell
+from .formats import render
 from .layout import in_track, titled
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .resampling import DEFAULT_SETTINGS, Settings
 from .statistics import ImageMetric, Interval, Ranking
+from .table_data import DASH, Column, Row, Table, TableCell
 from .uncertainty import intervals
 
 
@@ -53,7 +54,7 @@ def render_findings(
     tables = [comparison_table(comparison, settings.level) for comparison in comparisons]
     tables += [interval_table(records, metric, settings) for metric in metrics]
     tables += [ranking_table(r, metric, track) for (track, metric), r in rankings.items()]
-    return "\n".join(table.render(format) for table in tables)
+    return "\n".join(render(table, format) for table in tables)
 
 
 def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:

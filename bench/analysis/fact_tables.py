@@ -9,10 +9,10 @@ from ..names import normalize_name
 from ..records.record import CategoryResult
 from . import published as paper
 from .costs import Cost, cost_of
-from .formats import Column, Number, Row, Table, TableCell, has_printed
 from .layout import Request
 from .matrix import Matrix, TargetDataset, place
 from .protocol_notes import column_notes
+from .table_data import Column, Number, Row, Table, TableCell, has_printed
 from .values import measure, source_notes
 
 # Label of a column, attribute of `Cost`, digits after the point, column of Table 6 beside it.

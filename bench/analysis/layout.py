@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..metric_table import HEADLINES, METRICS, Level, of_level
 from ..track import Track
-from .formats import Column, Number, Row, Table, TableCell, has_differences, has_printed
 from .matrix import Matrix
 from .newer_methods import is_newer
 from .protocol_notes import column_notes
+from .table_data import Column, Number, Row, Table, TableCell, has_differences, has_printed
 from .values import Value
 
 NOT_COMPARED = "Numbers of two tracks are not compared."

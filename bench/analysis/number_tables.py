@@ -9,11 +9,11 @@ from ..errors import UsageError
 from ..metric_table import LEVELS, METRICS, Level
 from ..names import normalize_name
 from . import published as paper
-from .formats import Row, Table
 from .layout import Request, method_columns, remarks
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, place
 from .protocol_notes import protocol_notes
 from .rows import Models, RowMaker, is_complete
+from .table_data import Row, Table
 from .values import NOT_RUN, UNDEFINED, Value
 
 BREAKDOWN_TABLES = tuple(range(12, 20))

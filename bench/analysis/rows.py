@@ -9,11 +9,11 @@ from statistics import fmean
 from ..metric_table import METRICS
 from ..names import normalize_name
 from . import published as paper
-from .formats import Number, Row, TableCell
 from .layout import DOUBTFUL, Request, percent, ranked
 from .matrix import EvaluatedMethod, Matrix, TargetDataset
 from .newer_methods import NewerNumber, printed_for, source_notes
 from .protocol_notes import CellNotes
+from .table_data import Number, Row, TableCell
 from .values import Value, notes_of
 
 MEAN = "Mean"

@@ -17,10 +17,10 @@ from ..metric_table import checked_metrics
 from ..names import known_name
 from ..records.record import Record, read_records
 from .fact_tables import complexity_table, datasets_table
-from .formats import Table
 from .layout import PRO_METRICS, Request, in_track
 from .matrix import Matrix, arrange
 from .number_tables import ablation_table, breakdown_table, level_table
+from .table_data import Table
 
 MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
     "image": lambda matrix, request: level_table(matrix, request, "image"),

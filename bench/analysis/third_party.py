@@ -13,10 +13,10 @@ from ..metric_table import LEVELS, METRICS, checked_metrics
 from ..names import known_name
 from ..records.record import Record, read_records
 from . import published as paper
-from .formats import Column, Number, Row, Table, TableCell
 from .layout import in_track, percent
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .newer_methods import means, read_number
+from .table_data import Column, Number, Row, Table, TableCell
 
 NAMES = ("here", "lowest", "highest", "count")  # the numbers of a cell
 REMARKS = (

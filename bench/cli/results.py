@@ -70,6 +70,7 @@ def table(
     out: OutFile = None,
 ) -> None:
     """Print a run as one of the paper's tables."""
+    from ..analysis.formats import render
     from ..analysis.tables import make_table
     from ..analysis.third_party import third_party_table
 
@@ -82,7 +83,7 @@ def table(
         made = third_party_table(run, layout, **chosen)
     else:
         made = make_table(run, layout, published=published, delta=delta, pro=pro, **chosen)
-    _emit(made.render(format_of(format, out)), out)
+    _emit(render(made, format_of(format, out)), out)
 
 
 def compare(

@@ -174,6 +174,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _summary(plan: Plan) -> None:
     """Print both tables and what failed; exit with 1 if a cell failed."""
+    from ..analysis.formats import render
     from ..analysis.tables import make_table
     from ..records.record import read_records
     from ..records.run_folder import CELLS
@@ -184,7 +185,7 @@ def _summary(plan: Plan) -> None:
         echo("no records yet: this shard has no unit, or others work on it", err=True)
     if len(failed) < len(records):
         for layout in ("image", "pixel"):
-            echo(f"\n{make_table(records, layout).render('md')}")
+            echo(f"\n{render(make_table(records, layout), 'md')}")
     echo(f"\nrecords: {Path(plan.out) / CELLS}")
     for warning in [*_gaps(records), *_oddities(records)]:
         echo(f"warning: {warning}", err=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..analysis.formats import Number, Row
 from ..analysis.layout import DOUBTFUL
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
+from ..analysis.table_data import Number, Row
 from ..metric_table import HEADLINES, METRICS, Level, of_level
 from .tables import ReportTable
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from ..analysis.formats import Row, Table, TableCell, has_differences
 from ..analysis.layout import DOUBTFUL, titled
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
 from ..analysis.notices import is_built_in
+from ..analysis.table_data import Row, Table, TableCell, has_differences
 from ..analysis.tables import make_table
 from ..analysis.values import is_incomplete
 from ..metric_table import LEVELS, Level

@@ -11,6 +11,7 @@ from zsad.bench.analysis.comparison_tables import (
     ranking_table,
     render_findings,
 )
+from zsad.bench.analysis.formats import render
 from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.statistics import StatsError
 from zsad.bench.analysis.uncertainty import intervals, rank
@@ -144,7 +145,7 @@ def test_what_only_one_side_has_is_told(two_methods, scored_record):
     more = [*two_methods, scored_record("CLIP", "aitex", 0, 1.0)]
     (found,) = compare_runs(more, method_a="clip", method_b="faprompt", settings=FAST)
     assert found.only_a == ("AITEX",)
-    text = comparison_table(found).render("md")
+    text = render(comparison_table(found), "md")
     assert "Only in a: AITEX." in text
 
 
@@ -199,7 +200,7 @@ def test_intervals_hold_the_value(two_methods, make_record):
         assert at.low <= at.value <= at.high
     table = interval_table(records, "image_auroc", FAST)
     assert table.rows[0].label == "VisA"
-    assert "200 stratified resamples" in table.render("md")
+    assert "200 stratified resamples" in render(table, "md")
 
 
 def test_ranks_use_the_datasets_that_all_methods_have(two_methods, scored_record):
@@ -208,7 +209,7 @@ def test_ranks_use_the_datasets_that_all_methods_have(two_methods, scored_record
     ranking = rank([*two_methods, *third], "image_auroc")
     assert ranking.n_datasets == 5
     assert ranking.names == ("FAPrompt", "CoOp", "CLIP")
-    text = ranking_table(ranking, "image_auroc").render("md")
+    text = render(ranking_table(ranking, "image_auroc"), "md")
     assert "over 5 datasets" in text
     with pytest.raises(StatsError, match="pixel-pro"):
         rank(two_methods, "pixel_pro")
@@ -242,13 +243,13 @@ def test_incomplete_datasets_are_marked_and_stay_out_of_what_is_said_over_datase
     (found,) = compare_runs(records, **sides, settings=FAST)
     assert {d.dataset for d in found.differences if d.left_out} == {"SDD"}
     assert [o.wins + o.losses for o in found.over_datasets] == [6, 6]
-    text = comparison_table(found).render()
+    text = render(comparison_table(found))
     assert "incomplete: 1 of 15 categories missing" in text
     assert "left out of the last rows: SDD." in text
     allowed = dataclasses.replace(FAST, allow_incomplete=True)
     (found,) = compare_runs(records, **sides, settings=allowed)
     assert [o.wins + o.losses for o in found.over_datasets] == [7, 7]
-    assert "incomplete: 1 of 15" in interval_table(records, "image_auroc", FAST).render()
+    assert "incomplete: 1 of 15" in render(interval_table(records, "image_auroc", FAST))
 
 
 def test_ranks_leave_incomplete_datasets_out(two_methods, scored_record):

@@ -16,16 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zsad.bench.analysis import published
-from zsad.bench.analysis.formats import (
-    DASH,
-    FORMATS,
-    Column,
-    Number,
-    Row,
-    Table,
-    TableCell,
-)
+from zsad.bench.analysis.formats import FORMATS, render
 from zsad.bench.analysis.matrix import arrange
+from zsad.bench.analysis.table_data import DASH, Column, Number, Row, Table, TableCell
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import UsageError
@@ -133,12 +126,12 @@ def mixed_run(make_record):
 @pytest.mark.parametrize("fmt", SUFFIX)
 def test_every_layout_in_every_format_is_as_recorded(mixed_run, layout, fmt):
     table = make_table(mixed_run, layout, published=True, delta=True)
-    compare_with_golden(f"{layout}.{SUFFIX[fmt]}", table.render(fmt))
+    compare_with_golden(f"{layout}.{SUFFIX[fmt]}", render(table, fmt))
 
 
 @pytest.mark.parametrize("layout", ["image", "pixel"])
 def test_the_papers_own_tables_come_out_of_its_own_numbers(paper_run, layout):
-    compare_with_golden(f"paper-{layout}.md", make_table(paper_run, layout).render("md"))
+    compare_with_golden(f"paper-{layout}.md", render(make_table(paper_run, layout), "md"))
 
 
 def compare_with_golden(name, text):
@@ -523,7 +516,7 @@ def test_an_empty_run_has_no_table():
 
 def test_an_unknown_format_is_answered_with_the_known_ones(mixed_run):
     with pytest.raises(UsageError, match="latex"):
-        make_table(mixed_run, "image").render("latx")
+        render(make_table(mixed_run, "image"), "latx")
 
 
 HOSTILE = '<script>alert("x")</script>|`_*[a](b)\\&%$#{}^~\n=1'
@@ -546,7 +539,7 @@ class Tags(html.parser.HTMLParser):
 
 def test_html_escapes_whatever_a_record_says():
     parser = Tags()
-    parser.feed(hostile_table().render("html"))
+    parser.feed(render(hostile_table(), "html"))
     allowed = {
         "figure",
         "table",
@@ -565,14 +558,14 @@ def test_html_escapes_whatever_a_record_says():
 
 
 def test_markdown_rows_keep_their_columns_whatever_a_record_says():
-    lines = hostile_table().render("md").splitlines()
+    lines = render(hostile_table(), "md").splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {5}
-    assert "<script" not in hostile_table().render("md").replace("\\<", "")
+    assert "<script" not in render(hostile_table(), "md").replace("\\<", "")
 
 
 def test_latex_keeps_its_columns_whatever_a_record_says():
-    text = hostile_table().render("latex")
+    text = render(hostile_table(), "latex")
     (body,) = [line for line in text.splitlines() if line.endswith("\\\\") and "1.0" in line]
     assert len(re.findall(r"(?<!\\)&", body)) == 3
     assert len(re.findall(r"(?<!\\)[%#$]", text)) == 1  # the comment in the first line
@@ -580,7 +573,7 @@ def test_latex_keeps_its_columns_whatever_a_record_says():
 
 @pytest.mark.parametrize("label", ["=HYPERLINK(1)", "+1+cmd", "-1+cmd|x", "@SUM(A1)"])
 def test_csv_cells_are_no_formulas(label):
-    text = make_csv_table(label).render("csv")
+    text = render(make_csv_table(label), "csv")
     (header, row) = list(csv.reader(io.StringIO(text)))
     assert len(header) == len(row)
     assert row[0] == f"'{label}"
@@ -591,7 +584,7 @@ def test_numbers_of_csv_cells_stay_numbers():
     assert csv_text("-inf") == "-inf"
     assert csv_text("\t=1") == "'\t=1"
     rows = (Row("a", (TableCell((Number(-1.0),)),)),)
-    text = Table("image", "", ("A",), (Column("c"),), rows).render("csv")
+    text = render(Table("image", "", ("A",), (Column("c"),), rows), "csv")
     assert list(csv.reader(io.StringIO(text)))[1][1] == "-1.0"
 
 
@@ -600,7 +593,7 @@ def make_csv_table(label):
 
 
 def test_csv_holds_every_number_in_its_own_column(mixed_run):
-    text = make_table(mixed_run, "image", published=True, delta=True).render("csv")
+    text = render(make_table(mixed_run, "image", published=True, delta=True), "csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     visa = next(row for row in rows if row["Dataset"] == "VisA")
     assert visa["CLIP AUROC"] == "60.0"
@@ -613,7 +606,7 @@ def test_csv_holds_every_number_in_its_own_column(mixed_run):
 
 def test_every_mark_has_its_footnote(mixed_run):
     for layout in LAYOUTS:
-        text = make_table(mixed_run, layout, published=True).render("md")
+        text = render(make_table(mixed_run, layout, published=True), "md")
         used = set(re.findall(r"\[\^(\w+)\](?!:)", text))
         defined = set(re.findall(r"^\[\^(\w+)\]:", text, re.MULTILINE))
         assert used == defined
@@ -666,7 +659,7 @@ def test_whatever_a_record_holds_every_layout_is_written_or_refused_in_words(
             assert "no dataset has a value" in str(error) or "no category" in str(error)
             continue
         for fmt in FORMATS:
-            assert table.render(fmt)
+            assert render(table, fmt)
 
 
 PARTIAL = Completeness(2, 15, 15, missing_categories=("bottle",), differing_categories=("pcb1",))
@@ -729,14 +722,14 @@ def test_what_was_learned_from_an_incomplete_dataset_is_marked_too(make_record):
 
 def test_chosen_categories_are_marked_as_chosen_and_unknown_counts_change_nothing(make_record):
     record = make_record("CLIP", "visa", {"pcb1": scores(0.5, 0.5)})
-    plain = make_table([record], "image", published=True).render()
+    plain = render(make_table([record], "image", published=True))
     chosen = Completeness(200, 200, 1, chosen_categories=("pcb1",), all_categories=12)
     table = make_table([dataclasses.replace(record, completeness=chosen)], "image", published=True)
     cell = cell_of(table, "VisA", "CLIP")
     assert cell.notes == ("chosen: 1 of 12 categories",)
     assert cell.numbers[0].printed == 66.4
     unknown = dataclasses.replace(record, completeness=Completeness(30))
-    assert make_table([unknown], "image", published=True).render() == plain
+    assert render(make_table([unknown], "image", published=True)) == plain
     assert make_table([unknown], "datasets").rows[-1].notes == ("counts unknown",)
 
 
@@ -778,22 +771,22 @@ def test_layouts_with_fixed_columns_refuse_metrics_by_name(mixed_run, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_brackets_and_braces_are_explained_only_where_there_are_any(make_record, layout):
     own = make_record("Mine", "synthetic", {"a": scores(0.5, 0.5, 0.5, 0.5)})
-    text = make_table([own], layout, published=True, delta=True).render()
+    text = render(make_table([own], layout, published=True, delta=True))
     for word in ("bracket", "brace", "printed"):
         assert word not in text
 
 
 def test_csv_keeps_the_reason_of_what_is_undefined(mixed_run):
-    rows = list(csv.DictReader(io.StringIO(make_table(mixed_run, "image").render("csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(make_table(mixed_run, "image"), "csv"))))
     (colon,) = [row for row in rows if row["Dataset"] == "CVC-ColonDB"]
     assert colon["CLIP AUROC"] == ""
     assert colon["notes"] == "undefined: there is no normal image"
-    text = make_table(mixed_run, "breakdown", datasets=["brainmri"]).render("csv")
+    text = render(make_table(mixed_run, "breakdown", datasets=["brainmri"]), "csv")
     assert "undefined: the dataset has no pixel-level masks" in text
 
 
 def test_json_holds_numbers_and_notes(mixed_run):
-    raw = json.loads(make_table(mixed_run, "image", published=True).render("json"))
+    raw = json.loads(render(make_table(mixed_run, "image", published=True), "json"))
     row = next(row for row in raw["rows"] if row["label"] == "VisA")
     assert row["cells"][0]["numbers"][0]["value"] == pytest.approx(60)
     assert row["cells"][0]["numbers"][0]["printed"] == 66.4

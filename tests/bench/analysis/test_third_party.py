@@ -8,6 +8,7 @@ import re
 import pytest
 from zsad.bench import registry
 from zsad.bench.analysis import published
+from zsad.bench.analysis.formats import render
 from zsad.bench.analysis.matrix import EvaluatedMethod
 from zsad.bench.analysis.third_party import (
     MARKS,
@@ -89,7 +90,7 @@ def test_the_spread_that_is_shown_is_that_of_the_file(make_record, level):
 
 def test_the_spread_can_be_read_from_csv(make_record):
     record = make_record("AdaCLIP", "mvtec_ad", {"a": {"image_auroc": 0.9}})
-    text = third_party_table([record], "image", metrics=["image-auroc"]).render("csv")
+    text = render(third_party_table([record], "image", metrics=["image-auroc"]), "csv")
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["AdaCLIP here"] == "90.0"
     assert (row["AdaCLIP lowest"], row["AdaCLIP highest"]) == ("90.7", "92.0")

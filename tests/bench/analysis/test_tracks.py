@@ -16,7 +16,7 @@ from zsad.bench.analysis.comparison_tables import (
     ranking_table,
     render_findings,
 )
-from zsad.bench.analysis.formats import FORMATS
+from zsad.bench.analysis.formats import FORMATS, render
 from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.merge import differences
 from zsad.bench.analysis.regression import check_run
@@ -62,7 +62,7 @@ def test_the_zero_shot_table_is_the_same_whatever_else_was_run(zero_shot, others
     mixed = make_table([*others, *zero_shot], layout, published=True, delta=True)
     assert dataclasses.replace(mixed, other_tracks=()) == alone
     for fmt in ("md", "latex", "html"):
-        assert mixed.render(fmt).startswith(alone.render(fmt))
+        assert render(mixed, fmt).startswith(render(alone, fmt))
 
 
 def test_each_track_has_its_own_order_of_methods_best_numbers_and_means(zero_shot, others):
@@ -102,8 +102,8 @@ def test_one_method_in_two_tracks_is_two_columns_with_different_labels(make_reco
 
 
 def test_csv_names_the_track_of_each_row_where_there_are_several(zero_shot, others):
-    assert not make_table(zero_shot, "image").render("csv").startswith("track")
-    text = make_table([*zero_shot, *others], "image").render("csv")
+    assert not render(make_table(zero_shot, "image"), "csv").startswith("track")
+    text = render(make_table([*zero_shot, *others], "image"), "csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["track"] for row in rows} == {"zero-shot", "transductive", "few-shot"}
     for row in rows:
@@ -119,7 +119,7 @@ def test_csv_names_the_track_of_each_row_where_there_are_several(zero_shot, othe
 
 
 def test_json_holds_the_tables_of_all_tracks(zero_shot, others):
-    raw = json.loads(make_table([*zero_shot, *others], "image").render("json"))
+    raw = json.loads(render(make_table([*zero_shot, *others], "image"), "json"))
     assert raw["track"] == "zero-shot"
     assert [own["track"] for own in raw["other_tracks"]] == ["transductive", "few-shot"]
 
@@ -129,7 +129,7 @@ def test_footnotes_of_two_tracks_have_marks_of_their_own(zero_shot, others, fmt)
     table = make_table([*zero_shot[1:], *others], "image")
     marks = [mark for own in table.tracks for mark in own.footnotes]
     assert len(marks) == len(set(marks)) > 2
-    assert table.render(fmt)
+    assert render(table, fmt)
 
 
 def test_a_layout_with_nothing_to_show_in_one_track_shows_the_others(zero_shot, make_record):
