@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from ..errors import INTERRUPTED, ZsadError
-from . import data, listing, new, predict, report, results, run, train
+from . import data, listing, new, predict, publish, report, results, run, train
 from .terminal import PrintableFormatter, echo
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "merge": results.merge,
     "report": report.report,
     "figure": report.figure,
+    "validate": publish.validate,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)
