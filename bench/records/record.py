@@ -1,4 +1,4 @@
-"""The result of a cell as one JSON file, and a run directory as a DataFrame.
+"""The result of a cell as one JSON file.
 
 A cell is (method, variant, options, dataset, seed). Its record holds one entry per category with
 every metric, what is undefined and why, the per-image scores, and all that was needed to get them.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..data.completeness import Completeness
 from ..errors import ZsadError
@@ -34,9 +34,6 @@ from ..track import Track
 from .cell import Cell
 from .protocol import current_protocol
 from .run_folder import CELLS, record_path
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
@@ -244,49 +241,3 @@ def read_records(run: Path | str) -> list[Record]:
             )
         records.append(record)
     return records
-
-
-FRAME_COLUMNS: Mapping[str, Callable[[Record, CategoryResult, str], Any]] = {
-    "method": lambda record, *_: record.cell.method,
-    "title": lambda record, *_: record.title,
-    "variant": lambda record, *_: record.cell.variant,
-    "options": lambda record, *_: record.cell.options_text,
-    "dataset": lambda record, *_: record.cell.dataset,
-    "category": lambda _, result, __: result.category,
-    "seed": lambda record, *_: record.cell.seed,
-    "metric": lambda *place: place[2],
-    "value": lambda _, result, metric: result.metrics.get(metric, float("nan")),
-    "reason": lambda _, result, metric: result.undefined.get(metric, ""),
-    "label": lambda record, *_: record.cell.label,
-    "dataset_label": lambda record, *_: record.cell.dataset_label,
-    "track": lambda record, *_: str(record.track),
-}
-"""The columns of `to_frame`, each from a record, a category of it and a metric's name."""
-
-
-def to_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Records as a tidy frame: one row per cell, category and metric.
-
-    Columns: method, title, variant, options (JSON text), dataset, category, seed, metric,
-    value (in [0, 1], NaN where undefined), reason (why undefined, else ""), label and
-    dataset_label (of the plan's entries, "" without one), track (zero-shot, transductive,
-    few-shot or full-shot).
-    """
-    import pandas as pd
-
-    rows = [
-        [value_of(record, result, metric) for value_of in FRAME_COLUMNS.values()]
-        for record in records
-        for result in record.categories
-        for metric in METRICS
-    ]
-    return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
-
-
-def load_run(path: Path | str) -> pd.DataFrame:
-    """A run directory as a tidy DataFrame; see `to_frame`. Cells that failed have no rows.
-
-    Raises:
-        RecordError: the directory is not a run, or a record is broken.
-    """
-    return to_frame(record for record in read_records(path) if record.status == "ok")

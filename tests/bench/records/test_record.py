@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.extra_work import ExtraWork
-from zsad.bench.metric_table import METRICS
 from zsad.bench.records import record as module
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.record import (
@@ -21,7 +20,6 @@ from zsad.bench.records.record import (
     ImageScores,
     Record,
     RecordError,
-    load_run,
     read_record,
     read_records,
     write_record,
@@ -293,7 +291,7 @@ def test_a_file_that_is_no_record_is_named(tmp_path, text):
     with pytest.raises(RecordError, match=r"x\.json"):
         read_record(path)
     with pytest.raises(RecordError, match=r"x\.json"):
-        load_run(tmp_path)
+        read_records(tmp_path)
 
 
 def test_latin1_bytes_are_no_record(tmp_path):
@@ -379,20 +377,6 @@ def test_temporary_files_of_other_processes_are_no_records(tmp_path):
     assert len(read_records(tmp_path)) == 1
 
 
-def test_a_run_is_a_tidy_frame(tmp_path):
-    write_record(tmp_path, full_record())
-    write_record(tmp_path, failed_record())
-    frame = load_run(tmp_path)
-    assert list(frame.columns) == list(module.FRAME_COLUMNS)
-    assert len(frame) == len(METRICS)
-    values = frame.set_index("metric")
-    assert values.loc["image_auroc", "value"] == 0.75
-    assert values.loc["pixel_auroc", "reason"] == "the dataset has no pixel-level masks"
-    assert values["value"].isna().sum() == len(METRICS) - 2
-    assert set(frame["method"]) == {"faprompt"}
-    assert set(frame["track"]) == {"few-shot"}
-
-
 def test_a_folder_without_records_is_no_run(tmp_path):
     with pytest.raises(RecordError, match="not a run directory"):
-        load_run(tmp_path)
+        read_records(tmp_path)
