@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,6 +269,37 @@ class Dataset(ABC):
         Raises:
             DataError: the folder is missing or is not this dataset; the message names both.
         """
+
+    @cached_property
+    def _test_samples(self) -> list[Sample]:
+        return self.samples("test")
+
+    def __len__(self) -> int:
+        """The number of test samples, which are listed once and then kept."""
+        return len(self._test_samples)
+
+    def __bool__(self) -> bool:
+        """True, also of a dataset without samples: only `len` looks at the disk."""
+        return True
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The test samples in their order."""
+        return iter(self._test_samples)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        """A test sample by its place, or several."""
+        return self._test_samples[place]
+
+    def __repr__(self) -> str:
+        """What it is, where it lies and the options that are not the defaults; reads no file."""
+        defaults = self.option_defaults
+        own = {name: value for name, value in self.options.items() if value != defaults.get(name)}
+        given = "".join(f", {name}={value!r}" for name, value in own.items())
+        return f"<dataset {display_name(self.name)} ({self.title}) in {str(self.root)!r}{given}>"
 
     def read(self, sample: Sample) -> Reading:
         """Load a sample: RGB image, and a mask of the same size (all False for a normal image).

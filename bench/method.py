@@ -237,6 +237,15 @@ class Method(nn.Module, ABC):
         """
         return None
 
+    def __repr__(self) -> str:
+        """Variant, backbone and sizes; not the tree of modules, which `named_modules` tells."""
+        learned = self.parameter_counts()[1]
+        return (
+            f"<method {display_name(self.name)}@{display_name(self.variant)} on "
+            f"{self.backbone.name}, {self.track_of(self.options)}, images {self.image_size} px, "
+            f"maps {self.map_size} px, {learned:,} learned parameters>"
+        )
+
     def forward(self, query: Query) -> Prediction:
         """Alias of `predict`, so that a method can be called as a module."""
         return self.predict(query)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from PIL import Image
 from .category import answers_to_category, refuse_references
 from .dataset import Domain
 from .errors import UsageError
-from .images import to_rgb
+from .images import read_image, to_rgb
 from .method import Method
 from .query import Prediction, Query
+
+Picture = NDArray[np.uint8] | Image.Image | Path | str
+"""A uint8 array [H, W, 3], a PIL image, or the path of an image file."""
 
 
 def predict_images(
     method: Method,
-    images: Sequence[NDArray[np.uint8] | Image.Image],
+    images: Sequence[Picture],
     class_name: str | Sequence[str],
     image_size: int | None = None,
     batch_size: int = 8,
-    references: Sequence[NDArray[np.uint8] | Image.Image] = (),
+    references: Sequence[Picture] = (),
     domain: Domain = "custom",
     description: str | None = None,
 ) -> Prediction:
@@ -37,7 +41,8 @@ def predict_images(
 
     Args:
         method: from `create`.
-        images: N uint8 arrays [H, W, 3] or PIL images, of any sizes.
+        images: N of them, of any sizes. Files are read as those of datasets are: photographs are
+            turned upright.
         class_name: the word for the prompts, one for all or N.
         image_size: input side in pixels for this call; None is the method's.
         batch_size: pictures per visual forward; the answer does not depend on it.
@@ -51,6 +56,7 @@ def predict_images(
     Raises:
         UsageError: no pictures, a wrong kind of array, a size the backbone cannot take, or
             references where the method needs none, or none where it needs them.
+        DataError: a file is missing or is not an image.
         ContractError: the method answers in a wrong shape or with NaN.
     """
     if batch_size < 1:
@@ -72,10 +78,10 @@ def predict_images(
 
 
 def _named(
-    images: Sequence[NDArray[np.uint8] | Image.Image], class_name: str | Sequence[str]
+    images: Sequence[Picture], class_name: str | Sequence[str]
 ) -> tuple[list[Image.Image], Sequence[str]]:
     """RGB pictures and the word for each; raises `UsageError` as `predict_images`."""
-    if isinstance(images, Image.Image):
+    if isinstance(images, (Image.Image, str, Path)):
         raise UsageError("images is one image: give a list of images")
     pictures = [_picture(image, number) for number, image in enumerate(images)]
     if not pictures:
@@ -114,12 +120,14 @@ def _resized(method: Method, image_size: int) -> Method:
 
 
 def _picture(image: Any, number: int) -> Image.Image:
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
     if isinstance(image, Image.Image):
         return to_rgb(image)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise UsageError(
-            f"image {number} is {array.dtype} of shape {array.shape}: give uint8 arrays [H, W, 3] "
-            "or PIL images"
+            f"image {number} is {array.dtype} of shape {array.shape}: give uint8 arrays [H, W, 3], "
+            "PIL images or paths"
         )
     return Image.fromarray(array)

@@ -158,6 +158,12 @@ class Prediction:
     maps: Tensor | None
     parts: Tensor | None = None
 
+    def __repr__(self) -> str:
+        """Shapes and ranges instead of all numbers."""
+        named = {"scores": self.scores, "maps": self.maps, "parts": self.parts}
+        there = [_in_short(name, part) for name, part in named.items() if part is not None]
+        return f"<prediction: {', '.join(there) or 'nothing'}>"
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """The same answer with `change` applied to every tensor."""
         answers = (self.scores, self.maps, self.parts)
@@ -196,6 +202,13 @@ class Prediction:
             _checked(self.maps, "maps", batch, method),
             _checked(self.parts, "parts", batch, method),
         )
+
+
+def _in_short(name: str, tensor: Tensor) -> str:
+    shape = ", ".join(map(str, tensor.shape))
+    if not tensor.numel():
+        return f"{name} [{shape}]"
+    return f"{name} [{shape}] from {float(tensor.min()):.4g} to {float(tensor.max()):.4g}"
 
 
 _AXES = {"scores": "[B]", "maps": "[B, H, W]", "parts": "[B, P]"}

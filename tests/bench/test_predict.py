@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from zsad.bench import create, predict_images
-from zsad.bench.errors import ContractError, UsageError
+from zsad.bench.errors import ContractError, DataError, UsageError
 from zsad.bench.method import Method, Prediction
 from zsad.bench.weights import random_backbone
 
@@ -169,7 +171,6 @@ def test_scores_that_are_no_numbers_are_refused(backbone, pictures):
         ([np.zeros((8, 8, 4), np.uint8)], r"shape \(8, 8, 4\)"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((3, 8, 8), np.uint8)], "image 1"),
         ([np.zeros((0, 8, 3), np.uint8)], "image 0"),
-        (["picture.png"], "image 0"),
         (Image.new("RGB", (8, 8)), "give a list"),
         (np.zeros((8, 8, 3), np.uint8), "image 0"),
     ],
@@ -191,3 +192,26 @@ def test_bad_pictures_are_named(backbone, images, message):
 def test_bad_requests_are_named(backbone, pictures, options, message):
     with pytest.raises(UsageError, match=message):
         predict_images(create("clip", backbone), pictures[:2], **options)
+
+
+def test_files_arrays_and_images_are_scored_alike(backbone, pictures, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(pictures[0]).save(path)
+    method = create("clip", backbone)
+    given = [path, str(path), pictures[0], Image.fromarray(pictures[0])]
+    answer = predict_images(method, given, "bottle")
+    assert len(set(answer.scores.tolist())) == 1
+    with pytest.raises(DataError, match=r"absent\.png"):
+        predict_images(method, [tmp_path / "absent.png"], "bottle")
+    with pytest.raises(UsageError, match="give a list of images"):
+        predict_images(method, path, "bottle")
+
+
+def test_methods_and_predictions_are_shown_in_one_line(backbone, pictures):
+    method = create("clip", backbone)
+    assert repr(method).startswith("<method clip@official on small, zero-shot, images 48 px")
+    answer = predict_images(method, pictures[:2], "bottle")
+    assert re.fullmatch(
+        r"<prediction: scores \[2\] from \S+ to \S+, maps \[2, 48, 48\] from \S+ to \S+>",
+        repr(answer),
+    )
