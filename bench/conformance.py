@@ -14,7 +14,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from unittest.mock import patch
 
 import numpy as np
@@ -32,7 +32,7 @@ from .category import (
     refuse_parts,
     track_of,
 )
-from .dataset import Dataset
+from .dataset import Dataset, Domain
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
@@ -486,7 +486,7 @@ def _are_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> boo
 def names_itself(dataset: Dataset) -> None:
     """A name, a title and a domain."""
     _require(bool(dataset.name) and bool(dataset.title), "has no name or title")
-    domains = ("industrial", "medical", "synthetic", "custom")
+    domains = get_args(Domain)
     _require(dataset.domain in domains, f"domain is one of {domains}")
 
 

@@ -24,7 +24,7 @@ from .names import display_name, known_keys
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("test", "train")
-Domain = Literal["industrial", "medical", "synthetic", "custom"]
+Domain = Literal["industrial", "medical", "synthetic", "surfaces", "objects", "lesions", "custom"]
 
 
 class Box(NamedTuple):
@@ -155,7 +155,7 @@ class Dataset(ABC):
     Attributes:
         name: the registry name, equal to the file's ("mvtec_ad").
         title: as the paper's tables print it ("MVTecAD").
-        domain: industrial, medical, synthetic or custom.
+        domain: industrial, medical, that of a built-in set, or custom.
         has_image_labels: normal and anomalous test images exist, so image-level metrics do.
         has_masks: pixel-level masks exist, so pixel-level metrics do.
         categories: category -> CategoryInfo, in the paper's order; empty when found on disk only.
@@ -168,6 +168,7 @@ class Dataset(ABC):
             replace its parts for one instance.
         auxiliary: the name of the dataset that trainable methods learn from before this one.
         in_benchmark: one of the paper's 19 datasets, meant by "all".
+        is_built_in: drawn by zsad itself to test on, meant by "builtin-all".
         option_defaults: what the constructor takes besides the root. class_names: "official" or
             "readable"; class_name: one word for every category instead; mask_threshold and
             mask_resize: see `MaskRule`; orientation: "exif" turns photographs upright, "stored"
@@ -190,6 +191,7 @@ class Dataset(ABC):
     mask_rule: MaskRule = MaskRule()
     auxiliary: ClassVar[str] = "mvtec_ad"
     in_benchmark: ClassVar[bool] = False
+    is_built_in: ClassVar[bool] = False
     option_defaults: ClassVar[Mapping[str, Any]] = {
         "class_names": "official",
         "class_name": None,

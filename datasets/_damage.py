@@ -268,13 +268,14 @@ def twist(c: Canvas, picture: Picture, foreground: Mask) -> tuple[Picture, Mask]
     return turned, distance < 0.85
 
 
-def _by_name(*defects: DrawDefect) -> dict[str, DrawDefect]:
+def by_name(*defects: DrawDefect) -> dict[str, DrawDefect]:
+    """Functions by their names."""
     return {defect.__name__: defect for defect in defects}
 
 
-SEEN = _by_name(
+SEEN = by_name(
     scratch, hole, stain, crack, contamination, missing, melt, cut, shift, crease, abrasion, smear
 )
-VALIDATION = _by_name(ghost, bubble)
-UNSEEN = _by_name(dent, thread, spot, twist)
+VALIDATION = by_name(ghost, bubble)
+UNSEEN = by_name(dent, thread, spot, twist)
 DEFECTS = {**SEEN, **VALIDATION, **UNSEEN}

@@ -1,6 +1,7 @@
-"""Which surfaces and objects there are, in four disjoint groups, and the defects of each group.
+"""Which surfaces and objects there are, in disjoint groups, and the defects of each group.
 
-`kinds.toml` lists the kinds. The test kinds also have defects that none of the others has.
+`kinds.toml` lists the kinds. The test kinds also have defects that none of the others has. Behind
+the four groups that the default benchmark is made of stands one for each of the small sets.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import _lesions as lesions
 from . import _objects as objects
 from . import _textures as textures
 from ._damage import SEEN, UNSEEN, VALIDATION
@@ -38,10 +40,10 @@ class Kind:
         return self.name.replace(" ", "_")
 
 
-def _kinds_of(group: str) -> tuple[Kind, ...]:
+def kinds_of(group: str) -> tuple[Kind, ...]:
     """The kinds of one group of the table, in its order."""
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
-    drawings = {**vars(textures), **vars(objects)}
+    drawings = {**vars(textures), **vars(objects), **vars(lesions)}
     kinds: list[Kind] = []
     for name, entry in table[group].items():
         first, second = (table["colours"][colour] for colour in entry["colours"])
@@ -50,10 +52,10 @@ def _kinds_of(group: str) -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
-BACKBONE_KINDS = _kinds_of("backbone")
-VALIDATION_KINDS = _kinds_of("validation")
-AUXILIARY_KINDS = _kinds_of("auxiliary")
-TEST_KINDS = _kinds_of("test")
+BACKBONE_KINDS = kinds_of("backbone")
+VALIDATION_KINDS = kinds_of("validation")
+AUXILIARY_KINDS = kinds_of("auxiliary")
+TEST_KINDS = kinds_of("test")
 AUXILIARY_DEFECTS = tuple(SEEN)
 VALIDATION_DEFECTS = (*SEEN, *VALIDATION)
 TEST_DEFECTS = ("scratch", "hole", "stain", "crack", *UNSEEN)

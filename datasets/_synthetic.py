@@ -18,18 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bench.content import content_hashes
-from ..bench.dataset import CategoryInfo, Counts, Dataset, Sample, Source, Split, files_of
+from ..bench.dataset import CategoryInfo, Counts, Dataset, Domain, Sample, Source, Split, files_of
 from ..bench.errors import DataError, UsageError
 from ..bench.images import MaskRule, read_mask, read_picture
 from ..bench.names import display_name
 from ._damage import DEFECTS
 from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
 from ._kinds import Kind
+from ._lesions import LESIONS
 
 VERSION = 3  # of the drawings: a change that moves a pixel is a new version
 SIZE = 96
 TRAIN = 2  # in the place of a label, so that no training picture is drawn as a test picture is
 MANIFEST = "manifest.json"
+DRAWN_ON = {**DEFECTS, **LESIONS}
 SMALLEST_DEFECT = 25 / 96**2  # share of the picture
 DIMMEST, BRIGHTEST = (0.85, 0, 0, 0.004), (1.12, 0.35, TAU, 0.02)
 """Ends of what a light may be: its level, how much it falls off, where to, and the noise."""
@@ -70,7 +72,7 @@ def draw(
     if defect is None:
         return Drawing(normal, None, np.zeros(canvas.shape, bool))
     for _ in range(6):
-        damaged, mask = DEFECTS[defect](canvas, picture, foreground)
+        damaged, mask = DRAWN_ON[defect](canvas, picture, foreground)
         damaged = np.clip(damaged, 0, 1)
         if mask.mean() >= SMALLEST_DEFECT:
             visible = np.abs(damaged - picture).max(-1)[mask] > 0.06
@@ -133,7 +135,7 @@ class DrawnDataset(Dataset):
         train_per_kind: normal training pictures of each kind, drawn when they are first asked for.
     """
 
-    domain = "synthetic"
+    domain: ClassVar[Domain] = "synthetic"
     modality = "drawing"
     auxiliary = "synthetic_aux"
     kinds: ClassVar[tuple[Kind, ...]]
@@ -242,7 +244,7 @@ class DrawnDataset(Dataset):
             image, mask_file = place / f"{number:04d}.png", None
             (folder / place).mkdir(parents=True, exist_ok=True)
             to_image(picture).save(folder / image)
-            if label:
+            if label and self.has_masks:
                 mask_file = place / f"{number:04d}_mask.png"
                 to_image(mask).save(folder / mask_file)
             rows.append([image.as_posix(), label, kind.name, defect, mask_file and str(mask_file)])

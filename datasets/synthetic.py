@@ -15,3 +15,4 @@ class Synthetic(DrawnDataset):
     defects = TEST_DEFECTS
     per_kind = (40, 40)
     train_per_kind = 16
+    is_built_in = True

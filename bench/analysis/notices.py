@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..names import display_name
 from ..records.record import Record
 from .matrix import Matrix
 from .values import source_notes
 
-BUILT_IN = ("synthetic", "synthetic_aux")
+BUILT_IN_DOMAINS = ("surfaces", "objects", "lesions")
 TINY = "tiny"
 BUILT_IN_NOTE = (
     "a built-in set for trying, teaching and guarding; "
@@ -16,7 +17,13 @@ BUILT_IN_NOTE = (
 
 def is_built_in(record: Record) -> bool:
     """Whether a record comes from a built-in dataset or from the tiny backbone."""
-    return record.cell.dataset in BUILT_IN or record.protocol.get("backbone") == TINY
+    return _is_drawn(record) or record.protocol.get("backbone") == TINY
+
+
+def _is_drawn(record: Record) -> bool:
+    """Whether a record's dataset is one that zsad draws; a failed record may not state a domain."""
+    named = record.cell.dataset in ("synthetic", "synthetic_aux")
+    return named or record.protocol.get("domain") in BUILT_IN_DOMAINS
 
 
 def notices(matrix: Matrix) -> list[str]:
@@ -24,8 +31,9 @@ def notices(matrix: Matrix) -> list[str]:
     cells = {dataset: matrix.of_dataset(dataset) for dataset in matrix.datasets}
     records = [record for own in cells.values() for record in own]
     parts = []
-    if any(record.cell.dataset in BUILT_IN for record in records):
-        parts.append("dataset “synthetic”")
+    drawn = sorted({f"“{display_name(r.cell.dataset)}”" for r in records if _is_drawn(r)})
+    if drawn:
+        parts.append(f"dataset{'s' * (len(drawn) > 1)} {', '.join(drawn)}")
     if any(record.protocol.get("backbone") == TINY for record in records):
         parts.append("backbone “tiny”")
     text = " and ".join(parts)

@@ -11,6 +11,7 @@ from ..names import normalize_name
 from . import published as paper
 from .layout import Request, method_columns, remarks
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, place
+from .notices import BUILT_IN_DOMAINS
 from .protocol_notes import protocol_notes
 from .rows import Models, RowMaker, is_complete
 from .table_data import Row, Table
@@ -55,7 +56,9 @@ def level_table(matrix: Matrix, request: Request, level: Level) -> Table:
 
 
 def _is_left_out(dataset: TargetDataset, level: Level) -> bool:
-    """The paper has the dataset, but not in its table of this level."""
+    """The paper has the dataset, but not in its table of this level; or zsad draws it."""
+    if dataset.domain in BUILT_IN_DOMAINS:
+        return True
     known = paper.domain_of(dataset.name) is not None
     return known and normalize_name(dataset.name) not in map(normalize_name, paper.datasets(level))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..metric_table import METRICS
+from ..metric_table import METRICS, Level
 from ..names import normalize_name
 from . import published as paper
 from .layout import DOUBTFUL, Request, percent, ranked
 from .matrix import EvaluatedMethod, Matrix, TargetDataset
 from .newer_methods import NewerNumber, printed_for, source_notes
+from .notices import BUILT_IN_DOMAINS
 from .protocol_notes import CellNotes
 from .table_data import Number, Row, TableCell
 from .values import Value, notes_of
@@ -87,12 +88,14 @@ class RowMaker:
     ) -> Row | None:
         """The mean over a domain: of the paper's datasets those that every shown method has.
 
+        Of the domains of built-in sets, which the paper does not have, any dataset counts.
+
         Methods without any value in the domain show a dash and do not count. There is no row for
         fewer than two datasets, nor where no dataset has a value of every method. Datasets whose
         copy is incomplete do not count unless they are allowed. Where the paper prints the mean of
         all its datasets, that stands beside theirs, else the mean of the printed numbers.
         """
-        names = paper.mean_datasets(METRICS[self.metrics[0]].level, domain)
+        names = _averaged(METRICS[self.metrics[0]].level, domain, measured)
         by_name = {normalize_name(d.name): d for d in measured}
         present = [by_name[n] for n in map(normalize_name, names) if n in by_name]
         active = [
@@ -151,6 +154,13 @@ class RowMaker:
     def empty_cell(self, *notes: str) -> TableCell:
         """A cell without values."""
         return TableCell((Number(),) * len(self.metrics), notes=notes)
+
+
+def _averaged(level: Level, domain: str, measured: Iterable[TargetDataset]) -> list[str]:
+    """The datasets that the mean over a domain covers."""
+    if domain in BUILT_IN_DOMAINS:
+        return [dataset.name for dataset in measured]
+    return paper.mean_datasets(level, domain)
 
 
 def is_complete(values: Sequence[Value]) -> bool:

@@ -25,7 +25,9 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="A dataset.")]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(help="Datasets; all (the default): the paper's; all-known: every one."),
+    typer.Argument(
+        help="Datasets; all (the default): the paper's; all-known: every one; builtin-all: drawn."
+    ),
 ]
 
 

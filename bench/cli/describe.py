@@ -13,12 +13,17 @@ from tabulate import tabulate
 
 from .. import registry
 from ..backbone import Backbone, BackboneSpec
+from ..data.check import words_for
 from ..errors import message_of
 from ..method import Method, Options, TrainableMethod, build
 from ..names import display_name
 from ..weights import known_backbones, random_backbone
 
 LOG = logging.getLogger(__name__)
+DATASET_WORDS = (
+    "--datasets all: the paper's nineteen; all-known: these and the newer ones; builtin-all: what "
+    "zsad draws itself"
+)
 SHALLOW = 4  # visual blocks; enough for the four layers that APRIL-GAN reads
 
 
@@ -50,7 +55,7 @@ def describe_methods() -> str:
 
 
 def describe_datasets() -> str:
-    """A table of all datasets: domain, size, levels, auxiliary set, licence."""
+    """A table of all datasets: domain, words that mean it, size, levels, auxiliary set, licence."""
     sound, broken = _classes("dataset")
     rows = []
     for name, cls in sound.items():
@@ -60,6 +65,7 @@ def describe_datasets() -> str:
                 "name": display_name(name),
                 "title": cls.title,
                 "domain": cls.domain,
+                "meant by": ", ".join(words_for(name)) or None,
                 "categories": len(cls.categories) or None,
                 "normal": expected.test_normal,
                 "anomalous": expected.test_anomalous,
@@ -70,7 +76,7 @@ def describe_datasets() -> str:
             }
         )
     table = _table(rows, {"licence": 30})
-    return "\n".join([table, *([""] if broken else []), *broken])
+    return "\n".join([table, "", DATASET_WORDS, *broken])
 
 
 def describe_backbones() -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..dataset import SPLITS, Counts, Dataset, Sample, Split
 from ..errors import DataError, LayoutError
 from ..images import resize_mask
-from ..names import registry_name
+from ..names import display_name, registry_name
 from ..registry import dataset_class, open_dataset, resolve, sound_names
 from .completeness import (
     CategoryCount,
@@ -86,16 +86,27 @@ def known_names() -> list[str]:
     return [n for n, cls in classes.items() if cls.folders and cls.domain != "synthetic"]
 
 
+def built_in_names() -> list[str]:
+    """The datasets that zsad draws itself to test on, the default one first."""
+    return [name for name in sound_names("dataset") if dataset_class(name).is_built_in]
+
+
 SEVERAL: Mapping[str, Callable[[], list[str]]] = {
     "all": benchmark_names,
     "all_known": known_names,
+    "builtin_all": built_in_names,
 }
-"""Words for several datasets: those of the paper, and every one."""
+"""Words for several datasets: those of the paper, every one, and every one that zsad draws."""
+
+
+def words_for(name: str) -> list[str]:
+    """The words that mean a dataset, by its registry name, among others."""
+    return [display_name(word) for word, meant in SEVERAL.items() if name in meant()]
 
 
 def means_several(wanted: Sequence[str]) -> bool:
     """Whether one of the names is a word for several datasets, of which any may be absent."""
-    return any(registry_name(name) in SEVERAL for name in wanted)
+    return any(registry_name(name) in ("all", "all_known") for name in wanted)
 
 
 def check_all(
@@ -108,7 +119,7 @@ def check_all(
     """Check several datasets; those that "all" and "all-known" mean by their folders' names.
 
     Args:
-        wanted: names, "all", or "all-known".
+        wanted: names, "all", "all-known" or "builtin-all".
         data_root: a folder of many datasets, one dataset's own, or None for packaged ones.
         open_files: decode every image and mask.
         options: of each dataset, by registry name.
@@ -138,9 +149,9 @@ def chosen_names(wanted: Sequence[str]) -> list[str]:
     Raises:
         UsageError: a name does not exist.
     """
-    several = [SEVERAL[word]() for word in map(registry_name, wanted) if word in SEVERAL]
-    if several:
-        return max(several, key=len)
+    meant = [SEVERAL[word]() for word in map(registry_name, wanted) if word in SEVERAL]
+    if meant:
+        return sorted({name for names in meant for name in names})
     return [resolve("dataset", name).name for name in wanted]
 
 

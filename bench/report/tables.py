@@ -18,7 +18,14 @@ from ..analysis.tables import make_table
 from ..analysis.values import is_incomplete
 from ..metric_table import LEVELS, Level
 
-DOMAIN_TITLES = {"synthetic": "Built-in", "custom": "Own", "other": "Other"}
+DOMAIN_TITLES = {
+    "synthetic": "Built-in",
+    "surfaces": "Built-in surfaces",
+    "objects": "Built-in objects",
+    "lesions": "Built-in lesions",
+    "custom": "Own",
+    "other": "Other",
+}
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Plan:
         "Comma-separated; name@variant; all; all-known.", line=ALL
     )
     datasets: tuple[DatasetPlan, ...] = setting(
-        "Comma-separated; all; all-known.", line=BUILT_IN_SET
+        "Comma-separated; all; all-known; builtin-all.", line=BUILT_IN_SET
     )
     seeds: tuple[int, ...] = setting(
         "Comma-separated training seeds.", (DEFAULT_SEED,), line=str(DEFAULT_SEED)
@@ -199,8 +199,8 @@ def make_plan(
             (a file, a list of files, or a table of auxiliary dataset -> file or files),
             learned_from (the auxiliary dataset of a checkpoint that is no table) and label (tells
             two entries of one method apart).
-        datasets: names, "all", "all-known" (see `data.check.SEVERAL`), or tables with name, root,
-            options and label.
+        datasets: names, "all", "all-known", "builtin-all" (see `data.check.SEVERAL`), or tables
+            with name, root, options and label.
         **settings: the other fields of `Plan`.
 
     Raises:

@@ -38,7 +38,9 @@ def test_built_in_methods_keep_the_contract(check, name, backbone):
     check(registry.method_class(name), backbone)
 
 
-@pytest.mark.parametrize("name", ["synthetic", "synthetic_aux"])
+@pytest.mark.parametrize(
+    "name", ["synthetic", "synthetic_aux", "synthetic_polyps", "synthetic_scans"]
+)
 @pytest.mark.parametrize("check", DATASET_CHECKS, ids=lambda check: check.__name__)
 def test_built_in_sets_keep_the_contract(check, name):
     check(load_dataset(name))

@@ -1,0 +1,19 @@
+"""The built-in moles, of the domain of lesions: with normal images and with masks."""
+
+from __future__ import annotations
+
+from ._kinds import kinds_of
+from ._synthetic import DrawnDataset
+
+
+class SyntheticMoles(DrawnDataset):
+    """Skin of two tones with moles and inflamed patches."""
+
+    name = "synthetic_moles"
+    title = "Synthetic-moles"
+    domain = "lesions"
+    kinds = kinds_of("moles")
+    defects = ("mole", "patchy")
+    per_kind = (8, 8)
+    is_built_in = True
+    train_per_kind = 8
