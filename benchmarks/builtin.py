@@ -9,12 +9,11 @@ and of V-V patch tokens against the same prompts, unsmoothed.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
-from tabulate import tabulate
+from _result import parser_of, result_of
 from zsad.bench import create, load_backbone, load_dataset
 from zsad.bench.anomaly_maps import state_probabilities, upsample
 from zsad.bench.backbone import Backbone, TokenSpec
@@ -61,14 +60,16 @@ def measure(backbone: Backbone) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--weights", type=Path, nargs="*", default=[])
-    table = []
-    for weights in (*parser.parse_args().weights, None, "random"):
+    arguments = parser.parse_args()
+    rows = []
+    for weights in (*arguments.weights, None, "random"):
         numbers = measure(load_backbone("tiny", weights))
-        name = {None: "shipped"}.get(weights, str(weights))
-        table.append([name, *(f"{100 * number:.1f}" for number in numbers)])
-    print(tabulate(table, headers=COLUMNS, tablefmt="github"))
+        rows.append([{None: "shipped"}.get(weights, str(weights)), *(100 * n for n in numbers)])
+    result = result_of(__file__, arguments)
+    result.table("The built-in backbone on the built-in test set, percent", COLUMNS, rows, ".1f")
+    result.write()
 
 
 if __name__ == "__main__":

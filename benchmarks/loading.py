@@ -9,12 +9,12 @@ and counts the mask regions that vanish. The loops take turns on each image, and
 several rounds counts for each.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from _result import parser_of, result_of
 from PIL import Image
 from zsad.bench.errors import DataError
 from zsad.bench.images import resize_mask
@@ -96,37 +96,49 @@ def dagm_like(root):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    result = result_of(__file__, arguments)
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder)
-        names = REAL if arguments.data_root else (generated(temporary / "images"),)
-        root = arguments.data_root or temporary / "images"
-        for name in names:
-            try:
-                dataset = load_dataset(name, root)
-                samples = dataset.samples()[:100]
-            except DataError as error:
-                print(f"{name}: not there ({str(error).splitlines()[0]})")
-                continue
-            mine, theirs = best_seconds((ours, plain), dataset, samples, arguments.rounds)
-            print(
-                f"{dataset.title:14} {len(samples):4} images: {len(samples) / mine:7.1f} images/s, "
-                f"plain PIL {len(samples) / theirs:7.1f}, ratio of times {mine / theirs:.3f}"
-            )
-        (temporary / "dagm").mkdir()
-        dagm_like(temporary / "dagm")
-        start = time.perf_counter()
-        dataset = load_dataset("dagm", temporary / "dagm")
-        count = len(dataset.samples())
-        listed = time.perf_counter() - start
-        dataset.fingerprint()
-        print(
-            f"DAGM-like: {count} files indexed in {listed:.2f} s, "
-            f"fingerprint {time.perf_counter() - start - listed:.2f} s more"
-        )
+        reading(arguments, temporary, result)
+        listing(temporary, result)
+    result.write()
+
+
+def reading(arguments, temporary, result):
+    """Images a second of both loops, on every dataset that is there."""
+    names = REAL if arguments.data_root else (generated(temporary / "images"),)
+    root = arguments.data_root or temporary / "images"
+    rows = []
+    for name in names:
+        try:
+            dataset = load_dataset(name, root)
+            samples = dataset.samples()[:100]
+        except DataError as error:
+            print(f"{name}: not there ({str(error).splitlines()[0]})")
+            continue
+        mine, theirs = best_seconds((ours, plain), dataset, samples, arguments.rounds)
+        count = len(samples)
+        rows.append([dataset.title, count, count / mine, count / theirs, mine / theirs])
+    headers = ["dataset", "images", "images a second", "plain PIL", "ratio of times"]
+    result.table("Reading an image and its mask at 518 px", headers, rows, ".3g")
+
+
+def listing(temporary, result):
+    """Seconds to index a tree of DAGM's size."""
+    (temporary / "dagm").mkdir()
+    dagm_like(temporary / "dagm")
+    start = time.perf_counter()
+    dataset = load_dataset("dagm", temporary / "dagm")
+    count = len(dataset.samples())
+    listed = time.perf_counter() - start
+    dataset.fingerprint()
+    hashed = time.perf_counter() - start - listed
+    headers = ["files", "seconds to index", "seconds of the fingerprint"]
+    result.table("A tree as DAGM's", headers, [[count, listed, hashed]])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR".
 
 from __future__ import annotations
 
-import argparse
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _result import parser_of, result_of
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
@@ -154,16 +154,13 @@ def cost(work: Callable[[], object], repeats: int = 3) -> Cost:
     return Cost(best.seconds, best.wall, traced_peak(work), grown)
 
 
-def line(name: str, it: Cost, n_pixels: int) -> str:
-    sizes = [
-        f"{'-' if size is None else f'{size / n_pixels:.2f}':>9}"
-        for size in (it.traced_bytes, it.resident_bytes)
-    ]
-    return f"{name:<44}{it.seconds:>9.2f}{it.wall:>9.2f}{''.join(sizes)}"
+def row(name: str, it: Cost, n_pixels: int) -> list[object]:
+    sizes = [size and size / n_pixels for size in (it.traced_bytes, it.resident_bytes)]
+    return [name, it.seconds, it.wall, *sizes]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--maps", type=int, default=50)
     parser.add_argument("--size", type=int, default=518)
     parser.add_argument("--anomalous", type=float, default=0.03, help="share of anomalous pixels")
@@ -171,32 +168,35 @@ def main() -> None:
 
     masks, maps = smooth_maps(options.maps, options.size, options.anomalous)
     flat = masks.ravel(), maps.ravel()
-    print(
-        f"{options.maps} maps of {options.size}x{options.size}, {masks.mean():.1%} of the pixels "
-        f"anomalous, {sum(len(regions_of(m)) for m in masks)} regions"
-    )
-    print(f"{'':<44}{'seconds':>9}{'wall':>9}{'traced':>9}{'resident':>9}  (extra bytes a pixel)")
-
+    n_regions = sum(len(regions_of(m)) for m in masks)
     ours = cost(lambda: exact(masks, maps))
-    print(line("zsad: AUROC, AP, F1-max, PRO, official PRO", ours, maps.size), flush=True)
     sklearn = cost(lambda: (roc_auc_score(*flat), average_precision_score(*flat)), repeats=1)
-    print(line("scikit-learn: AUROC, AP", sklearn, maps.size), flush=True)
     once = timed(lambda: released_pro(masks, maps, label_once=True))
-    print(line("200-threshold PRO, masks labelled once", once, maps.size), flush=True)
     again = timed(lambda: released_pro(masks, maps, label_once=False))
-    print(line("200-threshold PRO, as released", again, maps.size))
+    result = result_of(__file__, options)
+    result.table(
+        f"{options.maps} maps of {options.size}x{options.size}, {masks.mean():.1%} of the pixels "
+        f"anomalous, {n_regions} regions; bytes a pixel beyond masks and maps",
+        ["metrics", "processor seconds", "wall seconds", "traced bytes", "resident bytes"],
+        [
+            row("zsad: all pixel-level metrics", ours, maps.size),
+            row("scikit-learn: AUROC, AP", sklearn, maps.size),
+            row("200-threshold PRO, masks labelled once", once, maps.size),
+            row("200-threshold PRO, as released", again, maps.size),
+        ],
+    )
     for name, reference in [("as released", again), ("masks labelled once", once)]:
-        ratio = (sklearn.seconds + reference.seconds) / ours.seconds
-        print(f"ratio, scikit-learn + PRO {name}: {ratio:.0f}x")
-
-    result = exact(masks, maps)
-    differences = {
-        "AUROC": result.defined()["pixel_auroc"] - roc_auc_score(*flat),
-        "AP": result.defined()["pixel_ap"] - average_precision_score(*flat),
-        "official PRO": result.defined()["pixel_pro_official200"]
-        - released_pro(masks, maps, label_once=True),
+        spent = sklearn.seconds + reference.seconds
+        result.ratio(f"scikit-learn and PRO {name}, against zsad", spent / ours.seconds)
+    found = exact(masks, maps).defined()
+    expected = {
+        "pixel_auroc": roc_auc_score(*flat),
+        "pixel_ap": average_precision_score(*flat),
+        "pixel_pro_official200": released_pro(masks, maps, label_once=True),
     }
-    print("differences: " + ", ".join(f"{k} {v:.1e}" for k, v in differences.items()))
+    rows = [[name, found[name] - value] for name, value in expected.items()]
+    result.table("Differences to the references", ["metric", "difference"], rows, ".1e")
+    result.write()
 
 
 if __name__ == "__main__":

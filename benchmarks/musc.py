@@ -15,12 +15,13 @@ import resource
 import time
 
 import torch
+from _result import Result, parser_of, result_of
 from torch.nn import functional as F
 from zsad.bench import create, load_backbone
 from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.category import KeptImages, observe
 from zsad.bench.query import Query
-from zsad.methods.musc import TILE_BYTES, MuSc, greatest_similarities
+from zsad.methods.musc import TILE_BYTES, MuSc, MuScOptions, greatest_similarities
 
 PUBLISHED = {"ViT-L-14-336": (37 * 37, 1024, 768)}  # patches at 518 px, width, embedding
 BATCH = 8
@@ -66,33 +67,41 @@ def pair_seconds(patches: int, width: int, device: str) -> float:
 
 def main() -> None:
     """Print a row for each number of images."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--backbone", default="tiny", choices=["tiny", *PUBLISHED])
     parser.add_argument("--images", type=int, nargs="+", default=[200, 400])
     parser.add_argument("--device", default="cpu")
-    chosen = parser.parse_args()
-    options = MuSc.variants["fixed"]
-    steps = len(options.layers) * len(options.degrees)  # type: ignore[attr-defined]
-    if chosen.backbone == "tiny":
-        for images in chosen.images:
+    arguments = parser.parse_args()
+    result = result_of(__file__, arguments)
+    if arguments.backbone == "tiny":
+        rows = []
+        for images in arguments.images:
             seconds = measured(images)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-            print(f"{images} images: {seconds:.1f} s, {1000 * seconds / images:.0f} ms an image, ")
-            print(f"  {peak:.0f} MiB at most in this process")
-        return
-    patches, width, _ = PUBLISHED[chosen.backbone]
-    one = pair_seconds(patches, width, chosen.device)
+            rows.append([images, seconds, 1000 * seconds / images, peak])
+        headers = ["images", "seconds", "ms an image", "MiB at most in this process"]
+        result.table("MuSc on the built-in backbone, measured", headers, rows, ".4g")
+    else:
+        computed(arguments, result)
+    result.write()
+
+
+def computed(arguments: argparse.Namespace, result: Result) -> None:
+    """The seconds of a published backbone, from its measured products."""
+    options = MuSc.variants["fixed"]
+    assert isinstance(options, MuScOptions)
+    patches, width, _ = PUBLISHED[arguments.backbone]
+    one = pair_seconds(patches, width, arguments.device)
     rate = 2 * patches**2 * width / one / 1e9
     print(f"a pair of images, one layer and degree: {1000 * one:.2f} ms ({rate:.0f} GFLOP/s)")
-    for images in chosen.images:
-        pairs = images * (images - 1) / 2
-        seconds = steps * pairs * one
-        tokens = images * patches * width * 4 * len(options.layers) / 2**30  # type: ignore[attr-defined]
+    rows = []
+    for images in arguments.images:
+        seconds = len(options.layers) * len(options.degrees) * images * (images - 1) / 2 * one
+        tokens = images * patches * width * 4 * len(options.layers) / 2**30
         compared = images * patches * (width + images) * 4 / 2**30
-        print(
-            f"{images} images: {seconds:.0f} s, {seconds / images:.2f} s an image; "
-            f"{tokens:.1f} GiB of tokens kept, {compared:.1f} GiB compared at once"
-        )
+        rows.append([images, seconds, seconds / images, tokens, compared])
+    headers = ["images", "seconds", "seconds an image", "GiB of tokens", "GiB compared at once"]
+    result.table(f"MuSc on {arguments.backbone}, from measured products", headers, rows, ".4g")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ are these moves with a margin.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from tabulate import tabulate
+from _result import parser_of, result_of
 from zsad.bench import load_run
 from zsad.bench.metric_table import METRICS
 
@@ -39,7 +38,7 @@ KEYS = ["method", "category", "metric"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--methods", default="all")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -55,12 +54,14 @@ def main() -> None:
         frames[name] = load_run(out).set_index(KEYS).value
     first, *others = frames
     moves = pd.DataFrame({name: (frames[name] - frames[first]).abs() for name in others})
-    table = moves.groupby("metric").max().reindex(list(METRICS))
-    print(tabulate(table, headers="keys", tablefmt="github", floatfmt=".2e"))
-    worst = moves.max(axis=1).groupby("method").max().sort_values(ascending=False)
-    print(
-        tabulate(worst.to_frame("largest move"), headers="keys", tablefmt="github", floatfmt=".2e")
-    )
+    by_metric = moves.groupby("metric").max().reindex(list(METRICS))
+    by_method = moves.max(axis=1).groupby("method").max().sort_values(ascending=False)
+    result = result_of(__file__, arguments)
+    rows = by_metric.reset_index().to_numpy().tolist()
+    result.table("Largest move of each metric", ["metric", *others], rows, ".2e")
+    rows = [[name, value] for name, value in by_method.items()]
+    result.table("Largest move of each method", ["method", "largest move"], rows, ".2e")
+    result.write()
 
 
 if __name__ == "__main__":

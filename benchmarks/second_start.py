@@ -8,7 +8,6 @@ command again three times.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _result import parser_of, result_of
 from PIL import Image
 
 SIDE = 8
@@ -42,7 +42,7 @@ def timed(command: list[str], environment: dict[str, str]) -> float:
 
 def main() -> None:
     """Print the seconds of each start."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--keep", type=Path, help="work here and leave everything")
     arguments = parser.parse_args()
@@ -56,12 +56,13 @@ def main() -> None:
         )
         environment = {**os.environ, "ZSAD_HASHES": str(work / "hashes")}
         zsad = [sys.executable, "-m", "zsad", "run", str(work / "plan.toml"), "--quiet"]
-        print(
-            f"import torch      {timed([sys.executable, '-c', 'import torch'], environment):6.2f} s"
-        )
-        print(f"first start       {timed(zsad, environment):6.2f} s, {arguments.images} images")
+        starts = {"import torch": timed([sys.executable, "-c", "import torch"], environment)}
+        starts["first start"] = timed(zsad, environment)
         for turn in range(3):
-            print(f"second start ({turn})  {timed(zsad, environment):6.2f} s")
+            starts[f"second start, {turn + 1}"] = timed(zsad, environment)
+    result = result_of(__file__, arguments)
+    result.table(f"{arguments.images} images", ["command", "seconds"], starts.items())
+    result.write()
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ Together means: one visual forward per batch with the patch tokens of all, then 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Sequence
 
 import torch
 from _backbone import add_arguments, backbone_of, images_with_squares
+from _result import parser_of, result_of
 from PIL import Image
 from torch import Tensor
 from zsad.bench import create
@@ -41,7 +41,7 @@ def evaluate(methods: Sequence[Method], images: Tensor, batch_size: int) -> tupl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__)
     add_arguments(parser)
     parser.add_argument("--methods", default="clip,clip-ac,coop,cocoop,anomalyclip,faprompt")
     parser.add_argument("--images", type=int, default=16)
@@ -67,23 +67,25 @@ def main() -> None:
         for title, members in groups.items():
             runs[title].append(evaluate(members, images, arguments.batch_size))
 
-    print(
-        f"{backbone.name} on {backbone.device}, {arguments.threads} threads, "
-        f"{arguments.images} images of {images.shape[-1]} px, batch {arguments.batch_size}\n"
-    )
-    print("                      seconds  ms/image  visual forwards  prompts encoded")
+    result = result_of(__file__, arguments)
     medians = {}
+    rows = []
     for title, results in runs.items():
         medians[title] = statistics.median(seconds for seconds, _, _ in results)
         _, forwards, prompts = results[-1]
         each = medians[title] / arguments.images * 1e3
-        print(f"{title:20} {medians[title]:8.2f} {each:9.1f} {forwards:16} {prompts:16}")
+        rows.append([title, medians[title], each, forwards, prompts])
+    result.table(
+        f"{backbone.name} on {backbone.device}, {arguments.threads} threads, "
+        f"{arguments.images} images of {images.shape[-1]} px, batch {arguments.batch_size}",
+        ["methods", "seconds", "ms an image", "visual forwards", "prompts encoded"],
+        rows,
+    )
     together = medians.pop("all together")
     slowest = max(medians, key=lambda title: medians[title])
-    print(
-        f"\nall together: {together / medians[slowest]:.2f}x the slowest alone ({slowest}), "
-        f"{together / sum(medians.values()):.2f}x the sum of all alone"
-    )
+    result.ratio(f"all together against the slowest alone ({slowest})", together / medians[slowest])
+    result.ratio("all together against the sum of all alone", together / sum(medians.values()))
+    result.write()
 
 
 if __name__ == "__main__":

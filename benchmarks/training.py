@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
@@ -18,10 +17,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from _backbone import add_arguments, backbone_of, images_with_squares
+from _result import parser_of, result_of
 from torch import Tensor
 from torch.nn import functional as F
 from zsad.bench import create
 from zsad.bench.backbone import Backbone
+from zsad.bench.blocks import attend, feed_forward
 from zsad.bench.method import Query, TrainableMethod
 from zsad.bench.options import DEFAULT_SEED
 from zsad.bench.training.batches import ImageSource, MemorySource, Source
@@ -61,7 +62,7 @@ class OneByOne(Backbone):
             if 1 <= number <= len(deep_tokens):
                 deep = deep_tokens[number - 1].to(x.dtype).expand(len(x), -1, -1)
                 x = torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
-            x = self._feed_forward(block, x + self._attend(block, x, causal=True)[0])
+            x = feed_forward(block, x + attend(block, x, causal=True), self._activation)
         last = self.text.ln_final(x[torch.arange(len(x), device=x.device), ends])
         features: Tensor = last @ self.text.text_projection
         return features.float()
@@ -141,7 +142,7 @@ def predictions(method: TrainableMethod, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__)
     add_arguments(parser)
     parser.add_argument("--methods", default="anomalyclip,faprompt")
     parser.add_argument("--images", type=int, default=16)
@@ -150,20 +151,28 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     backbone = backbone_of(arguments)
-    print(
+    result = result_of(__file__, arguments)
+    about = (
         f"{backbone.name} on {backbone.device}, {arguments.threads} threads, "
         f"{arguments.images} images of 518 px, batch {arguments.batch_size}"
     )
-    print("\nseconds per epoch         cached   with encoder    ratio   (once: to cache)")
+    rows = []
     for name in arguments.methods.split(","):
         method = create(name, backbone)
         once, fast, slow = epochs(method, arguments.images, arguments.batch_size)
-        print(f"{method.title:22} {fast:9.2f} {slow:14.2f} {slow / fast:7.1f}x   {once:9.2f}")
-    print("\nFAPrompt predict, ms per image")
+        rows.append([method.title, fast, slow, once])
+        result.ratio(
+            f"{method.title}: an epoch with the encoder, against a cached one", slow / fast
+        )
+    headers = ["method", "cached", "with encoder", "once, to cache"]
+    result.table(f"Seconds per epoch, {about}", headers, rows)
     seconds = predictions(create("faprompt", backbone), min(arguments.images, 8))
-    first = next(iter(seconds.values()))
-    for way, value in seconds.items():
-        print(f"  {way:36} {value * 1e3:9.1f} {value / first:7.1f}x")
+    rows = [[way, 1000 * value] for way, value in seconds.items()]
+    result.table("FAPrompt, predict", ["prompts", "ms an image"], rows, ".1f")
+    batched, *others = seconds.items()
+    for way, value in others:
+        result.ratio(f"FAPrompt: {way}, against {batched[0]}", value / batched[1])
+    result.write()
 
 
 if __name__ == "__main__":
