@@ -47,7 +47,7 @@ CONTRACT = (
     "schedule",
     "scratch",
 )
-METRICS = ("metric_formulas", "metrics", "ranks", "sorted_runs")
+METRICS = ("mask_regions", "metric_formulas", "metrics", "ranks", "sorted_runs")
 LEARNING = (
     *READING,
     *CONTRACT,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .ranks import (
     Counts,
@@ -63,9 +64,13 @@ def _area(ranks: Ranks, rise: Fractions | Counts, fpr_limit: float) -> float:
         slope_end = ranks.n_normal - ranks.normal_below[rows]
         slope_length = ranks.normal_equal[rows]
         slope_start = slope_end - slope_length
-        whole = limit - (slope_start + slope_end) / 2
-        cut = np.maximum(limit - slope_start, 0.0) ** 2 / (2 * np.maximum(slope_length, 1))
-        area += float(np.sum(rise[rows] * np.where(slope_end <= limit, whole, cut)))
+        if slope_start[-1] >= limit:  # the greatest score of the slice has the least
+            continue
+        length = limit - (slope_start + slope_end) / 2
+        if slope_end[0] > limit:
+            cut = np.maximum(limit - slope_start, 0.0) ** 2 / (2 * np.maximum(slope_length, 1))
+            length = np.where(slope_end <= limit, length, cut)
+        area += float(np.sum(rise[rows] * length))
     return area / limit
 
 
@@ -143,57 +148,88 @@ def _rounded_down(thresholds: Fractions, dtype: np.dtype[Any]) -> Scores:
 def roc_curve(ranks: Ranks, max_points: int) -> Curve:
     """The ROC curve, thinned."""
     ranks.require_both_classes()
-    return _thinned(_corners(ranks, ranks.anomalous, ranks.n_anomalous), max_points, 1.0)
+    return _Corners(ranks, ranks.anomalous, ranks.n_anomalous).thinned(max_points, 1.0)
 
 
 def pro_curve(ranks: Ranks, max_points: int, fpr_limit: float) -> Curve:
     """The per-region overlap curve up to the limit, thinned."""
     _check_limit(fpr_limit)
-    return _thinned(_corners(ranks, ranks.per_region_overlap(), 1.0), max_points, fpr_limit)
+    return _Corners(ranks, ranks.per_region_overlap(), 1.0).thinned(max_points, fpr_limit)
 
 
-def _corners(ranks: Ranks, rise: Fractions | Counts, top: float) -> Iterator[Curve]:
-    """Corners of the exact curve from (0, 0) to (1, 1), in pieces; `rise` [rows] sums to `top`."""
-    yield Curve(np.zeros(1), np.zeros(1))
-    height = rise[:0].sum()
-    for rows in reversed(row_slices(rise.size)):
-        heights = np.append(height, height + np.cumsum(rise[rows][::-1]))
-        height = heights[-1]
-        at_least = (ranks.n_normal - ranks.normal_below[rows])[::-1]
-        above = at_least - ranks.normal_equal[rows][::-1]
-        fpr = np.stack([above, at_least], axis=1).ravel() / ranks.n_normal
-        detection_rate = np.stack([heights[:-1], heights[1:]], axis=1).ravel() / top
-        yield Curve(fpr, np.minimum(detection_rate, 1.0))
-    yield Curve(np.ones(1), np.ones(1))
+class _Corners:
+    """Corners of the exact curve from (0, 0) to (1, 1), computed where they are looked at.
 
+    A row has two: where the normal samples that share its score begin and where they end.
 
-def _thinned(pieces: Iterable[Curve], max_points: int, fpr_limit: float) -> Curve:
-    """The start, the first corner in each of equal stretches of the curve, and its end.
-
-    Distance along the curve is fpr + detection_rate; the end is interpolated at the limit.
+    Args:
+        ranks: the table.
+        rise: how much the curve rises at each score [rows].
+        top: what `rise` sums to.
     """
-    if max_points < 2:
-        raise MetricInputError(f"max_points must be at least 2, not {max_points}")
-    stops = np.linspace(0.0, fpr_limit + 1.0, max_points - 1)
-    points: list[tuple[float, float]] = []
-    last, stretch = (0.0, 0.0), 0
-    for piece in pieces:
-        corners = np.stack([piece.fpr, piece.detection_rate], axis=1)
-        within = corners[: np.searchsorted(piece.fpr, fpr_limit, side="right")]
-        if len(within):
-            stretches = np.searchsorted(stops, within.sum(axis=1), side="right")
-            is_first = np.diff(stretches, prepend=stretch) > 0
-            points += [(float(x), float(y)) for x, y in within[is_first]]
-            last, stretch = (float(within[-1, 0]), float(within[-1, 1])), int(stretches[-1])
-        if len(within) < len(corners):
-            beyond = corners[len(within)]
-            share = (fpr_limit - last[0]) / (beyond[0] - last[0])
-            last = (fpr_limit, float(last[1] + share * (beyond[1] - last[1])))
-            break
-    if points[-1] != last:
-        points.append(last)
-    fpr, detection_rate = np.array(points).T
-    return Curve(fpr, detection_rate)
+
+    def __init__(self, ranks: Ranks, rise: Fractions | Counts, top: float) -> None:
+        self._ranks, self._top = ranks, top
+        self._rows = rise.size
+        self._heights = np.zeros(rise.size + 1, rise.dtype)  # in front of each row from the top
+        for rows in reversed(row_slices(rise.size)):
+            start, stop = rise.size - rows.stop, rise.size - rows.start
+            sums = np.cumsum(rise[rows][::-1], out=self._heights[start + 1 : stop + 1])
+            sums += self._heights[start]
+
+    def __len__(self) -> int:
+        return 2 * self._rows + 2
+
+    def at(self, places: NDArray[np.int64]) -> Curve:
+        """The corners at some places [n] of all, counted from (0, 0)."""
+        from_top, is_end = np.divmod(places - 1, 2)
+        from_top = from_top.clip(0, self._rows - 1)
+        rows = self._rows - 1 - from_top
+        alarms = self._ranks.n_normal - self._ranks.normal_below[rows]
+        alarms = np.where(is_end, alarms, alarms - self._ranks.normal_equal[rows])
+        rate = np.minimum(self._heights[from_top + is_end] / self._top, 1.0)
+        inner = (places > 0) & (places < len(self) - 1)
+        ends = (places > 0).astype(np.float64)
+        return Curve(
+            np.where(inner, alarms / self._ranks.n_normal, ends), np.where(inner, rate, ends)
+        )
+
+    def first(
+        self, reached: Callable[[Curve], NDArray[np.bool_]], count: int, stop: int
+    ) -> NDArray[np.int64]:
+        """For each of `count` conditions on rising corners the first place that meets it.
+
+        `stop` where none before it does.
+        """
+        low, high = np.zeros(count, np.int64), np.full(count, stop, np.int64)
+        while np.any(low < high):
+            middle = (low + high) // 2
+            met = reached(self.at(middle.clip(0, stop - 1)))
+            high = np.where(met & (low < high), middle, high)
+            low = np.where(~met & (low < high), middle + 1, low)
+        return low
+
+    def thinned(self, max_points: int, fpr_limit: float) -> Curve:
+        """The start, the first corner in each of equal stretches of the curve, and its end.
+
+        Distance along the curve is fpr + detection_rate; the end is interpolated at the limit.
+        """
+        if max_points < 2:
+            raise MetricInputError(f"max_points must be at least 2, not {max_points}")
+        stops = np.linspace(0.0, fpr_limit + 1.0, max_points - 1)
+        within = int(self.first(lambda corner: corner.fpr > fpr_limit, 1, len(self))[0])
+        places = self.first(
+            lambda corner: corner.fpr + corner.detection_rate >= stops, stops.size, within
+        )
+        kept = self.at(np.unique(places[places < within]))
+        end = self.at(np.arange(within - 1, min(within + 1, len(self))))
+        x, y = float(end.fpr[0]), float(end.detection_rate[0])
+        if within < len(self):
+            share = (fpr_limit - x) / (float(end.fpr[1]) - x)
+            x, y = fpr_limit, float(y + share * (end.detection_rate[1] - y))
+        if (kept.fpr[-1], kept.detection_rate[-1]) == (x, y):
+            return kept
+        return Curve(np.append(kept.fpr, x), np.append(kept.detection_rate, y))
 
 
 def _check_limit(fpr_limit: float) -> None:

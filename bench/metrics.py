@@ -17,7 +17,7 @@ with its reason in a result object. It is never 0 and never NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import metric_formulas as formulas
+from .mask_regions import MaskRegions, regions_of
 from .metric_formulas import Curve
 from .metric_table import Level
 from .ranks import (
@@ -37,7 +38,6 @@ from .ranks import (
     rank,
     rank_labelled,
     rank_maps,
-    region_sizes,
 )
 from .sorted_runs import SortedRuns
 
@@ -243,28 +243,36 @@ class PixelAccumulator:
         self._images = 0
         self._ranks: Ranks | None = None
 
-    def update(self, masks: ArrayLike, maps: ArrayLike) -> None:
+    def update(
+        self, masks: ArrayLike, maps: ArrayLike, regions: Sequence[MaskRegions] | None = None
+    ) -> None:
         """Add images; a batch that is refused changes nothing.
 
         Args:
             masks: 0 or 1, [B, H, W] or [H, W]; H and W may differ from update to update.
             maps: same shape, greater is more anomalous.
+            regions: of the B masks, where they are known already.
 
         Raises:
-            MetricInputError: shapes differ, masks are not 0 or 1, or maps are NaN or infinite (in
-                float32); images are counted from 0 over all updates.
+            MetricInputError: shapes differ, masks are not 0 or 1, maps are NaN or infinite (in
+                float32; images are counted from 0 over all updates), or there are not B regions.
             ZsadError: the temporary file cannot be written; release the accumulator then.
         """
         flags, values = checked_maps(masks, maps, first_image=self._images, dtype=np.float32)
+        if regions is None:
+            regions = [regions_of(mask) for mask in flags]
+        if len(regions) != len(flags):
+            raise MetricInputError(f"regions of {len(regions)} masks came with {len(flags)} masks")
         self._ranks = None
-        for mask, anomaly_map in zip(flags, values, strict=True):
+        for mask, anomaly_map, known in zip(flags, values, regions, strict=True):
             self._images += 1
+            if not known.pixels.size:
+                self._normal.append(anomaly_map.ravel())
+                continue
             self._normal.append(anomaly_map[~mask])
-            if mask.any():
-                sizes, n_regions = region_sizes(mask)
-                self._anomalous.append(anomaly_map[mask])
-                self._sizes.append(sizes)
-                self._regions += n_regions
+            self._anomalous.append(anomaly_map.ravel()[known.pixels])
+            self._sizes.append(known.size_at_pixels())
+            self._regions += known.sizes.size
 
     def result(self) -> PixelMetrics:
         """The metrics of all images so far; more may be added afterwards."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import ZsadError
 from .ranks import Scores
@@ -18,8 +21,7 @@ _SMALLEST_BUFFER: Final = 1 << 16
 class SortedRuns:
     """Normal pixels as sorted runs: one in memory, the older ones in a temporary file.
 
-    The buffer grows by `ndarray.resize`, because joining blocks at the end would hold every
-    pixel twice; a large reallocation moves memory pages instead of copying them.
+    Memory is laid out for the whole budget and taken page by page, as values come.
     """
 
     def __init__(self, budget_bytes: int, spill_dir: str | Path | None) -> None:
@@ -58,10 +60,9 @@ class SortedRuns:
         self._sorted = False
 
     def _append_to_buffer(self, values: Scores) -> None:
+        if not self._buffer.size:
+            self._buffer = _room(self._capacity)
         end = self._filled + values.size
-        if end > self._buffer.size:
-            grown = max(end, self._buffer.size * 17 // 16)
-            self._buffer.resize(min(grown, self._capacity), refcheck=False)
         self._buffer[self._filled : end] = values
         self._filled = end
 
@@ -88,3 +89,13 @@ class SortedRuns:
         self._spilled.append(run.size)
         self._filled = 0
         self._sorted = False
+
+
+def _room(values: int) -> NDArray[np.float32]:
+    """Memory for so many values that no page is taken of before it is written to.
+
+    `np.empty` asks Linux for huge pages, and a machine without free ones spends more time on making
+    them than the values take.
+    """
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    return np.frombuffer(mmap.mmap(-1, 4 * values, **private), np.float32)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ..dataset import Dataset, Reading, Sample
 from ..errors import DataError, ZsadError, message_of
 from ..images import resize_mask
+from ..mask_regions import MaskRegions, regions_of
 from ..names import display_name
 from ..preprocess import Preprocess
 
@@ -37,6 +38,7 @@ class Batch:
         names: B identities of the samples, for records.
         regions_lost: mask regions of the whole batch that vanished when masks were resized.
         warnings: what is odd about masks of the batch, a sentence each.
+        regions: of each mask, where they were asked for.
     """
 
     images: Tensor
@@ -46,6 +48,7 @@ class Batch:
     names: list[str]
     regions_lost: int
     warnings: tuple[str, ...] = ()
+    regions: tuple[MaskRegions, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -72,6 +75,7 @@ class _Reader:
     map_size: int
     with_masks: bool
     change: Change | None = None
+    with_regions: bool = False
 
     def __call__(self, samples: Sequence[Sample]) -> Batch | _Failure:
         images: list[Tensor] = []
@@ -99,14 +103,18 @@ class _Reader:
                 "masks that are not resized (mask_resize=none) need images of one size in a batch: "
                 "use batch size 1"
             )
+        whole = len(masks) == len(samples)
         return Batch(
             images=torch.stack(images),
             labels=torch.tensor([sample.label for sample in samples]),
-            masks=torch.stack(masks) if len(masks) == len(samples) else None,
+            masks=torch.stack(masks) if whole else None,
             class_names=[sample.class_name for sample in samples],
             names=[sample.name(self.dataset.root) for sample in samples],
             regions_lost=regions_lost,
             warnings=tuple(warnings),
+            regions=tuple(regions_of(mask.numpy()) for mask in masks)
+            if self.with_regions and whole
+            else None,
         )
 
 
@@ -119,6 +127,7 @@ def load_batches(
     workers: int = 0,
     pin: bool = False,
     change: Change | None = None,
+    label_regions: bool = False,
 ) -> Iterator[Batch]:
     """Read samples in their order, as batches; the last one may be smaller.
 
@@ -133,6 +142,7 @@ def load_batches(
         workers: processes that read ahead; 0 reads in this one.
         pin: put the tensors into page-locked memory, for a GPU to fetch.
         change: what is done to image and mask before they are resized.
+        label_regions: give the regions of the masks, labelled where they are read.
 
     Raises:
         DataError: an image or a mask is missing or broken (the message names the file), or the
@@ -143,7 +153,7 @@ def load_batches(
         samples,  # type: ignore[arg-type]  # a list is a dataset to torch, but not to its types
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_Reader(dataset, preprocess, map_size, with_masks, change),
+        collate_fn=_Reader(dataset, preprocess, map_size, with_masks, change, label_regions),
         pin_memory=pin,
         # Without its own generator the loader draws from torch's generator, so that reading would
         # change what a method draws.

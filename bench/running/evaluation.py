@@ -212,6 +212,7 @@ def _encoded(
         members[0].prepared.map_size,
         plan.batch_size,
         plan.workers,
+        label_regions=True,
     )
     for batch in batches:
         category.progress.check()
@@ -305,7 +306,7 @@ def _predict(category: _Category, member: Accumulators, query: Query, batch: Bat
     maps = resized(prediction.maps, prepared.map_size).cpu()
     if batch.masks is not None:
         member.has_maps = True
-        member.pixels.update(np.asarray(batch.masks), maps.numpy())
+        member.pixels.update(np.asarray(batch.masks), maps.numpy(), batch.regions)
         if plan.save_maps:
             member.maps.append(maps)
     if category.gallery is not None:

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 from zsad.bench import metric_formulas, ranks
 from zsad.bench.errors import ZsadError
+from zsad.bench.mask_regions import regions_of
 from zsad.bench.metrics import (
     ImageMetrics,
     MetricInputError,
@@ -469,6 +470,15 @@ def accumulated(batches, **options) -> PixelMetrics:
         for masks, maps in batches:
             pixels.update(masks, maps)
         return pixels.result()
+
+
+def test_regions_that_are_known_change_nothing(recorded):
+    masks, maps = recorded["masks"].astype(bool), recorded["maps_ties"]
+    with PixelAccumulator() as pixels:
+        pixels.update(masks, maps, [regions_of(mask) for mask in masks])
+        assert pixels.result() == accumulated([(masks, maps)])
+        with pytest.raises(MetricInputError, match="regions of 1 masks came with 12 masks"):
+            pixels.update(masks, maps, [regions_of(masks[0])])
 
 
 def batches_of(recorded, size, order=None):

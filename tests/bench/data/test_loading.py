@@ -9,6 +9,7 @@ from zsad.bench.data.loading import load_batches
 from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import DataError
 from zsad.bench.images import MaskRule, resize_mask
+from zsad.bench.mask_regions import regions_of
 from zsad.bench.preprocess import Preprocess
 
 SIZE = 16
@@ -75,6 +76,17 @@ def test_worker_processes_read_the_same_batches(tiles):
         assert torch.equal(one.masks, other.masks)
         assert one.names == other.names
         assert one.regions_lost == other.regions_lost
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_regions_are_those_of_the_resized_masks_where_they_are_asked_for(tiles, workers):
+    for batch in batches_of(tiles, batch_size=2, workers=workers, label_regions=True):
+        for mask, regions in zip(batch.masks.numpy(), batch.regions, strict=True):
+            expected = regions_of(mask)
+            assert np.array_equal(regions.pixels, np.flatnonzero(mask))
+            assert np.array_equal(regions.numbers, expected.numbers)
+            assert np.array_equal(regions.sizes, expected.sizes)
+    assert batches_of(tiles)[0].regions is None
 
 
 def test_reading_draws_no_random_numbers(tiles):
