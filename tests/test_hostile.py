@@ -42,9 +42,10 @@ from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
 from zsad.bench.files import write_json
 from zsad.bench.images import MaskRule, read_image, read_mask
+from zsad.bench.records.cases import Case, read_cases
 from zsad.bench.records.category_record import CategoryRecord
 from zsad.bench.records.cell import Cell
-from zsad.bench.records.gallery import Case, GalleryError, read_gallery
+from zsad.bench.records.map_sheets import GalleryError
 from zsad.bench.records.record import (
     Auxiliary,
     CategoryResult,
@@ -614,7 +615,7 @@ def test_gallery_indexes_with_a_wrong_value_are_read_or_refused_by_name(tmp_path
             changed["cases"].append(second)
         write_json(file, changed)
         try:
-            cases = read_gallery(tmp_path, cell)
+            cases = read_cases(tmp_path, cell)
         except GalleryError as error:
             assert file.name in str(error)
         else:

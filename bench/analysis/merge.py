@@ -19,9 +19,10 @@ from ..errors import UsageError, ZsadError, shortened
 from ..files import whole_file
 from ..metric_table import METRICS
 from ..names import display_name, known_name
+from ..records.map_sheets import shared_pictures
 from ..records.protocol import differing_entries
 from ..records.record import Record, read_records, write_record
-from ..records.run_folder import CELLS, GALLERY, MAPS, PROMPT_SCORES
+from ..records.run_folder import CELLS, GALLERY, MAPS, PROMPT_SCORES, shared_picture_path
 
 PREFERENCES = ("newest",)
 BESIDES = (MAPS, GALLERY, PROMPT_SCORES)  # folders with a folder per cell
@@ -123,7 +124,10 @@ def differences(a: Record, b: Record) -> list[str]:
 
 
 def _copy_besides(choice: Kept, out: Path) -> None:
-    """Copy the folders that have the cell's name, links left behind."""
+    """Copy the folders that have the cell's name, and the pictures that its gallery shows.
+
+    Links are left behind.
+    """
     if choice.run.resolve() == out.resolve():
         return
     for folder in BESIDES:
@@ -132,6 +136,10 @@ def _copy_besides(choice: Kept, out: Path) -> None:
         if source.is_dir() and not source.is_symlink():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target, ignore=_links, copy_function=_copy)
+    for picture in shared_pictures(choice.run, choice.record.cell):
+        target = shared_picture_path(out, picture.name)
+        if picture.is_file() and not picture.is_symlink() and not target.exists():
+            _copy(str(picture), str(target))
 
 
 def _copy(source: str, target: str) -> None:

@@ -1,31 +1,39 @@
-"""The best and worst cases of a method in a category, as strips: image, mask, anomaly map.
+"""Collects a category's gallery while it runs: the maps of all methods for the same images.
 
-    gallery/<cell>/<category>.json            what the strips show
-    gallery/<cell>/<category>-best-1.png      three squares side by side, transparent between them
-
-A case is an anomalous image that the method ranks against the normal ones, or a normal image that
-raised a false alarm. Only candidates are kept while a category runs, as thumbnails, so that memory
-does not grow with the number of images.
+Which images are kept does not depend on the method, so that methods can be compared on one image:
+of many images a random part is looked at, which their names decide, and of this part those are kept
+on which the methods disagree most, all fail or all succeed, and some at random. Methods that are
+scored later, by another process or after a kill, keep the same images.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import heapq
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import ZsadError
-from ..files import file_name, read_json, reading, write_json, write_png
-from ..json_fields import Binary, Count, Fraction, Label, as_list, as_mapping, from_json, matching
+from ..files import file_name
 from .cell import Cell
-from .run_folder import gallery_folder, strip_path
+from .gallery_choice import Judged, drawn, spread
+from .map_sheets import (
+    MAP_SIDE,
+    PICTURE_SIDE,
+    RATES,
+    Bytes,
+    Sheet,
+    SheetImage,
+    names_shown,
+    write_shared,
+    write_sheet,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,139 +41,102 @@ if TYPE_CHECKING:
     from ..data.loading import Batch
     from ..preprocess import Preprocess
 
-SIDE = 112
-GAP = 4
-HEAT = "inferno"
-"""Brightness rises with the anomaly score, so the map reads without colour vision too."""
+CONSIDERED: Final = (64, 192)  # normal and anomalous images of a category that may be shown
+PER_CHOICE = 4  # a sheet has four times as many images as are shown of each of four choices
+BINS = 4096  # in which the values of one map are ranked
 
-Kind = Literal["best", "worst"]
-KINDS: tuple[Kind, ...] = ("best", "worst")
-
-
-class GalleryError(ZsadError):
-    """The pictures of a run are missing or broken."""
-
-
-OwnPicture = Annotated[str, matching(r"[^/\\\0]*\.png")]  # a name in the index's own folder
-
-
-@dataclass(frozen=True)
-class Case:
-    """One strip of a cell's gallery.
-
-    Attributes:
-        category: of the image.
-        kind: best or worst.
-        rank: 1 is the very best, or the very worst.
-        name: identity of the image in its dataset.
-        label: 0 normal, 1 anomalous.
-        score: the method's anomaly score of the image; None where it gives none.
-        quality: share of the images (of the pixels, where there is no score) of the other label
-            that this one is ordered right against, in [0, 1]; None where there are none.
-        file: name of the PNG beside the index.
-    """
-
-    category: Label
-    kind: Kind
-    rank: Count
-    name: str
-    label: Binary
-    score: float | None
-    quality: Fraction | None
-    file: OwnPicture
-
-    @property
-    def note(self) -> str:
-        """One sentence that says how the case was judged."""
-        if self.quality is None:
-            return ("normal", "anomalous")[self.label]
-        share = f"{100 * self.quality:.0f}%"
-        if self.score is None:
-            return f"anomalous, its region outranks {share} of its other pixels"
-        if self.label:
-            return f"anomalous, scored above {share} of the normal images"
-        return f"normal, scored below {share} of the anomalous images"
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """An image that may become a case: thumbnails only."""
-
-    value: float  # what it is ranked by: the score, or the AUROC of its own pixels
-    name: str
-    label: int
-    score: float | None
-    image: NDArray[np.uint8]  # [SIDE, SIDE, 3]
-    mask: NDArray[np.bool_] | None  # [SIDE, SIDE]
-    heat: NDArray[np.float32]  # [SIDE, SIDE]
+Heat = NDArray[np.float32]
 
 
 @dataclass
-class _Candidates:
-    """What is kept of one cell: its most extreme images, all scores, the range of the maps.
+class _Considered:
+    """The images that may be shown: for each label those that come first in a random order.
 
     Attributes:
-        highest, lowest: for each label at most `keep` images; equal values are ordered by name.
-        scores: for each label, of all images.
+        pictures: RGB [S, S, 3] by name.
+        masks: [M, M] by name, how much of each pixel is anomalous; None without a mask.
+        labels: by name.
+    """
+
+    pictures: dict[str, Bytes] = field(default_factory=dict)
+    masks: dict[str, Bytes | None] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    _order: tuple[list[tuple[int, str]], ...] = field(default_factory=lambda: ([], []))
+
+    def admits(self, name: str, label: int) -> bool:
+        """Whether an image is among them, or comes before one of them."""
+        order = self._order[label]
+        full = len(order) == CONSIDERED[label]
+        return name in self.labels or not full or _place(name) > order[0][0]
+
+    def add(self, name: str, label: int, picture: Bytes, mask: Bytes | None) -> str | None:
+        """Add an image that is admitted; returns the name of the one that gives way, if any."""
+        order, gone = self._order[label], None
+        self.pictures[name], self.masks[name], self.labels[name] = picture, mask, label
+        if len(order) == CONSIDERED[label]:
+            _, gone = heapq.heapreplace(order, (_place(name), name))
+            for part in (self.pictures, self.masks, self.labels):
+                part.pop(gone)
+        else:
+            heapq.heappush(order, (_place(name), name))
+        return gone
+
+
+def _place(name: str) -> int:
+    """The first in random order is the greatest, as a heap that drops its least one needs it."""
+    return -int.from_bytes(drawn(name)[:8], "big")
+
+
+@dataclass
+class _Answers:
+    """What one method said of the category.
+
+    Attributes:
+        heats: maps [M, M] of the considered images by name.
+        scores: of all images, by label and name.
         low, high: range of all maps.
     """
 
-    keep: int
-    highest: dict[int, list[_Candidate]] = field(default_factory=partial(defaultdict, list))
-    lowest: dict[int, list[_Candidate]] = field(default_factory=partial(defaultdict, list))
-    scores: dict[int, list[float]] = field(default_factory=partial(defaultdict, list))
+    heats: dict[str, Heat] = field(default_factory=dict)
+    scores: dict[int, dict[str, float]] = field(default_factory=partial(defaultdict, dict))
     low: float = float("inf")
     high: float = float("-inf")
 
-    def is_ordinary(self, label: int, value: float) -> bool:
-        """Whether an image of this value cannot be among the extremes."""
-        highest, lowest = self.highest[label], self.lowest[label]
-        if len(highest) < self.keep or len(lowest) < self.keep:
-            return False
-        return not self.keep or lowest[-1].value < value < highest[-1].value
-
-    def offer(self, new: _Candidate) -> None:
-        """Keep an image if it is among the extremes."""
-        for kept, sign in ((self.highest, -1), (self.lowest, 1)):
-            ranked = sorted([*kept[new.label], new], key=lambda c: (sign * c.value, c.name))
-            kept[new.label] = ranked[: self.keep]
-
-    def best(self) -> list[_Candidate]:
-        """Anomalous images with the highest values; without any, normal ones with the lowest."""
-        return self.highest[1] or self.lowest[0]
-
-    def worst(self) -> list[_Candidate]:
-        """The images of lowest quality that are not among the best."""
-        best = {candidate.name for candidate in self.best()}
-        ranked = sorted(
-            [*enumerate(self.lowest[1]), *enumerate(self.highest[0])],
-            key=lambda item: (self.quality(item[1]) or 0.0, item[0], -item[1].label),
-        )
-        return [candidate for _, candidate in ranked if candidate.name not in best][: self.keep]
-
-    def quality(self, candidate: _Candidate) -> float | None:
-        """The share of the other label's scores on the right side; a tie counts half."""
-        if candidate.score is None:
-            return candidate.value
-        others = np.asarray(self.scores[1 - candidate.label])
-        if not len(others):
-            return None
-        difference = (candidate.score - others) * (1 if candidate.label else -1)
+    def quality(self, name: str, label: int, pixel_auroc: float | None) -> float | None:
+        """See `gallery_choice`; without scores of both labels the image's own AUROC of pixels."""
+        score = self.scores[label].get(name)
+        others = np.array([*self.scores[1 - label].values()])
+        if score is None or not len(others):
+            return pixel_auroc
+        difference = (score - others) * (1 if label else -1)
         return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether images have a quality without their maps."""
+        return bool(self.scores[0] and self.scores[1])
+
+    def levels(self, name: str) -> Bytes:
+        """A map from the lowest value of the category, 0, to its highest, 255."""
+        heat, span = self.heats[name], self.high - self.low
+        scaled = (heat - self.low) / span if span > 0 else np.zeros_like(heat)
+        found: Bytes = np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)
+        return found
 
 
 class Gallery:
-    """Collects the cases of one category while it runs, and writes them at its end.
+    """Collects the maps of one category while it runs, and writes them at its end.
 
     Args:
         run: the run folder.
-        keep: how many best and how many worst cases are kept of each cell.
+        keep: how many images of each choice can be shown.
     """
 
     def __init__(self, run: Path, keep: int = 2) -> None:
         self.run = run
-        self.keep = keep
-        self._cells: dict[Cell, _Candidates] = {}
+        self.room = PER_CHOICE * 4 * keep
+        self._considered = _Considered()
+        self._answers: dict[Cell, _Answers] = {}
 
     def add_batch(
         self,
@@ -182,18 +153,19 @@ class Gallery:
             batch: with images as `preprocess` made them.
             scores: [B], or None where the method gives none.
             maps: [B, M, M], greater is more anomalous.
-            preprocess: the method's own; the thumbnails show its images without normalisation.
+            preprocess: the method's own; images are shown as it sees them, without normalisation.
         """
+        ranges = maps.flatten(1).aminmax()
+        low, high = float(ranges.min.amin()), float(ranges.max.amax())
         for i, name in enumerate(batch.names):
-            self.add(
-                cell,
-                name,
-                int(batch.labels[i]),
-                None if scores is None else float(scores[i]),
-                preprocess.picture(batch.images[i]),
-                None if batch.masks is None else batch.masks[i].cpu().numpy(),
-                maps[i].cpu().float().numpy(),
-            )
+            label = int(batch.labels[i])
+            score = None if scores is None else float(scores[i])
+            if not self._notes(cell, name, label, score, low, high):
+                continue
+            if name not in self._considered.labels:
+                mask = None if batch.masks is None else batch.masks[i].cpu().numpy()
+                self._consider(name, label, preprocess.picture(batch.images[i]), mask)
+            self._answers[cell].heats[name] = _small(maps[i].cpu().float().numpy())
 
     def add(
         self,
@@ -201,14 +173,11 @@ class Gallery:
         name: str,
         label: int,
         score: float | None,
-        image: NDArray[np.uint8],
+        image: Bytes,
         mask: NDArray[np.bool_] | None,
-        heat: NDArray[np.float32],
+        heat: Heat,
     ) -> None:
-        """Offer one image; it is kept if it is among the extremes so far.
-
-        Without a score an image is judged by the AUROC of its own pixels, which needs a mask with
-        both kinds of pixels; other images are then passed over.
+        """Offer one image.
 
         Args:
             cell: of the run.
@@ -219,115 +188,143 @@ class Gallery:
             mask: [M, M], True = anomalous, or None.
             heat: anomaly map [M, M], greater is more anomalous.
         """
-        found = self._cells.setdefault(cell, _Candidates(self.keep))
-        found.low = min(found.low, float(heat.min()))
-        found.high = max(found.high, float(heat.max()))
+        if self._notes(cell, name, label, score, float(heat.min()), float(heat.max())):
+            if name not in self._considered.labels:
+                self._consider(name, label, image, mask)
+            self._answers[cell].heats[name] = _small(heat.astype(np.float32))
+
+    def _notes(
+        self, cell: Cell, name: str, label: int, score: float | None, low: float, high: float
+    ) -> bool:
+        """Note a score and the range of maps; answers whether the map itself is wanted."""
+        own = self._answers.setdefault(cell, _Answers())
+        own.low, own.high = min(own.low, low), max(own.high, high)
         if score is not None:
-            found.scores[label].append(score)
-            if found.is_ordinary(label, score):
-                return
-        small_mask = None if mask is None else _shrink(mask.astype(np.uint8) * 255) > 0
-        small_heat = _shrink(heat.astype(np.float32))
-        value = _pixel_auroc(small_mask, small_heat) if score is None else score
-        if value is not None:
-            found.offer(
-                _Candidate(value, name, label, score, _shrink(image), small_mask, small_heat)
-            )
+            own.scores[label][name] = score
+        return self._considered.admits(name, label)
+
+    def _consider(
+        self, name: str, label: int, image: Bytes, mask: NDArray[np.bool_] | None
+    ) -> None:
+        picture = Image.fromarray(image).resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BOX)
+        small = None if mask is None else _small(mask.astype(np.float32))
+        share = None if small is None else np.ceil(255 * small).astype(np.uint8)
+        gone = self._considered.add(name, label, np.asarray(picture), share)
+        for own in self._answers.values():
+            own.heats.pop(gone or "", None)
 
     def write(self, category: str) -> None:
-        """Write the strips of every cell as those of this category, and forget them."""
-        for cell, found in self._cells.items():
-            folder = gallery_folder(self.run, cell)
-            cases = []
-            for kind, candidates in zip(KINDS, (found.best(), found.worst()), strict=True):
-                for rank, own in enumerate(candidates, start=1):
-                    file = f"{file_name(category)}-{kind}-{rank}.png"
-                    write_png(folder / file, _strip(own, found.low, found.high))
-                    judged = own.name, own.label, own.score, found.quality(own)
-                    cases.append(Case(category, kind, rank, *judged, file))
-            index = {
-                "category": category,
-                "lowest": found.low,
-                "highest": found.high,
-                "cases": [dataclasses.asdict(case) for case in cases],
-            }
-            write_json(folder / f"{file_name(category)}.json", index)
-        self._cells.clear()
+        """Write the sheets of every cell as those of this category, and forget them."""
+        by_dataset: dict[str, dict[Cell, _Answers]] = {}
+        for cell, own in self._answers.items():
+            by_dataset.setdefault(cell.target, {})[cell] = own
+        for dataset, answers in by_dataset.items():
+            names = self._chosen(dataset, category, answers)
+            if names:
+                self._write_sheets(category, names, answers)
+        self._considered, self._answers = _Considered(), {}
+
+    def _chosen(
+        self, dataset: str, category: str, answers: Mapping[Cell, _Answers]
+    ) -> Sequence[str]:
+        """The images to keep: those of sheets that exist, filled up with what is worth a look."""
+        known = self._considered.labels
+        earlier = [name for name in names_shown(self.run, dataset, category) if name in known]
+        if len(earlier) >= min(self.room, len(known)):
+            return earlier[: self.room]
+        judged = [
+            Judged(name, label, self._qualities(name, answers)) for name, label in known.items()
+        ]
+        more = spread(judged, self.room - len(earlier), earlier)
+        return [*earlier, *more]
+
+    def _qualities(self, name: str, answers: Mapping[Cell, _Answers]) -> tuple[float, ...]:
+        """The qualities of an image for the methods that have its map."""
+        label, found = self._considered.labels[name], []
+        for own in answers.values():
+            if name in own.heats:
+                auroc = None if own.is_ranked else self._pixel_auroc(name, own)
+                found.append(own.quality(name, label, auroc))
+        return tuple(quality for quality in found if quality is not None)
+
+    def _pixel_auroc(self, name: str, own: _Answers) -> float | None:
+        mask = self._considered.masks[name]
+        return None if mask is None else pixel_auroc(own.heats[name], mask)
+
+    def _write_sheets(
+        self, category: str, names: Sequence[str], answers: Mapping[Cell, _Answers]
+    ) -> None:
+        considered = self._considered
+        pictures, masks = write_shared(
+            self.run,
+            [considered.pictures[name] for name in names],
+            [considered.masks[name] for name in names],
+        )
+        for cell, own in answers.items():
+            if any(name not in own.heats for name in names):
+                continue  # it failed on the way
+            images = [self._described(name, own) for name in names]
+            levels = rate_levels(self._normal_levels(own))
+            described = category, cell.target, own.low, own.high, images, levels
+            file = f"{file_name(category)}.png"
+            sheet = Sheet(*described, file, pictures, masks)
+            write_sheet(self.run, cell, sheet, [own.levels(name) for name in names])
+
+    def _described(self, name: str, own: _Answers) -> SheetImage:
+        label, mask = self._considered.labels[name], self._considered.masks[name]
+        auroc = self._pixel_auroc(name, own)
+        score, quality = own.scores[label].get(name), own.quality(name, label, auroc)
+        return SheetImage(name, label, score, quality, auroc, int(mask is not None))
+
+    def _normal_levels(self, own: _Answers) -> NDArray[np.int64]:
+        """How many normal pixels of the considered images have each level, [256]."""
+        counts = np.zeros(256, np.int64)
+        for normal in (True, False):  # without any normal pixel, all pixels
+            for name in own.heats:
+                mask, label = self._considered.masks[name], self._considered.labels[name]
+                levels = own.levels(name)
+                if normal and mask is not None:
+                    levels = levels[mask == 0]
+                elif normal and label:
+                    continue
+                counts += np.bincount(levels.ravel(), minlength=256)
+            if counts.any():
+                break
+        return counts
 
 
-def read_gallery(run: Path, cell: Cell) -> list[Case]:
-    """The cases of a cell, by category, best first; empty where a run kept no pictures.
+def rate_levels(counts: NDArray[np.int64]) -> list[int]:
+    """For each of `RATES` the lowest level that no larger share of the pixels reaches.
 
-    Raises:
-        GalleryError: an index is broken, or names a file outside its folder.
+    Args:
+        counts: pixels of each level, [256].
     """
-    cases = []
-    fix = ": delete its folder, or run with --gallery and --retry always"
-    for path in sorted(gallery_folder(run, cell).glob("*.json")):
-        with reading(path, "index of pictures", GalleryError, fix):
-            raw = as_list(as_mapping(read_json(path))["cases"])
-            cases += [from_json(Case, case) for case in raw]
-    return sorted(cases, key=lambda c: (c.category, KINDS.index(c.kind), c.rank))
+    reaching = np.cumsum(counts[::-1])[::-1]  # [256], pixels at or above a level
+    return [int(np.count_nonzero(reaching > rate * max(counts.sum(), 1))) for rate in RATES]
 
 
-def read_strip(run: Path, cell: Cell, case: Case) -> Image.Image:
-    """The strip of a case, RGBA.
+def pixel_auroc(heat: Heat, mask: Bytes) -> float | None:
+    """AUROC of an image's own pixels [M, M], to about a thousandth; None without both kinds.
 
-    Raises:
-        GalleryError: it is missing or not a picture.
+    Args:
+        heat: anomaly map.
+        mask: 0 to 255, the part of each pixel that is anomalous.
     """
-    path = strip_path(run, cell, case.file)
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return image.convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise GalleryError(f"{path} is not a readable picture ({error})") from error
-
-
-# -- drawing ------------------------------------------------------------------------------------
-
-
-def _shrink(picture: NDArray[Any]) -> NDArray[Any]:
-    """A square thumbnail; a pixel is the mean of its area, so that no small region vanishes."""
-    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small)
-
-
-def _pixel_auroc(mask: NDArray[np.bool_] | None, heat: NDArray[np.float32]) -> float | None:
-    """AUROC of an image's own pixels; None without both kinds of pixels."""
-    from ..metrics import auroc
-
-    if mask is None or mask.all() or not mask.any():
+    share = mask.ravel() / 255
+    if not share.any() or (share == 1).all():
         return None
-    return auroc(mask.astype(np.uint8), heat)
+    low, high = float(heat.min()), float(heat.max())
+    if high <= low:
+        return 0.5
+    bins = ((BINS - 1) * ((heat.ravel() - low) / (high - low))).astype(np.int64)
+    anomalous = np.bincount(bins, weights=share, minlength=BINS)
+    normal = np.bincount(bins, weights=1 - share, minlength=BINS)
+    below = np.cumsum(normal) - normal / 2
+    value = float((anomalous * below).sum() / (anomalous.sum() * normal.sum()))
+    return min(max(value, 0.0), 1.0)
 
 
-def _strip(candidate: _Candidate, low: float, high: float) -> Image.Image:
-    """Image, mask and map side by side, transparent between them."""
-    panels = (candidate.image, _mask_panel(candidate), _heat_panel(candidate, low, high))
-    strip = Image.new("RGBA", (3 * SIDE + 2 * GAP, SIDE), (0, 0, 0, 0))
-    for i, panel in enumerate(panels):
-        strip.paste(Image.fromarray(panel), (i * (SIDE + GAP), 0))
-    return strip
-
-
-def _mask_panel(candidate: _Candidate) -> NDArray[np.uint8]:
-    """White where anomalous; grey stripes where an anomalous image has no mask."""
-    if candidate.mask is None and candidate.label:
-        y, x = np.mgrid[:SIDE, :SIDE]
-        grey = np.where((x + y) // 8 % 2, 150, 175)
-    else:
-        known = np.zeros((SIDE, SIDE), bool) if candidate.mask is None else candidate.mask
-        grey = np.where(known, 245, 24)
-    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
-
-
-def _heat_panel(candidate: _Candidate, low: float, high: float) -> NDArray[np.uint8]:
-    """The map from the category's lowest to its highest value, over a hint of the image."""
-    from matplotlib import colormaps
-
-    scaled = (candidate.heat - low) / (high - low) if high > low else np.zeros_like(candidate.heat)
-    colours: NDArray[np.float64] = colormaps[HEAT](scaled.clip(0, 1))[..., :3]
-    grey = candidate.image.mean(axis=2, keepdims=True) / 255
-    blended: NDArray[np.float64] = 255 * (0.82 * colours + 0.18 * grey)
-    return np.rint(blended).astype(np.uint8)
+def _small(picture: NDArray[Any]) -> Heat:
+    """A square of `MAP_SIDE` pixels; each is the mean of its area, so no small region vanishes."""
+    small = Image.fromarray(picture).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BOX)
+    return np.asarray(small, np.float32)

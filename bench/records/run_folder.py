@@ -8,7 +8,8 @@ A run is a folder; most of its folders have one file or folder per cell, named b
     checkpoints/<training>.safetensors
     maps/<cell>/<category>.npz      with --save-maps
     prompt_scores/<cell>/<category>.npz
-    gallery/<cell>/                 pictures, and an index for each category
+    gallery/<cell>/                 anomaly maps, and an index for each category
+    gallery/images/                 the images and masks that these show
     superseded/                     what was made under other conditions, at the path that it had
     locks/                          held by processes that are at work
 """
@@ -77,6 +78,11 @@ def gallery_folder(run: Path, cell: Cell) -> Path:
 def strip_path(run: Path, cell: Cell, name: str) -> Path:
     """The path of a picture of a cell."""
     return gallery_folder(run, cell) / name
+
+
+def shared_picture_path(run: Path, name: str) -> Path:
+    """The path of a picture that the cells of a category share."""
+    return run / GALLERY / "images" / name
 
 
 def stop_path(run: Path) -> Path:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..analysis.matrix import EvaluatedMethod, TargetDataset
 from ..errors import UsageError
+from ..records.cases import KINDS, Case, read_strip
 from ..records.cell import Cell
-from ..records.gallery import KINDS, Case, read_strip
 from .canvas import LINE, SOFT, legend, note, panels_of
 from .curves import CURVE_KINDS, Curve, CurveKind, curves_of
 from .palette import line_style

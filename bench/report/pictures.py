@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
+from ..records.cases import KINDS, Case, read_cases, read_strip
 from ..records.cell import Cell
-from ..records.gallery import KINDS, Case, read_gallery, read_strip
 
 Groups = dict[TargetDataset, dict[str, dict[EvaluatedMethod, list[tuple[Case, str]]]]]
 
@@ -37,7 +37,7 @@ def cases_of(
     return [
         (record.cell, case)
         for record in matrix.finished(method, dataset)[:1]
-        for case in read_gallery(run, record.cell)
+        for case in read_cases(run, record.cell)
     ]
 
 

@@ -98,7 +98,9 @@ class Plan:
     limit: int | None = setting("Images per category and label.", None, least=1)
     save_maps: bool = setting("Keep raw maps.", False)
     save_prompt_scores: bool = setting("Keep the scores of each prompt, for t-SNE.", False)
-    gallery: int = setting("Best and worst cases to keep; 0 is none.", 2, least=0)
+    gallery: int = setting(
+        "Images to show for each of four choices, of each category; 0 is none.", 2, least=0
+    )
     retry: Literal["failed", "never", "always"] = setting("failed, never or always.", "failed")
     keep_old: bool = setting("Keep finished cells of other code.", False)
 

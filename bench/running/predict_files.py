@@ -18,7 +18,7 @@ from ..files import csv_text, whole_file, write_json, write_png
 from ..images import read_image
 from ..method import Method, Query
 from ..predict import encode_pictures
-from ..records.gallery import HEAT
+from ..records.cases import HEAT
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 RESULT_SUFFIXES = (".overlay.png", ".map.npy")

@@ -8,6 +8,7 @@ from zsad.bench.analysis.merge import MergeConflict, differences, merge_runs, su
 from zsad.bench.analysis.tables import make_table
 from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError
+from zsad.bench.records.map_sheets import read_sheets
 from zsad.bench.records.record import RecordError, read_records, write_record
 
 KEY = "clip--official--visa--seed111"
@@ -119,6 +120,15 @@ def test_maps_and_pictures_go_with_their_record(store, make_record, record, tmp_
         assert (tmp_path / "out" / folder / KEY / "pcb1.bin").read_text() == "right"
     assert not (tmp_path / "out" / "maps" / KEY / "link").exists()
     assert [path.name for path in (tmp_path / "out" / "maps").iterdir()] == [KEY]
+
+
+def test_images_that_maps_are_of_go_with_their_record(tmp_path, make_run):
+    run = make_run(tmp_path / "run", ["CLIP"], ["elpv"], images=4, keep=1)
+    merge_runs([run], tmp_path / "out")
+    (record,) = read_records(run)
+    for folder in (run, tmp_path / "out"):
+        (sheet,) = read_sheets(folder, record.cell)
+        assert sheet.picture_of(0).any()
 
 
 def test_a_run_can_take_in_another(store, make_record, record):

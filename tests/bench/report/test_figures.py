@@ -12,7 +12,7 @@ from zsad.bench.analysis.matrix import Matrix
 from zsad.bench.analysis.notices import BUILT_IN_NOTE
 from zsad.bench.errors import UsageError
 from zsad.bench.records.cell import Cell
-from zsad.bench.records.gallery import GalleryError
+from zsad.bench.records.map_sheets import GalleryError
 from zsad.bench.records.prompt_scores import (
     PromptScores,
     PromptScoresError,
@@ -295,11 +295,11 @@ def test_run_without_pictures_says_how_to_keep_them(swept):
         draw(swept, "maps", Path("unused.png"))
 
 
-def test_broken_strip_is_named(tmp_path, make_run):
+def test_broken_sheet_of_maps_is_named(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=1)
-    strip = next((folder / "gallery").glob("*/*best-1.png"))
-    strip.write_bytes(b"nothing")
-    with pytest.raises(GalleryError, match=strip.name):
+    sheet = next((folder / "gallery").glob("clip*/*.png"))
+    sheet.write_bytes(b"nothing")
+    with pytest.raises(GalleryError, match=sheet.name):
         draw(folder, "maps", tmp_path / "maps.png")
 
 

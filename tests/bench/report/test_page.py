@@ -12,7 +12,8 @@ from zsad.bench.analysis.matrix import Matrix
 from zsad.bench.analysis.notices import BUILT_IN_NOTE
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.files import write_text
-from zsad.bench.records.gallery import GalleryError, read_gallery
+from zsad.bench.records.cases import read_cases
+from zsad.bench.records.map_sheets import GalleryError
 from zsad.bench.records.record import RecordError, read_records
 from zsad.bench.report.curves import SIDE, curve_panels, svg_path
 from zsad.bench.report.differences import differences
@@ -254,14 +255,14 @@ def test_gallery_keeps_its_budget_and_says_what_it_left_out(run):
     ]
     assert 0 < sum(len(uri) for _, uri in pictures) <= 60_000
     cells = [record.cell for record in matrix.finished_records]
-    assert len(pictures) + view.left_out == sum(len(read_gallery(run, cell)) for cell in cells)
+    assert len(pictures) + view.left_out == sum(len(read_cases(run, cell)) for cell in cells)
     assert all(case.rank == 1 for case, _ in pictures)
     assert gallery(run, matrix, 0).groups == {}
 
 
 def test_broken_picture_is_named(tmp_path, make_run):
     folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=1)
-    picture = next((folder / "gallery").glob("*/*best-1.png"))
+    picture = next((folder / "gallery").glob("clip*/*.png"))
     picture.write_bytes(b"no picture")
     with pytest.raises(GalleryError, match=re.escape(picture.name)):
         render_report(folder)
