@@ -47,7 +47,6 @@ CONTRACT = (
     "schedule",
     "scratch",
 )
-METRICS = ("mask_regions", "metric_formulas", "metrics", "ranks", "sorted_runs")
 LEARNING = (
     *READING,
     *CONTRACT,
@@ -61,7 +60,7 @@ LEARNING = (
     "training.trainer",
 )
 SCORING = (
-    *(*READING, *CONTRACT, *METRICS, "training.references"),
+    *(*READING, *CONTRACT, "training.references"),
     *("running.evaluation", "running.observation"),
 )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+Indices = NDArray[np.int32]
 
 _EIGHT_NEIGHBOURS: Final = np.ones((3, 3), dtype=int)
 
@@ -23,12 +26,54 @@ class MaskRegions:
     """
 
     pixels: NDArray[np.intp]
-    numbers: NDArray[np.int32]
-    sizes: NDArray[np.int32]
+    numbers: Indices
+    sizes: Indices
 
-    def size_at_pixels(self) -> NDArray[np.int32]:
-        """Size of the region that each anomalous pixel belongs to [n]."""
-        return self.sizes[self.numbers]
+    def in_image(self, area: int) -> Regions:
+        """As the regions of a single image of so many pixels."""
+        count = self.sizes.size
+        images, areas = np.zeros(count, np.int32), np.full(count, area, np.int32)
+        return Regions(self.numbers, self.sizes, images, areas)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of several masks, counted over all of them.
+
+    Attributes:
+        of_pixel: region of each anomalous pixel, image by image in row-major order [pixels].
+        sizes: pixels of each region [regions].
+        images: image of each region, counted over the images that have regions [regions].
+        areas: pixels of each region's image, normal ones included [regions].
+    """
+
+    of_pixel: Indices
+    sizes: Indices
+    images: Indices
+    areas: Indices
+
+    @property
+    def n_images(self) -> int:
+        """Images that have regions."""
+        return int(self.images[-1]) + 1 if self.images.size else 0
+
+    def image_sizes(self) -> Indices:
+        """Anomalous pixels of each image that has regions [images]."""
+        return np.bincount(self.images, weights=self.sizes).astype(np.int32)
+
+    @staticmethod
+    def joined(parts: Sequence[Regions]) -> Regions:
+        """The regions of several parts as those of all of them, in the same order."""
+        empty = np.empty(0, np.int32)
+        first_region = np.cumsum([0, *(part.sizes.size for part in parts)], dtype=np.int32)
+        first_image = np.cumsum([0, *(part.n_images for part in parts)], dtype=np.int32)
+        numbered = list(zip(parts, first_region, first_image, strict=False))
+        return Regions(
+            np.concatenate([empty, *(part.of_pixel + region for part, region, _ in numbered)]),
+            np.concatenate([empty, *(part.sizes for part in parts)]),
+            np.concatenate([empty, *(part.images + image for part, _, image in numbered)]),
+            np.concatenate([empty, *(part.areas for part in parts)]),
+        )
 
 
 def regions_of(mask: NDArray[np.bool_]) -> MaskRegions:

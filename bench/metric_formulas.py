@@ -1,11 +1,9 @@
-"""AUROC, AP, F1-max, PRO and the curves, from the table of ranks."""
+"""AUROC, AP, F1-max, PRO, rates and the curves, from the table of ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +13,6 @@ from .ranks import (
     Fractions,
     MetricInputError,
     Ranks,
-    Scores,
-    UndefinedMetric,
     row_slices,
 )
 
@@ -100,49 +96,51 @@ def _falling(ranks: Ranks) -> Iterator[tuple[Counts, Counts, Counts]]:
         yield new, found, found + (ranks.n_normal - ranks.normal_below[rows][::-1])
 
 
-def released_pro(
-    normal_runs: Sequence[Scores], ranks: Ranks, steps: int = 200, fpr_limit: float = 0.3
-) -> float:
-    """`cal_pro_score` of the released codes, by looking its thresholds up in the sorted pixels."""
-    overlap = ranks.per_region_overlap()
-    # NumPy scalars of the maps' dtype: the released step is rounded to it.
-    low = min(ranks.values[0], *(run[0] for run in normal_runs if run.size))
-    high = max(ranks.values[-1], *(run[-1] for run in normal_runs if run.size))
-    with np.errstate(over="ignore"):
-        step = (high - low) / steps
-    if not step > 0:
-        raise UndefinedMetric("all maps have one and the same value, so there are no thresholds")
-    if np.isinf(step):
-        raise UndefinedMetric(f"the maps span more than {step.dtype} holds, so there are no steps")
-    thresholds = _rounded_down(np.arange(low, high, step), ranks.values.dtype)
-    edges = [*np.searchsorted(ranks.values, thresholds, side="right"), ranks.values.size]
-    between = [overlap[start:end].sum() for start, end in pairwise(edges)]
-    detection_rate = np.cumsum(between[::-1])[::-1]
-    alarms = np.zeros(thresholds.size, np.int64)
-    for run in normal_runs:
-        alarms += run.size - np.searchsorted(run, thresholds, side="right")
-    fpr = alarms / ranks.n_normal
-    kept = fpr < fpr_limit
-    if np.unique(fpr[kept]).size < 2:
-        raise UndefinedMetric(
-            f"fewer than two different false positive rates under {fpr_limit} "
-            f"at the {steps} thresholds"
-        )
-    fpr, detection_rate = fpr[kept], detection_rate[kept]
-    fpr = (fpr - fpr.min()) / (fpr.max() - fpr.min())
-    return float(np.sum((fpr[:-1] - fpr[1:]) * (detection_rate[:-1] + detection_rate[1:]))) / 2
+def f1_max_threshold(ranks: Ranks) -> float:
+    """The greatest threshold at which the F1 score is `f1_max`."""
+    ranks.require_both_classes()
+    best, threshold = -1.0, 0.0
+    row = ranks.values.size
+    for _, found, reported in _falling(ranks):
+        scores = 2 * found / (reported + ranks.n_anomalous)
+        at = int(np.argmax(scores))
+        if scores[at] > best:
+            best, threshold = float(scores[at]), float(ranks.values[row - 1 - at])
+        row -= scores.size
+    return threshold
 
 
-def _rounded_down(thresholds: Fractions, dtype: np.dtype[Any]) -> Scores:
-    """The greatest values of the maps' dtype that are not above the thresholds.
+def f1_at(ranks: Ranks, alarms: int, threshold: float) -> float:
+    """F1 score of the samples that are at least a threshold, `alarms` normal ones among them."""
+    ranks.require_both_classes()
+    reported = ranks.values.astype(np.float64) >= threshold
+    found = int(ranks.anomalous[reported].sum())
+    return 2 * found / (found + alarms + ranks.n_anomalous)
 
-    NumPy makes float64 thresholds from float32 ends; a float32 score exceeds one of them exactly
-    if it exceeds the rounded one. Sorted scores then need no float64 copy to be searched.
+
+def tpr_at_fpr(ranks: Ranks, fpr: float) -> float:
+    """The greatest true positive rate at a threshold whose false positive rate is at most `fpr`."""
+    row = row_at_fpr(ranks, fpr)
+    return int(ranks.anomalous[row:].sum()) / ranks.n_anomalous
+
+
+def fpr_at_tpr(ranks: Ranks, tpr: float) -> float:
+    """The least false positive rate at a threshold whose true positive rate is at least `tpr`."""
+    ranks.require_both_classes()
+    found = np.cumsum(ranks.anomalous[::-1])[::-1]
+    row = np.flatnonzero(found / ranks.n_anomalous >= tpr)[-1]
+    return int(ranks.n_normal - ranks.normal_below[row]) / ranks.n_normal
+
+
+def row_at_fpr(ranks: Ranks, fpr: float) -> int:
+    """The row of the least anomalous score that reports at most a share of the normal samples.
+
+    The number of rows where even the greatest score reports more. Shares are compared as quotients,
+    which are rounded as `fpr` is: 29 of 2,900 are 0.01.
     """
-    rounded = thresholds.astype(dtype)
-    too_great = rounded > thresholds
-    rounded[too_great] = np.nextafter(rounded[too_great], dtype.type(-np.inf))
-    return rounded
+    ranks.require_both_classes()
+    alarms = (ranks.n_normal - ranks.normal_below) / ranks.n_normal
+    return int(np.count_nonzero(alarms > fpr))
 
 
 def roc_curve(ranks: Ranks, max_points: int) -> Curve:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import ContractError, ZsadError
-from .mask_regions import regions_of
+from .mask_regions import Indices, Regions
 
 Scores = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
@@ -35,27 +35,47 @@ class MetricInputError(ContractError, ValueError):
 
 
 @dataclass(frozen=True)
+class Overlaps:
+    """What pixels add to the table: the regions and the images that they belong to.
+
+    Attributes:
+        of_regions: share of the mean per-region overlap that the anomalous pixels with a score make
+            [rows], sums to 1.
+        of_images: share of the mean per-image overlap, over the images that have regions [rows],
+            sums to 1.
+        alarms: pixels of normal images, those without regions, with at least that score [rows].
+        n_in_normal_images: all pixels of normal images.
+        n_image_sizes: how many different numbers of pixels normal images have.
+    """
+
+    of_regions: Fractions
+    of_images: Fractions
+    alarms: Counts
+    n_in_normal_images: int
+    n_image_sizes: int
+
+
+@dataclass(frozen=True)
 class Ranks:
     """How the anomalous samples rank among the normal ones: a row per distinct score of them.
 
     Attributes:
         values: the scores, rising [rows].
         anomalous: anomalous samples with that score [rows].
-        overlap: share of the mean per-region overlap that they make [rows], sums to 1; None without
-            masks.
         normal_below, normal_equal: normal samples below and at that score [rows].
         n_normal, n_anomalous: all samples.
         unit: what a sample is, for messages.
+        overlaps: of pixels; None without masks.
     """
 
     values: Scores
     anomalous: Counts
-    overlap: Fractions | None
     normal_below: Counts
     normal_equal: Counts
     n_normal: int
     n_anomalous: int
     unit: str
+    overlaps: Overlaps | None = None
 
     def require_both_classes(self) -> None:
         """Raise `UndefinedMetric` where there are no normal or no anomalous samples."""
@@ -68,16 +88,28 @@ class Ranks:
 
     def per_region_overlap(self) -> Fractions:
         """Share of the mean per-region overlap at each score [rows]."""
+        return self.of_pixels().of_regions
+
+    def of_pixels(self) -> Overlaps:
+        """What a table of pixels has; raises `UndefinedMetric` where one class is missing."""
         self.require_both_classes()
-        assert self.overlap is not None, "ranked without masks"
-        return self.overlap
+        assert self.overlaps is not None, "ranked without masks"
+        return self.overlaps
+
+
+@dataclass(frozen=True)
+class NormalImages:
+    """The pixels of images without regions: rising arrays, and the images' different sizes."""
+
+    runs: Sequence[Scores] = ()
+    sizes: frozenset[int] = frozenset()
 
 
 def rank(
     normal_runs: Sequence[Scores],
     anomalous: Scores,
-    sizes: NDArray[np.int32] | None = None,
-    n_regions: int = 0,
+    regions: Regions | None = None,
+    normal_images: NormalImages = NormalImages(),
     unit: str = "sample",
 ) -> Ranks:
     """Look the anomalous scores up among sorted runs of normal ones.
@@ -85,37 +117,44 @@ def rank(
     Args:
         normal_runs: rising arrays; a score may occur in several.
         anomalous: [n_anomalous], in any order.
-        sizes: pixels of the region that each anomalous pixel belongs to [n_anomalous].
-        n_regions: regions of all images.
+        regions: that the anomalous pixels belong to, in the same order.
+        normal_images: further normal samples, where images without regions are told apart.
         unit: what a sample is, for messages.
     """
     order = np.argsort(anomalous)
-    anomalous = anomalous[order]
-    is_first = _differs_from_last(anomalous)
-    if sizes is not None:
-        sizes = _by_size_within_ties(sizes[order], anomalous, is_first)
-    del order
-    n_anomalous = anomalous.size
+    rising = anomalous[order]
+    is_first = _differs_from_last(rising)
     starts = np.flatnonzero(is_first)
-    values = anomalous[starts]
-    del anomalous, is_first
-    overlap = None if sizes is None else _per_region_overlap(sizes, starts, n_regions)
-    counts = np.diff(starts, append=n_anomalous)
-    del sizes, starts
-    below = np.zeros(values.size, np.int64)
-    equal = np.zeros(values.size, np.int64)
-    for run in normal_runs:
-        _count(run, values, below, equal)
+    values = rising[starts]
+    shares = None if regions is None else _mean_overlaps(regions, order, rising, is_first)
+    del order, rising, is_first
+    below, equal = _looked_up(values, normal_runs)
+    overlaps = None
+    if shares is not None:
+        below_images, equal_images = _looked_up(values, normal_images.runs)
+        n_images = sum(run.size for run in normal_images.runs)
+        overlaps = Overlaps(*shares, n_images - below_images, n_images, len(normal_images.sizes))
+        below += below_images
+        equal += equal_images
     return Ranks(
         values=values,
-        anomalous=counts,
-        overlap=overlap,
+        anomalous=np.diff(starts, append=anomalous.size),
         normal_below=below,
         normal_equal=equal,
-        n_normal=sum(run.size for run in normal_runs),
-        n_anomalous=n_anomalous,
+        n_normal=sum(run.size for run in (*normal_runs, *normal_images.runs)),
+        n_anomalous=anomalous.size,
         unit=unit,
+        overlaps=overlaps,
     )
+
+
+def _looked_up(values: Scores, runs: Sequence[Scores]) -> tuple[Counts, Counts]:
+    """How many scores of rising arrays lie below and at each value [rows]."""
+    below = np.zeros(values.size, np.int64)
+    equal = np.zeros(values.size, np.int64)
+    for run in runs:
+        _count(run, values, below, equal)
+    return below, equal
 
 
 def _count(run: Scores, values: Scores, below: Counts, equal: Counts) -> None:
@@ -143,22 +182,31 @@ def _differs_from_last(values: Scores) -> Flags:
     return differs
 
 
-def _by_size_within_ties(
-    sizes: NDArray[np.int32], values: Scores, is_first: Flags
-) -> NDArray[np.int32]:
-    """Sizes in an order that no order of images changes, so that rounding does not depend on it."""
+def _mean_overlaps(
+    regions: Regions, order: NDArray[np.intp], rising: Scores, is_first: Flags
+) -> tuple[Fractions, Fractions]:
+    """Shares of the mean overlap of regions, and of images, by the pixels' rising scores [rows]."""
+    of_pixel = regions.of_pixel[order]
+    of_regions = _mean_overlap(of_pixel, regions.sizes, rising, is_first)
+    image_of_pixel = regions.images[of_pixel]
+    return of_regions, _mean_overlap(image_of_pixel, regions.image_sizes(), rising, is_first)
+
+
+def _mean_overlap(
+    group_of_pixel: Indices, group_sizes: Indices, values: Scores, is_first: Flags
+) -> Fractions:
+    """Share of the mean overlap of regions, or of images, that each distinct score makes [rows].
+
+    A pixel weighs 1 / its group's size. Within a score sizes are put into an order that no order of
+    images changes, so that rounding does not depend on it.
+    """
+    sizes = group_sizes[group_of_pixel]
     tied = ~is_first
     tied[:-1] |= tied[1:]
     sizes[tied] = sizes[tied][np.lexsort((sizes[tied], values[tied]))]
-    return sizes
-
-
-def _per_region_overlap(
-    sizes: NDArray[np.int32], starts: NDArray[np.intp], n_regions: int
-) -> Fractions:
-    """Share of the pixels from each start to the next; a pixel weighs 1 / its region's size."""
-    shares = sizes * float(n_regions)
+    shares = sizes * float(group_sizes.size)
     np.divide(1.0, shares, out=shares)
+    starts = np.flatnonzero(is_first)
     return np.add.reduceat(shares, starts)
 
 
@@ -174,17 +222,6 @@ def rank_labelled(labels: ArrayLike, scores: ArrayLike, unit: str = "sample") ->
     normal = values[~flags]
     normal.sort()
     return rank([normal], values[flags], unit=unit)
-
-
-def rank_maps(masks: ArrayLike, maps: ArrayLike) -> tuple[list[Scores], Ranks]:
-    """The normal pixels as sorted arrays, and the table, of masks and maps [N, H, W] or [H, W]."""
-    flags, values = checked_maps(masks, maps)
-    regions = [regions_of(mask) for mask in flags]
-    sizes = np.concatenate([np.empty(0, np.int32), *(one.size_at_pixels() for one in regions)])
-    normal = values[~flags]
-    normal.sort()
-    n_regions = sum(one.sizes.size for one in regions)
-    return [normal], rank([normal], values[flags], sizes, n_regions, unit="pixel")
 
 
 # ------------------------------------------------------------------------------ input checks

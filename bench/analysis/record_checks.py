@@ -15,9 +15,10 @@ import numpy as np
 from .. import registry
 from ..dataset import CategoryInfo, Counts
 from ..errors import UsageError
-from ..metric_table import of_level
-from ..metrics import METRIC_VERSION, image_metrics
+from ..metric_table import METRICS, of_level
+from ..metrics import image_metrics
 from ..names import SEPARATOR, display_name, registry_name
+from ..records.protocol import version_of
 from ..records.record import CategoryResult, Record
 
 Gravity = Literal["wrong", "note"]
@@ -133,21 +134,25 @@ def _words(counts: Counts) -> str:
 
 def _image_level(record: Record) -> Iterator[Fault]:
     """Image-level metrics are those of the per-image scores."""
-    if record.protocol.get("metric_version") != METRIC_VERSION and record.error is None:
+    same = [
+        name
+        for name in of_level("image")
+        if version_of(record.protocol, name) == METRICS[name].version
+    ]
+    if record.error is None and len(same) < len(of_level("image")):
         yield Fault(
             "metrics of another definition than this zsad's were not computed again",
             gravity="note",
         )
-        return
     for result in record.categories:
-        stated = [name for name in of_level("image") if name in result.metrics]
+        stated = [name for name in same if name in result.metrics]
         if result.images is None or result.images.scores is None:
             if stated:
                 yield Fault("has image-level metrics and no scores", result.category)
             continue
         measured = image_metrics(np.asarray(result.images.labels), np.asarray(result.images.scores))
         again = measured.defined()
-        for name in (*stated, *(n for n in result.undefined if n in of_level("image"))):
+        for name in (*stated, *(n for n in result.undefined if n in same)):
             old, new = result.metrics.get(name), again.get(name)
             if not _agree(old, new, AGREEMENT):
                 yield Fault(

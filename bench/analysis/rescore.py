@@ -7,7 +7,7 @@ maps of a run made with `--save-maps` (`records/maps.py`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import ZsadError
 from ..metric_table import METRICS, Level, of_level
-from ..metrics import METRIC_VERSION, PixelAccumulator, image_metrics
+from ..metrics import PixelAccumulator, image_metrics
 from ..records.maps import read_maps
+from ..records.protocol import metric_versions, version_of
 from ..records.record import CategoryResult, Record, RecordError, read_records
 from ..records.run_folder import maps_path
 
@@ -67,21 +68,21 @@ def rescore_run(run: Path) -> list[Rescored]:
 
 
 def _rescore(run: Path, record: Record) -> Rescored:
-    same_definition = record.protocol.get("metric_version") == METRIC_VERSION
+    same = {m.name for m in METRICS.values() if version_of(record.protocol, m.name) == m.version}
     results, moves, with_maps = [], [], []
     for result in record.categories:
         path = maps_path(run, record.cell, result.category)
         with_maps.append(path.is_file())
         try:
-            image = _image_level(result) or _kept(result, "image", same_definition)
-            pixel = _pixel_level(path) or _kept(result, "pixel", same_definition)
+            image = _image_level(result) or _kept(result, "image", same)
+            pixel = _pixel_level(path) or _kept(result, "pixel", same)
         except ZsadError as error:
             raise RecordError(f"{record.cell.key}, {result.category}: {error}") from error
         metrics, undefined = {**image[0], **pixel[0]}, {**image[1], **pixel[1]}
         new = dataclasses.replace(result, metrics=metrics, undefined=undefined)
         results.append(new)
         moves += _moves(record.cell.key, result, new)
-    protocol = {**record.protocol, "metric_version": METRIC_VERSION}
+    protocol = {**record.protocol, **metric_versions()}
     rescored = dataclasses.replace(record, categories=results, protocol=protocol)
     return Rescored(rescored, tuple(moves), all(with_maps))
 
@@ -107,13 +108,19 @@ def _pixel_level(path: Path) -> Measured | None:
         return measured.defined(), measured.undefined
 
 
-def _kept(result: CategoryResult, level: Level, same_definition: bool) -> Measured:
-    """Metrics that cannot be recomputed: as they were, unless their definition has changed."""
+def _kept(result: CategoryResult, level: Level, same: Collection[str]) -> Measured:
+    """Metrics that cannot be recomputed: as they were, unless their definition has changed.
+
+    Args:
+        result: of the category.
+        level: of the metrics.
+        same: the metrics whose definition is still the one that the record was made with.
+    """
     names = of_level(level)
     old = {name: value for name, value in result.metrics.items() if name in names}
-    if same_definition or not old:
-        return old, {name: why for name, why in result.undefined.items() if name in names}
-    return {}, dict.fromkeys(names, NOT_KEPT[level])
+    undefined = {name: why for name, why in result.undefined.items() if name in names}
+    lost = dict.fromkeys((name for name in old if name not in same), NOT_KEPT[level])
+    return {name: value for name, value in old.items() if name in same}, undefined | lost
 
 
 def _moves(cell: str, old: CategoryResult, new: CategoryResult) -> list[Move]:

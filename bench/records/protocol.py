@@ -6,14 +6,31 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..metric_table import changed_versions
+
 AUXILIARY, GIVEN = "auxiliary", "auxiliary_source"
 CHECKPOINT = "checkpoint_sha256"
+VERSION, VERSIONS = "metric_version", "metric_versions"
 RENAMED = {"learned_in": "training_precision"}  # entries, as they were and are
 
 
 def current_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """A protocol with the names that this version gives its entries."""
     return {RENAMED.get(name, name): value for name, value in protocol.items()}
+
+
+def metric_versions() -> dict[str, Any]:
+    """The entries of a protocol that say which definitions its metrics have.
+
+    Those of which no definition has changed share one version; further metrics leave it as it is.
+    """
+    changed = changed_versions()
+    return {VERSION: 1, **({VERSIONS: changed} if changed else {})}
+
+
+def version_of(protocol: Mapping[str, Any], metric: str) -> Any:
+    """The version of a metric's definition under a protocol."""
+    return (protocol.get(VERSIONS) or {}).get(metric, protocol.get(VERSION))
 
 
 def trained_in_run(protocol: Mapping[str, Any]) -> bool:

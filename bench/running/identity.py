@@ -23,7 +23,7 @@ from ..content import content_hashes, content_sha256
 from ..dataset import Dataset, Sample, files_of
 from ..errors import ContractError, DataError, UsageError, ZsadError
 from ..method import make_options
-from ..metrics import METRIC_VERSION
+from ..metric_table import changed_versions
 from ..progress import Progress
 from ..records.category_record import IMAGES
 from ..records.provenance import environment
@@ -73,7 +73,7 @@ class Identities:
             "precision": plan.precision,
             "map size": str(plan.map_size),
             "limit": str(plan.limit),
-            "metric version": str(METRIC_VERSION),
+            "metric version": _metric_version(),
             "dataset options": _shown(dict(dataset.options)),
             "dataset": _digest(
                 [dataset.title, dataset.domain, dataset.has_masks, dataset.mask_rule]
@@ -120,6 +120,12 @@ class Identities:
                 trained = [auxiliary.name, dict(auxiliary.options), split]
                 self._auxiliaries[key] = _digest([*trained, auxiliary.fingerprint_of(samples)])
         return self._auxiliaries[key]
+
+
+def _metric_version() -> str:
+    """The definitions of the metrics; neither further ones nor a choice of them change it."""
+    changed = (f"{name} {version}" for name, version in changed_versions().items())
+    return ", ".join(["1", *changed])
 
 
 def _references(dataset: Dataset, shots: int | None, seed: int) -> str | None:

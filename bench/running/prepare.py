@@ -22,10 +22,9 @@ from ..dataset import Dataset, Sample
 from ..errors import Stopped
 from ..factory import create
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
-from ..metrics import METRIC_VERSION
 from ..options import EVALUATION_ONLY
 from ..progress import Progress
-from ..records.protocol import GIVEN
+from ..records.protocol import GIVEN, metric_versions
 from ..records.run_folder import lock, supersede, weights_path
 from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
@@ -283,7 +282,7 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
         "mask_resize": rule.resize,
         "dataset_options": dict(dataset.options),
         "limit": plan.limit,
-        "metric_version": METRIC_VERSION,
+        **metric_versions(),
         "seed": prepared.cell.seed,
         **_references(dataset, method),
     }

@@ -9,7 +9,6 @@ def test_regions_that_touch_by_a_corner_are_one():
     assert regions.pixels.tolist() == [0, 3, 5, 7, 12]
     assert regions.numbers.tolist() == [0, 1, 0, 1, 2]
     assert regions.sizes.tolist() == [2, 2, 1]
-    assert regions.size_at_pixels().tolist() == [2, 2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("mask", [np.zeros((3, 4), bool), np.zeros((0, 0), bool)])

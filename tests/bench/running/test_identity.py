@@ -286,7 +286,7 @@ def test_a_file_that_changes_while_it_is_scored_fails_its_cell(site, data, tmp_p
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("METRIC_VERSION", 99, "metric version changed from 1 to 99"),
+        ("changed_versions", lambda: {"pixel_pro": 2}, "from 1 to 1, pixel_pro 2"),
         ("environment", lambda: {"zsad": "99.0"}, "made by other code"),
     ],
 )

@@ -1,0 +1,131 @@
+"""The pixels of a category's maps, gathered batch by batch in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import metric_formulas as formulas
+from .mask_regions import MaskRegions, Regions, regions_of
+from .measured import PixelMetrics, pixel_metrics
+from .metric_formulas import Curve
+from .metric_table import DEFAULT_METRICS
+from .pixel_counts import SortedPixels
+from .ranks import MetricInputError, NormalImages, Scores, checked_maps
+from .sorted_runs import SortedRuns
+
+
+class PixelAccumulator:
+    """Pixel-level metrics of one category, from batches, in bounded memory.
+
+    Maps are kept as float32, normal pixels at 4 bytes each and anomalous ones at 8. The result
+    depends neither on the order or the batching of the images nor on what was spilled to disk.
+
+    Args:
+        budget_bytes: memory for normal pixels (at least 256 KiB are used); what exceeds it goes,
+            sorted, to an unnamed temporary file that vanishes with the process.
+        spill_dir: folder of that file; the system's temporary folder if None.
+    """
+
+    def __init__(self, budget_bytes: int = 1 << 30, spill_dir: str | Path | None = None) -> None:
+        if budget_bytes <= 0:
+            raise MetricInputError(f"budget_bytes must be positive, not {budget_bytes}")
+        self._normal = SortedRuns(budget_bytes // 2, spill_dir)
+        self._normal_images = SortedRuns(budget_bytes // 2, spill_dir)
+        self._anomalous: list[Scores] = []
+        self._regions: list[Regions] = []
+        self._image_sizes: frozenset[int] = frozenset()
+        self._images = 0
+        self._counts: SortedPixels | None = None
+
+    def update(
+        self, masks: ArrayLike, maps: ArrayLike, regions: Sequence[MaskRegions] | None = None
+    ) -> None:
+        """Add images; a batch that is refused changes nothing.
+
+        Args:
+            masks: 0 or 1, [B, H, W] or [H, W]; H and W may differ from update to update.
+            maps: same shape, greater is more anomalous.
+            regions: of the B masks, where they are known already.
+
+        Raises:
+            MetricInputError: shapes differ, masks are not 0 or 1, maps are NaN or infinite (in
+                float32; images are counted from 0 over all updates), or there are not B regions.
+            ZsadError: the temporary file cannot be written; release the accumulator then.
+        """
+        flags, values = checked_maps(masks, maps, first_image=self._images, dtype=np.float32)
+        if regions is None:
+            regions = [regions_of(mask) for mask in flags]
+        if len(regions) != len(flags):
+            raise MetricInputError(f"regions of {len(regions)} masks came with {len(flags)} masks")
+        self._counts = None
+        for mask, anomaly_map, known in zip(flags, values, regions, strict=True):
+            self._images += 1
+            if known.pixels.size:
+                self._normal.append(anomaly_map[~mask])
+                self._anomalous.append(anomaly_map.ravel()[known.pixels])
+                self._regions.append(known.in_image(mask.size))
+            else:
+                self._normal_images.append(anomaly_map.ravel())
+                self._image_sizes |= {mask.size}
+
+    def result(
+        self,
+        chosen: Collection[str] = DEFAULT_METRICS,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> PixelMetrics:
+        """The metrics of all images so far; more may be added afterwards.
+
+        Args:
+            chosen: names of metrics; those of other levels are left aside.
+            thresholds: by metric, of those that have one that was learned elsewhere.
+        """
+        return pixel_metrics(self.counts(), chosen, thresholds)
+
+    def roc_curve(self, max_points: int = 200) -> Curve:
+        """The pixel-level ROC curve as `roc_curve_points` gives it.
+
+        Raises:
+            UndefinedMetric: no anomalous or no normal pixel.
+        """
+        return formulas.roc_curve(self.counts().ranks, max_points)
+
+    def pro_curve(self, max_points: int = 200, fpr_limit: float = 0.3) -> Curve:
+        """The per-region overlap curve up to `fpr_limit`, thinned as `roc_curve_points` does.
+
+        Raises:
+            UndefinedMetric: no anomalous or no normal pixel.
+        """
+        return formulas.pro_curve(self.counts().ranks, max_points, fpr_limit)
+
+    def counts(self) -> SortedPixels:
+        """What the metrics are computed from; valid until the next update."""
+        if self._counts is None:
+            # The pieces are released, so that they and the whole are never both in memory for long.
+            self._anomalous = [np.concatenate([np.empty(0, np.float32), *self._anomalous])]
+            self._regions = [Regions.joined(self._regions)]
+            self._counts = SortedPixels(
+                list(self._normal.runs()),
+                NormalImages(list(self._normal_images.runs()), self._image_sizes),
+                self._anomalous[0],
+                self._regions[0],
+            )
+        return self._counts
+
+    def release(self) -> None:
+        """Forget all images and give back memory and temporary files."""
+        self._normal.release()
+        self._normal_images.release()
+        self._anomalous, self._regions = [], []
+        self._image_sizes = frozenset()
+        self._images = 0
+        self._counts = None
+
+    def __enter__(self) -> PixelAccumulator:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()

@@ -1,0 +1,102 @@
+"""What all pixel-level metrics of a category are computed from, wherever its maps are sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .mask_regions import Regions, regions_of
+from .ranks import Counts, NormalImages, Ranks, Scores, checked_maps, rank
+
+
+class PixelCounts(Protocol):
+    """A table of ranks and what does not fit into it: all that a pixel-level metric may ask."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """The table, with its overlaps."""
+        ...
+
+    @property
+    def regions(self) -> Regions:
+        """All regions; `of_pixel` is not read and may be empty."""
+        ...
+
+    def normal_range(self) -> tuple[np.floating[Any], np.floating[Any]] | None:
+        """The least and the greatest normal pixel, in the maps' dtype; None without any."""
+        ...
+
+    def normal_above(self, thresholds: Scores) -> Counts:
+        """Normal pixels greater than each of some rising thresholds of the maps' dtype."""
+        ...
+
+    def found_in_regions(self, threshold: np.floating[Any]) -> Counts:
+        """Pixels of each region that are at least the threshold [regions]."""
+        ...
+
+
+@dataclass(frozen=True)
+class SortedPixels:
+    """The counts of pixels that lie in memory, or in mapped files, as arrays.
+
+    Attributes:
+        normal_runs: normal pixels of images with regions, as rising arrays.
+        normal_images: the pixels of the other images.
+        anomalous: in any order [pixels].
+        regions: that they belong to, in the same order.
+    """
+
+    normal_runs: Sequence[Scores]
+    normal_images: NormalImages
+    anomalous: Scores
+    regions: Regions
+
+    @property
+    def runs(self) -> Sequence[Scores]:
+        """All normal pixels."""
+        return [run for run in (*self.normal_runs, *self.normal_images.runs) if run.size]
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The table."""
+        return rank(self.normal_runs, self.anomalous, self.regions, self.normal_images, "pixel")
+
+    def normal_range(self) -> tuple[np.floating[Any], np.floating[Any]] | None:
+        """The least and the greatest normal pixel."""
+        if not self.runs:
+            return None
+        return min(run[0] for run in self.runs), max(run[-1] for run in self.runs)
+
+    def normal_above(self, thresholds: Scores) -> Counts:
+        """Normal pixels greater than each threshold."""
+        above = np.zeros(thresholds.size, np.int64)
+        for run in self.runs:
+            above += run.size - np.searchsorted(run, thresholds, side="right")
+        return above
+
+    def found_in_regions(self, threshold: np.floating[Any]) -> Counts:
+        """Pixels of each region that are at least the threshold [regions]."""
+        found = self.regions.of_pixel[self.anomalous >= threshold]
+        return np.bincount(found, minlength=self.regions.sizes.size).astype(np.int64)
+
+
+def count_maps(masks: ArrayLike, maps: ArrayLike) -> SortedPixels:
+    """The counts of masks and maps [N, H, W] or [H, W].
+
+    Raises:
+        MetricInputError: shapes differ, masks are not 0 or 1, or maps are NaN or infinite.
+    """
+    flags, values = checked_maps(masks, maps)
+    with_regions = flags.any(axis=(1, 2))
+    normal = [
+        np.sort(values[with_regions][~flags[with_regions]]),
+        np.sort(values[~with_regions], axis=None),
+    ]
+    regions = Regions.joined([regions_of(mask).in_image(mask.size) for mask in flags[with_regions]])
+    sizes = frozenset({flags[0].size} if not with_regions.all() else ())
+    return SortedPixels(normal[:1], NormalImages(normal[1:], sizes), values[flags], regions)
