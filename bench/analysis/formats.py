@@ -13,16 +13,13 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from ..files import csv_text
 from ..names import known_name
 from ..track import Track
+from .latex import latex
+from .style import Style, fill
 from .table_data import DASH, Column, Number, Table, TableCell
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(table: Table, fmt: str = "md") -> str:
@@ -38,87 +35,34 @@ def render(table: Table, fmt: str = "md") -> str:
     return WRITERS[known_name("format", fmt, WRITERS)](table)
 
 
-# -- Markdown, LaTeX and HTML -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Style:
-    """How a format escapes, emphasises and marks; the text stands in place of %s.
-
-    Attributes:
-        template: the file that lays the page out.
-        escape: text of a record as text of the page.
-        strong, underlined: emphasis.
-        marks: footnote marks.
-        between: what parts the marks of a cell.
-    """
-
-    template: str
-    escape: Callable[[str], str]
-    strong: str
-    underlined: str
-    marks: str
-    between: str
-
-    def mark(self, marks: Sequence[str]) -> str:
-        """Footnote marks, "" for none."""
-        return self.marks % self.between.join(marks) if marks else ""
-
+# -- Markdown and HTML -------------------------------------------------------------------------
 
 # An underscore within a word is not emphasis.
 _MARKDOWN_SPECIAL = re.compile(r"[\\|*`<>\[\]]|(?<!\w)_|_(?!\w)")
-_LATEX_SPECIAL = str.maketrans(
-    {
-        **{char: f"\\{char}" for char in "{}&%$#_"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "±": r"$\pm$",
-        DASH: "--",
-    }
-)
 
 
 def _escape_markdown(text: str) -> str:
     return _MARKDOWN_SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _escape_latex(text: str) -> str:
-    return " ".join(text.split()).translate(_LATEX_SPECIAL)
+_MARKDOWN = Style(_escape_markdown, "**%s**", "<u>%s</u>", "[^%s]", "][^")
+_HTML = Style(html.escape, "<strong>%s</strong>", "<u>%s</u>", "<sup>%s</sup>", ",")
 
 
-_MARKDOWN = _Style("table.md", _escape_markdown, "**%s**", "<u>%s</u>", "[^%s]", "][^")
-_LATEX = _Style(
-    "table.tex", _escape_latex, r"\textbf{%s}", r"\underline{%s}", r"\textsuperscript{%s}", ","
-)
-_HTML = _Style("table.html", html.escape, "<strong>%s</strong>", "<u>%s</u>", "<sup>%s</sup>", ",")
+def _markdown(table: Table) -> str:
+    return "\n".join(_page(own, _MARKDOWN, "table.md") for own in table.tracks)
 
 
-def _pages(table: Table, style: _Style) -> str:
-    """A table and those of other tracks, each with title, rows, remarks and footnotes."""
-    return "\n".join(_page(own, style) for own in table.tracks)
+def _html(table: Table) -> str:
+    return "\n".join(_page(own, _HTML, "table.html") for own in table.tracks)
 
 
-def _page(table: Table, style: _Style) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=False,  # the style has escaped everything
-        block_start_string="[%",
-        block_end_string="%]",
-        variable_start_string="[[",
-        variable_end_string="]]",
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    header = [style.escape(name) for name in table.stub]
-    header += [style.escape(c.label) + style.mark(table.marks(c.notes)) for c in table.columns]
+def _page(table: Table, style: Style, template: str) -> str:
+    """The table of one track, with title, rows, remarks and footnotes."""
+    header = [*map(style.escape, table.stub), *style.column_labels(table)]
     body = _body(table, style)
-    return templates.get_template(style.template).render(
+    return fill(
+        template,
         table=table,
         title=style.escape(table.title),
         header=header,
@@ -139,44 +83,17 @@ def _grid(table: Table, header: Sequence[str], body: Sequence[Sequence[str]]) ->
     return tabulate(body, header, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
-def _body(table: Table, style: _Style) -> list[list[str]]:
+def _body(table: Table, style: Style) -> list[list[str]]:
     """All rows as texts; a group's name stands in its first row only."""
     lines = []
     group = None
     for row in table.rows:
-        label = style.escape(row.label)
-        if row.summary and label:
-            label = style.strong % label
-        stub = [label + style.mark(table.marks(row.notes))]
+        stub = [style.row_label(table, row)]
         if len(table.stub) == 2:
             stub.insert(0, "" if row.group == group else style.escape(row.group))
         group = row.group
-        lines.append([*stub, *(_cell(table, cell, style) for cell in row.cells)])
+        lines.append([*stub, *(style.cell(table, cell) for cell in row.cells)])
     return lines
-
-
-def _cell(table: Table, cell: TableCell, style: _Style) -> str:
-    """A cell's text: value, printed value in brackets, difference in braces, marks."""
-    marks = style.mark(table.marks(cell.notes))
-    if not cell.numbers:
-        return style.escape(cell.text) + marks
-    missing = all(number.value is None for number in cell.numbers)
-    text = style.escape(DASH)
-    if not missing:
-        text = ", ".join(_ranked(number, style) for number in cell.numbers)
-        text = text if len(cell.numbers) == 1 else f"({text})"
-    if any(number.printed is not None for number in cell.numbers):
-        if table.published:
-            text += f" [{', '.join(style.escape(n.printed_text) for n in cell.numbers)}]"
-        if table.delta and not missing:
-            inner = ", ".join(style.escape(n.delta_text) for n in cell.numbers)
-            text += " " + style.escape("{") + inner + style.escape("}")
-    return text + marks
-
-
-def _ranked(number: Number, style: _Style) -> str:
-    emphasis = {1: style.strong, 2: style.underlined}.get(number.rank, "%s")
-    return emphasis % style.escape(number.text)
 
 
 # -- CSV and JSON -------------------------------------------------------------------------------
@@ -250,10 +167,10 @@ def _json(table: Table) -> str:
 
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {
-    "md": partial(_pages, style=_MARKDOWN),
+    "md": _markdown,
     "csv": _csv,
-    "latex": partial(_pages, style=_LATEX),
-    "html": partial(_pages, style=_HTML),
+    "latex": latex,
+    "html": _html,
     "json": _json,
 }
 FORMATS = tuple(WRITERS)

@@ -54,7 +54,7 @@ def test_a_table_is_printed_in_the_papers_layout(call, run):
     assert "[66.4, 71.4]" in text
     assert "**Mean of 3 of 8**" in text
     latex = call("table", run, "--format", "latex").output
-    assert r"\begin{tabular}{llccc}" in latex
+    assert r"\begin{tabular}{llccc}" in latex and r"\label{tab:image-level" in latex
 
 
 def test_numbers_of_third_parties_are_shown_in_place_of_the_layout(call, run):
