@@ -212,6 +212,22 @@ def answers_to_category(
 ) -> list[Prediction]:
     """A method's answers to all images of a category, batch by batch on the CPU, with final scores.
 
+    Arguments and errors as `each_answer`.
+    """
+    return with_scores(method, list(each_answer(method, batches, capacity, references, check)))
+
+
+def each_answer(
+    method: Method,
+    batches: Iterable[Query],
+    capacity: int,
+    references: Iterable[Query] = (),
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Prediction]:
+    """A method's answers to the images of a category as they come, batch by batch on the CPU.
+
+    Where they have parts, `with_scores` makes the scores once all of them are there.
+
     Args:
         method: ready to predict.
         batches: of the category, as the method sees them.
@@ -230,13 +246,11 @@ def answers_to_category(
         observe(method, kept, check)
         device = method.backbone.device
         batches = (batch.map(lambda tensor: tensor.to(device)) for batch in kept.batches())
-    answers = []
     for batch in batches:
         with torch.no_grad():
             answer = method.predict(batch).checked(len(batch), method.name)
         refuse_parts(method, answer)
-        answers.append(answer.map(lambda tensor: tensor.cpu()))
-    return _with_scores(method, answers)
+        yield answer.map(lambda tensor: tensor.cpu())
 
 
 def _kept(batches: Iterable[Query], capacity: int) -> KeptImages:
@@ -246,7 +260,7 @@ def _kept(batches: Iterable[Query], capacity: int) -> KeptImages:
     return kept
 
 
-def _with_scores(method: Method, answers: Sequence[Prediction]) -> list[Prediction]:
+def with_scores(method: Method, answers: Sequence[Prediction]) -> list[Prediction]:
     """The answers, with scores from the parts of all of them where they have parts."""
     parts = [answer.parts for answer in answers if answer.parts is not None]
     if not parts:

@@ -164,6 +164,11 @@ class Prediction:
         there = [_in_short(name, part) for name, part in named.items() if part is not None]
         return f"<prediction: {', '.join(there) or 'nothing'}>"
 
+    def __len__(self) -> int:
+        """The number of images that it is about; 0 if it says nothing."""
+        there = [part for part in (self.scores, self.maps, self.parts) if part is not None]
+        return len(there[0]) if there else 0
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """The same answer with `change` applied to every tensor."""
         answers = (self.scores, self.maps, self.parts)

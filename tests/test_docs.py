@@ -32,6 +32,7 @@ from zsad.bench.cli import app as cli
 from zsad.bench.conformance import check_method
 from zsad.bench.dataset import Dataset
 from zsad.bench.method import Method, TrainableMethod
+from zsad.bench.records.predictions import Decision, Predictions
 from zsad.bench.running.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -244,9 +245,14 @@ def at_work(workplace, tmp_path, monkeypatch):
     monkeypatch.setattr("zsad.bench.cli.train._training_backbone", lambda *_, **__: None)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)
     monkeypatch.setattr("zsad.bench.factory.create", _create_nothing)
-    monkeypatch.setattr("zsad.bench.running.predict_files.predict_files", lambda *_, **__: [])
+    monkeypatch.setattr("zsad.bench.running.predict_files.predict_files", _predict_nothing)
+    monkeypatch.setattr("zsad.bench.cli.predict._facts", lambda *_: {})
     monkeypatch.setattr("zsad.bench.cli.scaffold._folder", lambda name: place / name)
     return place
+
+
+def _predict_nothing(method, paths, class_name, out, request):
+    return Predictions([], Decision())
 
 
 def _train_nothing(name, dataset, backbone, out, *_, **__):

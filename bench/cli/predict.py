@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ from .options import (
     LearnedFrom,
     MethodName,
     MethodOptions,
+    Quiet,
     chosen_backbone,
     method_table,
     out_option,
@@ -27,14 +30,48 @@ from .terminal import echo
 if TYPE_CHECKING:
     from ..backbone import Backbone
     from ..method import Method
+    from ..records.predictions import Predictions
+
+
+ANOMALY = 3  # exit code: an image is anomalous, and --fail-on-anomaly is given
 
 
 @with_options(*BACKBONE)
 def predict(
     method: MethodName,
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
-    out: Annotated[Path, out_option(help="Folder for overlays, maps and scores.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders, at any depth.")],
+    out: Annotated[Path, out_option(help="Folder for overlays, maps, scores and index.html.")],
     class_name: Annotated[str, typer.Option(help="What is in the pictures.")] = "object",
+    threshold: Annotated[
+        float | None, typer.Option(help="Images that score above it are anomalous.")
+    ] = None,
+    normal: Annotated[
+        list[Path] | None,
+        typer.Option(help="Normal images that the threshold is chosen by; may be repeated."),
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(help="With --normal: quantile of their scores.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="With --normal: greatest share of normal images that may be false alarms "
+            "(split-conformal).  [default: 0.05]"
+        ),
+    ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with normal/ and anomalous/ (and masks/): threshold of the greatest F1."
+        ),
+    ] = None,
+    map_threshold: Annotated[
+        float | None,
+        typer.Option(help="Regions above it are outlined.  [default: chosen as the threshold is]"),
+    ] = None,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 3 if an image is anomalous.")
+    ] = False,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(help="Trained weights; repeated, the files of one checkpoint."),
@@ -46,27 +83,69 @@ def predict(
     ] = None,
     option: MethodOptions = None,
     batch_size: Annotated[int, setting_option("batch_size")] = Plan.batch_size,
+    quiet: Quiet = False,
     **backbone: Any,
 ) -> None:
-    """Score your own images: heat-map overlays, raw maps, and scores as CSV and JSON.
+    """Score your own images: overlays, raw maps, scores as CSV and JSON, and a page of them all.
 
-    A transductive method scores the images of a call against each other.
+    One of --threshold, --normal and --labelled tells which images are anomalous. A transductive
+    method scores the images of a call against each other.
     """
-    from ..running.predict_files import predict_files
+    from ..progress import Progress
+    from ..report.predictions import write_index
+    from ..running.decision import DecisionRule
+    from ..running.predict_files import Request, predict_files
 
+    rule = DecisionRule(threshold, map_threshold, normal or (), quantile, alpha, labelled)
+    if fail_on_anomaly and not rule.decides:
+        raise UsageError("--fail-on-anomaly needs one of --threshold, --normal and --labelled")
     table = method_table(method, option or [])
     if learned_from is not None and not checkpoint:
         raise UsageError("--learned-from says what a --checkpoint was trained on: give one")
     loaded = chosen_backbone(table["name"], **backbone)
     built = _build(table, loaded, checkpoint or [], learned_from)
-    broken = False
-    for row in predict_files(built, images, class_name, out, batch_size, references or []):
-        echo(f"{row.score:.4f}  {row.path}" if row.score is not None else f"-  {row.path}")
-        if row.error is not None:
-            broken = True
-            echo(f"zsad: {row.error}", err=True)
-    if broken:
+    progress = Progress(bar=not quiet and sys.stderr.isatty())
+    request = Request(rule, references or (), batch_size, progress)
+    found = predict_files(built, images, class_name, out, request)
+    page = write_index(out, found, _facts(built, class_name, checkpoint or []))
+    _echo(found, page)
+    if fail_on_anomaly and found.anomalous:
+        raise typer.Exit(ANOMALY)
+    if any(row.error is not None for row in found.rows):
         raise typer.Exit(1)
+
+
+def _facts(method: Method, class_name: str, checkpoint: Sequence[Path]) -> dict[str, str]:
+    """What the results depend on, for the head of their page."""
+    facts = {
+        "Method": f"{method.title} ({display_name(f'{method.name}@{method.variant}')})",
+        "Backbone": f"{method.backbone.name}, images at {method.image_size} px",
+        "Class name": class_name,
+    }
+    if checkpoint:
+        facts["Checkpoint"] = ", ".join(map(str, checkpoint))
+    return facts
+
+
+def _echo(found: Predictions, page: Path) -> None:
+    """A line for each image, in the order of the call, and what follows from all of them."""
+    for row in found.rows:
+        words = ["-" if row.score is None else f"{row.score:.4f}"]
+        if row.anomalous is not None:
+            words.append(f"{'anomalous' if row.anomalous else 'normal':<9}")
+        if row.p_value is not None:
+            words.append(f"p {row.p_value:.4f}")
+        echo("  ".join([*words, row.path]))
+        if row.error is not None:
+            echo(f"zsad: {row.error}", err=True)
+    decision = found.decision
+    if decision.threshold is not None:
+        echo(
+            f"{found.anomalous} of {len(found.rows)} images are anomalous: score above "
+            f"{decision.threshold:.6g} ({decision.rule})",
+            err=True,
+        )
+    echo(f"wrote {page}", err=True)
 
 
 def _build(

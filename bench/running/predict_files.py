@@ -3,46 +3,81 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
-from ..category import answers_to_category, refuse_references
+from ..category import each_answer, refuse_references, with_scores
 from ..errors import DataError, UsageError
-from ..files import csv_text, whole_file, write_json, write_png
+from ..files import whole_file, write_png
 from ..images import read_image
 from ..method import Method, Query
 from ..predict import encode_pictures
-from ..records.cases import HEAT
+from ..progress import Progress
+from ..records.predictions import Decision, FileScore, Predictions, write_predictions
+from ..thresholds import p_values
+from .decision import (
+    DecisionRule,
+    KnownAnswer,
+    KnownImage,
+    decide,
+    known_images,
+    pixels_of,
+    refuse_too_few,
+)
+from .overlay import Map, Scale, draw_overlay, short
+from .own_images import RESULT_SUFFIXES, image_files, refuse_replacing, result_stems
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-RESULT_SUFFIXES = (".overlay.png", ".map.npy")
-OPACITY = 0.5  # of the heat at the most anomalous pixel
+LOG = logging.getLogger(__name__)
+GROUND, TOP = 0.01, 0.999  # quantiles of a map between which its colours are spread
 
 
 @dataclass(frozen=True)
-class FileScore:
-    """What is written about one image file; paths are relative to the output folder."""
+class Request:
+    """What `predict_files` is to do beside scoring.
 
-    path: str
-    score: float | None = None
-    overlay: str | None = None
-    map: str | None = None
-    error: str | None = None
+    Attributes:
+        rule: how images are told normal or anomalous.
+        references: files, or folders of them, of normal images, for a few-shot or full-shot method.
+        batch_size: images per visual forward.
+        progress: how to show progress and how to stop.
+    """
+
+    rule: DecisionRule = field(default_factory=DecisionRule)
+    references: Sequence[Path] = ()
+    batch_size: int = 8
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What a method says of one file."""
+class _Image:
+    """An image of a call: a file in question, or one whose truth is known."""
 
     path: Path
-    score: float | None
-    map: NDArray[np.float32] | None  # [M, M]
+    known: KnownImage | None = None
+
+
+@dataclass
+class _Answers:
+    """What a method says of the images of a call; maps are on the disk already.
+
+    Attributes:
+        images: those that were readable, in order; the other lists are as long, in the end.
+        broken: what is wrong with the files that are not readable.
+        scores: None from a method without image-level scores.
+        spans: the values of each map that are shown darkest and brightest; None without a map.
+        known: what is kept of the maps of images whose truth is known.
+    """
+
+    images: list[_Image] = field(default_factory=list)
+    broken: dict[Path, str] = field(default_factory=dict)
+    scores: list[float | None] = field(default_factory=list)
+    spans: dict[Path, tuple[float, float]] = field(default_factory=dict)
+    known: list[KnownAnswer] = field(default_factory=list)
 
 
 def predict_files(
@@ -50,195 +85,193 @@ def predict_files(
     paths: Sequence[Path],
     class_name: str,
     out: Path,
-    batch_size: int = 8,
-    references: Sequence[Path] = (),
-) -> list[FileScore]:
+    request: Request | None = None,
+) -> Predictions:
     """Score image files and write what was found.
 
-    For an image `a/part.png` below a given folder: `a/part.overlay.png` (the image under its heat)
-    and `a/part.map.npy` (float32 [M, M] at the method's map size, greater is more anomalous); for
-    all of them `scores.csv` and `scores.json`. Images whose results would have the same name get
-    numbers (`a/part-2.overlay.png`). Heat is scaled over all the images of the call, so that
-    overlays can be compared. The files of a call are the category of a transductive method.
+    For an image `a/part.png` below a given folder: `a/part.overlay.png` (the image and its heat,
+    with the outline of the region above the threshold) and `a/part.map.npy` (float32 [M, M] at the
+    method's map size, greater is more anomalous); for all of them `scores.csv` and `scores.json`,
+    and `decision.json` where a threshold was asked for. Images whose results would have the same
+    name get numbers (`a/part-2.overlay.png`). Heat has one scale over all the images of the call.
+    The files of a call, those of the rule included, are the category of a transductive method.
 
     Args:
         method: ready to predict.
         paths: files, or folders whose image files are taken, at any depth.
         class_name: what the images show, for the prompts.
         out: folder; made if absent.
-        batch_size: images per visual forward.
-        references: files, or folders of them, of normal images, for a few-shot or full-shot method.
+        request: what else is asked.
 
     Returns:
         A row for each file; of a file that is not a readable image it holds the error.
 
     Raises:
         UsageError: a path does not exist, there are no images, `out` cannot be made, or a
-            result would replace one of the images, or the references do not fit the method.
-        DataError: a reference is not a readable image.
+            result would replace one of the images, or the references or the rule do not fit.
+        DataError: a reference, or an image of the rule, is not a readable image.
         FileError: a result cannot be written; names its file.
     """
+    request = request or Request()
     found = image_files(paths, out)
-    stems = dict(zip(found, _stems(list(found.values())), strict=True))
-    _refuse_replacing(found, stems, out)
+    stems = dict(zip(found, result_stems(list(found.values())), strict=True))
+    refuse_replacing(found, stems, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"folder {out} cannot be made ({error.strerror}): choose --out") from error
-    normal = list(image_files(references, out)) if references else []
-    refuse_references(method, len(normal))
-    answers, broken = _predict(method, list(found), normal, class_name, batch_size)
-    low = min((float(a.map.min()) for a in answers if a.map is not None), default=0.0)
-    high = max((float(a.map.max()) for a in answers if a.map is not None), default=1.0)
-    rows = [_write_result(answer, stems[answer.path], out, low, high) for answer in answers]
-    rows += [FileScore(str(path), error=error) for path, error in broken.items()]
-    _write_scores(out, rows)
-    return rows
+    known = known_images(request.rule, out)
+    refuse_too_few(request.rule, known)
+    _warn_of_shared(found, known)
+    images = [*(_Image(image.path, image) for image in known), *map(_Image, found)]
+    maps = {path: out / (stem + RESULT_SUFFIXES[1]) for path, stem in stems.items()}
+    answers = _answers(method, images, class_name, maps, request)
+    decision = decide(request.rule, answers.known)
+    rows = _rows(answers, decision, stems, out, request.progress)
+    predictions = Predictions(rows, decision)
+    write_predictions(out, predictions)
+    return predictions
 
 
-def _predict(
+def _warn_of_shared(found: Mapping[Path, object], known: Sequence[KnownImage]) -> None:
+    """Warn of images that are judged by a threshold which they helped to choose."""
+    shared = {path.resolve() for path in found} & {image.path.resolve() for image in known}
+    if shared:
+        LOG.warning(
+            "%d images are both scored and used to choose the threshold: what is said of them "
+            "holds for no new image",
+            len(shared),
+        )
+
+
+def _answers(
     method: Method,
-    paths: Sequence[Path],
-    references: Sequence[Path],
+    images: Sequence[_Image],
     class_name: str,
-    batch_size: int,
-) -> tuple[list[_Answer], dict[Path, str]]:
-    """What the method says of each readable file, and what is wrong with the others."""
-    readable: list[Path] = []
-    broken: dict[Path, str] = {}
-
-    def encoded(images: Mapping[Path, Image.Image]) -> Query:
-        return encode_pictures(method, list(images.values()), [class_name] * len(images))
-
-    def category() -> Iterator[Query]:
-        for chosen in _batches(paths, batch_size):
-            images: dict[Path, Image.Image] = {}
-            for path in chosen:
-                try:
-                    images[path] = read_image(path)
-                except DataError as error:
-                    broken[path] = str(error)
-            readable.extend(images)
-            if images:
-                yield encoded(images)
-
-    def normal() -> Iterator[Query]:
-        for chosen in _batches(references, batch_size):
-            yield encoded({path: read_image(path) for path in chosen})
-
-    found: list[_Answer] = []
-    for answer in answers_to_category(method, category(), len(paths), normal()):
-        scores = itertools.repeat(None) if answer.scores is None else answer.scores.tolist()
-        maps = itertools.repeat(None) if answer.maps is None else answer.maps.numpy()
-        found += map(_Answer, readable[len(found) :], scores, maps)
-    return found, broken
-
-
-def _batches(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    return (paths[start : start + size] for start in range(0, len(paths), size))
-
-
-def _write_result(answer: _Answer, stem: str, out: Path, low: float, high: float) -> FileScore:
-    """Write the overlay and the map of one file, where the method gives maps."""
-    if answer.map is None:
-        return FileScore(str(answer.path), answer.score)
-    overlay_name, map_name = (stem + suffix for suffix in RESULT_SUFFIXES)
-    picture = overlay(read_image(answer.path), answer.map, low, high)
-    write_png(out / overlay_name, picture)
-    with whole_file(out / map_name) as file:
-        np.save(file, answer.map)
-    return FileScore(str(answer.path), answer.score, overlay_name, map_name)
-
-
-def image_files(paths: Sequence[Path], out: Path | None = None) -> dict[Path, PurePath]:
-    """Image files and the names that their results keep, in the order of the call.
-
-    Args:
-        paths: files, named by their file name, and folders, whose image files are taken at any
-            depth, sorted, and named relative to the folder. Hidden files are left out.
-        out: the folder of the results; files below it are results of an earlier call.
-
-    Raises:
-        UsageError: a path does not exist, nothing is left, or `out` is one of the folders.
-    """
-    results = None if out is None else out.resolve()
-    found: dict[Path, PurePath] = {}
-    for path in paths:
-        if path.is_dir():
-            if results == path.resolve():
-                raise UsageError(f"--out {out} is the folder of the images: choose another")
-            for file in _files_below(path, results):
-                found.setdefault(file, file.relative_to(path))
-        elif path.is_file():
-            found.setdefault(path, PurePath(path.name))
-        else:
-            raise UsageError(f"image {path} does not exist")
-    if not found:
-        raise UsageError(f"no image files in {', '.join(map(str, paths))}")
+    maps: Mapping[Path, Path],
+    request: Request,
+) -> _Answers:
+    """Score all images, and write the map of each file as soon as it is there."""
+    found, parts = _Answers(), []
+    normal = list(image_files(request.references)) if request.references else []
+    refuse_references(method, len(normal))
+    shown = _normal(method, normal, class_name, request.batch_size)
+    batches = _category(method, images, class_name, request.batch_size, found)
+    answered = iter(found.images)  # which grows while batches are read
+    labelled = sum(image.known is not None for image in images)
+    with request.progress.track(len(images), "scoring", "img") as bar:
+        for answer in each_answer(method, batches, len(images), shown):
+            parts.append(replace(answer, maps=None))
+            own = list(itertools.islice(answered, len(answer)))
+            for place, image in enumerate(own):
+                values = None if answer.maps is None else answer.maps[place].numpy()
+                if image.known is not None:
+                    found.known.append(_known_answer(image.known, values, labelled))
+                elif values is not None:
+                    found.spans[image.path] = _kept(values, maps[image.path])
+            bar.update(len(answer))
+            request.progress.check()
+    scores = [answer.scores for answer in with_scores(method, parts)]
+    given = [float(score) for own in scores if own is not None for score in own]
+    found.scores = [*given] or [None] * len(found.images)
+    found.known = [
+        replace(answer, score=score)
+        for answer, score in zip(found.known, found.scores, strict=False)  # they come first
+    ]
     return found
 
 
-def _files_below(folder: Path, results: Path | None) -> Iterator[Path]:
-    """The image files of a folder at any depth, without hidden ones and those of `results`."""
-    for file in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if hidden or file.suffix.lower() not in SUFFIXES or not file.is_file():
-            continue
-        if results is None or not file.resolve().is_relative_to(results):
-            yield file
+def _category(
+    method: Method, images: Sequence[_Image], class_name: str, size: int, found: _Answers
+) -> Iterator[Query]:
+    """The batches of a call; notes which images are readable and what is wrong with the others."""
+    for start in range(0, len(images), size):
+        pictures: list[Image.Image] = []
+        for image in images[start : start + size]:
+            try:
+                pictures.append(read_image(image.path))
+            except DataError as error:
+                if image.known is not None:
+                    raise
+                found.broken[image.path] = str(error)
+            else:
+                found.images.append(image)
+        if pictures:
+            yield encode_pictures(method, pictures, [class_name] * len(pictures))
 
 
-def overlay(
-    image: Image.Image, anomaly_map: NDArray[np.float32], low: float, high: float
-) -> Image.Image:
-    """An RGB image with its anomaly map [M, M] laid over it as heat.
-
-    Args:
-        image: of any size; the map is resized to it.
-        anomaly_map: greater is more anomalous.
-        low: value that is shown as no heat.
-        high: value that is shown as full heat.
-    """
-    from matplotlib import colormaps
-
-    heat = np.asarray(Image.fromarray(anomaly_map).resize(image.size, Image.Resampling.BILINEAR))
-    level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-    colour = colormaps[HEAT](level)[..., :3] * 255
-    opacity = (OPACITY * (0.3 + 0.7 * level))[..., None]
-    mixed = np.asarray(image) * (1 - opacity) + colour * opacity
-    return Image.fromarray(mixed.round().astype(np.uint8))
+def _normal(method: Method, paths: Sequence[Path], class_name: str, size: int) -> Iterator[Query]:
+    """The batches of references."""
+    for start in range(0, len(paths), size):
+        pictures = [read_image(path) for path in paths[start : start + size]]
+        yield encode_pictures(method, pictures, [class_name] * len(pictures))
 
 
-def _stems(names: Sequence[PurePath]) -> list[str]:
-    """A relative name for each image's results, without suffix; no two are equal, in any case.
-
-    >>> _stems([PurePath("a.jpg"), PurePath("a.png"), PurePath("a-2.png"), PurePath("b/a.png")])
-    ['a', 'a-3', 'a-2', 'b/a']
-    """
-    plain = [name.with_suffix("").as_posix() for name in names]
-    reserved = {stem.casefold() for stem in plain}
-    taken: dict[str, str] = {}
-    for stem in plain:
-        chosen, numbers = stem, itertools.count(2)
-        while chosen.casefold() in taken or (chosen != stem and chosen.casefold() in reserved):
-            chosen = f"{stem}-{next(numbers)}"
-        taken[chosen.casefold()] = chosen
-    return list(taken.values())
+def _known_answer(known: KnownImage, values: Map | None, images: int) -> KnownAnswer:
+    """What is kept of the map of an image whose truth is known; its score comes later."""
+    if values is None:
+        return KnownAnswer(known.label, None, None)
+    pixels = pixels_of(known, values, images) if known.sample is not None else None
+    return KnownAnswer(known.label, None, float(values.max()), pixels)
 
 
-def _refuse_replacing(images: Iterable[Path], stems: Mapping[Path, str], out: Path) -> None:
-    """Raise UsageError if a result would be written over one of the images."""
-    given = {path.resolve() for path in images}
-    for stem in stems.values():
-        for suffix in RESULT_SUFFIXES:
-            if (out / (stem + suffix)).resolve() in given:
-                raise UsageError(f"image {out / (stem + suffix)} would be replaced: choose --out")
+def _kept(values: Map, path: Path) -> tuple[float, float]:
+    """Write a map; the values of it that are shown darkest and brightest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        np.save(file, values)
+    low, high = np.quantile(values, (GROUND, TOP))
+    return float(low), float(high)
 
 
-def _write_scores(out: Path, rows: Sequence[FileScore]) -> None:
-    table = [asdict(row) for row in rows]
-    write_json(out / "scores.json", table)
-    safe = [{k: csv_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in table]
-    with whole_file(out / "scores.csv") as file:
-        text = pd.DataFrame(safe).to_csv(index=False)
-        file.write(text.encode("utf-8", "backslashreplace"))
+def _rows(
+    answers: _Answers,
+    decision: Decision,
+    stems: Mapping[Path, str],
+    out: Path,
+    progress: Progress,
+) -> list[FileScore]:
+    """The rows of all files, those that are not readable last; draws the overlays."""
+    lows, highs = zip(*answers.spans.values(), strict=True) if answers.spans else ((0.0,), (1.0,))
+    scale = Scale(float(np.median(lows)), max(highs), decision.map_threshold)
+    scored = [
+        (image.path, score)
+        for image, score in zip(answers.images, answers.scores, strict=True)
+        if image.known is None
+    ]
+    rows = []
+    with progress.track(len(scored), "overlays", "img") as bar:
+        for path, score in scored:
+            row = _judged(FileScore(str(path), score), decision)
+            if path in answers.spans:
+                row = _drawn(row, stems[path], out, scale)
+            rows.append(row)
+            bar.update()
+            progress.check()
+    return rows + [FileScore(str(path), error=error) for path, error in answers.broken.items()]
+
+
+def _judged(row: FileScore, decision: Decision) -> FileScore:
+    """A row with what a decision says of its score."""
+    if row.score is None or decision.threshold is None:
+        return row
+    p_value = float(p_values(decision.normal, row.score)) if decision.normal else None
+    return replace(row, anomalous=row.score > decision.threshold, p_value=p_value)
+
+
+def _drawn(row: FileScore, stem: str, out: Path, scale: Scale) -> FileScore:
+    """A row with its files and the share of its region; writes the overlay."""
+    overlay_name, map_name = (stem + suffix for suffix in RESULT_SUFFIXES)
+    values = np.load(out / map_name)
+    picture = draw_overlay(read_image(Path(row.path)), values, scale, caption(row))
+    write_png(out / overlay_name, picture)
+    region = None if scale.threshold is None else float((values > scale.threshold).mean())
+    return replace(row, region=region, overlay=overlay_name, map=map_name)
+
+
+def caption(row: FileScore) -> str:
+    """A row in a few words: score, verdict and p-value, as far as there are any."""
+    words = ["" if row.score is None else f"score {short(row.score)}"]
+    words.append({True: "anomalous", False: "normal", None: ""}[row.anomalous])
+    words.append("" if row.p_value is None else f"p {short(row.p_value)}")
+    return "  ".join(word for word in words if word)

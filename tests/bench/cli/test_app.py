@@ -404,9 +404,37 @@ def test_predict_writes_overlays_maps_and_scores(zsad, tmp_path, pictures):
         table = list(csv.DictReader(file))
     assert [float(r["score"]) for r in table] == [r["score"] for r in rows]
     for row in rows:
-        assert Image.open(out / row["overlay"]).size == (80, 60)
+        width, height = Image.open(out / row["overlay"]).size  # two panels of 240 x 180
+        assert width > 480 and height > 180
         assert np.load(out / row["map"]).dtype == np.float32
     assert len({row["overlay"] for row in rows}) == 3  # two files are called 1.png
+    page = (out / "index.html").read_text()
+    assert all(row["overlay"] in page for row in rows)
+
+
+def test_predict_exits_with_3_for_an_anomaly_only_if_asked(zsad, tmp_path, pictures):
+    call = ("predict", "clip", pictures / "anomalous", "--out", tmp_path / "found")
+    below, above = ("--threshold", "-100"), ("--threshold", "100")
+    assert zsad(*call, *below)[0] == 0
+    code, out, err = zsad(*call, *below, "--fail-on-anomaly")
+    assert code == 3
+    assert out.count("  anomalous  ") == 2
+    assert "2 of 2 images are anomalous: score above -100 (as given)" in err
+    assert zsad(*call, *above, "--fail-on-anomaly")[0] == 0
+    code, _, err = zsad(*call, "--fail-on-anomaly")
+    assert code == 2
+    assert "--fail-on-anomaly needs one of --threshold, --normal and --labelled" in err
+
+
+def test_predict_decides_by_a_folder_of_labelled_images(zsad, tmp_path, pictures):
+    call = ("predict", "clip", pictures / "anomalous", "--out", tmp_path / "found")
+    code, _, err = zsad(*call, "--labelled", pictures)
+    assert code == 0
+    assert "F1-max over 2 normal and 2 anomalous images" in err
+    rows = json.loads((tmp_path / "found" / "scores.json").read_text())
+    assert all(row["p_value"] in (1 / 3, 2 / 3, 1) for row in rows)
+    decision = json.loads((tmp_path / "found" / "decision.json").read_text())
+    assert decision["map_rule"] == "F1-max over the pixels of 4 maps"
 
 
 def test_predict_goes_on_past_a_broken_image_and_says_so(zsad, tmp_path, pictures):
@@ -494,7 +522,7 @@ def test_predict_takes_checkpoints_and_what_they_were_learned_on(
 ):
     command = ["predict", "coop", pictures / "normal", "--out", tmp_path / "found"]
     code, _, err = zsad(*command, "--checkpoint", coop_file, "--learned-from", "visa")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"wrote {tmp_path / 'found' / 'index.html'}\n")
     code, _, err = zsad(*command, "--checkpoint", coop_file, "--checkpoint", coop_file)
     assert code == 2
     assert "holds the tensor 'ctx', which another file" in err

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.method import Method, Prediction
-from zsad.bench.running.predict_files import _stems, image_files, predict_files
+from zsad.bench.running.own_images import image_files, result_stems
+from zsad.bench.running.predict_files import predict_files
 
 
 class Brightness(Method):
@@ -46,7 +47,7 @@ def test_no_result_replaces_another(method, tmp_path):
         draw(photos / name, 30 * number)
     again = draw(tmp_path / "other" / "a.png", 250)
     out = tmp_path / "found"
-    rows = predict_files(method, [photos, again, again], "object", out)
+    rows = predict_files(method, [photos, again, again], "object", out).rows
     assert len(rows) == len(names) + 1
     for column in ("overlay", "map"):
         assert len({getattr(row, column).casefold() for row in rows}) == len(rows)
@@ -59,7 +60,7 @@ def test_no_result_replaces_another(method, tmp_path):
 
 def test_names_are_unique_whatever_they_are():
     names = ["a.png", "a.jpg", "a.bmp", "a-2.png", "a-3.jpg", "a-2.jpg", "b/a.png", "B/a.png"]
-    stems = _stems([PurePath(name) for name in names])
+    stems = result_stems([PurePath(name) for name in names])
     assert len({stem.casefold() for stem in stems}) == len(names)
     assert stems[0] == "a"
     assert stems[3] == "a-2"
@@ -95,7 +96,8 @@ def test_scores_as_csv_are_no_formulas_and_stay_numbers(method, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     names = ["=1+1.png", "@a.png", "a  b.png"]
     paths = [PurePath(draw(tmp_path / name, 9).name) for name in names]
-    rows = predict_files(method, [type(tmp_path)(p) for p in paths], "object", tmp_path / "found")
+    paths = [type(tmp_path)(path) for path in paths]
+    rows = predict_files(method, paths, "object", tmp_path / "found").rows
     assert all(row.score < 0 for row in rows)  # a dark picture after normalisation
     with (tmp_path / "found" / "scores.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -107,13 +109,13 @@ def test_scores_as_csv_are_no_formulas_and_stay_numbers(method, tmp_path, monkey
 
 @pytest.mark.parametrize(
     ("written", "name"),
-    [(0, "a.overlay.png"), (1, "a.map.npy"), (2, "scores.json"), (3, "scores.csv")],
+    [(0, "a.map.npy"), (1, "a.overlay.png"), (2, "scores.json"), (3, "scores.csv")],
 )
 def test_a_full_disk_names_the_result_and_leaves_no_half_of_it(
     method, tmp_path, monkeypatch, written, name
 ):
     picture, out = draw(tmp_path / "a.png", 9), tmp_path / "found"
-    results = ["a.overlay.png", "a.map.npy", "scores.json", "scores.csv"]
+    results = ["a.map.npy", "a.overlay.png", "scores.json", "scores.csv"]
     calls = []
 
     def full(descriptor):
