@@ -139,8 +139,10 @@ def row_at_fpr(ranks: Ranks, fpr: float) -> int:
     which are rounded as `fpr` is: 29 of 2,900 are 0.01.
     """
     ranks.require_both_classes()
-    alarms = (ranks.n_normal - ranks.normal_below) / ranks.n_normal
-    return int(np.count_nonzero(alarms > fpr))
+    most = int(fpr * ranks.n_normal) + 1
+    while most / ranks.n_normal > fpr:
+        most -= 1
+    return int(np.searchsorted(ranks.normal_below, ranks.n_normal - most))
 
 
 def roc_curve(ranks: Ranks, max_points: int) -> Curve:

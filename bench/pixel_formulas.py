@@ -10,7 +10,7 @@ import numpy as np
 
 from . import metric_formulas as formulas
 from .pixel_counts import PixelCounts
-from .ranks import Fractions, Ranks, Scores, UndefinedMetric
+from .ranks import Fractions, Ranks, Scores, UndefinedMetric, row_slices
 
 RegionSize = Literal["small", "medium", "large"]
 
@@ -24,7 +24,7 @@ COCO calls objects below 32**2 pixels small and those from 96**2 pixels on large
 """
 
 
-def aupimo(ranks: Ranks) -> float:
+def aupimo(ranks: Ranks, fpr_range: tuple[float, float] = AUPIMO_RANGE) -> float:
     """Mean over images of the share of anomalous pixels found, over log false positive rates.
 
     At a rate z the threshold is the lowest one at which at most the share z of the pixels of normal
@@ -33,7 +33,7 @@ def aupimo(ranks: Ranks) -> float:
     stretch of log rates and nothing has to be interpolated.
     """
     parts = ranks.of_pixels()
-    low, high = AUPIMO_RANGE
+    low, high = fpr_range
     if not parts.n_in_normal_images:
         raise UndefinedMetric("there is no image without anomalous pixels")
     if parts.n_image_sizes > 1:
@@ -43,8 +43,11 @@ def aupimo(ranks: Ranks) -> float:
             f"a false positive rate of {high:g} is less than one of the "
             f"{parts.n_in_normal_images} pixels of normal images"
         )
-    rates = np.clip(parts.alarms / parts.n_in_normal_images, low, high)
-    return float(np.sum(parts.of_images * np.log(high / rates)) / np.log(high / low))
+    length = 0.0
+    for rows in row_slices(ranks.values.size):
+        rates = np.clip(parts.alarms[rows] / parts.n_in_normal_images, low, high)
+        length += float(np.sum(parts.of_images[rows] * np.log(high / rates)))
+    return length / math.log(high / low)
 
 
 def region_recall(pixels: PixelCounts, size: RegionSize) -> float:
