@@ -54,7 +54,8 @@ MAY_IMPORT = {
     "running": {"data", "records", "training"},
     "analysis": {"data", "records"},
     "report": {"data", "records", "analysis"},
-    "cli": {"data", "records", "training", "running", "analysis", "report"},
+    "export": {"data", "records", "analysis"},
+    "cli": {"data", "records", "training", "running", "analysis", "report", "export"},
 }
 PUBLIC = {
     "zsad.bench": tuple(importlib.import_module("zsad.bench").__all__),
@@ -130,7 +131,7 @@ def test_rooms_import_what_lies_below_them():
     assert not upward
 
 
-@pytest.mark.parametrize("room", ["records", "analysis", "report"])
+@pytest.mark.parametrize("room", ["records", "analysis", "report", "export"])
 def test_readers_of_records_import_no_torch(room):
     modules = [module for module in MODULES if IMPORTS.room(module) == room]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"

@@ -154,7 +154,8 @@ def _image_level(record: Record) -> Iterator[Fault]:
         again = measured.defined()
         for name in (*stated, *(n for n in result.undefined if n in same)):
             old, new = result.metrics.get(name), again.get(name)
-            if not _agree(old, new, AGREEMENT):
+            follows = name in again or name in measured.undefined  # from labels and scores alone
+            if follows and not _agree(old, new, AGREEMENT):
                 yield Fault(
                     f"{display_name(name)} is {_number(old)}, the scores give {_number(new)}",
                     result.category,

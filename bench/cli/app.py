@@ -41,6 +41,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "report": report.report,
     "figure": report.figure,
     "validate": publish.validate,
+    "export": publish.export,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

@@ -1,14 +1,27 @@
-"""Verbs for results that others read: `zsad validate`."""
+"""Verbs for results that others read: `zsad validate` and `zsad export`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json
+from .. import registry
+from ..errors import UsageError, ZsadError
+from ..names import known_name
+from .options import Json, out_option
 from .terminal import echo
+
+if TYPE_CHECKING:
+    from ..records.record import Record
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(help="Run directories or results repositories.", show_default=False),
+]
 
 
 def validate(
@@ -33,3 +46,132 @@ def validate(
     echo((verdict.to_json() if as_json else verdict.render()).rstrip("\n"))
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `zsad export` was asked for beside the records and the format."""
+
+    out: Path | None
+    project: str
+    hub_names: Mapping[str, str]
+    url: str
+    organisation: str
+    developer: str
+    relationship: str
+
+    @property
+    def folder(self) -> Path:
+        """Where files go.
+
+        Raises:
+            UsageError: it was not said.
+        """
+        if self.out is None:
+            raise UsageError("name a folder to write to: --out PATH")
+        return self.out
+
+
+def export(
+    sources: Sources,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="repository, huggingface, every-eval-ever, mlflow or wandb.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None, out_option(help="Folder to write to; mlflow may do without it.")
+    ] = None,
+    project: Annotated[str, typer.Option(help="Experiment of mlflow, project of wandb.")] = "zsad",
+    hub_dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="huggingface: DATASET=OWNER/NAME on the Hub; may be repeated."),
+    ] = None,
+    url: Annotated[
+        str, typer.Option(help="huggingface, every-eval-ever: where the results are published.")
+    ] = "",
+    organisation: Annotated[
+        str, typer.Option(help="every-eval-ever: who ran the evaluation.")
+    ] = "",
+    developer: Annotated[
+        str, typer.Option(help="every-eval-ever: whose methods they are, if somebody else's.")
+    ] = "",
+    relationship: Annotated[
+        str,
+        typer.Option(help="every-eval-ever: first_party, third_party, collaborative or other."),
+    ] = "third_party",
+) -> None:
+    """Write records in a format that others read, or log them to an experiment tracker."""
+    from ..records.repository import read_sources
+
+    format = known_name("format", to, FORMATS)  # noqa: A001
+    records = read_sources(sources)
+    if not any(record.error is None for record in records):
+        raise ZsadError("there is no finished record to export: 'zsad run' makes some")
+    request = _Request(
+        out, project, _hub_names(hub_dataset or []), url, organisation, developer, relationship
+    )
+    echo(FORMATS[format](records, request))
+
+
+def _hub_names(pairs: Sequence[str]) -> dict[str, str]:
+    """Names of datasets on the Hub from DATASET=OWNER/NAME, by registry name."""
+    found = {}
+    for pair in pairs:
+        name, equals, hub = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--hub-dataset takes DATASET=OWNER/NAME, not '{pair}'")
+        found[registry.resolve("dataset", name).name] = hub
+    return found
+
+
+def _to_repository(records: Sequence[Record], request: _Request) -> str:
+    from ..export.repository import place_records
+
+    placed = place_records(records, request.folder)
+    lines = [f"{item.state} {item.path}" for item in placed if item.state != "kept"]
+    kept = sum(item.state == "kept" for item in placed)
+    return "\n".join([*lines, f"{len(placed)} records, {kept} of them were there already"])
+
+
+def _to_huggingface(records: Sequence[Record], request: _Request) -> str:
+    from ..analysis.gathering import gather
+    from ..analysis.matrix import arrange
+    from ..export.huggingface import write_cards
+    from ..export.results import results_of
+
+    results = results_of(arrange(gather(records).records))
+    written = write_cards(results, request.folder, request.hub_names, request.url)
+    return "\n".join(map(str, written))
+
+
+def _to_every_eval_ever(records: Sequence[Record], request: _Request) -> str:
+    from ..analysis.resampling import DEFAULT_SETTINGS
+    from ..export.every_eval_ever import Publisher, write_logs
+
+    relationship: Any = request.relationship  # Publisher knows which there are
+    publisher = Publisher(request.organisation, request.developer, relationship, request.url)
+    written = write_logs(records, request.folder, publisher, DEFAULT_SETTINGS)
+    return "\n".join(map(str, written))
+
+
+def _to_mlflow(records: Sequence[Record], request: _Request) -> str:
+    from ..export.to_mlflow import log_runs
+
+    return f"{log_runs(records, request.out, request.project)} records logged"
+
+
+def _to_wandb(records: Sequence[Record], request: _Request) -> str:
+    from ..export.to_wandb import log_runs
+
+    return f"{log_runs(records, request.folder, request.project)} records logged"
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Record], _Request], str]] = {
+    "repository": _to_repository,
+    "huggingface": _to_huggingface,
+    "every-eval-ever": _to_every_eval_ever,
+    "mlflow": _to_mlflow,
+    "wandb": _to_wandb,
+}

@@ -46,8 +46,15 @@ class Cell:
     @property
     def key(self) -> str:
         """A file name that is the cell's identity; never leaves the run directory."""
-        method = labelled(self.method, self.label)
-        parts = [method, self.variant, self.target, f"seed{self.seed}"]
+        return self._named(self.target, f"seed{self.seed}")
+
+    @property
+    def method_key(self) -> str:
+        """A file name for the method with its variant, options and label, whatever the dataset."""
+        return self._named()
+
+    def _named(self, *middle: str) -> str:
+        parts = [labelled(self.method, self.label), self.variant, *middle]
         if self.options:
             parts.append(hashlib.sha256(self.options_text.encode()).hexdigest()[:8])
         return file_name("--".join(parts))

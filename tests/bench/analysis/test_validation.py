@@ -93,6 +93,11 @@ def test_a_wrong_record_is_told_by_its_check(run, change, check, words):
     assert verdict.exit_code == 1
 
 
+def test_a_metric_that_does_not_follow_from_the_scores_is_not_computed_again(run):
+    changed(run, _set(_first("metrics", "image_f1_learned"), 0.5))
+    assert not faults(validate([run]))
+
+
 def test_names_that_are_not_installed_are_wrong_unless_they_are_allowed(run):
     record = read_records(run)[0]
     cell = dataclasses.replace(record.cell, method="unheard_of")

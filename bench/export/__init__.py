@@ -1,0 +1,1 @@
+"""Records in the formats of others: model cards, result collections and experiment trackers."""
