@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def backbone_of(arguments: argparse.Namespace) -> Backbone:
     """The backbone that was asked for."""
-    where = {"pretrained": arguments.pretrained, "device": arguments.device}
+    where = {
+        "pretrained": arguments.pretrained,
+        "device": arguments.device,
+        "precision": getattr(arguments, "precision", "fp32"),
+    }
     if arguments.backbone or arguments.config:
         return load_backbone(arguments.backbone, config=arguments.config, **where)
     with tempfile.TemporaryDirectory() as folder:
