@@ -67,11 +67,18 @@ def run(
 
 
 @A_PLAN
-def show_plan(context: typer.Context, as_json: Json = False, **line: Any) -> None:
+def show_plan(
+    context: typer.Context,
+    as_json: Json = False,
+    calibrate: Annotated[
+        bool, typer.Option(help="Measure for up to 10 s how long parts of the run take here.")
+    ] = True,
+    **line: Any,
+) -> None:
     """Show what a run would do: cells, what is done, time, missing data and weights."""
     from ..running.dry_run import dry_run
 
-    view = dry_run(_plan(context, line))
+    view = dry_run(_plan(context, line), calibrate)
     echo(view.to_json() if as_json else view.to_text())
     raise typer.Exit(0 if view.ready else 1)
 

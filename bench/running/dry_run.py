@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from statistics import median_high
 
@@ -23,8 +22,10 @@ from ..records.record import Record, RecordError, read_record
 from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
 from ..training.trainer import auxiliary_samples
+from .calibration import forecast
 from .cells import changed_cells
 from .declared_costs import DeclaredCost, declared_costs
+from .forecast import Forecast, duration
 from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
@@ -59,12 +60,15 @@ class DryRun:
         missing: what has to be fetched before the run can finish, one line each.
         data: what the copies hold of the datasets that the run scores or learns from, by name.
         costs: what the methods declare to cost that have cells which are not done.
+        forecast: how long the run will take, from parts measured on this machine; None where they
+            were not measured.
     """
 
     cells: Sequence[CellState]
     missing: Sequence[str]
     data: Mapping[str, Completeness] = field(default_factory=dict)
     costs: Sequence[DeclaredCost] = ()
+    forecast: Forecast | None = None
 
     @property
     def ready(self) -> bool:
@@ -84,6 +88,8 @@ class DryRun:
     @property
     def seconds_left(self) -> float | None:
         """Estimate for what is to do; None if any part of it is unknown."""
+        if self.forecast is not None:
+            return self.forecast.seconds if self.forecast.whole else None
         waiting = [c.seconds for c in self.cells if c.state in TO_DO]
         known = [s for s in waiting if s is not None]
         return sum(known) if len(known) == len(waiting) else None
@@ -99,7 +105,7 @@ class DryRun:
                 c.cell.seed,
                 c.state,
                 "-" if c.images is None else c.images,
-                _duration(c.seconds),
+                duration(c.seconds),
             ]
             for c in self.cells
         ]
@@ -107,8 +113,11 @@ class DryRun:
         table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
         todo = sum(c.state in TO_DO for c in self.cells)
         lines = [table, "", f"{todo} of {len(self.cells)} cells to do"]
-        if todo:
-            lines[-1] += f", about {_duration(self.seconds_left)}"
+        if todo and self.forecast is not None:
+            lines[-1] += f", {self.forecast.words()}"
+            lines += [f"time of {part.words()}" for part in self.forecast.parts]
+        elif todo:
+            lines[-1] += f", about {duration(self.seconds_left)}"
         lines += [f"cost of {cost.words()}" for cost in self.costs]
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += [f"missing: {line}" for line in self.missing]
@@ -129,13 +138,19 @@ class DryRun:
                 for name, held in self.data.items()
             },
             "costs": [asdict(cost) for cost in self.costs],
+            "time": [asdict(part) for part in self.forecast.parts] if self.forecast else [],
             "cells": [asdict(c) for c in self.cells],
         }
         return json.dumps(content, indent=1, default=str)
 
 
-def dry_run(plan: Plan) -> DryRun:
-    """Look at a plan, its data, its weights and past records; nothing is run or written."""
+def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
+    """Look at a plan, its data, its weights and past records; nothing is run or written.
+
+    Args:
+        plan: what would be run.
+        calibrate: measure for some seconds how long its parts take on this machine.
+    """
     datasets = OpenDatasets(plan.limit)
     jobs = served_jobs(plan, datasets)
     missing: list[str] = []
@@ -165,7 +180,11 @@ def dry_run(plan: Plan) -> DryRun:
         seconds = _estimate(plan, cell, number, past)
         cells.append(CellState(cell, "changed" if why else state, number, seconds, why))
     costs = declared_costs(cell.cell for cell in cells if cell.state != "done")
-    return DryRun(cells, list(dict.fromkeys(missing)), {**auxiliaries, **held}, costs)
+    parts = None
+    if calibrate:
+        possible = {cell.cell for cell in cells if cell.state in TO_DO}
+        parts = forecast(plan, [job for job in jobs if job.cell in possible])
+    return DryRun(cells, list(dict.fromkeys(missing)), {**auxiliaries, **held}, costs, parts)
 
 
 @contextmanager
@@ -269,7 +288,3 @@ def _estimate(plan: Plan, cell: Cell, images: int | None, past: Iterable[Record]
 
 def _backbone_name(record: Record) -> str:
     return str(record.protocol.get("backbone", "")).partition(":")[0]
-
-
-def _duration(seconds: float | None) -> str:
-    return "unknown" if seconds is None else str(timedelta(seconds=round(seconds)))

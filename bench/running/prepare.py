@@ -71,7 +71,7 @@ def prepare(
         datasets: where the auxiliary dataset is asked for.
         progress: of the training.
     """
-    prepared_methods = [_created(plan, job, target, progress) for job in jobs]
+    prepared_methods = [created(plan, job, target, progress) for job in jobs]
     training = [one for one in prepared_methods if one.job.trained and one.error is None]
     if training:
         _train_all(plan, target, training, datasets, progress)
@@ -118,7 +118,7 @@ def checkpoint_path(plan: Plan, job: Job) -> Path:
     return weights_path(Path(plan.out), training)
 
 
-def _created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> PreparedMethod:
+def created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> PreparedMethod:
     """A prepared method that has been asked for all that it declares."""
     prepared = PreparedMethod(job)
     with isolated(prepared, progress):
@@ -172,7 +172,7 @@ def _train_all(
     waiting: list[_Training] = []
     for prepared in prepared_methods:
         with isolated(prepared, progress):
-            waiting.append(_Training(plan, prepared, _in_training_precision(plan, prepared)))
+            waiting.append(_Training(plan, prepared, in_training_precision(plan, prepared)))
     try:
         auxiliary = datasets.auxiliary(prepared_methods[0].job)
         with lock(Path(plan.out), f"features-{auxiliary.name}"):
@@ -187,7 +187,7 @@ def _train_all(
         waiting = [one for one in waiting if not one.do(auxiliary, target, progress, blocking)]
 
 
-def _in_training_precision(plan: Plan, prepared: PreparedMethod) -> TrainableMethod:
+def in_training_precision(plan: Plan, prepared: PreparedMethod) -> TrainableMethod:
     """The method that is trained for a prepared one: itself, or its twin in another precision."""
     method = prepared.ready
     precision = method.backbone.training_precision

@@ -1,0 +1,250 @@
+"""How long the parts of a run take on this machine, measured on a few of its own images.
+
+The measurement runs in a process of its own, which is stopped after some seconds, however large
+the backbone is; parts that it has not come to stay unmeasured. It scores and trains with the code
+of a run, in a folder that is deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import joblib
+import torch
+
+from ..dataset import Sample
+from ..errors import ZsadError
+from ..names import display_name
+from ..progress import Progress
+from ..training.feature_cache import FeatureCache
+from ..training.loop import optimise
+from ..training.optimisation import TrainingConfig
+from ..training.sources import cache_features, can_cache, dataset_sources
+from ..training.stages import passes
+from ..training.trainer import auxiliary_samples
+from .evaluation import score_category
+from .forecast import Forecast, Part
+from .open_datasets import OpenDatasets, OpenedDataset
+from .parallel import default_jobs
+from .plan import Job, Plan
+from .prepare import checkpoint_path, created, in_training_precision, split_of
+from .prepared_method import PreparedMethod
+from .runner import units
+
+LOG = logging.getLogger(__name__)
+SECONDS = 10.0  # of measuring; importing and loading do not count
+LOADING_SECONDS = 120.0
+SCORED = 8  # images of a dataset
+STEPS = 2  # of a training, beside one that does not count
+
+Tell = Callable[[Sequence[Part]], None]
+
+
+def forecast(plan: Plan, jobs: Sequence[Job], seconds: float = SECONDS) -> Forecast | None:
+    """How long some jobs of a plan will take, or None where not even their parts are known.
+
+    Args:
+        plan: what is to be run.
+        jobs: those that are not done and that can be done.
+        seconds: of measuring, at most.
+    """
+    if not jobs:
+        return Forecast(())
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    worker = context.Process(target=_measure_alone, args=(plan, jobs, sender), daemon=True)
+    worker.start()
+    sender.close()
+    parts: Sequence[Part] | None = None
+    deadline = time.monotonic() + LOADING_SECONDS
+    with suppress(EOFError):
+        while receiver.poll(max(deadline - time.monotonic(), 0)):
+            if parts is None:
+                deadline = time.monotonic() + seconds
+            parts = receiver.recv()
+    worker.terminate()
+    worker.join()
+    return None if parts is None else Forecast(parts)
+
+
+def _measure_alone(plan: Plan, jobs: Sequence[Job], sender: Connection) -> None:
+    """What the process does; a fault leaves parts unmeasured and is a fault of the run itself."""
+    logging.disable(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ZSAD_FEATURES"] = folder
+        elsewhere = dataclasses.replace(plan, out=folder, workers=0)
+        with suppress(ZsadError):
+            measure(elsewhere, jobs, Path(plan.out), sender.send)
+
+
+def measure(plan: Plan, jobs: Sequence[Job], run: Path, tell: Tell) -> None:
+    """Measure one part after the other.
+
+    Args:
+        plan: of the run, with a folder to write to.
+        jobs: to be done.
+        run: the run's own folder, where learned weights may lie already.
+        tell: is given all parts, first unmeasured and then with every new measurement.
+    """
+    started = time.perf_counter()
+    datasets = OpenDatasets(plan.limit)
+    processes = default_jobs(plan, datasets)
+    torch.set_num_threads(max(joblib.cpu_count() // processes, 1))
+    first = {_entry(job): job for job in jobs}
+    prepared = [
+        created(plan, job, datasets.target(job.dataset).dataset, Progress())
+        for job in first.values()
+    ]
+    ready = [one for one in prepared if one.error is None]
+    trainings = _trainings(plan, jobs, ready, datasets, run)
+    work = [*trainings, *_scorings(plan, jobs, ready, datasets, processes)]
+    parts = [Part("start", 1, "start", 1, time.perf_counter() - started)]
+    parts += [part for measured in work for part in measured.parts]
+    tell(parts)
+    for measured in work:
+        known = {part.name: part for part in measured.run()}
+        parts = [known.get(part.name, part) for part in parts]
+        tell(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Parts that are measured together."""
+
+    parts: Sequence[Part]
+    seconds: Callable[[], Sequence[float]]
+
+    def run(self) -> list[Part]:
+        return [p.measured(s) for p, s in zip(self.parts, self.seconds(), strict=True)]
+
+
+def _trainings(
+    plan: Plan,
+    jobs: Sequence[Job],
+    ready: Sequence[PreparedMethod],
+    datasets: OpenDatasets,
+    run: Path,
+) -> list[_Work]:
+    """Each training that the run has not done: the features it learns from, and its steps."""
+    own = dataclasses.replace(plan, out=str(run))
+    paths: set[Path] = set()
+    found: list[tuple[PreparedMethod, Job]] = []
+    for job in jobs:
+        method = next((one for one in ready if _entry(one.job) == _entry(job)), None)
+        if method is None or not job.trained:
+            continue
+        path = checkpoint_path(own, job)
+        if path not in paths and not path.exists():
+            found.append((method, job))
+        paths.add(path)
+    at_once = min(default_jobs(plan, datasets), max(len(found), 1))
+    cached: set[tuple[object, ...]] = set()
+    return [
+        work
+        for prepared, job in found
+        for work in _training(plan, prepared, job, datasets, at_once, cached)
+    ]
+
+
+def _training(
+    plan: Plan,
+    prepared: PreparedMethod,
+    job: Job,
+    datasets: OpenDatasets,
+    at_once: int,
+    cached: set[tuple[object, ...]],
+) -> list[_Work]:
+    """The features and the steps of one training; features that another one shares count once."""
+    method = in_training_precision(plan, prepared)
+    auxiliary = datasets.auxiliary(job)
+    samples = auxiliary_samples(auxiliary, split_of(plan, job))
+    stages = passes(method)
+    config = TrainingConfig(progress=Progress())
+    lengths = [config.lengths(stage.schedule) for stage in stages]
+    few = samples[: STEPS * max(size for _, size in lengths)]
+    cache = FeatureCache()
+    about = f"{method.title} on {auxiliary.title}"
+    work = []
+
+    def encode() -> Sequence[float]:
+        started = time.perf_counter()
+        cache_features([method], auxiliary, few, cache)
+        return [(time.perf_counter() - started) / len(few)]
+
+    key = (*method.forward_key(), auxiliary.name, len(samples))
+    if any(can_cache(method, stage) for stage in stages) and key not in cached:
+        cached.add(key)
+        work.append(_Work([Part(f"features for {about}", len(samples), "image")], encode))
+    steps = sum(-(-len(samples) // size) * epochs for epochs, size in lengths)
+
+    def learn() -> Sequence[float]:
+        seconds = []
+        for chosen in (few[: len(few) // STEPS], few):  # the first steps allocate memory
+            sources = dataset_sources(method, stages, auxiliary, chosen, cache, config)
+            started = time.perf_counter()
+            state = optimise(method, sources, TrainingConfig(epochs=1, progress=Progress()))
+            taken = len(state.history) or sum(-(-len(chosen) // size) for _, size in lengths)
+            seconds.append((time.perf_counter() - started) / taken)
+        return seconds[-1:]
+
+    return [*work, _Work([Part(f"training of {about}", steps, "step", at_once)], learn)]
+
+
+def _scorings(
+    plan: Plan,
+    jobs: Sequence[Job],
+    ready: Sequence[PreparedMethod],
+    datasets: OpenDatasets,
+    processes: int,
+) -> list[_Work]:
+    """Each dataset: what its first batch takes once a process, and each further image."""
+    work = []
+    for target, group in itertools.groupby(jobs, lambda job: job.cell.target):
+        members = list(group)
+        opened = datasets.target(members[0].dataset)
+        at_once = min(processes, len(units(members, datasets, split=processes > 1)))
+        entries = {_entry(job) for job in members}
+        methods = [one for one in ready if _entry(one.job) in entries]
+        samples = _mixture(next(iter(opened.by_category.values())), SCORED)
+
+        def score(
+            samples: Sequence[Sample] = samples,
+            methods: Sequence[PreparedMethod] = methods,
+            opened: OpenedDataset = opened,
+        ) -> Sequence[float]:
+            seconds = []
+            for chosen in (samples[:2], samples):
+                started = time.perf_counter()
+                score_category(plan, opened.dataset, chosen, methods, Progress())
+                seconds.append(time.perf_counter() - started)
+            each = seconds[1] / len(samples)
+            return [max(seconds[0] - 2 * each, 0.0), each]
+
+        name = display_name(target)
+        parts = [
+            Part(f"first batch of {name}", 1, "start"),
+            Part(f"scoring of {name}", opened.images, "image", at_once),
+        ]
+        work.append(_Work(parts, score))
+    return work
+
+
+def _entry(job: Job) -> tuple[str, ...]:
+    """What jobs of one entry of a plan's methods have in common."""
+    return job.cell.method, job.cell.variant, job.cell.options_text, job.cell.label
+
+
+def _mixture(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Some images of a category, as evenly spread over its list as they can be."""
+    step = max(len(samples) / count, 1.0)
+    return [samples[int(step * number)] for number in range(min(count, len(samples)))]

@@ -1,0 +1,88 @@
+"""All benchmarks, one after another; one JSON file of each in a folder.
+
+    python benchmarks/all.py --quick                    # on a CPU, under ten minutes
+    python benchmarks/all.py --device cuda              # the list for a GPU, under eight minutes
+    python benchmarks/performance_page.py FOLDER        # writes docs/performance.md from the files
+
+Each script runs in a process of its own with a time limit of its own, so that one that hangs costs
+no other. All of them work without a network: backbones have random weights.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from _result import device_name, parser_of
+from tabulate import tabulate
+
+HERE = Path(__file__).parent
+LARGE = ("--backbone", "ViT-L-14-336-quickgelu", "--pretrained", "random", "--device", "cuda")
+
+# name -> arguments and the most seconds that it may take
+Runs = Mapping[str, tuple[Sequence[str], int]]
+QUICK: Runs = {
+    "forward": (["--images", "2", "--repeats", "1"], 90),
+    "shared_forward": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 120),
+    "metrics": (["--maps", "20"], 60),
+    "training": (["--images", "4", "--batch-size", "4"], 180),
+    "loading": (["--rounds", "2"], 60),
+    "second_start": (["--images", "1000"], 90),
+    "musc": (["--images", "50", "100"], 60),
+    "builtin": ([], 60),
+}
+FULL: Runs = {
+    "forward": ([], 600),
+    "shared_forward": ([], 1200),
+    "metrics": (["--maps", "200"], 900),
+    "training": ([], 1200),
+    "loading": ([], 120),
+    "second_start": ([], 300),
+    "musc": ([], 600),
+    "builtin": ([], 120),
+    "noise": ([], 3600),
+}
+CUDA: Runs = {
+    "forward": ([*LARGE, "--images", "64"], 90),
+    "shared_forward": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
+    "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 120),
+    "musc": (["--backbone", "ViT-L-14-336", "--device", "cuda"], 60),
+}
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a CPU")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("performance"), help="folder of the files")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these scripts alone")
+    arguments = parser.parse_args()
+    runs = CUDA if arguments.device.startswith("cuda") else QUICK if arguments.quick else FULL
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(f"{device_name(arguments.device)}: {', '.join(arguments.only or runs)}")
+    outcomes = []
+    for name in arguments.only or runs:
+        options, limit = runs[name]
+        print(f"\n=== {name} {' '.join(options)}", flush=True)
+        started = time.perf_counter()
+        outcome = run(name, [*options, "--json", str(arguments.out / f"{name}.json")], limit)
+        outcomes.append([name, outcome, time.perf_counter() - started])
+    print(f"\n{tabulate(outcomes, ['script', 'outcome', 'seconds'], floatfmt='.0f')}")
+    sys.exit(any(outcome != "done" for _, outcome, _ in outcomes))
+
+
+def run(name: str, options: Sequence[str], limit: int) -> str:
+    """Run one script; returns "done" or what went wrong."""
+    command = [sys.executable, str(HERE / f"{name}.py"), *options]
+    try:
+        code = subprocess.run(command, timeout=limit, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return f"stopped after {limit} s"
+    return "done" if code == 0 else f"exit {code}"
+
+
+if __name__ == "__main__":
+    main()
