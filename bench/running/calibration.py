@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import joblib
 import torch
+from tqdm import tqdm
 
 from ..dataset import Sample
 from ..errors import ZsadError
@@ -72,7 +74,7 @@ def forecast(plan: Plan, jobs: Sequence[Job], seconds: float = SECONDS) -> Forec
             if parts is None:
                 deadline = time.monotonic() + seconds
             parts = receiver.recv()
-    worker.terminate()
+        worker.terminate()
     worker.join()
     return None if parts is None else Forecast(parts)
 
@@ -80,6 +82,7 @@ def forecast(plan: Plan, jobs: Sequence[Job], seconds: float = SECONDS) -> Forec
 def _measure_alone(plan: Plan, jobs: Sequence[Job], sender: Connection) -> None:
     """What the process does; a fault leaves parts unmeasured and is a fault of the run itself."""
     logging.disable(logging.ERROR)
+    tqdm.set_lock(threading.RLock())  # its own is shared by processes and left behind by a stop
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZSAD_FEATURES"] = folder
         elsewhere = dataclasses.replace(plan, out=folder, workers=0)
@@ -106,8 +109,8 @@ def measure(plan: Plan, jobs: Sequence[Job], run: Path, tell: Tell) -> None:
         for job in first.values()
     ]
     ready = [one for one in prepared if one.error is None]
-    trainings = _trainings(plan, jobs, ready, datasets, run)
-    work = [*trainings, *_scorings(plan, jobs, ready, datasets, processes)]
+    scorings = _scorings(plan, jobs, ready, datasets, processes)
+    work = [*scorings, *_trainings(plan, jobs, ready, datasets, run)]
     parts = [Part("start", 1, "start", 1, time.perf_counter() - started)]
     parts += [part for measured in work for part in measured.parts]
     tell(parts)
