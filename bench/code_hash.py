@@ -61,7 +61,7 @@ LEARNING = (
 )
 SCORING = (
     *(*READING, *CONTRACT, "training.references"),
-    *("running.evaluation", "running.observation"),
+    *("running.answers", "running.evaluation", "running.measuring", "running.observation"),
 )
 
 _loaded: dict[str, tuple[ModuleSpec, str]] = {}

@@ -195,6 +195,18 @@ class Prediction:
             ContractError: no answer, a wrong kind or shape, a NaN, a value that is infinite in
                 float32, or scores beside the parts that scores are to be made of; names the method.
         """
+        copy, check = self.copied(batch, method)
+        check()
+        return copy
+
+    def copied(self, batch: int, method: str) -> tuple[Prediction, Callable[[], None]]:
+        """What `checked` gives, and its check for finite values, to be called when one can wait.
+
+        On a GPU that check waits until the answer is there.
+
+        Raises:
+            ContractError: as `checked`; for NaN and infinite values the returned check raises it.
+        """
         if self.scores is None and self.maps is None and self.parts is None:
             raise ContractError(f"method '{display_name(method)}' returned neither scores nor maps")
         if self.scores is not None and self.parts is not None:
@@ -202,11 +214,20 @@ class Prediction:
                 f"method '{display_name(method)}' returned scores and parts: give scores, or the "
                 "parts of which conclude makes them"
             )
-        return Prediction(
-            _checked(self.scores, "scores", batch, method),
-            _checked(self.maps, "maps", batch, method),
-            _checked(self.parts, "parts", batch, method),
-        )
+        copies: dict[str, Tensor] = {}
+        checks: list[Callable[[], None]] = []
+        for part in _AXES:
+            tensor = getattr(self, part)
+            if tensor is not None:
+                copies[part], check = _copied(tensor, part, batch, method)
+                checks.append(check)
+
+        def check_all() -> None:
+            for check in checks:
+                check()
+
+        answers = (copies.get("scores"), copies.get("maps"), copies.get("parts"))
+        return Prediction(*answers), check_all
 
 
 def _in_short(name: str, tensor: Tensor) -> str:
@@ -225,10 +246,10 @@ def _chained(parts: Sequence[Sequence[int] | None]) -> tuple[int, ...] | None:
     return tuple(itertools.chain(*there)) if len(there) == len(parts) else None
 
 
-def _checked(tensor: Tensor | None, part: str, batch: int, method: str) -> Tensor | None:
-    """A float32 copy of an answer's part; see `Prediction.checked`."""
-    if tensor is None:
-        return None
+def _copied(
+    tensor: Tensor, part: str, batch: int, method: str
+) -> tuple[Tensor, Callable[[], None]]:
+    """A float32 copy of an answer's part, and its check; see `Prediction.copied`."""
     if not isinstance(tensor, Tensor) or tensor.is_complex():
         kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise ContractError(
@@ -241,8 +262,13 @@ def _checked(tensor: Tensor | None, part: str, batch: int, method: str) -> Tenso
             f"a batch of {batch}: expected {_AXES[part]}"
         )
     single = tensor.detach().to(torch.float32, copy=True)
-    if not bool(torch.isfinite(single).all()):
-        finite = bool(torch.isfinite(tensor).all())
-        what = f"{part} too large for float32" if finite else f"NaN or infinite {part}"
-        raise ContractError(f"method '{display_name(method)}' returned {what}")
-    return single
+    fits = torch.isfinite(single).all()
+    finite = fits if tensor.dtype == torch.float32 else torch.isfinite(tensor).all()
+
+    def check() -> None:
+        if not bool(fits):
+            large = f"{part} too large for float32"
+            what = large if bool(finite) else f"NaN or infinite {part}"
+            raise ContractError(f"method '{display_name(method)}' returned {what}")
+
+    return single, check

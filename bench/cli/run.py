@@ -24,6 +24,7 @@ from .options import (
     with_dataset_options,
     with_options,
 )
+from .profile import profile
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ def _summary(plan: Plan) -> None:
     if len(failed) < len(records):
         for layout in ("image", "pixel"):
             echo(f"\n{render(make_table(records, layout), 'md')}")
+    if plan.profile and (stages := profile(records)):
+        echo(f"\nseconds of each stage\n\n{stages}")
     echo(f"\nrecords: {Path(plan.out) / CELLS}")
     for warning in [*_gaps(records), *_oddities(records)]:
         echo(f"warning: {warning}", err=True)

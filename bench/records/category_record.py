@@ -16,12 +16,13 @@ from ..json_fields import Amount, Count, from_json
 from ..track import Track
 from .cell import Cell
 from .record import Auxiliary, CategoryResult, Record, RecordError
+from .stages import STAGES
 
 if TYPE_CHECKING:
     from ..method import Method, Options
 
 IMAGES = "images of "  # and a category: its field in an identity
-SUMMED = ("images", "seconds_forward", "seconds_predict")  # over categories; else the maximum
+SUMMED = ("images", *(f"seconds_{stage}" for stage in STAGES))  # over categories; else the maximum
 MAX_WARNINGS = 100  # about the copy of a dataset, in a record
 
 

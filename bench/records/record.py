@@ -152,8 +152,9 @@ class Record:
             split, epochs, metric version, dataset fingerprint and more.
         provenance: how it came about: package versions, python, platform, device, commit, started
             (ISO 8601, UTC).
-        timing: images, seconds_forward, seconds_predict, ms_per_image, peak_memory_mb, and of
-            methods that were trained here what the training took.
+        timing: images, seconds_forward, seconds_predict, ms_per_image, peak_memory_mb, of methods
+            that were trained here what the training took, and of a profile the seconds of the other
+            stages.
         published_parameters: learned parameters as the paper counts them.
         effective_parameters: those that receive a gradient.
         completeness: what the copy held of its dataset, and what was chosen of it; null is unknown.

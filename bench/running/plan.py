@@ -63,6 +63,7 @@ class Plan:
         limit: to try things out; None is all.
         retry: which finished cells are done again.
         keep_old: cells that were made by other code are done again otherwise.
+        profile: wait for a GPU around each stage, so that the seconds of stages can be told apart.
     """
 
     methods: tuple[MethodPlan, ...] = setting(
@@ -103,6 +104,7 @@ class Plan:
     )
     retry: Literal["failed", "never", "always"] = setting("failed, never or always.", "failed")
     keep_old: bool = setting("Keep finished cells of other code.", False)
+    profile: bool = setting("Print and record the seconds of each stage.", False)
 
     def jobs(self) -> list[Job]:
         """The cells with their entries, dataset by dataset; imports the methods."""

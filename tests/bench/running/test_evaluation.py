@@ -16,6 +16,7 @@ from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Options, Prediction, Track, build
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
+from zsad.bench.records.stages import STAGES
 from zsad.bench.running.evaluation import score_category
 from zsad.bench.running.plan import Job, make_plan
 from zsad.bench.running.plan_entries import DatasetPlan, MethodPlan
@@ -304,6 +305,36 @@ def test_the_first_batch_alone_is_scored_again(backbone, dataset, tmp_path, batc
     assert method.batches == batches
     score_category(plan, dataset, samples, [prepared], Progress())
     assert sum(method.batches) == sum(batches) + len(samples)
+
+
+class NanInTheSecondBatch(Plain):
+    batches = 0
+
+    def predict(self, query):
+        answer = super().predict(query)
+        type(self).batches += len(query) == 2  # the first batch is scored again, image by image
+        maps = answer.maps if self.batches < 2 else torch.full_like(answer.maps, torch.nan)
+        return Prediction(answer.scores, maps)
+
+
+def test_an_answer_that_no_metric_takes_is_its_methods_failure_wherever_it_is_measured(
+    score, alone
+):
+    results, errors = score(NanInTheSecondBatch, Plain)
+    assert results[Plain].result == alone
+    assert results[NanInTheSecondBatch] is None
+    assert "NaN or infinite maps" in message_of(errors[NanInTheSecondBatch])
+
+
+def test_a_profile_states_the_seconds_of_all_stages(score):
+    results, _ = score(Plain, profile=True)
+    timing = results[Plain].timing
+    for stage in STAGES:
+        assert timing[f"seconds_{stage}"] >= 0
+    assert timing["seconds_metrics"] > 0
+    results, _ = score(Plain)
+    stated = {stage for stage in STAGES if f"seconds_{stage}" in results[Plain].timing}
+    assert stated == {"forward", "predict"}
 
 
 # -- exits and interrupts ------------------------------------------------------------------------
