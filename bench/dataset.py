@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property, lru_cache
@@ -371,6 +372,17 @@ class Dataset(ABC):
             name = sample.name(self.root).encode(errors="surrogateescape")
             digest.update(b"%s\t%d\t%s\n" % (name, sample.label, " ".join(files).encode()))
         return digest.hexdigest()
+
+
+def first_of_each(samples: Iterable[Sample], limit: int | None) -> list[Sample]:
+    """The first samples of each category and label, in their order; all of them without a limit."""
+    seen: Counter[tuple[str, int]] = Counter()
+    kept: list[Sample] = []
+    for sample in samples:
+        seen[sample.category, sample.label] += 1
+        if limit is None or seen[sample.category, sample.label] <= limit:
+            kept.append(sample)
+    return kept
 
 
 def files_of(samples: Iterable[Sample]) -> list[Path]:

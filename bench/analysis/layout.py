@@ -143,6 +143,13 @@ def remarks(
     if limits:
         few = ", ".join(limits)
         found.append(f"Only the first {few} images of each category and label were scored.")
+    limits = _protocol_values(matrix, "auxiliary_limit")
+    if limits:
+        few = ", ".join(limits)
+        found.append(
+            f"Methods learned from the first {few} images of each category and label of their "
+            "auxiliary dataset only."
+        )
     newer = [method.title for method in matrix.methods if is_newer(method)]
     place = f" in {where} of the FAPrompt paper" if len(newer) < len(matrix.methods) else ""
     shown = ["in brackets the number printed" + place]

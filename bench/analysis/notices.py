@@ -48,4 +48,11 @@ def notices(matrix: Matrix) -> list[str]:
             f"Only a part of the images: at most {most} for each category and label"
             f"{' in some cells' if None in limits else ''}."
         )
+    learned = {record.protocol.get("auxiliary_limit") for record in records} - {None}
+    if learned:
+        most = max(limit for limit in learned if limit is not None)
+        found.append(
+            f"Methods learned from a part of their auxiliary dataset: at most {most} images of "
+            "each category and label."
+        )
     return found

@@ -106,7 +106,8 @@ def is_comparable(matrix: Matrix, method: EvaluatedMethod, dataset: TargetDatase
     built-in dataset, or on an incomplete one unless that is allowed.
     """
     records = matrix.finished(method, dataset)
-    limited = any(record.protocol.get("limit") is not None for record in records)
+    limits = [r.protocol.get(name) for r in records for name in ("limit", "auxiliary_limit")]
+    limited = any(limit is not None for limit in limits)
     chosen = any(r.completeness is not None and r.completeness.chosen for r in records)
     incomplete = is_incomplete(records) and not matrix.allow_incomplete
     built_in = any(is_built_in(record) for record in records)

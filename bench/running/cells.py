@@ -46,6 +46,7 @@ SAME_IN_A_RUN = (
     "map_size",
     "auxiliary",
     "auxiliary_split",
+    "auxiliary_limit",
     "limit",
 )
 
@@ -143,7 +144,7 @@ def _refuse_other_settings(plan: Plan, path: Path) -> None:
         return
     earlier = read_plan_settings(path)
     for name in SAME_IN_A_RUN:
-        if name == "auxiliary" and not _has_trained_cells(path.parent):
+        if name in ("auxiliary", "auxiliary_limit") and not _has_trained_cells(path.parent):
             continue
         if earlier.get(name) != getattr(plan, name):
             raise UsageError(

@@ -246,9 +246,10 @@ def _auxiliaries(
                 asked[key] = []
                 with _noted(asked[key]):
                     auxiliary = datasets.auxiliary(job)
-                    found[name] = completeness(auxiliary, split)
+                    found[name] = completeness(auxiliary, split, plan.auxiliary_limit)
                     if target is not None:
-                        refuse_leakage(auxiliary, target, auxiliary_samples(auxiliary, split))
+                        samples = auxiliary_samples(auxiliary, split, plan.auxiliary_limit)
+                        refuse_leakage(auxiliary, target, samples)
             missing += [
                 f"auxiliary data {display_name(name)} for {method}: {e}" for e in asked[key]
             ]

@@ -84,6 +84,8 @@ class Identities:
         if job.trained:
             identity["training code"] = training_code(cls)
             identity["auxiliary"] = self._auxiliary(job)
+            if plan.auxiliary_limit is not None:
+                identity["auxiliary limit"] = str(plan.auxiliary_limit)
         if cls.track_of(options).has_references:
             identity["references"] = _references(dataset, shots_of(cls, options), job.cell.seed)
         return identity
@@ -115,7 +117,7 @@ class Identities:
             self._auxiliaries[key] = None
             with suppress(ContractError, DataError, UsageError):
                 auxiliary = self.datasets.auxiliary(job)
-                samples = auxiliary_samples(auxiliary, split)
+                samples = auxiliary_samples(auxiliary, split, self.plan.auxiliary_limit)
                 content_hashes(files_of(samples), f"hashing {auxiliary.title}", self.progress)
                 trained = [auxiliary.name, dict(auxiliary.options), split]
                 self._auxiliaries[key] = _digest([*trained, auxiliary.fingerprint_of(samples)])

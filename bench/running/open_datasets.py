@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .. import registry
-from ..dataset import Dataset, Sample
+from ..dataset import Dataset, Sample, first_of_each
 from ..errors import DataError, ZsadError, message_of
 from ..names import display_name
 from ..records.category_record import track_of
@@ -95,16 +94,14 @@ def _by_category(
     Raises:
         DataError: the name of a file is not UTF-8.
     """
-    grouped: dict[str, list[Sample]] = {}
-    seen: Counter[tuple[str, int]] = Counter()
     for sample in samples:
         name = sample.name(dataset.root)
         shown = name.encode("utf-8", "backslashreplace").decode()
         if shown != name:  # it cannot be written into a record
             raise DataError(f"the name of file {shown} is not UTF-8: rename the file")
-        seen[sample.category, sample.label] += 1
-        if limit is None or seen[sample.category, sample.label] <= limit:
-            grouped.setdefault(sample.category, []).append(sample)
+    grouped: dict[str, list[Sample]] = {}
+    for sample in first_of_each(samples, limit):
+        grouped.setdefault(sample.category, []).append(sample)
     return grouped
 
 

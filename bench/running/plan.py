@@ -60,7 +60,7 @@ class Plan:
             synthetic-aux for the built-in set).
         auxiliary_split: None follows each method: the test split in all released codes.
         auxiliary_options: options of datasets to learn from, by registry name.
-        limit: to try things out; None is all.
+        limit: to try things out; None is all. So is auxiliary_limit.
         retry: which finished cells are done again.
         keep_old: cells that were made by other code are done again otherwise.
         profile: wait for a GPU around each stage, so that the seconds of stages can be told apart.
@@ -94,6 +94,9 @@ class Plan:
     auxiliary: str | None = setting("Dataset to train on.", None)
     auxiliary_split: AuxiliarySplit | None = setting(  # noqa: RUF009
         "test, or all for train and test. [default: each method's own]", None
+    )
+    auxiliary_limit: int | None = setting(
+        "Images per category and label to train on.", None, least=1
     )
     auxiliary_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limit: int | None = setting("Images per category and label.", None, least=1)

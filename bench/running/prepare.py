@@ -112,6 +112,8 @@ def checkpoint_path(plan: Plan, job: Job) -> Path:
     cell = job.cell
     options = {k: v for k, v in cell.options.items() if k not in EVALUATION_ONLY}
     dataset = f"on-{job.auxiliary.name}-{split_of(plan, job)}"
+    if plan.auxiliary_limit is not None:
+        dataset += f"-first{plan.auxiliary_limit}"
     training = dataclasses.replace(
         cell, dataset=dataset, options=options, label="", dataset_label=""
     )
@@ -201,7 +203,7 @@ def _cache(plan: Plan, auxiliary: Dataset, new: Sequence[_Training], progress: P
     """One visual forward per auxiliary image for all methods that share it."""
     groups: dict[tuple[Sample, ...], list[TrainableMethod]] = {}
     for one in new:  # without a train split both splits are the same images
-        samples = tuple(auxiliary_samples(auxiliary, one.split))
+        samples = tuple(auxiliary_samples(auxiliary, one.split, plan.auxiliary_limit))
         groups.setdefault(samples, []).append(one.trained)
     for samples, members in groups.items():
         cache_features(members, auxiliary, samples, FeatureCache(), plan.workers, progress)
@@ -242,7 +244,10 @@ class _Training:
                     auxiliary,
                     self.path,
                     TrainingConfig(
-                        seed=self.prepared.cell.seed, workers=self.plan.workers, progress=progress
+                        seed=self.prepared.cell.seed,
+                        workers=self.plan.workers,
+                        progress=progress,
+                        limit=self.plan.auxiliary_limit,
                     ),
                     split=self.split,
                     target=target,

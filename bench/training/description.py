@@ -56,6 +56,7 @@ def describe(
             "split": split,
             "images": len(samples),
             "fingerprint": dataset.fingerprint_of(samples),
+            **({} if config.limit is None else {"limit": config.limit}),
         },
         "epochs": sum(epochs for epochs, _ in lengths),
         "batch_size": max((batch_size for _, batch_size in lengths), default=0),

@@ -42,6 +42,7 @@ class TrainingConfig:
         seed: of the order, of the augmentation, and of whatever the method draws itself.
         workers: processes that read images.
         progress: shows time left and loss terms; asked after each step whether to stop.
+        limit: at most so many images of the auxiliary dataset per category and label; None is all.
     """
 
     epochs: int | None = None
@@ -50,6 +51,7 @@ class TrainingConfig:
     seed: int = DEFAULT_SEED
     workers: int = 0
     progress: Progress = field(default_factory=Progress)
+    limit: int | None = None
 
     def lengths(self, schedule: Schedule) -> tuple[int, int]:
         """(epochs, batch size), where they are not given the schedule's.

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..backbone import Backbone
 from ..checkpoint import read_header, read_payload, write_tensors
 from ..data.completeness import completeness
-from ..dataset import Dataset, Sample
+from ..dataset import Dataset, Sample, first_of_each
 from ..errors import UsageError
 from ..factory import create
 from ..method import AuxiliarySplit, Method, TrainableMethod
@@ -163,17 +163,17 @@ def train_method(
     path = Path(out)
     refuse_unwritable(path)
     split = method.split_of(method.options) if split is None else split
-    samples = auxiliary_samples(dataset, split)
+    config = config or TrainingConfig(progress=Progress(bar=sys.stderr.isatty()))
+    samples = auxiliary_samples(dataset, split, config.limit)
     if target is not None:
         refuse_leakage(dataset, target, samples)
-    config = config or TrainingConfig(progress=Progress(bar=sys.stderr.isatty()))
     cache = cache or FeatureCache()
     training = describe(method, dataset, split, samples, config, cache)
     finished = _finished(method, path, training, supersede) if path.exists() else None
     if finished is not None:
         return finished
     sources = dataset_sources(method, passes(method), dataset, samples, cache, config)
-    held = asdict(completeness(dataset, split))
+    held = asdict(completeness(dataset, split, config.limit))
     stated = {**training, "images": content_marks(samples), "completeness": held}
     return _learned(method, sources, config, path, stated, digest(training))
 
@@ -270,8 +270,15 @@ def refuse_unwritable(path: Path) -> None:
         ) from error
 
 
-def auxiliary_samples(dataset: Dataset, split: AuxiliarySplit) -> list[Sample]:
+def auxiliary_samples(
+    dataset: Dataset, split: AuxiliarySplit, limit: int | None = None
+) -> list[Sample]:
     """What methods learn from: the test split, or with "all" the train split before it.
+
+    Args:
+        dataset: the auxiliary dataset.
+        split: of it.
+        limit: at most so many images per category and label; None is all.
 
     Raises:
         UsageError: no such split, or it has no images.
@@ -284,4 +291,4 @@ def auxiliary_samples(dataset: Dataset, split: AuxiliarySplit) -> list[Sample]:
         raise UsageError(
             f"auxiliary dataset '{display_name(dataset.name)}' has no images in split '{split}'"
         )
-    return samples
+    return first_of_each(samples, limit)

@@ -88,6 +88,8 @@ class Checkpoint:
         for header in self.headers.values():
             if header:
                 stated |= auxiliary_options(header)
+                limit = _table(header, "auxiliary").get("limit")
+                stated |= {} if limit is None else {"auxiliary_limit": limit}
                 stated |= {
                     "auxiliary_split": _table(header, "auxiliary").get("split"),
                     "epochs": header.get("epochs"),

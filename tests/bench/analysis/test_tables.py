@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from zsad.bench.analysis import published
 from zsad.bench.analysis.formats import FORMATS, render
 from zsad.bench.analysis.matrix import arrange
+from zsad.bench.analysis.notices import notices
 from zsad.bench.analysis.table_data import DASH, Column, Number, Row, Table, TableCell
 from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.data.completeness import Completeness
@@ -26,6 +27,7 @@ from zsad.bench.files import csv_text
 from zsad.bench.metric_table import HEADLINES, LEVELS, of_level
 from zsad.bench.names import normalize_name
 from zsad.bench.records.record import Auxiliary, read_records
+from zsad.bench.report.tables import is_comparable
 
 GOLDEN = Path(__file__).parents[1] / "data" / "tables"
 TITLES = {"faprompt": "FAPrompt", "anomalyclipensemble": "AnomalyCLIP Ensemble"}
@@ -407,6 +409,16 @@ def test_a_limited_run_says_so(make_record):
     record = make_record("CLIP", "btad", {"x": scores(0.5, 0.5)}, protocol={"limit": 8})
     (remark,) = make_table([record], "image").remarks
     assert remark == "Only the first 8 images of each category and label were scored."
+
+
+def test_a_limit_of_what_was_learned_from_is_told(make_record):
+    limited = {"protocol": {"auxiliary_limit": 3}}
+    record = make_record("CoOp", "btad", {"x": scores(0.5, 0.5)}, **limited)
+    (remark,) = make_table([record], "image").remarks
+    assert "learned from the first 3 images of each category and label" in remark
+    matrix = arrange([record])
+    assert any("at most 3 images" in notice for notice in notices(matrix))
+    assert not is_comparable(matrix, matrix.methods[0], matrix.datasets[0])
 
 
 def test_printed_numbers_stand_beside_the_backbone_that_was_used(mixed_run):

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from zsad.bench.progress import Progress
 from zsad.bench.records.record import read_records
 from zsad.bench.records.run_folder import lock
 from zsad.bench.running.cells import start_run
+from zsad.bench.running.identity import Identities
 from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.prepare import checkpoint_path, prepare, split_of
 from zsad.bench.running.runner import run
-from zsad.bench.training.trainer import train
+from zsad.bench.training.trainer import auxiliary_samples, train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -204,3 +206,30 @@ def test_the_documented_trainable_method_is_trained_and_scored_by_a_run(document
 
 def test_the_documented_trainable_method_passes_the_kit(documented):
     check_method(documented)
+
+
+def test_methods_learn_from_the_first_images_of_each_category_and_label(tmp_path):
+    plan = plan_for(tmp_path, "coop", auxiliary_limit=2, limit=1)
+    (evaluated,) = prepared(plan)
+    auxiliary = load_dataset("synthetic-aux")
+    few = auxiliary_samples(auxiliary, "test", 2)
+    assert Counter((s.category, s.label) for s in few) == {
+        (name, label): 2 for name in auxiliary.categories for label in (0, 1)
+    }
+    header = read_header(checkpoint_path(plan, evaluated.job))
+    assert header["auxiliary"]["images"] == len(few)
+    assert header["auxiliary"]["fingerprint"] == auxiliary.fingerprint_of(few)
+    assert evaluated.protocol["auxiliary_limit"] == 2
+    assert evaluated.auxiliary.completeness.limit == 2
+
+
+def test_a_limit_of_what_is_learned_from_is_part_of_an_identity_only_if_it_is_set(tmp_path):
+    few, whole = (plan_for(tmp_path / str(n), "coop", auxiliary_limit=n) for n in (1, None))
+    dataset = load_dataset("synthetic")
+    found = [Identities(p, OpenDatasets()).of_job(p.jobs()[0], dataset) for p in (few, whole)]
+    assert found[0].keys() - found[1].keys() == {"auxiliary limit"}
+    assert [n for n in found[1] if found[0][n] != found[1][n]] == ["auxiliary"]
+    assert checkpoint_path(few, few.jobs()[0]).name != checkpoint_path(whole, whole.jobs()[0]).name
+    assert "auxiliary limit" not in Identities(few, OpenDatasets()).of_job(
+        make_plan(["clip"], auxiliary_limit=1).jobs()[0], dataset
+    )
