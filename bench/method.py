@@ -24,6 +24,7 @@ from .images import MaskResize
 from .learned_tensors import own_names, refuse_misfit, take, tensors_of
 from .names import display_name, known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
+from .packages import Package, refuse_missing
 from .preprocess import Interpolation, Preprocess
 from .query import Prediction, Query
 from .schedule import Schedule, Stage
@@ -85,6 +86,7 @@ class Method(nn.Module, ABC):
         published_parameters: the paper's parameter count; 0 for training-free.
         in_benchmark: meant by "all". Newer methods than the paper's, ablations and ensembles are
             run by name, or with all others as "all-known".
+        package: an optional package that it cannot be built without.
         options: what was asked of this instance; a method with options of its own declares their
             class (`options: MyOptions`), so that what it reads of them is checked.
     """
@@ -102,6 +104,7 @@ class Method(nn.Module, ABC):
     class_aware: ClassVar[bool] = True
     published_parameters: ClassVar[int] = 0
     in_benchmark: ClassVar[bool] = True
+    package: ClassVar[Package | None] = None
     options: Options
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -535,8 +538,9 @@ def build(
     """A method from its class, with seeded initial values, on the backbone's device.
 
     Raises:
-        UsageError: unknown variant or option.
+        UsageError: unknown variant or option, or a package that the method needs is missing.
     """
+    refuse_missing(cls.package, f"method '{cls.title}'")
     chosen = make_options(cls, variant, options, auxiliary)
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

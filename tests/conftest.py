@@ -7,6 +7,7 @@ learner its weights.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -14,12 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from zsad.bench.backbone import Backbone
+from zsad.bench.registry import method_class
 from zsad.bench.weights import random_backbone
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -113,3 +116,23 @@ def trees() -> ModuleType:
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def small_options() -> Callable[[str], Mapping[str, Any]]:
+    """Options with which a method can be built here; of a method that downloads no weights none.
+
+    The others get a small network without weights. Skips where a package is not installed.
+    """
+    small = {"network": "resnet18", "pre_trained": False, "image_size": 64, "epochs": 1}
+
+    def options_of(name: str) -> Mapping[str, Any]:
+        cls = method_class(name)
+        if cls.package is not None and cls.package.is_missing:
+            pytest.skip(f"needs {cls.package.advice}")
+        known = {field.name for field in dataclasses.fields(cls.variants[cls.default_variant])}
+        if "pre_trained" not in known:
+            return {}
+        return {option: value for option, value in small.items() if option in known}
+
+    return options_of

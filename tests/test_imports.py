@@ -38,6 +38,7 @@ CONTRACT = {
     "metrics",
     "names",
     "options",
+    "packages",
     "preprocess",
     "prompt_learner",
     "prompts",

@@ -11,11 +11,13 @@ from statistics import median_high
 
 from tabulate import tabulate
 
+from .. import registry
 from ..backbone_spec import BUILT_IN, RANDOM, check_device
 from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset
 from ..errors import ZsadError
 from ..names import display_name
+from ..packages import refuse_missing
 from ..progress import Progress
 from ..records.cell import Cell, labelled
 from ..records.record import Record, RecordError, read_record
@@ -157,6 +159,7 @@ def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
     held = _data(plan, jobs, datasets, missing)
     with _noted(missing):
         check_device(plan.device)
+    _packages(plan, missing)
     _weights(plan, missing)
     out = Path(plan.out)
     paths = {job.cell: record_path(out, job.cell) for job in jobs}
@@ -205,6 +208,14 @@ def _data(
         with _noted(missing, f"data of {display_name(name)}: "):
             found[name] = completeness(datasets.target(entry).dataset, "test", plan.limit)
     return found
+
+
+def _packages(plan: Plan, missing: list[str]) -> None:
+    """Note the packages that methods need and that are not installed."""
+    for method in plan.methods:
+        with _noted(missing):
+            package = registry.method_class(method.name).package
+            refuse_missing(package, f"method {display_name(method.name)}")
 
 
 def _weights(plan: Plan, missing: list[str]) -> None:

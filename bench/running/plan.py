@@ -52,8 +52,8 @@ class Plan:
     """Everything that a run depends on. Equal plans give equal tables.
 
     Attributes:
-        methods, datasets, seeds: the grid; methods that neither learn nor are shown images
-            drawn by a seed run with the first seed only.
+        methods, datasets, seeds: the grid; methods that neither learn nor are shown normal
+            images run with the first seed only.
         backbone: "published" is for each method the one that it was published with.
         map_size: side at which maps and masks are compared; None is the method's own.
         auxiliary: None follows the protocol (MVTec AD for all others, VisA for MVTec AD,
@@ -117,7 +117,7 @@ class Plan:
             trained = not method.checkpoint and str(supervision) == "auxiliary-trained"
             located = dataset if dataset.root is not None else replace(dataset, root=self.data_root)
             auxiliary = self._auxiliary_of(dataset)
-            seeded = trained or _track_of(method) is Track.FEW_SHOT
+            seeded = trained or _track_of(method).has_references
             for seed in self.seeds if seeded else self.seeds[:1]:
                 cell = Cell(
                     method=method.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from typing import Any
 from .. import registry
 from ..errors import UsageError
 from ..names import display_name, known_keys, normalize_name, registry_name
+from ..packages import Package
 from ..records.cell import labelled
 
+LOG = logging.getLogger(__name__)
 ALL = "all"
 LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9 ._-]{0,38}[A-Za-z0-9._-])?)?")
 METHOD_KEYS = ("name", "variant", "options", "sweep", "checkpoint", "learned_from", "label")
@@ -100,7 +103,7 @@ def methods_meant_by(word: str) -> list[str]:
 
     Args:
         word: "all" are those that a benchmark compares (the paper's nine, and plug-ins);
-            "all-known" is every method that can be loaded. What cannot, as for lack of an extra,
+            "all-known" is every method that can be built. What cannot, as for lack of an extra,
             is left out with a warning, and `served_jobs` leaves out what a dataset cannot serve.
             Any other word is a method's name.
     """
@@ -108,7 +111,17 @@ def methods_meant_by(word: str) -> list[str]:
     if meant not in (ALL, "all_known"):
         return [word]
     names = registry.sound_names("method")
-    return [name for name in names if meant != ALL or registry.method_class(name).in_benchmark]
+    if meant == ALL:
+        return [name for name in names if registry.method_class(name).in_benchmark]
+    lacking = {name: p for name in names if (p := _missing_package(name)) is not None}
+    for name, package in lacking.items():
+        LOG.warning("method '%s' needs %s; it is left out", display_name(name), package.advice)
+    return [name for name in names if name not in lacking]
+
+
+def _missing_package(method: str) -> Package | None:
+    package = registry.method_class(method).package
+    return package if package is not None and package.is_missing else None
 
 
 def dataset_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
