@@ -96,13 +96,10 @@ class RowMaker:
         all its datasets, that stands beside theirs, else the mean of the printed numbers.
         """
         names = _averaged(METRICS[self.metrics[0]].level, domain, measured)
-        by_name = {normalize_name(d.name): d for d in measured}
-        present = [by_name[n] for n in map(normalize_name, names) if n in by_name]
-        active = [
-            m for m in self.matrix.methods if any(self._counts(measured[d][m]) for d in present)
-        ]
-        common = [d for d in present if all(self._counts(measured[d][m]) for m in active)]
-        if len(present) < 2 or not active or not common:
+        present = self._present(measured, domain)
+        active = self._active(measured, present)
+        common = self.averaged(measured, domain)
+        if not common:
             return None
         complete = len(common) == len(names)
         cells = []
@@ -120,6 +117,30 @@ class RowMaker:
         if not complete:
             notes.append(f"over {', '.join(d.title for d in common)}")
         return Row(label, ranked(cells, self.metrics), group, tuple(notes), summary=True)
+
+    def averaged(
+        self, measured: Mapping[TargetDataset, RowValues], domain: str
+    ) -> list[TargetDataset]:
+        """The datasets that the mean over a domain is over; none where there is no mean."""
+        present = self._present(measured, domain)
+        active = self._active(measured, present)
+        common = [d for d in present if all(self._counts(measured[d][m]) for m in active)]
+        return common if len(present) > 1 and active else []
+
+    def _present(
+        self, measured: Mapping[TargetDataset, RowValues], domain: str
+    ) -> list[TargetDataset]:
+        """The datasets there are of those that the mean over a domain covers."""
+        names = _averaged(METRICS[self.metrics[0]].level, domain, measured)
+        by_name = {normalize_name(d.name): d for d in measured if d.domain == domain}
+        return [by_name[n] for n in map(normalize_name, names) if n in by_name]
+
+    def _active(
+        self, measured: Mapping[TargetDataset, RowValues], present: Sequence[TargetDataset]
+    ) -> list[EvaluatedMethod]:
+        """The methods that have a value that counts on one of some datasets."""
+        every = self.matrix.methods
+        return [m for m in every if any(self._counts(measured[d][m]) for d in present)]
 
     def _mean_cell(
         self,

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..analysis.layout import DOUBTFUL
-from ..analysis.matrix import EvaluatedMethod, Matrix, TargetDataset
-from ..analysis.table_data import Number, Row
-from ..metric_table import HEADLINES, METRICS, Level, of_level
+from ..analysis.matrix import EvaluatedMethod, TargetDataset
+from ..analysis.table_data import Number
+from ..metric_table import HEADLINES, Metric
 from .tables import ReportTable
-
-LONGEST_BAR = 10.0  # points
 
 
 @dataclass(frozen=True)
@@ -20,13 +18,12 @@ class Difference:
     """A number with its printed one, in percent.
 
     Attributes:
-        metric: its title.
         erratum: why the printed number is doubtful, or "".
     """
 
     dataset: TargetDataset
     method: EvaluatedMethod
-    metric: str
+    metric: Metric
     number: Number
     erratum: str
 
@@ -35,30 +32,23 @@ class Difference:
         """The number of the run minus the printed one."""
         return float(self.number.delta_text)
 
-    @property
-    def width(self) -> float:
-        """Length of the bar in percent of half the axis."""
-        return 100 * min(abs(self.points), LONGEST_BAR) / LONGEST_BAR
+
+def differences(tables: Sequence[ReportTable]) -> list[Difference]:
+    """Every number that the paper prints too and that is comparable, the largest first."""
+    found = [own for table in tables if table.metric.name in HEADLINES for own in _of_table(table)]
+    return sorted(found, key=lambda difference: -abs(difference.points))
 
 
-def differences(tables: Sequence[Sequence[ReportTable]]) -> list[Difference]:
-    """Every number of the run that the paper prints too and that is comparable."""
-    found: list[Difference] = []
-    for own in (table for tables_of_level in tables for table in tables_of_level):
-        by_title = {dataset.title: dataset for dataset in own.matrix.datasets}
-        for row in own.table.rows:
-            if row.label in by_title and not row.summary:
-                found += _of_row(own.matrix, own.level, by_title[row.label], row)
-    return found
-
-
-def _of_row(matrix: Matrix, level: Level, dataset: TargetDataset, row: Row) -> Iterator[Difference]:
-    titles = [METRICS[name].title for name in of_level(level, HEADLINES)]
-    for method, cell in zip(matrix.methods, row.cells, strict=True):
-        errata = [note for note in cell.notes if note.startswith(DOUBTFUL)]
-        for title, number in zip(titles, cell.numbers, strict=True):
+def _of_table(table: ReportTable) -> Iterator[Difference]:
+    for row in table.rows:
+        if row.dataset is None:
+            continue
+        for entry in row.entries:
+            errata = [note for note in entry.cell.notes if note.startswith(DOUBTFUL)]
+            number = entry.number
             if number.value is not None and number.printed is not None:
-                yield Difference(dataset, method, title, number, "".join(errata[:1]))
+                doubt = "".join(errata[:1])
+                yield Difference(row.dataset, entry.method, table.metric, number, doubt)
 
 
 def summary(found: Sequence[Difference]) -> str:
@@ -69,7 +59,7 @@ def summary(found: Sequence[Difference]) -> str:
         f"{len(found)} numbers have a printed counterpart; {sum(s <= 0.5 for s in sizes)} of them "
         f"lie within 0.5 points of it. The median distance is {median(sizes):.1f} points, the "
         f"largest difference {signed(largest.number)} ({largest.method.label}, "
-        f"{largest.dataset.title}, {largest.metric})."
+        f"{largest.dataset.title}, {largest.metric.title})."
     )
 
 

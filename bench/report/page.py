@@ -1,15 +1,18 @@
 """A run as one HTML page: readable without network and without JavaScript, on paper too.
 
 Everything that comes from a run is data: the template escapes it, and a content policy in the page
-lets only the page's own script run and only pictures within the page be shown.
+lets only the page's own script run and only pictures within the page be shown. The pieces that
+other pages can take are macros in `templates/parts`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,16 +21,23 @@ from ..analysis.costs import costs
 from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
 from ..metric_table import METRICS
+from ..records.cases import colours as map_colours
+from ..records.map_sheets import RATES
 from ..records.provenance import environment
+from .comparable import reasons
 from .curves import curve_panels
 from .differences import differences, direction, signed, summary
 from .facts import cell_rows, dump, facts, plan_text
+from .overview import average_ranks, cards, hardest
 from .palette import COLOURS, DASHES, css_classes
 from .pictures import gallery
-from .tables import domain_title, rankings, report_tables
+from .tables import ReportTable, domain_title, report_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
+STYLES = ("page.css", "controls.css", "tables.css", "pictures.css", "print.css")
+SCRIPTS = ("theme.js", "sorting.js", "filters.js", "download.js", "gallery.js")
 MEGABYTE = 1_000_000
+LEADING = ("image_auroc", "pixel_auroc", "pixel_pro")  # metrics by which categories are hard
 
 
 def render_report(
@@ -50,11 +60,9 @@ def render_report(
         UsageError: the run has no cells.
     """
     matrix = Matrix.read(run, allow_incomplete)
-    tables = report_tables(matrix)
-    found = differences(tables)
-    backbones = [record.protocol.get("backbone") for record in matrix.finished_records]
+    pictures = gallery(run, matrix, int(picture_megabytes * MEGABYTE))
     return (
-        _templates()
+        templates()
         .get_template("report.html")
         .render(
             title=title or run.resolve().name,
@@ -62,31 +70,69 @@ def render_report(
             version=environment()["zsad"],
             matrix=matrix,
             notices=notices(matrix),
-            backbones=list(dict.fromkeys(str(name) for name in backbones if name)),
-            rankings=rankings(tables),
-            tables=tables,
-            differences=found,
-            summary=summary(found) if found else "",
-            curves=curve_panels(matrix),
-            costs=costs(matrix),
-            gallery=gallery(run, matrix, int(picture_megabytes * MEGABYTE)),
-            cells=cell_rows(matrix),
-            metrics=METRICS.values(),
-            many_seeds=len({r.cell.seed for r in matrix.finished_records}) > 1,
-            facts=facts(matrix),
-            dumps=[(record, dump(record)) for record in matrix.records],
+            gallery=pictures,
+            rates=[f"{100 * rate:g}" for rate in RATES],
+            map_colours="".join(f"{r:02x}{g:02x}{b:02x}" for r, g, b in map_colours()),
             plan=plan_text(run),
+            **_results(matrix),
+            **_details(matrix),
         )
     )
 
 
-def _read(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+def _results(matrix: Matrix) -> Mapping[str, Any]:
+    """What the page shows of how good methods are."""
+    tables = report_tables(matrix)
+    ranks, no_ranks = average_ranks(matrix, tables)
+    found = differences(tables)
+    shown = {table.metric.name for table in tables}
+    hard = {METRICS[name]: hardest(matrix, name) for name in LEADING if name in shown}
+    return {
+        "tables": tables,
+        "shown_metrics": [metric for name, metric in METRICS.items() if name in shown],
+        "default_metrics": default_metrics(tables),
+        "cards": cards(tables),
+        "ranks": ranks,
+        "no_ranks": no_ranks,
+        "hard": hard,
+        "differences": found,
+        "longest": max((abs(d.points) for d in found), default=0.0),
+        "reasons": reasons(matrix),
+        "summary": summary(found) if found else "",
+        "curves": curve_panels(matrix),
+    }
 
 
-def _templates() -> Environment:
+def default_metrics(tables: list[ReportTable]) -> tuple[list[str], str]:
+    """The metrics that the overview shows until others are chosen, and the one that tables show."""
+    names = list(dict.fromkeys(table.metric.name for table in tables))
+    overview = [name for name in names if name in ("image_auroc", "pixel_auroc")] or names[:1]
+    return overview, (names or [""])[0]
+
+
+def _details(matrix: Matrix) -> Mapping[str, Any]:
+    """What the page shows of cells, costs and provenance."""
+    finished = matrix.finished_records
+    backbones = [record.protocol.get("backbone") for record in finished]
+    measured = {name for r in finished for c in r.categories for name in c.metrics}
+    return {
+        "backbones": list(dict.fromkeys(str(name) for name in backbones if name)),
+        "costs": costs(matrix),
+        "cells": cell_rows(matrix),
+        "metrics": [metric for name, metric in METRICS.items() if name in measured],
+        "many_seeds": len({r.cell.seed for r in finished}) > 1,
+        "facts": facts(matrix),
+        "dumps": [(record, dump(record)) for record in matrix.records],
+    }
+
+
+def _read(names: tuple[str, ...]) -> str:
+    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def templates() -> Environment:
     """The templates, with the page's own style and script; they escape everything else."""
-    script = _read("report.js")
+    script = _read(tuple(f"scripts/{name}" for name in SCRIPTS))
     found = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -95,7 +141,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {
-        "css": Markup(_read("report.css")),
+        "css": Markup(_read(tuple(f"styles/{name}" for name in STYLES))),
         "colours": COLOURS,
         "dashes": [css for _, css in DASHES],
         "js": Markup(script),

@@ -3,73 +3,30 @@
 import base64
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
-from zsad.bench.report.page import render_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="needs selenium: pip install zsad[dev]"
-)
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-DRIVER = shutil.which("chromedriver") or ""
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-DESKTOP = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory, make_run):
-    folder = tmp_path_factory.mktemp("run") / "An invented run, not a result"
-    make_run(folder, images=8, keep=1, failing=("CoOp", "btad"))
-    page = folder / "report.html"
-    page.write_text(render_report(folder), encoding="utf-8")
-    return page.as_uri()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
-def browser(driver, page):
-    """The page, freshly opened on a desktop, with empty logs."""
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESKTOP)
-    theme(driver, "light")
-    for log in ("browser", "performance"):
-        driver.get_log(log)
-    driver.get(page)
-    driver.execute_script("try { localStorage.clear(); } catch (error) {}")
-    return driver
+def page(pages):
+    return (pages["an"] / "report.html").as_uri()
+
+
+@pytest.fixture
+def browser(driver, pages, show_page):
+    """The page of nine methods, freshly opened."""
+    return show_page(pages["an"])
+
+
+@pytest.fixture
+def few(driver, pages, show_page):
+    """The page of fewer methods than datasets, freshly opened."""
+    return show_page(pages["few"])
 
 
 def theme(driver, scheme):
@@ -83,19 +40,24 @@ def texts(driver, selector):
     return driver.execute_script(script, selector)
 
 
-def click_head(driver, section, number):
-    heads = driver.find_elements("css selector", f"#{section} thead th")
+def click_head(driver, selector, number):
+    heads = driver.find_elements("css selector", f"{selector} thead th")
     driver.execute_script("arguments[0].click()", heads[number].find_element("tag name", "button"))
     return heads[number].get_attribute("aria-sort")
 
 
-def choose(driver, name, value):
+def choose(driver, name, *values):
     driver.execute_script(
-        """const select = document.querySelector(`select[data-filter="${arguments[0]}"]`);
-        select.value = arguments[1]; select.dispatchEvent(new Event("change"));""",
+        """document.querySelectorAll(`.menu input[name="${arguments[0]}"]`).forEach(box => {
+            const wanted = arguments[1].includes(box.value);
+            if (box.checked !== wanted) { box.click(); }
+        });""",
         name,
-        value,
+        list(values),
     )
+
+
+AUROC = '.result[data-metric="image_auroc"]'
 
 
 def test_console_is_silent_and_nothing_is_requested(browser, page):
@@ -148,38 +110,39 @@ def test_every_picture_shows(browser):
 def test_sorting_goes_down_up_and_back(browser):
     rows = "#cells tbody tr"
     before = texts(browser, f"{rows} th")
-    column = f"{rows} td:nth-child(4)"
+    column = f"{rows} td:nth-child(5)"
 
     def numbers():
         return [float(t) for t in texts(browser, column) if t != "–"]
 
-    assert click_head(browser, "cells", 3) == "descending"
+    assert click_head(browser, "#cells", 4) == "descending"
     assert numbers() == sorted(numbers(), reverse=True)
     dashes = [text == "–" for text in texts(browser, column)]
     assert any(dashes) and dashes == sorted(dashes)
-    assert click_head(browser, "cells", 3) == "ascending"
+    assert click_head(browser, "#cells", 4) == "ascending"
     assert numbers() == sorted(numbers())
     dashes = [text == "–" for text in texts(browser, column)]
     assert dashes == sorted(dashes)
-    assert click_head(browser, "cells", 3) is None
+    assert click_head(browser, "#cells", 4) is None
     assert texts(browser, f"{rows} th") == before
 
 
 def test_sorting_by_name_is_alphabetical_first(browser):
-    assert click_head(browser, "cells", 2) == "ascending"
+    assert click_head(browser, "#cells", 2) == "ascending"
     names = texts(browser, "#cells tbody tr td:nth-child(3)")
     assert names == sorted(names, key=str.lower)
     assert len(set(names)) == 9
 
 
-def test_sorting_a_matrix_stays_within_domains_and_keeps_means_below(browser):
-    heads = texts(browser, "#image thead th")
-    click_head(browser, "image", heads.index("FAPrompt"))
-    rows = browser.execute_script(
-        """return Array.from(document.querySelectorAll("#image tbody:not(.heading) tr"))
+def test_sorting_a_matrix_stays_within_domains_and_keeps_means_below(few):
+    heads = texts(few, f"{AUROC} thead th")
+    click_head(few, AUROC, heads.index("FAPrompt"))
+    rows = few.execute_script(
+        """return Array.from(document.querySelectorAll(`${arguments[1]} tbody:not(.heading) tr`))
         .map(row => [row.dataset.domain, row.classList.contains("summary"),
                      Number(row.cells[arguments[0]].dataset.sort)])""",
         heads.index("FAPrompt"),
+        AUROC,
     )
     industrial = [row for row in rows if row[0] == "industrial"]
     assert rows[: len(industrial)] == industrial
@@ -188,27 +151,76 @@ def test_sorting_a_matrix_stays_within_domains_and_keeps_means_below(browser):
     assert len(values) > 2 and values == sorted(values, reverse=True)
 
 
-def test_filters_narrow_everything_and_clear_again(browser):
-    everything = len(texts(browser, "#cells tbody tr"))
-    choose(browser, "dataset", "VisA")
-    assert set(texts(browser, "#cells tbody td:nth-child(2)")) == {"VisA"}
-    assert texts(browser, "#image tbody:not(.heading) th") == ["VisA"]
-    assert texts(browser, "#curves summary")[0].startswith("VisA")
-    choose(browser, "method", "FAPrompt")
-    shown = texts(browser, "#cells tbody tr")
-    assert len(shown) == 2  # its categories
-    assert texts(browser, "[data-count]") == ["2"]
-    assert texts(browser, "#image thead th") == ["Dataset", "FAPrompt"]
-    assert set(texts(browser, "#published tbody td:nth-child(2)")) == {"FAPrompt"}
-    browser.find_element("id", "clear").click()
-    assert len(texts(browser, "#cells tbody tr")) == everything
-    choose(browser, "domain", "medical")
-    assert set(texts(browser, "#cells tbody td:nth-child(2)")) == {"BrainMRI", "ISIC"}
+def test_methods_as_rows_are_sorted_by_any_dataset(browser):
+    heads = texts(browser, f"{AUROC} thead th")
+    click_head(browser, AUROC, heads.index("VisA"))
+    values = [float(t) for t in texts(browser, f"{AUROC} tbody td:nth-child(3) .n") if "≈" not in t]
+    marked = texts(browser, f"{AUROC} tbody td:nth-child(3)")
+    assert len(marked) == 9 and values == sorted(values, reverse=True)
+
+
+def test_filters_narrow_everything_and_clear_again(few):
+    everything = len(texts(few, "#cells tbody tr"))
+    choose(few, "dataset", "VisA", "BTAD")
+    assert set(texts(few, "#cells tbody td:nth-child(2)")) == {"VisA", "BTAD"}
+    assert texts(few, f"{AUROC} tbody:not(.heading) th") == ["VisA", "BTAD"]
+    assert [t.split()[0] for t in texts(few, "#curves summary")] == ["VisA", "BTAD"]
+    assert {t.split(",")[0] for t in texts(few, "#overview h3") if "," in t} >= {"VisA", "BTAD"}
+    assert not any("Industrial" in text for text in texts(few, "#overview h3"))
+    choose(few, "method", "FAPrompt")
+    shown = texts(few, "#cells tbody tr")
+    assert len(shown) == 4  # its categories
+    assert texts(few, "[data-count]") == ["4"]
+    assert texts(few, f"{AUROC} thead th") == ["Dataset", "FAPrompt"]
+    assert set(texts(few, "#published tbody td:nth-child(2)")) == {"FAPrompt"}
+    assert set(texts(few, "#overview .dots .name")) == {"FAPrompt"}
+    few.find_element("id", "clear").click()
+    assert len(texts(few, "#cells tbody tr")) == everything
+    choose(few, "domain", "medical")
+    assert set(texts(few, "#cells tbody td:nth-child(2)")) == {"BrainMRI", "ISIC"}
+
+
+def test_metrics_are_switched_in_tables_overview_and_cells(few):
+    assert texts(few, "#tables h3") == ["Image-level AUROC in percent"]
+    buttons = {b.text: b for b in few.find_elements("css selector", "[data-metric-button]")}
+    assert buttons["image AUROC"].get_attribute("aria-pressed") == "true"
+    few.execute_script("arguments[0].click()", buttons["pixel PRO"])
+    assert texts(few, "#tables h3") == ["Pixel-level PRO in percent"]
+    assert buttons["pixel PRO"].get_attribute("aria-pressed") == "true"
+    assert all("PRO" in text for text in texts(few, "#overview .card h3"))
+    heads = ["Category", "Dataset", "Method", "Seed", "pixel PRO", "normal", "anomalous"]
+    assert texts(few, "#cells thead th") == heads
+    choose(few, "metric", "image_ap", "pixel_pro")
+    assert texts(few, "#tables h3") == ["Image-level AP in percent", "Pixel-level PRO in percent"]
+
+
+def test_filters_live_in_the_address(few, pages, show_page):
+    choose(few, "dataset", "VisA", "BTAD")
+    choose(few, "metric", "image_ap")
+    few.execute_script("document.querySelector('.bar nav a[href=\"#tables\"]').click()")
+    address = few.current_url
+    assert address.endswith("#tables?dataset=VisA,BTAD&metric=image_ap")
+    before = texts(few, "#cells tbody tr"), texts(few, "#tables tbody tr")
+    again = show_page(pages["few"], address[address.index("#") :])
+    assert (texts(again, "#cells tbody tr"), texts(again, "#tables tbody tr")) == before
+    assert [t.split()[-2:] for t in texts(again, ".menu.active summary")] == [
+        ["2", "chosen"],
+        ["image", "AP"],
+    ]
+    again.find_element("id", "clear").click()
+    assert again.current_url.endswith("#tables")
+
+
+def test_a_filter_that_leaves_nothing_says_so(few):
+    choose(few, "dataset", "ISIC")  # has no image-level values
+    assert texts(few, "#nothing") == ["No result matches the filters."]
+    choose(few, "dataset")
+    assert texts(few, "#nothing") == []
 
 
 def test_sorting_and_filtering_go_together(browser):
     choose(browser, "method", "WinCLIP")
-    click_head(browser, "cells", 3)
+    click_head(browser, "#cells", 4)
     assert set(texts(browser, "#cells tbody td:nth-child(3)")) == {"WinCLIP"}
 
 
@@ -246,9 +258,10 @@ def test_text_has_enough_contrast(browser, scheme):
             return [255, 255, 255];
         };
         const wanted = "h1, h2, h3, h4, .lead, .about, .small, nav a, td span, td, th, dt, dd, "
-            + ".up, .down, .name, .num, .legend li, .strip figcaption, .strip .file";
+            + ".up, .down, .name, .num, .legend li, .tile figcaption span, .file, .verdict, button";
         return Array.from(document.querySelectorAll(wanted))
-            .filter(node => node.getClientRects().length && node.textContent.trim())
+            .filter(node => node.getClientRects().length && !node.disabled)
+            .filter(node => node.textContent.trim())
             .map(node => {
                 const a = light(parse(getComputedStyle(node).color)), b = light(behind(node));
                 const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -287,7 +300,9 @@ def test_page_reads_without_script(driver, page):
     try:
         driver.get(page)
         text = driver.find_element("tag name", "body").text
-        controls = driver.find_elements("css selector", ".filters, #theme, .sort")
+        controls = driver.find_elements(
+            "css selector", ".filters, #theme, .sort, .switch, .save, .threshold, .enlarge"
+        )
         assert not any(control.is_displayed() for control in controls)
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
@@ -298,9 +313,11 @@ def test_page_reads_without_script(driver, page):
 def test_print_shows_no_controls(browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        for control in (".bar", "#theme"):
+        for control in (".bar", "#theme", ".switch", ".threshold", ".enlarge", ".save"):
             assert not browser.find_element("css selector", control).is_displayed()
-        assert browser.find_element("css selector", "#image table").is_displayed()
+        for metric in ("image_auroc", "pixel_pro"):
+            table = f'.result[data-metric="{metric}"] table'
+            assert browser.find_element("css selector", table).is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 

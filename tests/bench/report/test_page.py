@@ -5,21 +5,25 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 from zsad.bench.analysis.costs import costs
 from zsad.bench.analysis.matrix import Matrix
 from zsad.bench.analysis.notices import BUILT_IN_NOTE
+from zsad.bench.cli.app import app
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.files import write_text
-from zsad.bench.records.cases import read_cases
+from zsad.bench.records.gallery_choice import CHOICES
 from zsad.bench.records.map_sheets import GalleryError
 from zsad.bench.records.record import RecordError, read_records
 from zsad.bench.report.curves import SIDE, curve_panels, svg_path
 from zsad.bench.report.differences import differences
+from zsad.bench.report.overview import cards, hardest
 from zsad.bench.report.page import MEGABYTE, render_report
-from zsad.bench.report.pictures import gallery
-from zsad.bench.report.tables import rankings, report_tables
+from zsad.bench.report.pictures import STEPS, gallery, stepped
+from zsad.bench.report.tables import report_tables
 from zsad.bench.track import Track
 
 EVIL = '<script>alert("x")</script>'
@@ -114,7 +118,8 @@ def test_tables_are_readable_without_script(page):
     assert all(name in still for name in ("MVTecAD", "FAPrompt", "Provenance", "carpet"))
     assert not re.search(r"<[^>]*\shidden[\s=>]", still)
     css = re.search(r"<style>(.*?)</style>", still, re.S).group(1)
-    assert ".needs-js { display: none" in css  # dead controls are not shown
+    assert re.search(r"\.needs-js,[^{]*{ display: none", css)  # dead controls are not shown
+    assert "≈" in still and "image F1-max" in still
 
 
 def test_text_from_records_and_names_is_inert(tmp_path, make_run):
@@ -182,8 +187,8 @@ def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
     found = differences(tables)
     assert len(found) == 486  # 117 and 126 pairs of Tables 1 and 2
     assert max(abs(d.points) for d in found) <= 0.2
-    best = {p.title: p.means[0][0].label for p in rankings(tables)}
-    assert best["Industrial, image level"] == "FAPrompt"
+    best = {card.title: card.entries[0].method.label for card in cards(tables)}
+    assert best["Industrial, image AUROC"] == "FAPrompt"
     page = render_report(paper_run)
     checked(page)
     assert len(page) < 3 * MEGABYTE
@@ -193,7 +198,7 @@ def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], seeds=(1, 2, 111), images=8, keep=0)
     page = render_report(folder)
     assert re.search(r"\d\.\d±\d+\.\d", page)
-    assert ">Seed</th>" in page
+    assert page.count('class="seed"') >= 3
     (categories,) = curve_panels(Matrix.read(folder)).values()
     assert len(categories["candle"][0]) == 3
 
@@ -232,32 +237,65 @@ def test_costs_are_means_over_images(run):
     assert by_label["FAPrompt"].printed.infer_ms > 0 and by_label["CLIP"].printed is None
 
 
-def test_gallery_shows_best_before_worst_side_by_side(run):
+def test_gallery_shows_all_methods_for_each_image_in_the_order_of_choices(run):
     view = gallery(run, Matrix.read(run), 8 * MEGABYTE)
     dataset, categories = next(iter(view.groups.items()))
-    columns = next(iter(categories.values()))
+    rows = next(iter(categories.values()))
     assert dataset.title == "MVTecAD"
-    assert [method.label for method in columns] == ["CLIP", "CoOp", "FAPrompt"]
-    kinds = [(case.kind, case.rank) for case, _ in next(iter(columns.values()))]
-    assert kinds == [("best", 1), ("best", 2), ("worst", 1), ("worst", 2)]
-    assert view.left_out == 0
+    for row in rows:
+        assert [own.method.label for own in row.maps] == ["CLIP", "CoOp", "FAPrompt"]
+    order = [row.choice for row in rows]
+    assert order == sorted(order, key=list(CHOICES).index) and set(order) <= set(CHOICES)
+    assert len({row.name for row in rows}) == len(rows)
+    assert view.left_out == 0 and view.strips == {}
+
+
+def test_values_below_a_map_are_those_of_the_record_and_of_its_pixels(run):
+    matrix = Matrix.read(run)
+    view = gallery(run, matrix, 8 * MEGABYTE)
+    dataset = next(own for own in view.groups if own.title == "VisA")
+    row = next(row for row in view.groups[dataset]["candle"] if row.label)
+    own = row.maps[-1]
+    (record,) = matrix.finished(own.method, dataset)
+    images = record.by_category["candle"].images
+    assert own.score == images.scores[images.names.index(row.name)]
+    assert 0 <= own.pixel_auroc <= 1
+
+
+def test_maps_of_the_page_keep_what_reaches_a_level():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    edges = [256, 251, 97, 3]
+    shown = stepped(levels, edges)
+    for edge in edges:
+        assert ((shown >= edge) == (levels >= edge)).all()
+    assert len(np.unique(shown)) <= STEPS + 3
+    assert abs(shown.astype(int) - levels).max() <= 256 // STEPS + 1
 
 
 def test_gallery_keeps_its_budget_and_says_what_it_left_out(run):
     matrix = Matrix.read(run)
-    view = gallery(run, matrix, 60_000)
-    pictures = [
-        picture
-        for categories in view.groups.values()
-        for columns in categories.values()
-        for own in columns.values()
-        for picture in own
-    ]
-    assert 0 < sum(len(uri) for _, uri in pictures) <= 60_000
-    cells = [record.cell for record in matrix.finished_records]
-    assert len(pictures) + view.left_out == sum(len(read_cases(run, cell)) for cell in cells)
-    assert all(case.rank == 1 for case, _ in pictures)
+    whole, view = gallery(run, matrix, 8 * MEGABYTE), gallery(run, matrix, 60_000)
+    shown, every = (
+        [row for categories in own.groups.values() for rows in categories.values() for row in rows]
+        for own in (view, whole)
+    )
+    assert 0 < sum(row.size for row in shown) <= 60_000
+    assert len(shown) + view.left_out == len(every)
     assert gallery(run, matrix, 0).groups == {}
+
+
+def test_strips_of_runs_of_earlier_versions_still_show(tmp_path, make_run):
+    folder = make_run(tmp_path, ["CLIP"], ["visa"], images=4, keep=0)
+    (record,) = read_records(folder)
+    place = folder / "gallery" / record.cell.key
+    place.mkdir(parents=True)
+    case = {"category": "candle", "kind": "best", "rank": 1, "name": "a", "label": 1}
+    case |= {"score": 0.5, "quality": 0.75, "file": "candle-best-1.png"}
+    (place / "candle.json").write_text(json.dumps({"cases": [case]}))
+    Image.new("RGBA", (344, 112), (1, 2, 3, 255)).save(place / "candle-best-1.png")
+    page = render_report(folder)
+    checked(page)
+    assert "anomalous, scored above 75% of the normal images" in page
 
 
 def test_broken_picture_is_named(tmp_path, make_run):
@@ -301,8 +339,6 @@ def test_report_that_cannot_be_written_leaves_nothing_and_names_the_file(run, tm
 
 
 def test_command_writes_into_the_run_or_where_it_is_told(run, tmp_path):
-    from zsad.bench.cli.app import app
-
     runner = CliRunner()
     out = tmp_path / "deep" / "page.html"
     result = runner.invoke(app, ["report", str(run), "-o", str(out), "--title", "Evening"])
@@ -328,23 +364,53 @@ def test_incomplete_datasets_are_told_and_not_held_against_print(tmp_path, make_
 def test_tracks_have_tables_cards_and_best_numbers_of_their_own(tmp_path, make_run):
     titles, datasets = ["CLIP", "FAPrompt"], ["btad", "visa"]
     folder = make_run(tmp_path / "run", titles, datasets, images=8, keep=0)
-    before = report_tables(Matrix.read(folder))
+    alone = report_tables(Matrix.read(folder))
     make_run(folder, ["MuSc"], datasets, images=8, keep=0, track=Track.TRANSDUCTIVE)
-    matrix = Matrix.read(folder)
-    tables = report_tables(matrix)
-    for (zero_shot, other), (alone,) in zip(tables, before, strict=True):
-        assert zero_shot.table == alone.table, "methods of another track change nothing"
-        assert [column.label for column in other.table.columns] == ["MuSc (transductive)"]
-        assert not any(n.rank for row in other.table.rows for c in row.cells for n in c.numbers)
-    means = {r.title: [method.label for method, _ in r.means] for r in rankings(tables)}
-    assert set(means["Industrial, image level"]) == set(titles)
-    assert means["Industrial, image level, transductive track"] == ["MuSc (transductive)"]
+    tables = report_tables(Matrix.read(folder))
+    first, other = tables[: len(alone)], tables[len(alone) :]
+    assert [own.table for own in first] == [own.table for own in alone]
+    assert [own.rows for own in first] == [own.rows for own in alone]
+    for own in other:
+        assert [head.label for head in own.heads] == ["MuSc (transductive)"]
+        assert not any(entry.mark for row in own.rows for entry in row.entries)
+    found = {card.title: [e.method.label for e in card.entries] for card in cards(tables)}
+    assert set(found["Industrial, image AUROC"]) == set(titles)
+    assert found["Industrial, image AUROC, transductive track"] == ["MuSc (transductive)"]
     page = render_report(folder)
     checked(page)
-    assert "<h3>Image-level (AUROC, AP) in percent, transductive track</h3>" in page
-    assert page.count(Track.TRANSDUCTIVE.meaning) == len(tables)
+    assert "<h3>Image-level AUROC in percent, transductive track</h3>" in page
+    assert Track.TRANSDUCTIVE.meaning in page
 
 
 def test_a_page_of_the_zero_shot_track_alone_says_nothing_of_tracks(page):
-    assert "track:" not in page
+    assert "track:" not in page[: page.index("<script>")]
     assert "of 2 tracks" not in page
+
+
+def test_categories_on_which_even_the_best_method_fails_come_first(run):
+    matrix = Matrix.read(run)
+    found = hardest(matrix, "image_auroc")
+    values = [hard.value for hard in found]
+    assert values == sorted(values) and len(found) >= 5
+    (lowest,) = (d for d in matrix.datasets if d.title == found[0].dataset.title)
+    own = [matrix.value(m, lowest, "image_auroc", found[0].category).value for m in matrix.methods]
+    assert found[0].value == 100 * max(value for value in own if value is not None)
+
+
+def test_the_largest_difference_from_print_comes_first(run):
+    found = differences(report_tables(Matrix.read(run)))
+    sizes = [abs(own.points) for own in found]
+    assert len(found) > 10 and sizes == sorted(sizes, reverse=True)
+    page = render_report(run)
+    widths = [float(w) for w in re.findall(r'<i style="width:([\d.]+)%"></i></span>', page)]
+    assert widths[0] == 100.0
+
+
+def test_what_is_not_held_against_print_is_told_with_its_reason(tmp_path, make_run):
+    folder = make_run(tmp_path / "a", ["CLIP"], ["visa"], images=4, keep=0, backbone="tiny")
+    page = render_report(folder)
+    assert "No number of this run is compared with a printed one." in page
+    assert "Not compared because of a built-in dataset or the built-in backbone: VisA." in page
+    folder = make_run(tmp_path / "b", ["CLIP"], ["visa"], images=4, keep=0, backbone="RN50")
+    page = render_report(folder)
+    assert "On another backbone than the printed numbers: CLIP (RN50)." in page
