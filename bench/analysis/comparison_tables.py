@@ -11,10 +11,12 @@ from ..names import display_name
 from ..records.record import Record
 from ..track import Track
 from .compare import Comparison, Difference, OverDatasets
+from .findings_frame import findings_frame
 from .formats import render
+from .frame_formats import frame_bytes
 from .layout import in_track, titled
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
-from .resampling import DEFAULT_SETTINGS, Settings
+from .resampling import DEFAULT_SETTINGS, Settings, pair_images
 from .statistics import ImageMetric, Interval, Ranking
 from .table_data import DASH, Column, Row, Table, TableCell
 from .uncertainty import intervals
@@ -27,8 +29,9 @@ def render_findings(
     metrics: Sequence[ImageMetric],
     settings: Settings,
     format: str,  # noqa: A002
-) -> str:
-    """All that a comparison found, as tables or as JSON with plain values in [0, 1].
+    remarks: Sequence[str] = (),
+) -> bytes:
+    """All that a comparison found: tables in percent, or plain values in [0, 1].
 
     Args:
         comparisons: of runs or methods.
@@ -36,25 +39,37 @@ def render_findings(
         records: of the run whose values are shown with intervals.
         metrics: those of its metrics that are shown so; none where runs or methods are compared.
         settings: how uncertainty is estimated.
-        format: "json", or one of `Table.render`.
+        format: csv or parquet (a row for each finding, see `findings_frame`), json, or another one
+            of `formats.render`.
+        remarks: what else a reader must know.
 
     Raises:
-        UsageError: no such format.
+        UsageError: no such format, or the package that writes it is missing.
     """
+    if format in ("csv", "json", "parquet"):
+        found = [row for m in metrics for row in intervals_json(records, m, settings)]
     if format == "json":
         content = {
-            "intervals": [row for m in metrics for row in intervals_json(records, m, settings)],
+            "settings": dataclasses.asdict(settings),
+            "intervals": found,
             "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
             "rankings": {
                 titled(metric, track): dataclasses.asdict(ranking)
                 for (track, metric), ranking in rankings.items()
             },
+            "remarks": list(remarks),
         }
-        return json.dumps(content, indent=1) + "\n"
+        return (json.dumps(content, indent=1) + "\n").encode()
+    if format in ("csv", "parquet"):
+        frame = findings_frame(comparisons, rankings, found, settings, remarks)
+        return frame_bytes(frame, format)
     tables = [comparison_table(comparison, settings.level) for comparison in comparisons]
     tables += [interval_table(records, metric, settings) for metric in metrics]
     tables += [ranking_table(r, metric, track) for (track, metric), r in rankings.items()]
-    return "\n".join(render(table, format) for table in tables)
+    if tables:
+        last = tables[-1]
+        tables[-1] = dataclasses.replace(last, remarks=(*last.remarks, *remarks))
+    return "\n".join(render(table, format) for table in tables).encode()
 
 
 def comparison_table(comparison: Comparison, level: float = 0.95) -> Table:
@@ -124,8 +139,8 @@ def _intervals_of(
     rows = []
     for dataset in matrix.datasets:
         within = [_within(found.get((method, dataset))) for method in matrix.methods]
-        values = [matrix.value(method, dataset, metric) for method in matrix.methods]
-        cells = (TableCell(text=w, notes=v.notes) for w, v in zip(within, values, strict=True))
+        notes = [_notes(matrix, method, dataset, metric) for method in matrix.methods]
+        cells = (TableCell(text=w, notes=n) for w, n in zip(within, notes, strict=True))
         rows.append(Row(dataset.title, tuple(cells)))
     title = display_name(metric)
     remark = (
@@ -148,9 +163,10 @@ def ranking_table(ranking: Ranking, metric: str, track: Track = Track.ZERO_SHOT)
         f"{_p(ranking.friedman_p)}; other columns: p of Nemenyi's test. Ranks further apart than "
         f"{ranking.critical_difference:.2f} differ at level {ranking.alpha:g}."
     )
+    remarks = [remark, *[f"Left out: {', '.join(ranking.left_out)}."] * bool(ranking.left_out)]
     columns = tuple(map(Column, ("Rank", *ranking.names)))
     title = f"Ranks by {display_name(metric)}"
-    return in_track(Table("ranks", title, ("Method",), columns, tuple(rows), (remark,)), track)
+    return in_track(Table("ranks", title, ("Method",), columns, tuple(rows), tuple(remarks)), track)
 
 
 def intervals_json(
@@ -168,6 +184,7 @@ def intervals_json(
                 "method": method.method,
                 "variant": method.variant,
                 "title": method.title,
+                "label": method.label,
                 "options": method.options,
                 "track": method.track,
                 "dataset": dataset.name,
@@ -175,10 +192,19 @@ def intervals_json(
                 "value": value.value if at is None else at.value,
                 "low": None if at is None else at.low,
                 "high": None if at is None else at.high,
-                "notes": list(value.notes),
+                "notes": list(_notes(matrix, method, dataset, metric)),
             }
         )
     return rows
+
+
+def _notes(
+    matrix: Matrix, method: EvaluatedMethod, dataset: TargetDataset, metric: ImageMetric
+) -> tuple[str, ...]:
+    """What a reader must know of a value, and why it has no interval."""
+    value = matrix.value(method, dataset, metric)
+    why_not = pair_images(matrix.cell(method, dataset), ()).why_not
+    return (*value.notes, *[why_not] * bool(why_not and value.value is not None))
 
 
 def _cells(texts: Iterable[str]) -> tuple[TableCell, ...]:

@@ -83,6 +83,7 @@ class Ranking:
         nemenyi: p-values of all pairs, in the order of `names`.
         critical_difference: average ranks further apart differ at level alpha.
         alpha: of the critical difference.
+        left_out: datasets that do not count, each with the reason.
     """
 
     names: tuple[str, ...]
@@ -92,6 +93,7 @@ class Ranking:
     nemenyi: tuple[tuple[float, ...], ...]
     critical_difference: float
     alpha: float
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

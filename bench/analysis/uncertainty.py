@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ..errors import UsageError
 from ..metric_table import METRICS, checked_metrics
 from ..names import display_name
 from ..records.record import Record
 from ..track import Track
-from .matrix import EvaluatedMethod, TargetDataset, arrange
+from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .resampling import DEFAULT_SETTINGS, Settings, pair_images
 from .statistics import ImageMetric, Interval, Ranking, StatsError, interval, rank_methods
+from .values import Value
 
 
 def intervals(
@@ -58,12 +60,23 @@ def rank(
         )
     sign = 1 if METRICS[metric].higher_is_better else -1
     measured = {m: [matrix.value(m, d, metric) for d in matrix.datasets] for m in matrix.methods}
+    measured = {m: v for m, v in measured.items() if any(own.value is not None for own in v)}
     columns = {
         method.label: [None if matrix.leaves_out(own) else own.value for own in values]
         for method, values in measured.items()
-        if any(own.value is not None for own in values)
     }
     if not columns:
         raise StatsError(f"no method of this run has {display_name(metric)}")
     table = sign * pd.DataFrame(columns, dtype=float).dropna()
-    return rank_methods({label: list(table[label]) for label in columns}, alpha)
+    ranking = rank_methods({label: list(table[label]) for label in columns}, alpha)
+    return replace(ranking, left_out=tuple(_left_out(matrix, measured)))
+
+
+def _left_out(matrix: Matrix, measured: Mapping[EvaluatedMethod, Sequence[Value]]) -> Iterator[str]:
+    """The datasets that do not count, each with the reason."""
+    for i, dataset in enumerate(matrix.datasets):
+        missing = [method.label for method, own in measured.items() if own[i].value is None]
+        if missing:
+            yield f"{dataset.title} (no value of {', '.join(missing)})"
+        elif any(matrix.leaves_out(own[i]) for own in measured.values()):
+            yield f"{dataset.title} (incomplete)"

@@ -29,16 +29,18 @@ OutFile = Annotated[Path | None, out_option(help="Write to this file, not to the
 Format = Annotated[
     str | None,
     typer.Option(
-        help="md, csv, latex, html or json.  [default: by the suffix of --out, else md]",
+        help="md, csv, latex, html, json or parquet.  [default: by the suffix of --out, else md]",
         show_default=False,
     ),
 ]
+ROWS = ("csv", "json", "parquet")  # formats of plain values, which tell all that was found
 FORMAT_OF_SUFFIX = {
     ".md": "md",
     ".csv": "csv",
     ".tex": "latex",
     ".html": "html",
     ".json": "json",
+    ".parquet": "parquet",
 }
 
 
@@ -46,7 +48,10 @@ def table(
     run: Run,
     layout: Annotated[
         str,
-        typer.Option(help="image, pixel, breakdown, complexity, ablation or datasets."),
+        typer.Option(
+            help="image, pixel, breakdown, complexity, ablation or datasets; tidy for a row per "
+            "method, dataset, category, metric and seed."
+        ),
     ] = "image",
     format: Format = None,  # noqa: A002
     published: Annotated[
@@ -71,19 +76,33 @@ def table(
 ) -> None:
     """Print a run as one of the paper's tables."""
     from ..analysis.formats import render
+    from ..analysis.frame_formats import frame_bytes
     from ..analysis.tables import make_table
     from ..analysis.third_party import third_party_table
+    from ..analysis.tidy import TIDY, tidy_frame
 
     chosen: Any = {
         "datasets": dataset or (),
         "metrics": metric or (),
         "allow_incomplete": allow_incomplete,
     }
+    fmt = format_of(format, out)
+    if layout == TIDY:
+        if published or delta or third_party or pro != "exact":
+            raise UsageError(
+                "layout tidy has what was measured: leave out --published, --delta, "
+                "--third-party and --pro"
+            )
+        rows = tidy_frame(run, datasets=dataset or (), metrics=metric or ())
+        _emit(frame_bytes(rows, fmt if format or out else "csv"), out)
+        return
+    if fmt == "parquet":
+        raise UsageError("parquet has a row for each number: add --layout tidy")
     if third_party:
         made = third_party_table(run, layout, **chosen)
     else:
         made = make_table(run, layout, published=published, delta=delta, pro=pro, **chosen)
-    _emit(render(made, format_of(format, out)), out)
+    _emit(render(made, fmt).encode(), out)
 
 
 def compare(
@@ -130,11 +149,12 @@ def compare(
     second = None if run_b is None else read_records(run_b)
     paired = second is not None or method_a is not None or method_b is not None
     comparisons = compare_runs(first, second, method_a, method_b, settings) if paired else []
-    rankings = _rankings(first, settings, diagram) if ranks or diagram is not None else {}
+    ranked = ranks or diagram is not None
+    rankings, problems = _rankings(first, settings, diagram) if ranked else ({}, [])
     chosen = format_of(format, out)
-    shown = rankings if ranks or chosen == "json" else {}
+    shown = rankings if ranks or chosen in ROWS else {}
     resampled = [] if paired else _resampled(settings)
-    _emit(render_findings(comparisons, shown, first, resampled, settings, chosen), out)
+    _emit(render_findings(comparisons, shown, first, resampled, settings, chosen, problems), out)
 
 
 def format_of(name: str | None, out: Path | None) -> str:
@@ -163,8 +183,8 @@ def _resampled(settings: Settings) -> list[ImageMetric]:
 
 def _rankings(
     records: Sequence[Record], settings: Settings, diagram: Path | None
-) -> dict[tuple[Track, str], Ranking]:
-    """Rankings by track and metric; what has too little to rank is left out, with a message."""
+) -> tuple[dict[tuple[Track, str], Ranking], list[str]]:
+    """Rankings by track and metric, and why others have none, which is told as a message too."""
     from ..analysis.layout import titled
     from ..analysis.statistics import StatsError, draw_critical_difference
     from ..analysis.uncertainty import rank, tracks_of
@@ -176,13 +196,13 @@ def _rankings(
             try:
                 ranking = rank(own, name, 1 - settings.level, settings.allow_incomplete)
             except StatsError as error:
-                problems.append(f"{titled(display_name(name), track)}: {error}")
+                problems.append(f"No ranks by {titled(display_name(name), track)}: {error}")
             else:
                 found[track, name] = ranking
     if not found:
         raise StatsError("; ".join(dict.fromkeys(problems)))
     for problem in problems:
-        echo(f"no ranks by {problem}", err=True)
+        echo(problem, err=True)
     if diagram is not None:
         tracks, several = {track for track, _ in found}, len(found) > 1
         for (track, name), ranking in found.items():
@@ -190,7 +210,7 @@ def _rankings(
             path = diagram.with_stem(stem) if several else diagram
             draw_critical_difference(ranking, path, titled(display_name(name), track))
             echo(f"wrote {path}", err=True)
-    return found
+    return found, problems
 
 
 def check(
@@ -293,12 +313,15 @@ def merge(
     echo(f"{len(kept)} records in {out}: {counts}")
 
 
-def _emit(text: str, out: Path | None) -> None:
+def _emit(content: bytes, out: Path | None) -> None:
     """Print, or write to a file."""
-    from ..files import write_text
+    from ..files import output_file
 
     if out is None:
-        echo(text.rstrip("\n"))
+        if content.startswith(b"PAR1"):
+            raise UsageError("parquet is not text: give a file, --out NAME.parquet")
+        echo(content.decode().rstrip("\n"))
         return
-    write_text(out, text)
+    with output_file(out) as file:
+        file.write(content)
     echo(f"wrote {out}", err=True)
