@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
 from ..names import display_name
 from ..records.cell import Cell, labelled
 from ..records.stages import STAGES
@@ -30,6 +28,8 @@ def profile(records: Iterable[Record]) -> str:
         for method, spent in seconds.items()
     ]
     headers = ["method", "images", *STAGES]
+    from tabulate import tabulate
+
     return tabulate(rows, headers, tablefmt="simple", floatfmt=".2f") if rows else ""
 
 
