@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("bench", "methods", "datasets")
-ROOMS = ("data", "records", "training", "running", "analysis", "report", "export", "cli")
+ROOMS = ("data", "records", "training", "running", "analysis", "report", "export", "site", "cli")
 PICTURE = Path(__file__).with_name("architecture.svg")
 
 Graph = Mapping[str, Set[str]]
@@ -22,6 +22,7 @@ WORDS = {  # what people look for in a box of the picture
     "cli": "the zsad command, one file per group of verbs",
     "report": "the page and the figures",
     "export": "records in the formats of others",
+    "site": "leaderboards of many runs",
     "running": "from a plan to records",
     "analysis": "tables, statistics, comparisons, baseline",
     "training": "from frozen features to learned weights",

@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "analysis": {"data", "records"},
     "report": {"data", "records", "analysis"},
     "export": {"data", "records", "analysis"},
-    "cli": {"data", "records", "training", "running", "analysis", "report", "export"},
+    "site": {"data", "records", "analysis", "report"},
+    "cli": {"data", "records", "training", "running", "analysis", "report", "export", "site"},
 }
 PUBLIC = {
     "zsad.bench": tuple(importlib.import_module("zsad.bench").__all__),
@@ -132,7 +133,7 @@ def test_rooms_import_what_lies_below_them():
     assert not upward
 
 
-@pytest.mark.parametrize("room", ["records", "analysis", "report", "export"])
+@pytest.mark.parametrize("room", ["records", "analysis", "report", "export", "site"])
 def test_readers_of_records_import_no_torch(room):
     modules = [module for module in MODULES if IMPORTS.room(module) == room]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"

@@ -9,7 +9,7 @@ datasets only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -126,7 +126,29 @@ def compare_runs(
         UsageError: a method is not in the run, is ambiguous, or the two sides are the same or of
             two tracks.
     """
-    pairs = _sides(run_a, run_b, method_a, method_b)
+    return _compared(_sides(run_a, run_b, method_a, method_b), settings)
+
+
+def compare_pairs(
+    matrix: Matrix,
+    pairs: Iterable[tuple[EvaluatedMethod, EvaluatedMethod]],
+    settings: Settings = DEFAULT_SETTINGS,
+) -> list[Comparison]:
+    """Compare methods of one matrix, pair by pair, in the order of the pairs' tracks.
+
+    What is tested over datasets is corrected over all pairs of a track.
+
+    Raises:
+        UsageError: two methods of a pair are of two tracks.
+    """
+    sides = []
+    for a, b in pairs:
+        _refuse_two_tracks(a, b)
+        sides.append((_Side.of(matrix, a, a.label), _Side.of(matrix, b, b.label)))
+    return _compared(sides, settings)
+
+
+def _compared(pairs: Iterable[tuple[_Side, _Side]], settings: Settings) -> list[Comparison]:
     found = [_compare(a, b, settings) for a, b in pairs]
     by_track: dict[Track, list[Comparison]] = {}
     for comparison in found:

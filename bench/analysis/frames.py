@@ -32,9 +32,13 @@ def scores_frame(run: Path | str) -> pd.DataFrame:
         RecordError: the directory is not a run, or a record is broken.
         NoRecordsError: it has no records yet.
     """
+    return numbers_frame(Matrix.read(run))
+
+
+def numbers_frame(matrix: Matrix) -> pd.DataFrame:
+    """The numbers of a results matrix, as `scores_frame` has those of a run."""
     import pandas as pd
 
-    matrix = Matrix.read(run)
     rows = []
     for method, dataset in matrix.cells:
         records = matrix.finished(method, dataset)

@@ -40,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "merge": results.merge,
     "report": report.report,
     "figure": report.figure,
+    "site": publish.site,
     "validate": publish.validate,
     "export": publish.export,
 }

@@ -1,4 +1,4 @@
-"""Verbs for results that others read: `zsad validate` and `zsad export`."""
+"""Verbs for results that others read: `zsad site`, `zsad validate` and `zsad export`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from .. import registry
 from ..errors import UsageError, ZsadError
 from ..names import known_name
-from .options import Json, out_option
+from .options import AllowIncomplete, Json, out_option
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -22,6 +22,40 @@ Sources = Annotated[
     list[Path],
     typer.Argument(help="Run directories or results repositories.", show_default=False),
 ]
+
+
+def site(
+    sources: Sources,
+    out: Annotated[Path, out_option(help="Folder of the site.", show_default=False)],
+    title: Annotated[str, typer.Option(help="Heading of the first page.")] = "Leaderboard",
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Show samples of the datasets in this folder; see their licences before you "
+            "publish them.  [default: built-in ones alone]",
+            show_default=False,
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples of a comparison; 0 leaves comparisons out.")
+    ] = 2000,
+    allow_incomplete: AllowIncomplete = False,
+) -> None:
+    """Write a static site: leaderboards by track, and pages of methods, datasets and comparisons.
+
+    Records that are wrong do not count, and are named on the site.
+    """
+    from ..analysis.resampling import Settings
+    from ..records.repository import read_sources
+    from ..site.catalogue import Catalogue
+    from ..site.pages import Wishes, write_site
+
+    catalogue = Catalogue.of(read_sources(sources), allow_incomplete)
+    settings = Settings(replicates=bootstrap, allow_incomplete=allow_incomplete)
+    wishes = Wishes(title, data_root, settings if bootstrap else None)
+    if catalogue.refused:
+        echo(f"{len(catalogue.refused)} wrong records are left out: see zsad validate", err=True)
+    echo(str(write_site(catalogue, out, wishes)))
 
 
 def validate(
