@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import metric_formulas as formulas
 from . import pixel_formulas
-from .metric_table import DEFAULT_METRICS, Level
+from .metric_table import DEFAULT_METRICS, Level, of_level
 from .pixel_counts import PixelCounts
 from .ranks import Ranks, UndefinedMetric, rank_labelled
 
@@ -68,7 +69,7 @@ def image_metrics(
     labels: ArrayLike,
     scores: ArrayLike,
     chosen: Collection[str] = DEFAULT_METRICS,
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, float] = MappingProxyType({}),
 ) -> ImageMetrics:
     """The image-level metrics of one category.
 
@@ -83,8 +84,8 @@ def image_metrics(
     """
     ranks = rank_labelled(labels, scores, unit="image")
     known = _of_level("image", ranks)
-    for name, threshold in (thresholds or {}).items():
-        known[name] = partial(_image_f1_at, ranks, labels, scores, threshold)
+    for name in of_level("image", thresholds):
+        known[name] = partial(_image_f1_at, ranks, labels, scores, thresholds[name])
     values, undefined = _evaluate(known, chosen)
     return ImageMetrics(**values, undefined=undefined)
 
@@ -92,7 +93,7 @@ def image_metrics(
 def pixel_metrics(
     pixels: PixelCounts,
     chosen: Collection[str] = DEFAULT_METRICS,
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, float] = MappingProxyType({}),
 ) -> PixelMetrics:
     """The pixel-level metrics of one category; arguments as `image_metrics`."""
     ranks = pixels.ranks
@@ -104,8 +105,8 @@ def pixel_metrics(
     }
     for size in pixel_formulas.SMALLEST:
         known[f"pixel_recall_{size}"] = partial(pixel_formulas.region_recall, pixels, size)
-    for name, threshold in (thresholds or {}).items():
-        known[name] = partial(pixel_formulas.f1_at, pixels, threshold)
+    for name in of_level("pixel", thresholds):
+        known[name] = partial(pixel_formulas.f1_at, pixels, thresholds[name])
     values, undefined = _evaluate(known, chosen)
     return PixelMetrics(**values, undefined=undefined)
 

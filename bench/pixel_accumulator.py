@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,7 +76,7 @@ class PixelAccumulator:
     def result(
         self,
         chosen: Collection[str] = DEFAULT_METRICS,
-        thresholds: Mapping[str, float] | None = None,
+        thresholds: Mapping[str, float] = MappingProxyType({}),
     ) -> PixelMetrics:
         """The metrics of all images so far; more may be added afterwards.
 

@@ -95,6 +95,12 @@ class Baseline:
             if not any(METRICS.keys() & metrics.keys() for metrics in cell.categories.values()):
                 raise ValueError(f"cell {key} has no metric")
 
+    @property
+    def metrics(self) -> set[str]:
+        """The metrics that some category of a cell has."""
+        categories = (c for cell in self.cells.values() for c in cell.categories.values())
+        return {metric for category in categories for metric in category}
+
     def limits(
         self, method: str = "", given: Mapping[str, float] | None = None
     ) -> dict[str, float]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-from ..metric_table import HEADLINES
+from ..metric_table import HEADLINES, METRICS
 from ..names import normalize_name
 from ..records.record import CategoryResult
 from . import published as paper
 from .costs import Cost, cost_of
 from .layout import Request
-from .matrix import Matrix, TargetDataset, place
+from .matrix import EvaluatedMethod, Matrix, TargetDataset, place
 from .protocol_notes import column_notes
 from .table_data import Column, Number, Row, Table, TableCell, has_printed
 from .values import measure, source_notes
@@ -37,7 +39,11 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
     found = [cost_of(matrix, method) for method in matrix.methods]
     stated = any(cost.own_forwards is not None for cost in found)
     shown = (*COST_COLUMNS, OWN_FORWARDS) if stated else COST_COLUMNS
-    rows = [_cost_row(matrix, cost, shown) for cost in found]
+    means = {metric: _means(matrix, metric) for metric in request.metrics}
+    rows = [
+        dataclasses.replace(row, cells=(*row.cells, *(own[cost.method] for own in means.values())))
+        for cost, row in ((cost, _cost_row(matrix, cost, shown)) for cost in found)
+    ]
     devices = sorted({device for cost in found for device in cost.devices})
     remarks = [f"Measured on: {', '.join(devices)}."] if devices else []
     remarks.append(
@@ -48,6 +54,10 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
         remarks.append(
             "Own forwards are those beside the visual forward that methods share, as declared."
         )
+    if means:
+        remarks.append(
+            "Metrics are means in percent over the datasets where every method shown has a value."
+        )
     if request.beside and has_printed(rows):
         remarks.append(
             "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
@@ -57,7 +67,9 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
         "complexity",
         "Complexity",
         ("Method",),
-        tuple(Column(label) for label, *_ in shown),
+        tuple(
+            Column(label) for label in (*(s[0] for s in shown), *(METRICS[m].title for m in means))
+        ),
         tuple(rows),
         tuple(remarks),
     )
@@ -80,6 +92,23 @@ def _cost_row(matrix: Matrix, cost: Cost, shown: Sequence[tuple[str, str, int, s
         printed = getattr(cost.printed, beside, None)
         cells.append(TableCell((Number(getattr(cost, name), None, printed, decimals),)))
     return Row(cost.method.label, tuple(cells), notes=notes)
+
+
+def _means(matrix: Matrix, metric: str) -> Mapping[EvaluatedMethod, TableCell]:
+    """The mean of a metric for each method, over the datasets where all methods have a value."""
+    values = [
+        {method: matrix.value(method, dataset, metric) for method in matrix.methods}
+        for dataset in matrix.datasets
+    ]
+    common = [own for own in values if all(v.value is not None for v in own.values())]
+    return {method: _mean_cell([own[method].value for own in common]) for method in matrix.methods}
+
+
+def _mean_cell(values: Sequence[float | None]) -> TableCell:
+    known = [value for value in values if value is not None]
+    if not known:
+        return TableCell((Number(),), notes=("no dataset where every method shown has a value",))
+    return TableCell((Number(100 * fmean(known)),))
 
 
 # -- datasets (Tables 4 and 5) ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..metric_table import HEADLINES, METRICS, Level, of_level
+from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
 from ..track import Track
 from .matrix import Matrix
 from .newer_methods import is_newer
@@ -43,6 +43,22 @@ class Request:
                     "take layout breakdown"
                 )
         return self.metrics or self.pair(level)
+
+    def metrics_by_level(self) -> dict[Level, tuple[str, ...]]:
+        """The metrics to show of each level, for a layout that shows both in the same columns.
+
+        Raises:
+            UsageError: more metrics of one level are chosen than of the other.
+        """
+        if not self.metrics:
+            return {level: self.pair(level) for level in LEVELS}
+        found = {level: own for level in LEVELS if (own := of_level(level, self.metrics))}
+        if len({len(own) for own in found.values()}) > 1:
+            raise UsageError(
+                "image-level and pixel-level metrics share the columns of this layout: choose as "
+                "many of each, or one level alone"
+            )
+        return found
 
     def pair(self, level: Level) -> tuple[str, ...]:
         """The two metrics of the paper's table at a level."""

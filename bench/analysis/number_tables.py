@@ -130,23 +130,27 @@ def ablation_table(matrix: Matrix, request: Request) -> Table:
     """Tables 20 and 21 with the averages of Table 3: datasets by models, both levels."""
     matrix, models = _studied(matrix)
     protocol = protocol_notes(matrix)
+    shown = request.metrics_by_level()
     rows: list[Row] = []
-    for level in LEVELS:
-        metrics = request.pair(level)
+    for level, metrics in shown.items():
         maker = RowMaker(matrix, request, models, ABLATION_TABLES, protocol, metrics)
         measured = {dataset: maker.values(dataset) for dataset in matrix.datasets}
         defined = {d: v for d, v in measured.items() if any(map(is_complete, v.values()))}
         rows += maker.by_domain(defined, group_prefix=f"{level}, ")
     if not rows:
         raise UsageError("no dataset has a value to show in layout 'ablation'")
-    columns = zip(method_columns(matrix, ("AUROC", "AP/PRO")), matrix.methods, strict=True)
+    labels = {level: [METRICS[metric].label for metric in own] for level, own in shown.items()}
+    names = tuple("/".join(dict.fromkeys(column)) for column in zip(*labels.values(), strict=True))
+    columns = zip(method_columns(matrix, names), matrix.methods, strict=True)
+    told = (f"({', '.join(own)}) at {level} level" for level, own in labels.items())
+    exact_pro = any("pixel_pro" in metrics for metrics in shown.values())
     return Table(
         "ablation",
-        "Ablation: (AUROC, AP) at image level, (AUROC, PRO) at pixel level, in percent",
+        f"Ablation: {', '.join(told)}, in percent",
         ("Level", "Dataset"),
         tuple(dataclasses.replace(own, label=m.ablation or own.label) for own, m in columns),
         tuple(rows),
-        tuple(remarks(matrix, request, "Tables 20, 21 and 3", True, rows)),
+        tuple(remarks(matrix, request, "Tables 20, 21 and 3", exact_pro, rows)),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from .. import registry
 from ..dataset import CategoryInfo, Counts
 from ..errors import UsageError
-from ..metric_table import METRICS, of_level
+from ..metric_table import DEFAULT_METRICS, METRICS, of_level
 from ..metrics import image_metrics
 from ..names import SEPARATOR, display_name, registry_name
 from ..records.protocol import version_of
@@ -150,7 +150,9 @@ def _image_level(record: Record) -> Iterator[Fault]:
             if stated:
                 yield Fault("has image-level metrics and no scores", result.category)
             continue
-        measured = image_metrics(np.asarray(result.images.labels), np.asarray(result.images.scores))
+        thresholds = {name: threshold.value for name, threshold in result.thresholds.items()}
+        labels, scores = np.asarray(result.images.labels), np.asarray(result.images.scores)
+        measured = image_metrics(labels, scores, (*DEFAULT_METRICS, *thresholds), thresholds)
         again = measured.defined()
         for name in (*stated, *(n for n in result.undefined if n in same)):
             old, new = result.metrics.get(name), again.get(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from ..code_hash import made_by_other_code
 from ..errors import shortened
 from ..metric_table import METRICS
 from ..names import display_name, known_name
-from ..records.protocol import differing_entries
+from ..records.protocol import VERSIONS, differing_entries, version_of
 from ..records.record import CategoryResult, Record
 from .baseline import DIGITS, Baseline, BaselineCell, checked_tolerances
 
@@ -30,7 +30,7 @@ class Finding:
 
     Attributes:
         kind: dropped, rose, missing, failed and protocol fail the check; new and note do not.
-        cell: key of the cell.
+        cell: key of the cell; "" is the whole run.
         category, metric: where it applies, else "".
         old, new: values as JSON has them, metrics in [0, 1]; None where there is none.
         tolerance: the one that was exceeded.
@@ -53,8 +53,8 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """The cell, and the category where it is about one."""
-        return f"{self.cell} {self.category}".rstrip()
+        """The cell, and the category where it is about one; "" is the whole run."""
+        return f"{self.cell} {self.category}".strip()
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,13 @@ def check_run(
     """
     given = checked_tolerances(tolerances or {})
     found = {record.cell.key: record for record in records}
+    guarded = baseline.metrics
     findings: list[Finding] = []
     numbers = 0
     for key, expected in baseline.cells.items():
         if key in found:
-            limits = baseline.limits(expected.method, given)
+            every = baseline.limits(expected.method, given)
+            limits = {metric: limit for metric, limit in every.items() if metric in guarded}
             findings += _cell_findings(key, expected, found[key], limits)
             compared = expected.categories.keys() & found[key].by_category.keys()
             numbers += sum(len(METRICS.keys() & expected.categories[c].keys()) for c in compared)
@@ -127,8 +129,18 @@ def check_run(
     for key in found.keys() - baseline.cells.keys():
         why = "the baseline does not know this cell: --update adds it"
         findings.append(Finding("new", key, why))
+    findings += _new_metrics(found.values(), guarded)
     findings.sort(key=lambda f: (not f.fails, f.cell, f.category, f.metric))
     return Verdict(tuple(findings), len(baseline.cells), numbers)
+
+
+def _new_metrics(records: Iterable[Record], guarded: Collection[str]) -> Iterator[Finding]:
+    """A note for each metric that the records have and no cell of the baseline."""
+    measured = {m for record in records for result in record.categories for m in result.metrics}
+    for metric in METRICS:
+        if metric in measured and metric not in guarded:
+            why = f"{display_name(metric)} is not in the baseline: --update adds it"
+            yield Finding("note", "", why, metric=metric)
 
 
 def _cell_findings(
@@ -164,11 +176,23 @@ def _protocol_findings(key: str, expected: BaselineCell, record: Record) -> Iter
         yield Finding("protocol", key, message, "", "track", expected.track, record.track)
     for name in differing_entries(expected.protocol, record.protocol):
         old, new = expected.protocol.get(name), record.protocol.get(name)
-        if name in expected.protocol:
+        if name == VERSIONS:
+            yield from _version_findings(key, expected, record)
+        elif name in expected.protocol:
             message = f"protocol: {name} was {_shown(old)}, is {_shown(new)}"
             yield Finding("protocol", key, message, metric=name, old=old, new=new)
         else:
             yield Finding("note", key, f"protocol: {name} is new: {_shown(new)}", metric=name)
+
+
+def _version_findings(key: str, expected: BaselineCell, record: Record) -> Iterator[Finding]:
+    """Guarded metrics whose definition has changed; those of further metrics do not count."""
+    guarded = {metric for metrics in expected.categories.values() for metric in metrics}
+    for metric in METRICS:
+        old, new = (version_of(side.protocol, metric) for side in (expected, record))
+        if metric in guarded and old != new:
+            message = f"protocol: {display_name(metric)} was of version {old}, is of {new}"
+            yield Finding("protocol", key, message, metric=metric, old=old, new=new)
 
 
 def _metric_findings(
@@ -181,8 +205,9 @@ def _metric_findings(
             if new is not None:
                 yield Finding("note", key, f"{name} is not in the baseline", *place)
         elif new is None:
-            why = result.undefined.get(metric, "not recorded")
-            message = f"{name} was {old:.4f}, is undefined: {why}"
+            measured = metric in result.undefined
+            now = f"undefined: {result.undefined[metric]}" if measured else "not measured"
+            message = f"{name} was {old:.4f}, is {now}"
             yield Finding("missing", key, message, *place, round(old, DIGITS))
         elif abs(new - old) > limit + 0.5 * 10**-DIGITS:
             kind: Kind = "dropped" if new < old else "rose"
@@ -199,10 +224,10 @@ def _shown(value: Any) -> str:
 
 
 def _as_text(verdict: Verdict) -> str:
-    lines = [
-        f"{'FAIL' if finding.fails else 'note'} {finding.place}: {finding.message}"
-        for finding in verdict.findings
-    ]
+    lines = []
+    for finding in verdict.findings:
+        words = ("FAIL" if finding.fails else "note", finding.place)
+        lines.append(f"{' '.join(filter(None, words))}: {finding.message}")
     return "\n".join([*lines, verdict.summary])
 
 
@@ -217,7 +242,8 @@ def _as_github(verdict: Verdict) -> str:
     lines = []
     for finding in verdict.findings:
         level = "error" if finding.fails else "notice"
-        title = _escaped(f"zsad check: {finding.place}").replace(":", "%3A").replace(",", "%2C")
+        title = _escaped(": ".join(filter(None, ("zsad check", finding.place))))
+        title = title.replace(":", "%3A").replace(",", "%2C")
         lines.append(f"::{level} title={title}::{_escaped(finding.message)}")
     return "\n".join([*lines, verdict.summary])
 

@@ -7,15 +7,15 @@ maps of a run made with `--save-maps` (`records/maps.py`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ZsadError
-from ..metric_table import METRICS, Level, of_level
-from ..metrics import PixelAccumulator, image_metrics
+from ..metric_table import DEFAULT_METRICS, METRICS, Level, of_level
+from ..metrics import ImageMetrics, PixelAccumulator, PixelMetrics, image_metrics
 from ..records.maps import read_maps
 from ..records.protocol import metric_versions, version_of
 from ..records.record import CategoryResult, Record, RecordError, read_records
@@ -50,12 +50,14 @@ class Rescored:
     Attributes:
         record: same cell, new metrics, this version's metric definition.
         moves: metrics that differ by more than `ROUNDING`.
+        added: metrics of categories that had not been measured.
         pixel_level: the maps of all categories were there.
     """
 
     record: Record
     moves: tuple[Move, ...]
     pixel_level: bool
+    added: int = 0
 
 
 def rescore_run(run: Path) -> list[Rescored]:
@@ -69,33 +71,34 @@ def rescore_run(run: Path) -> list[Rescored]:
 
 def _rescore(run: Path, record: Record) -> Rescored:
     same = {m.name for m in METRICS.values() if version_of(record.protocol, m.name) == m.version}
-    results, moves, with_maps = [], [], []
+    results, moves, with_maps, added = [], [], [], 0
     for result in record.categories:
         path = maps_path(run, record.cell, result.category)
         with_maps.append(path.is_file())
         try:
             image = _image_level(result) or _kept(result, "image", same)
-            pixel = _pixel_level(path) or _kept(result, "pixel", same)
+            pixel = _pixel_level(path, result) or _kept(result, "pixel", same)
         except ZsadError as error:
             raise RecordError(f"{record.cell.key}, {result.category}: {error}") from error
         metrics, undefined = {**image[0], **pixel[0]}, {**image[1], **pixel[1]}
         new = dataclasses.replace(result, metrics=metrics, undefined=undefined)
         results.append(new)
         moves += _moves(record.cell.key, result, new)
+        added += len([name for name in new.metrics if not _was_measured(result, name)])
     protocol = {**record.protocol, **metric_versions()}
     rescored = dataclasses.replace(record, categories=results, protocol=protocol)
-    return Rescored(rescored, tuple(moves), all(with_maps))
+    return Rescored(rescored, tuple(moves), all(with_maps), added)
 
 
 def _image_level(result: CategoryResult) -> Measured | None:
     """From the per-image scores; None where the record has none."""
     if result.images is None or result.images.scores is None:
         return None
-    measured = image_metrics(np.asarray(result.images.labels), np.asarray(result.images.scores))
-    return measured.defined(), measured.undefined
+    labels, scores = np.asarray(result.images.labels), np.asarray(result.images.scores)
+    return _measured(result, "image", lambda *chosen: image_metrics(labels, scores, *chosen))
 
 
-def _pixel_level(path: Path) -> Measured | None:
+def _pixel_level(path: Path, result: CategoryResult) -> Measured | None:
     """From the maps of a category; None where the run has kept none."""
     if not path.is_file():
         return None
@@ -104,8 +107,23 @@ def _pixel_level(path: Path) -> Measured | None:
         for start in range(0, len(maps), IMAGES_AT_ONCE):
             stop = start + IMAGES_AT_ONCE
             pixels.update(masks[start:stop], maps[start:stop])
-        measured = pixels.result()
-        return measured.defined(), measured.undefined
+        return _measured(result, "pixel", pixels.result)
+
+
+def _measured(
+    result: CategoryResult,
+    level: Level,
+    measure: Callable[[Sequence[str], Mapping[str, float]], ImageMetrics | PixelMetrics],
+) -> Measured:
+    """What a run measures by default, and the metrics at the thresholds that a record states.
+
+    Why a metric had no threshold stays as it was.
+    """
+    thresholds = {name: threshold.value for name, threshold in result.thresholds.items()}
+    found = measure((*DEFAULT_METRICS, *thresholds), thresholds)
+    others = {*of_level(level)} - {*DEFAULT_METRICS, *thresholds}
+    lacking = {name: why for name, why in result.undefined.items() if name in others}
+    return found.defined(), {**lacking, **found.undefined}
 
 
 def _kept(result: CategoryResult, level: Level, same: Collection[str]) -> Measured:
@@ -126,8 +144,14 @@ def _kept(result: CategoryResult, level: Level, same: Collection[str]) -> Measur
 def _moves(cell: str, old: CategoryResult, new: CategoryResult) -> list[Move]:
     found = []
     for metric in METRICS:
+        if not _was_measured(old, metric):
+            continue
         a, b = old.metrics.get(metric), new.metrics.get(metric)
         same = a == b if a is None or b is None else abs(a - b) <= ROUNDING
         if not same:
             found.append(Move(cell, new.category, metric, a, b))
     return found
+
+
+def _was_measured(result: CategoryResult, metric: str) -> bool:
+    return metric in result.metrics or metric in result.undefined

@@ -32,7 +32,6 @@ MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
 }
 LAYOUTS = tuple(MAKERS)
 WITHOUT_METHODS = ("datasets",)  # layouts that show nothing of a method
-FIXED = ("complexity", "ablation", "datasets")  # layouts whose columns cannot be chosen
 
 
 def make_table(
@@ -56,8 +55,8 @@ def make_table(
         delta: show the difference to them in braces, in percentage points.
         pro: the exact PRO, or the released codes' PRO of 200 thresholds.
         datasets: only these; all if empty.
-        metrics: only these, in layouts image, pixel and breakdown; the paper's if empty. The other
-            layouts have fixed columns.
+        metrics: the columns of layouts image, pixel, breakdown and ablation, the paper's if empty;
+            means beside what layout complexity shows. Layout datasets has none.
         allow_incomplete: let incomplete datasets into domain means, and beside printed numbers.
 
     Raises:
@@ -67,10 +66,10 @@ def make_table(
     layout = known_name("layout", layout, LAYOUTS)
     pro = known_name("PRO", pro, PRO_METRICS)
     chosen = checked_metrics(metrics)
-    if chosen and layout in FIXED:
+    if chosen and layout in WITHOUT_METHODS:
         raise UsageError(
-            f"layout '{layout}' has fixed columns: metrics are chosen in layouts "
-            f"{', '.join(name for name in LAYOUTS if name not in FIXED)}"
+            f"layout '{layout}' shows no metrics: they are chosen in layouts "
+            f"{', '.join(name for name in LAYOUTS if name not in WITHOUT_METHODS)}"
         )
     records = read_records(source) if isinstance(source, (str, Path)) else list(source)
     matrix = arrange(records, datasets, allow_incomplete)

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from ..records.record import UNDECLARED, Record
+from ..records.record import UNDECLARED, CategoryResult, Record
 
 NOT_RUN = "not run"
 UNDEFINED = "undefined: "
+NOT_MEASURED = "not measured: 'zsad rescore' adds it where the run has kept what it needs"
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,22 @@ def _measure_one(record: Record, metric: str, category: str | None) -> Value:
         return Value(notes=(NOT_RUN if category else "the record has no categories",))
     defined = [r.metrics[metric] for r in results if metric in r.metrics]
     missing = [r for r in results if metric not in r.metrics]
-    reasons = [r.undefined.get(metric, "not recorded") for r in missing]
+    if missing and not any(metric in r.undefined for r in missing) and not defined:
+        return Value(notes=(NOT_MEASURED,))
+    reasons = [r.undefined.get(metric, NOT_MEASURED) for r in missing]
     if not defined:
         return Value(notes=(UNDEFINED + "; ".join(dict.fromkeys(reasons)),))
-    notes: tuple[str, ...] = ()
+    notes = _threshold_notes(results, metric)
     if missing:
         why = "; ".join(f"{r.category}: {own}" for r, own in zip(missing, reasons, strict=True))
-        notes = (f"over {len(defined)} of {len(results)} categories ({why})",)
+        notes += (f"over {len(defined)} of {len(results)} categories ({why})",)
     return Value(fmean(defined), notes=notes)
+
+
+def _threshold_notes(results: Iterable[CategoryResult], metric: str) -> tuple[str, ...]:
+    """What the thresholds of a metric were learned from, each source once."""
+    found = (r.thresholds[metric].source for r in results if metric in r.thresholds)
+    return tuple(f"threshold: {source}" for source in dict.fromkeys(found))
 
 
 def notes_of(values: Iterable[Value]) -> tuple[str, ...]:

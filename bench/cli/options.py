@@ -105,6 +105,14 @@ SHARED: Mapping[str, Any] = {  # what follows from no setting of a plan alone
     "dataset_option": DatasetOptions,
     "checkpoint": Checkpoints,
     "learned_from": LearnedFrom,
+    "metric": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Measure this one, such as image-auroc, or all; may be repeated. "
+            "[default: all but those that score further images, see zsad list metrics -v]",
+        ),
+    ],
 }
 
 

@@ -280,8 +280,10 @@ def rescore(
             echo(f"{move.cell} {move.category} {display_name(move.metric)}: {old} -> {new}")
     pixel = sum(item.pixel_level for item in rescored)
     moved = sum(len(item.moves) for item in rescored)
+    added = sum(item.added for item in rescored)
     echo(
         f"{len(rescored)} cells rescored, {pixel} of them at pixel level too, {moved} metrics moved"
+        + f", {added} added" * bool(added)
     )
     target = run if in_place else out
     if target is not None:

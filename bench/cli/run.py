@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..metric_table import LEVELS, of_level
 from ..names import display_name, registry_name
 from ..running.plan import PUBLISHED, Plan, make_plan, read_plan_settings
 from ..running.plan_entries import methods_meant_by
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..records.record import Record
 
 A_PLAN = with_options(
-    "plan_file", *SETTINGS, "option", "dataset_option", "checkpoint", "learned_from"
+    "plan_file", *SETTINGS, "option", "dataset_option", "checkpoint", "learned_from", "metric"
 )
 
 
@@ -102,6 +103,8 @@ def _plan(context: typer.Context, line: Mapping[str, Any]) -> Plan:
         settings["datasets"] = comma_separated(given["datasets"])
     if "seeds" in given:
         settings["seeds"] = [_whole(seed) for seed in comma_separated(given["seeds"])]
+    if given.get("metric"):
+        settings["metrics"] = given["metric"]
     plain = SETTINGS.keys() - {"methods", "datasets", "seeds"}
     settings |= {name: value for name, value in given.items() if name in plain}
     if settings.get("data_root") is None:  # of the environment: a plan file goes before it
@@ -192,12 +195,14 @@ def _summary(plan: Plan) -> None:
     if not records:
         echo("no records yet: this shard has no unit, or others work on it", err=True)
     if len(failed) < len(records):
-        for layout in ("image", "pixel"):
-            echo(f"\n{render(make_table(records, layout), 'md')}")
+        for level in LEVELS:
+            metrics = of_level(level, plan.metrics)
+            if metrics or not plan.metrics:
+                echo(f"\n{render(make_table(records, level, metrics=metrics), 'md')}")
     if plan.profile and (stages := profile(records)):
         echo(f"\nseconds of each stage\n\n{stages}")
     echo(f"\nrecords: {Path(plan.out) / CELLS}")
-    for warning in [*_gaps(records), *_oddities(records)]:
+    for warning in [*_gaps(records), *_oddities(records), *_unmeasured(records, plan.measured)]:
         echo(f"warning: {warning}", err=True)
     for message in _failures(failed):
         echo(f"failed: {message}", err=True)
@@ -231,6 +236,28 @@ def _gaps(records: Iterable[Record]) -> list[str]:
         if found is not None and found.gap
     ]
     return list(dict.fromkeys(lines))
+
+
+def _unmeasured(records: Iterable[Record], metrics: Iterable[str]) -> list[str]:
+    """Metrics of a plan that finished cells do not have, a line for all of them."""
+    missing = {
+        metric: cells
+        for metric in metrics
+        if (cells := [record.cell.key for record in records if not _is_measured(record, metric)])
+    }
+    if not missing:
+        return []
+    count = len({cell for cells in missing.values() for cell in cells})
+    names = ", ".join(map(display_name, missing))
+    return [
+        f"{count} finished cells were not measured by {names}: zsad rescore adds what follows from "
+        "kept scores and maps, --retry always does the cells again"
+    ]
+
+
+def _is_measured(record: Record, metric: str) -> bool:
+    """Whether a metric has a value, or a reason why not, in all categories; failed cells do not."""
+    return all(metric in r.metrics or metric in r.undefined for r in record.categories)
 
 
 def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:

@@ -58,10 +58,10 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a tidy frame: one row per cell, category and metric.
 
     Columns: those of `CELL_COLUMNS` (options are JSON text; label and dataset_label are "" without
-    one), metric, value (in [0, 1], NaN where undefined), reason (why undefined, else ""), and those
-    of `DETAIL_COLUMNS`: numbers of images, whether the copy of the dataset is complete (None where
-    that is unknown), entries of the protocol (None where the record states none), and the whole
-    protocol as JSON text.
+    one), metric, value (in [0, 1], NaN where there is none), reason (why there is none, else ""),
+    and those of `DETAIL_COLUMNS`: numbers of images, whether the copy of the dataset is complete
+    (None where that is unknown), entries of the protocol (None where the record states none), and
+    the whole protocol as JSON text.
     """
     import pandas as pd
 
@@ -73,8 +73,13 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
             details = [value_of(record, result) for value_of in DETAIL_COLUMNS.values()]
             for metric in METRICS:
                 value = result.metrics.get(metric, float("nan"))
-                rows.append([*cell, metric, value, result.undefined.get(metric, ""), *details])
+                rows.append([*cell, metric, value, _reason(result, metric), *details])
     return pd.DataFrame(rows, columns=columns)
+
+
+def _reason(result: CategoryResult, metric: str) -> str:
+    """Why a metric has no value."""
+    return "" if metric in result.metrics else result.undefined.get(metric, "not measured")
 
 
 def load_run(path: Path | str) -> pd.DataFrame:

@@ -82,6 +82,19 @@ class ImageScores:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """The threshold of a metric, learned from other images than those that were scored.
+
+    Attributes:
+        value: scores from it on are reported as anomalous.
+        source: what it was learned from, and how, in words.
+    """
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
 class CategoryResult:
     """The metrics of one category.
 
@@ -93,6 +106,7 @@ class CategoryResult:
         images: per-image results; null is unknown.
         curves: image_roc, pixel_roc and pixel_pro -> points, as many x as y.
         regions_lost: mask regions that vanished when masks were resized.
+        thresholds: of metrics at a threshold that was learned elsewhere, by metric.
     """
 
     category: Label
@@ -104,6 +118,7 @@ class CategoryResult:
     images: ImageScores | None = None
     curves: Mapping[str, Points] = field(default_factory=dict)
     regions_lost: Count = 0
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse curves of which a coordinate is missing for some points."""

@@ -130,6 +130,7 @@ def _score_group(
             plan.save_maps,
             forward,
             Stopwatch(device, plan.profile),
+            plan.measured,
         )
         for prepared, accumulator in zip(prepared_methods, pixels, strict=True)
     ]

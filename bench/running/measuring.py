@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ..category import conclude
 from ..data.loading import Batch
 from ..dataset import Dataset, Sample
 from ..method import Prediction
-from ..metric_table import of_level
+from ..metric_table import DEFAULT_METRICS, of_level
 from ..metrics import (
     Curve,
     ImageMetrics,
@@ -35,7 +36,7 @@ from ..records.gallery import Gallery
 from ..records.maps import write_maps
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
-from ..records.record import CategoryResult, ImageScores
+from ..records.record import CategoryResult, ImageScores, Threshold
 from .prepared_method import PreparedMethod
 from .stopwatch import Stopwatch
 
@@ -62,6 +63,19 @@ class Targets:
             self.masks += list(np.asarray(batch.masks))
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The thresholds that were learned for a category elsewhere.
+
+    Attributes:
+        thresholds: by the metric that is measured at it.
+        lacking: why other metrics have none.
+    """
+
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Measurement:
     """What is gathered about one prepared method while its category runs.
@@ -72,7 +86,8 @@ class Measurement:
         keeps_maps: raw maps are to be written.
         forward: the visual forwards that it shares with others.
         own: its own work.
-        waiting: seconds of reading, measuring and waiting by stage, where they are asked for.
+        chosen: the metrics that are measured.
+        learned: thresholds for them, where they need one.
     """
 
     prepared: PreparedMethod
@@ -81,6 +96,8 @@ class Measurement:
     keeps_maps: bool
     forward: Stopwatch
     own: Stopwatch
+    chosen: Sequence[str] = DEFAULT_METRICS
+    learned: Learned = field(default_factory=Learned)
     scores: list[Tensor] = field(default_factory=list)
     parts: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
@@ -122,6 +139,10 @@ class Measurement:
         assert answer.scores is not None
         self.scores = [answer.scores]
 
+    def all_scores(self) -> NDArray[np.floating[Any]] | None:
+        """The anomaly scores of all images [N], once they are concluded; None without any."""
+        return torch.cat(self.scores).cpu().numpy() if self.scores else None
+
     def record(
         self, dataset: Dataset, samples: Sequence[Sample], targets: Targets
     ) -> CategoryRecord:
@@ -154,37 +175,40 @@ class Measurement:
 
     def _result(self, dataset: Dataset, sample: Sample, targets: Targets) -> CategoryResult:
         """The metrics of what the method said."""
-        labels = np.asarray(targets.labels)
-        scores = torch.cat(self.scores).cpu().numpy() if self.scores else None
+        labels, scores = np.asarray(targets.labels), self.all_scores()
+        at = {name: threshold.value for name, threshold in self.learned.thresholds.items()}
+        undefined = {n: why for n, why in self.learned.lacking.items() if n in self.chosen}
         measured: list[ImageMetrics | PixelMetrics] = []
         curves: dict[str, Callable[[], Curve]] = {}
-        undefined: dict[str, str] = {}
         if scores is None:
-            undefined |= dict.fromkeys(of_level("image"), "the method gives no anomaly scores")
+            why = "the method gives no anomaly scores"
+            undefined |= dict.fromkeys(of_level("image", self.chosen), why)
         else:
-            measured.append(image_metrics(labels, scores))
-            undefined |= measured[-1].undefined
+            measured.append(image_metrics(labels, scores, self.chosen, at))
             curves["image_roc"] = lambda: roc_curve_points(labels, scores, CURVE_POINTS)
         if self.has_maps:
-            measured.append(self.pixels.result())
-            undefined |= measured[-1].undefined
+            measured.append(self.pixels.result(self.chosen, at))
             curves["pixel_roc"] = lambda: self.pixels.roc_curve(CURVE_POINTS)
             curves["pixel_pro"] = lambda: self.pixels.pro_curve(CURVE_POINTS)
         else:
             why = "was given no anomaly maps" if dataset.has_masks else "has no pixel-level masks"
-            undefined |= dict.fromkeys(of_level("pixel"), f"the dataset {why}")
+            undefined |= dict.fromkeys(of_level("pixel", self.chosen), f"the dataset {why}")
+        for one in measured:
+            undefined |= one.undefined
+        metrics = {name: value for one in measured for name, value in one.defined().items()}
         return CategoryResult(
             category=sample.category,
             class_name=sample.class_name,
             n_normal=targets.labels.count(0),
             n_anomalous=targets.labels.count(1),
-            metrics={name: value for one in measured for name, value in one.defined().items()},
+            metrics=metrics,
             undefined=undefined,
             images=ImageScores(
                 targets.names, targets.labels, None if scores is None else scores.tolist()
             ),
             curves=_curves(curves),
             regions_lost=targets.regions_lost,
+            thresholds={n: t for n, t in self.learned.thresholds.items() if n in metrics},
         )
 
     def write(self, run: Path, category: str, targets: Targets) -> None:

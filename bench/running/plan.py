@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .. import registry
 from ..errors import UsageError, unknown_name
 from ..files import read_json
+from ..metric_table import chosen_metrics
 from ..names import display_name, known_keys, parts_named, registry_name
 from ..options import DEFAULT_SEED, AuxiliarySplit
 from ..records.cell import Cell
@@ -61,6 +62,7 @@ class Plan:
         auxiliary_split: None follows each method: the test split in all released codes.
         auxiliary_options: options of datasets to learn from, by registry name.
         limit: to try things out; None is all. So is auxiliary_limit.
+        metrics: which are measured; none are all but those that score further images.
         retry: which finished cells are done again.
         keep_old: cells that were made by other code are done again otherwise.
         profile: wait for a GPU around each stage, so that the seconds of stages can be told apart.
@@ -108,6 +110,12 @@ class Plan:
     retry: Literal["failed", "never", "always"] = setting("failed, never or always.", "failed")
     keep_old: bool = setting("Keep finished cells of other code.", False)
     profile: bool = setting("Print and record the seconds of each stage.", False)
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics that are measured, in their order."""
+        return chosen_metrics(self.metrics)
 
     def jobs(self) -> list[Job]:
         """The cells with their entries, dataset by dataset; imports the methods."""
@@ -222,6 +230,8 @@ def make_plan(
         settings[name] = str(value) if isinstance(value, Path) else value
     if "seeds" in settings:
         settings["seeds"] = _seeds(settings["seeds"])
+    if "metrics" in settings:
+        settings["metrics"] = _metrics(settings["metrics"])
     if "auxiliary_options" in settings:
         settings["auxiliary_options"] = _auxiliary_options(settings["auxiliary_options"])
     plan = Plan(chosen, targets, **settings)
@@ -258,6 +268,18 @@ def read_plan_settings(path: Path) -> dict[str, Any]:
         if many in raw and not isinstance(raw[many], list):
             raise UsageError(f"'{many}' in plan file {path} must be a list")
     return {registry_name(key): value for key, value in raw.items()}
+
+
+def _metrics(value: Any) -> tuple[str, ...]:
+    """Metrics by name, with all of them in the place of "all"; none where none are named.
+
+    Raises:
+        UsageError: they are no list of names, or there is no such metric.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"'metrics' is a list of names, not {value!r}")
+    return chosen_metrics(names) if names else ()
 
 
 def _auxiliary_options(value: Any) -> dict[str, dict[str, Any]]:

@@ -132,6 +132,34 @@ def test_a_new_protocol_entry_is_a_note(records, baseline):
     assert "weather is new" in verdict.findings[0].message
 
 
+def test_a_further_metric_is_one_note_for_the_whole_run(records, baseline):
+    more = [
+        dataclasses.replace(r, metrics={**r.metrics, "pixel_aupimo": 0.3})
+        for r in records[0].categories
+    ]
+    verdict = check_run(changed(records, categories=more), baseline)
+    assert verdict.passed
+    (finding,) = verdict.findings
+    assert (finding.kind, finding.cell, finding.metric) == ("note", "", "pixel_aupimo")
+    assert verdict.render().startswith("note: pixel-aupimo is not in the baseline")
+    assert "title=zsad check::pixel-aupimo" in verdict.render("github")
+
+
+def test_another_definition_of_a_guarded_metric_fails_and_of_no_other(records, baseline):
+    def of_versions(**versions):
+        protocol = {**records[0].protocol, "metric_versions": versions}
+        return check_run(changed(records, protocol=protocol), baseline)
+
+    assert of_versions(pixel_aupimo=2).findings == ()
+    (finding,) = of_versions(pixel_pro=2).findings
+    assert (finding.kind, finding.metric, finding.old, finding.new) == (
+        "protocol",
+        "pixel_pro",
+        1,
+        2,
+    )
+
+
 def test_weights_learned_in_the_run_are_guarded_by_their_metrics_only(records):
     def learned(sha, **more):
         return changed(records, protocol={**records[0].protocol, "checkpoint_sha256": sha, **more})

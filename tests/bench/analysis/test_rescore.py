@@ -6,15 +6,21 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 from zsad.bench.analysis.rescore import NOT_KEPT, rescore_run
 from zsad.bench.cli.app import app
+from zsad.bench.metric_table import DEFAULT_METRICS
 from zsad.bench.metrics import PixelAccumulator
 from zsad.bench.records.cell import Cell
-from zsad.bench.records.record import RecordError, read_records, write_record
+from zsad.bench.records.record import RecordError, Threshold, read_records, write_record
 from zsad.bench.records.run_folder import maps_path
 
 SHAPE = (40, 12, 12)
+FIRST = (  # what the first version measured
+    *("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max"),
+    *("pixel_pro", "pixel_pro_official200"),
+)
 CELL = Cell("clip", "official", "visa", 111)
 
 
@@ -32,7 +38,13 @@ def kept_run(tmp_path, scored_record):
     (result,) = record.categories
     record = dataclasses.replace(
         record,
-        categories=[dataclasses.replace(result, metrics={**result.metrics, **measured.defined()})],
+        categories=[
+            dataclasses.replace(
+                result,
+                metrics={**result.metrics, **measured.defined()},
+                undefined={**result.undefined, **measured.undefined},
+            )
+        ],
     )
     write_record(tmp_path, record)
     path = maps_path(tmp_path, record.cell, "one")
@@ -165,3 +177,59 @@ def test_rescoring_loads_no_torch(kept_run):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "False"
+
+
+def without(run, *metrics):
+    """The record without what was measured of some metrics, as an earlier version wrote it."""
+    (record,) = read_records(run)
+    results = [
+        dataclasses.replace(
+            r,
+            metrics={name: value for name, value in r.metrics.items() if name not in metrics},
+            undefined={name: why for name, why in r.undefined.items() if name not in metrics},
+        )
+        for r in record.categories
+    ]
+    write_record(run, dataclasses.replace(record, categories=results))
+
+
+def test_metrics_that_a_record_lacks_are_added(kept_run):
+    before = read_records(kept_run)[0].categories[0]
+    further = [name for name in DEFAULT_METRICS if name not in FIRST]
+    without(kept_run, *further)
+    (found,) = rescore_run(kept_run)
+    (result,) = found.record.categories
+    assert found.moves == ()
+    assert found.added == len([name for name in further if name in before.metrics]) > 5
+    assert (result.metrics, result.undefined) == (before.metrics, before.undefined)
+
+
+def test_without_maps_only_image_level_metrics_are_added(kept_run):
+    maps_path(kept_run, CELL, "one").unlink()
+    without(kept_run, "image_tpr_at_1e2", "pixel_aupimo", "pixel_pro_05")
+    (found,) = rescore_run(kept_run)
+    (result,) = found.record.categories
+    assert "image_tpr_at_1e2" in result.metrics
+    assert not {"pixel_aupimo", "pixel_pro_05"} & {*result.metrics, *result.undefined}
+
+
+def test_f1_scores_at_stated_thresholds_are_computed_again(kept_run):
+    (record,) = read_records(kept_run)
+    threshold = Threshold(0.5, "greatest F1 on Synthetic")
+    results = [
+        dataclasses.replace(
+            r,
+            metrics={**r.metrics, "image_f1_learned": 0.123, "pixel_f1_learned": 0.123},
+            thresholds={"image_f1_learned": threshold, "pixel_f1_learned": threshold},
+            undefined={**r.undefined, "pixel_segf1": "no normal training images"},
+        )
+        for r in record.categories
+    ]
+    write_record(kept_run, dataclasses.replace(record, categories=results))
+    (found,) = rescore_run(kept_run)
+    (result,) = found.record.categories
+    assert {m.metric for m in found.moves} == {"image_f1_learned", "pixel_f1_learned"}
+    images = result.images
+    expected = f1_score(images.labels, np.asarray(images.scores) >= 0.5)
+    assert result.metrics["image_f1_learned"] == pytest.approx(expected, abs=1e-12)
+    assert result.undefined["pixel_segf1"] == "no normal training images"

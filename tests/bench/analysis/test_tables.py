@@ -21,12 +21,13 @@ from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.notices import notices
 from zsad.bench.analysis.table_data import DASH, Column, Number, Row, Table, TableCell
 from zsad.bench.analysis.tables import LAYOUTS, make_table
+from zsad.bench.analysis.values import NOT_MEASURED
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import UsageError
 from zsad.bench.files import csv_text
 from zsad.bench.metric_table import HEADLINES, LEVELS, of_level
 from zsad.bench.names import normalize_name
-from zsad.bench.records.record import Auxiliary, read_records
+from zsad.bench.records.record import Auxiliary, Threshold, read_records
 from zsad.bench.report.tables import is_comparable
 
 GOLDEN = Path(__file__).parents[1] / "data" / "tables"
@@ -776,10 +777,59 @@ def test_chosen_metrics_are_the_columns_of_image_and_pixel(mixed_run):
         make_table(records, "image", metrics=["pixel_pro"])
 
 
-@pytest.mark.parametrize("layout", ["complexity", "ablation", "datasets"])
-def test_layouts_with_fixed_columns_refuse_metrics_by_name(mixed_run, layout):
-    with pytest.raises(UsageError, match=f"layout '{layout}' has fixed columns"):
-        make_table(mixed_run, layout, metrics=["image_auroc"])
+def test_a_layout_without_metrics_refuses_them_by_name(mixed_run):
+    with pytest.raises(UsageError, match="layout 'datasets' shows no metrics"):
+        make_table(mixed_run, "datasets", metrics=["image_auroc"])
+
+
+def test_an_ablation_shows_the_chosen_metrics_of_one_level_or_of_both(mixed_run):
+    one = make_table(mixed_run, "ablation", metrics=["pixel_pro"])
+    assert one.title == "Ablation: (PRO) at pixel level, in percent"
+    assert one.columns[0].names == ("PRO",)
+    both = make_table(mixed_run, "ablation", metrics=["image_ap", "pixel_pro"])
+    assert both.columns[0].names == ("AP/PRO",)
+    with pytest.raises(UsageError, match="choose as many of each"):
+        make_table(mixed_run, "ablation", metrics=["image_ap", "pixel_pro", "pixel_auroc"])
+
+
+def test_complexity_shows_means_of_the_chosen_metrics_over_common_datasets(make_record):
+    records = [
+        make_record("CLIP", "visa", {"a": scores(0.6, 0.5)}),
+        make_record("CLIP", "btad", {"a": scores(0.8, 0.5)}),
+        make_record("WinCLIP", "visa", {"a": scores(0.7, 0.5)}),
+    ]
+    table = make_table(records, "complexity", metrics=["image_auroc", "pixel_aupimo"])
+    assert [column.label for column in table.columns[-2:]] == ["image AUROC", "pixel AUPIMO"]
+    shown = [[cell.numbers[0].text for cell in row.cells[-2:]] for row in table.rows]
+    assert shown == [["60.0", DASH], ["70.0", DASH]]
+    assert "no dataset where every method" in table.rows[0].cells[-1].notes[0]
+
+
+def test_a_metric_that_a_record_lacks_was_not_measured(make_record):
+    old = make_record("CLIP", "visa", {"a": scores(0.6, 0.5, 0.5, 0.5)})
+    table = make_table([old], "pixel", metrics=["pixel_auroc", "pixel_aupimo"])
+    cell = cell_of(table, "VisA", "CLIP")
+    assert cell.numbers[1].value is None
+    assert NOT_MEASURED in cell.notes
+    partly = dataclasses.replace(old.categories[0], category="b", metrics={"pixel_aupimo": 0.4})
+    record = dataclasses.replace(old, categories=[*old.categories, partly])
+    cell = cell_of(make_table([record], "pixel", metrics=["pixel_aupimo"]), "VisA", "CLIP")
+    assert cell.numbers[0].text == "40.0"
+    assert f"over 1 of 2 categories (a: {NOT_MEASURED})" in cell.notes
+
+
+def test_a_footnote_names_what_a_threshold_was_learned_from(make_record):
+    record = make_record("CLIP", "visa", {"a": {"image_f1_learned": 0.6, "image_f1max": 0.8}})
+    threshold = Threshold(0.25, "greatest F1 on Synthetic")
+    results = [
+        dataclasses.replace(r, thresholds={"image_f1_learned": threshold})
+        for r in record.categories
+    ]
+    own = dataclasses.replace(record, categories=results)
+    table = make_table([own], "image", metrics=["image_f1_learned", "image_f1max"])
+    assert "threshold: greatest F1 on Synthetic" in cell_of(table, "VisA", "CLIP").notes
+    other = make_table([own], "image", metrics=["image_f1max"])
+    assert not any("threshold" in note for note in cell_of(other, "VisA", "CLIP").notes)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -24,6 +24,7 @@ from zsad.bench.cli import app as cli
 from zsad.bench.cli import main
 from zsad.bench.cli.terminal import PrintableFormatter
 from zsad.bench.errors import ContractError, DataError, Stopped, UsageError, WeightsError
+from zsad.bench.metric_table import METRICS
 from zsad.bench.records.record import RecordError, read_records
 from zsad.bench.running.plan import Plan
 from zsad.bench.training.user_checkpoint import open_checkpoint
@@ -68,7 +69,7 @@ def test_every_verb_writes_to_out_and_o():
             assert ("--out" in names) == ("-o" in names)
             assert "--output" not in names
             written += "-o" in names
-    assert written == 13
+    assert written == 14
 
 
 @pytest.mark.parametrize("words", [("--help",), ("list",), ("list", "datasets"), ("run", "--help")])
@@ -161,7 +162,10 @@ def test_run_prints_both_tables_and_keeps_records(zsad, pictures, tmp_path):
     assert "Pixel-level" in out
     frame = load_run(run)
     assert set(frame.method) == {"clip"}
-    assert frame.value.notna().all()
+    lacking = set(frame[frame.value.isna()].metric)
+    assert lacking - {"pixel_recall_small", "pixel_recall_medium", "pixel_aupimo"} == {
+        name for name, metric in METRICS.items() if metric.scores_further_images
+    }
     again = zsad(*arguments, "--out", run, "--quiet")
     assert again[0] == 0
     assert again[1] == out
@@ -553,10 +557,15 @@ def test_train_refuses_an_unwritable_out_before_anything_is_loaded(
 
 def test_run_and_plan_have_an_option_for_each_setting_of_a_plan():
     verbs = typer.main.get_command(cli.app).commands
-    settings = {field.name for field in dataclasses.fields(Plan)} - {"auxiliary_options"}
-    of_the_line = {"plan_file", "option", "dataset_option", "checkpoint", "learned_from"}
+    settings = {field.name for field in dataclasses.fields(Plan)} - {
+        "auxiliary_options",
+        "metrics",
+    }
+    of_the_line = {
+        *("plan_file", "option", "dataset_option", "checkpoint", "learned_from", "metric"),
+    }
     for verb, own in (("run", {"jobs", "parallel", "scheduler", "shard", "quiet"}),
-                      ("plan", {"as_json"})):  # fmt: skip
+                      ("plan", {"as_json", "calibrate"})):  # fmt: skip
         named = {parameter.name for parameter in verbs[verb].params} - {"help"}
         assert named == settings | of_the_line | own
 
