@@ -13,12 +13,19 @@
     const heads = Array.from(table.tHead.rows[0].cells);
     const columns = heads.map((head, i) => [head.dataset.key, i]).filter(([key, i]) => key && isShown(heads[i]));
     const rows = Array.from(table.tBodies).flatMap((body) => Array.from(body.rows)).filter(isShown);
-    return rows.map((row) => Object.fromEntries([["domain", row.dataset.domain], ...columns.map(([key, i]) => {
-      const cell = row.cells[i];
-      if (cell.dataset.sort !== undefined) { return [key, Number(cell.dataset.sort)]; }
-      if (heads[i].classList.contains("text")) { return [key, textOf(cell)]; }
-      return [key, cell.classList.contains("none") ? null : Number(textOf(cell))];
-    })]));
+    const valueOf = (cell, i) => {
+      if (cell.dataset.sort !== undefined) { return Number(cell.dataset.sort); }
+      if (heads[i].classList.contains("text")) { return textOf(cell); }
+      return cell.classList.contains("none") ? null : Number(textOf(cell));
+    };
+    return rows.map((row) => {
+      const missing = columns.filter(([, i]) => row.cells[i].classList.contains("none"));
+      return {
+        domain: row.dataset.domain,
+        ...Object.fromEntries(columns.map(([key, i]) => [key, valueOf(row.cells[i], i)])),
+        undefined: missing.map(([key, i]) => `${key}: ${row.cells[i].title}`).join("; "),
+      };
+    });
   };
 
   /* A row per number: a table of a metric has methods on one side and datasets on the other. */

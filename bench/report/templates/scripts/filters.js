@@ -71,6 +71,7 @@
       const own = Array.from(others.options, (option) => option.value).find((value) => value && chosen.metric.has(value));
       others.value = own || "";
     }
+    document.documentElement.classList.toggle("metrics-chosen", chosen.metric.size > 0);
     const active = KINDS.filter((kind) => chosen[kind].size);
     clear.disabled = active.length === 0;
     status.textContent = active.length ? `Filtered by ${active.join(", ")}` : "Not filtered";
