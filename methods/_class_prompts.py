@@ -215,7 +215,7 @@ class ClassPromptLearner(TrainableMethod):
         if not weight:
             return {"image": image, "total": image}
         patches = self._patch_probabilities(query, text)
-        local = map_loss([patches], query.features.grid, self.map_size, masks)
+        local = map_loss(patches[..., 1], query.features.grid, self.map_size, masks)
         return {"image": image, **local.terms(), "total": image + weight * local.total}
 
 

@@ -7,16 +7,12 @@ patch tokens, D embedding, K prompts, M map side, [H, W] a map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from ..bench.anomaly_maps import upsample
 
 FOCAL_GAMMA = 2.0
 FOCAL_SMOOTH = 1e-5
@@ -61,59 +57,70 @@ class LocalLoss:
         }
 
 
-def local_loss(probabilities: Tensor, masks: Tensor) -> LocalLoss:
+def local_loss(abnormal: Tensor, masks: Tensor) -> LocalLoss:
     """Focal and both dice terms of a map.
 
     Args:
-        probabilities: [B, 2, H, W], (normal, abnormal), summing to 1 over the states.
+        abnormal: [B, H, W] probabilities; those of the normal state are 1 minus them.
         masks: [B, H, W], 0 or 1.
     """
     return LocalLoss(
-        focal_loss(probabilities, masks),
-        dice_loss(probabilities[:, 1], masks),
-        dice_loss(probabilities[:, 0], 1 - masks),
+        focal_loss(abnormal, masks),
+        dice_loss(abnormal, masks),
+        dice_loss(1 - abnormal, 1 - masks),
     )
 
 
-def map_loss(
-    layers: Sequence[Tensor],
-    grid: tuple[int, int],
-    size: int,
-    masks: Tensor,
-) -> LocalLoss:
-    """The local loss of each layer's upsampled probabilities, summed over layers.
+def map_loss(abnormal: Tensor, grid: tuple[int, int], size: int, masks: Tensor) -> LocalLoss:
+    """The local loss of a layer's upsampled probabilities.
 
     Args:
-        layers: [B, L, 2] probabilities of the patches, one tensor a layer.
+        abnormal: [B, L] probabilities of the patches.
         grid: rows and columns of the patches.
         size: M, side of the maps in pixels.
         masks: [B, M, M], 0 or 1.
     """
-    return reduce(add, (local_loss(upsample(patches, grid, size), masks) for patches in layers))
+    return local_loss(enlarged(abnormal, grid, size), masks)
 
 
-def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
+def enlarged(
+    patches: Tensor, grid: tuple[int, int], size: int, align_corners: bool = False
+) -> Tensor:
+    """Patch values [B, L] -> bilinear maps [B, M, M], M being `size`; as `upsample` gives them.
+
+    A product with a matrix per axis: with its gradient five times as fast on a CPU, and the same
+    from run to run on a GPU.
+    """
+    rows, columns = (_enlarging(side, size, align_corners).to(patches) for side in grid)
+    return rows.T @ patches.reshape(-1, *grid) @ columns
+
+
+@lru_cache(maxsize=16)
+def _enlarging(side: int, size: int, align_corners: bool) -> Tensor:
+    """[side, size] float64: column j holds the weights with which `side` values enter value j."""
+    each = torch.eye(side, dtype=torch.float64)[None]
+    return F.interpolate(each, size=size, mode="linear", align_corners=align_corners)[0]
+
+
+def focal_loss(abnormal: Tensor, masks: Tensor) -> Tensor:
     """-(1 - p)^2 log p of the true state's probability p, mean over all pixels of the batch.
 
-    As released: the one-hot target is clamped to [1e-5, 1 - 1e-5], and 1e-5 is added to p.
+    As released: the one-hot target is clamped to [1e-5, 1 - 1e-5], and 1e-5 is added to p. With a
+    target of n and a for the two states, p is n (1 - q) + a q for an abnormal probability of q.
 
     Args:
-        probabilities: [B, 2, H, W], (normal, abnormal).
+        abnormal: [B, H, W] probabilities; those of the normal state are 1 minus them.
         masks: [B, H, W], 0 or 1.
 
     Raises:
         ValueError: the shapes do not fit.
     """
-    if probabilities.shape != (len(masks), 2, *masks.shape[1:]):
-        raise ValueError(
-            f"probabilities {tuple(probabilities.shape)} do not fit masks {tuple(masks.shape)}: "
-            "expected [B, 2, H, W] and [B, H, W]"
-        )
+    _refuse_misfit(abnormal, masks)
     masks = masks.float()  # released bounds are those of single precision, even in double precision
-    abnormal = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
-    normal = (1 - masks).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH)
-    true = normal * probabilities[:, 0] + abnormal * probabilities[:, 1] + FOCAL_SMOOTH
-    return (-((1 - true) ** FOCAL_GAMMA) * true.log()).mean()
+    target = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(abnormal.dtype)
+    normal = (1 - masks).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(abnormal.dtype)
+    true = torch.addcmul(normal + FOCAL_SMOOTH, target - normal, abnormal)
+    return -((1 - true).square() * true.log()).mean()
 
 
 def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
@@ -127,15 +134,19 @@ def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
         ValueError: the shapes differ or lack the batch axis, without which rows of pixels would
             silently count as images.
     """
+    _refuse_misfit(probabilities, masks)
+    predicted, truth = probabilities.flatten(1), masks.flatten(1)
+    shared = (predicted * truth).sum(dim=1)
+    size = predicted.sum(dim=1) + truth.sum(dim=1)
+    return 1 - ((2 * shared + DICE_SMOOTH) / (size + DICE_SMOOTH)).mean()
+
+
+def _refuse_misfit(probabilities: Tensor, masks: Tensor) -> None:
     if probabilities.shape != masks.shape or masks.dim() != 3:
         raise ValueError(
             f"probabilities {tuple(probabilities.shape)} and masks {tuple(masks.shape)} must both "
             "be [B, H, W]"
         )
-    predicted, truth = probabilities.flatten(1), masks.flatten(1)
-    shared = (predicted * truth).sum(dim=1)
-    size = predicted.sum(dim=1) + truth.sum(dim=1)
-    return 1 - ((2 * shared + DICE_SMOOTH) / (size + DICE_SMOOTH)).mean()
 
 
 def image_entropy(visual: Tensor, text: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -272,7 +272,7 @@ class AaClip(TrainableMethod):
         for patches in layers:
             similarity = SCALE * patches @ text.transpose(1, 2)  # [B, L, 2]
             enlarged = upsample(similarity, (side, side), self.map_size, align_corners=True)
-            terms.append(local_loss(enlarged.softmax(dim=1), masks))
+            terms.append(local_loss(enlarged.softmax(dim=1)[:, 1], masks))
         return reduce(add, terms)
 
     @torch.no_grad()

@@ -317,7 +317,7 @@ class AdaClip(TrainableMethod):
         """Focal loss of image and pixels and both dice losses, summed over layers."""
         seen = self.see(query)
         scores = self._image_probabilities(seen)
-        image = focal_loss(scores[..., None, None], labels[:, None, None].to(masks.dtype))
+        image = focal_loss(scores[:, 1, None, None], labels[:, None, None].to(masks.dtype))
         layers = [self._local(self._enlarged(logits, query), masks) for logits in seen.logits()]
         local = layers[0]
         for layer in layers[1:]:
@@ -333,7 +333,7 @@ class AdaClip(TrainableMethod):
             return dice_loss(predicted, truth)
 
         return LocalLoss(
-            focal_loss(maps, masks), dice(maps[:, 1], masks), dice(maps[:, 0], 1 - masks)
+            focal_loss(maps[:, 1], masks), dice(maps[:, 1], masks), dice(maps[:, 0], 1 - masks)
         )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, ClassVar
 
 import torch
@@ -166,8 +168,9 @@ class AnomalyClip(TrainableMethod):
         features = self.raw_features()
         text = state_features(features)
         image = image_entropy(self._class_token(query), text, labels, self.options.temperature)
-        local = map_loss(
-            self._patch_probabilities(query, text), query.features.grid, self.map_size, masks
+        layers = [patches[..., 1] for patches in self._patch_probabilities(query, text)]
+        local = reduce(
+            add, (map_loss(p, query.features.grid, self.map_size, masks) for p in layers)
         )
         terms = {"image": image, **local.terms()}
         total = image + self.options.local_weight * local.total

@@ -30,7 +30,7 @@ from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
-from ._losses import dice_loss, focal_loss
+from ._losses import dice_loss, enlarged, focal_loss
 from ._mosaics import TILES, with_mosaics
 from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL
 
@@ -107,28 +107,35 @@ class AprilGan(TrainableMethod):
             chosen.epochs, chosen.batch_size, chosen.lr, augments=chosen.mosaic_rate > 0
         )
 
-    def _layer_maps(self, query: Query, text: Tensor) -> list[Tensor]:
-        """[B, 2, M, M] of each layer: similarities are upsampled, and then made probabilities."""
-        maps = []
+    def _similarities(self, query: Query, text: Tensor) -> list[Tensor]:
+        """[B, L, 2] of each layer, which are enlarged and then made probabilities."""
+        similarities = []
         for layer, spec in zip(self.fc, self._specs, strict=True):
             patches = F.normalize(layer(query.features.tokens[spec]), dim=-1)  # [B, L, D]
-            similarity = patches @ text.transpose(1, 2) / self.options.temperature
-            enlarged = upsample(similarity, query.features.grid, self.map_size, align_corners=True)
-            maps.append(enlarged.softmax(dim=1))
-        return maps
+            similarities.append(patches @ text.transpose(1, 2) / self.options.temperature)
+        return similarities
 
     def predict(self, query: Query) -> Prediction:
         """Score from CLIP's class token; map as the sum over layers, in 0..4."""
         text = self.text(query.class_names)  # [B, 2, D]
         scores = state_probabilities(query.features.class_token, text, self.options.temperature)
-        maps = torch.stack([m[:, 1] for m in self._layer_maps(query, text)]).sum(dim=0)
+        layers = [
+            upsample(similarity, query.features.grid, self.map_size, align_corners=True).softmax(1)
+            for similarity in self._similarities(query, text)
+        ]
+        maps = torch.stack([layer[:, 1] for layer in layers]).sum(dim=0)
         return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Focal loss and the abnormal dice loss, summed over layers; image labels are not used."""
-        layers = self._layer_maps(query, self.text(query.class_names))
-        focal = torch.stack([focal_loss(m, masks) for m in layers]).sum()
-        dice = torch.stack([dice_loss(m[:, 1], masks) for m in layers]).sum()
+        grid, size = query.features.grid, self.map_size
+        layers = [
+            enlarged(similarity[..., 1] - similarity[..., 0], grid, size, align_corners=True)
+            for similarity in self._similarities(query, self.text(query.class_names))
+        ]
+        maps = [layer.sigmoid() for layer in layers]
+        focal = torch.stack([focal_loss(m, masks) for m in maps]).sum()
+        dice = torch.stack([dice_loss(m, masks) for m in maps]).sum()
         return {"focal": focal, "dice_abnormal": dice, "total": focal + dice}
 
     def augment(

@@ -228,7 +228,7 @@ class FaPrompt(TrainableMethod):
         weighted: list[tuple[str, float, Tensor]] = []
         names = (("", chosen.local_weight), ("_refined", chosen.refined_local_weight))
         for (suffix, weight), output in zip(names, passes, strict=False):
-            local = map_loss([output.patches], query.features.grid, self.map_size, masks)
+            local = map_loss(output.patches[..., 1], query.features.grid, self.map_size, masks)
             weighted += [(name, weight, term) for name, term in local.terms(suffix).items()]
         entropy = image_entropy(
             query.features.class_token_no_ln, passes[-1].text, labels, chosen.temperature

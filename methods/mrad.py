@@ -34,7 +34,7 @@ from ..bench.prompt_learner import (
 )
 from ..bench.rows import Rows
 from ._half_precision import deep_tokens
-from ._losses import dice_loss, focal_loss, local_loss
+from ._losses import dice_loss, focal_loss, map_loss
 from .anomalyclip import ABNORMAL_ENDING, NORMAL_ENDING
 
 LAST = 24  # of ViT-L/14's 24 blocks
@@ -257,7 +257,7 @@ class Mrad(TrainableMethod):
         features, chosen = self.features(query), self.options
         patches = self.patch_probability(features.patches, chosen.patch_quantile)
         maps = upsample(patches, query.features.grid, self.map_size)  # [B, M, M]
-        focal = focal_loss(torch.stack([1 - maps, maps], dim=1), masks)
+        focal = focal_loss(maps, masks)
         dice = dice_loss(maps, masks)
         image = self.image_probability(features.image, chosen.image_quantile)
         logits = torch.stack([1 - image, image], dim=1) / TEMPERATURE
@@ -272,7 +272,7 @@ class Mrad(TrainableMethod):
             patches = self.patch_probability(features.patches, self.options.patch_quantile)
             regions = region_means(features.projected, patches)
         states = state_probabilities(features.projected, self.text_features(regions), TEMPERATURE)
-        local = local_loss(upsample(states, query.features.grid, self.map_size), masks)
+        local = map_loss(states[..., 1], query.features.grid, self.map_size, masks)
         return {**local.terms(), "total": local.total}
 
 

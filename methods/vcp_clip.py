@@ -275,9 +275,10 @@ class VcpClip(TrainableMethod):
         """Focal and abnormal dice loss, summed over layers and branches; no image labels."""
         terms: dict[str, Tensor] = {}
         for name, maps in zip(("pre", "post"), self._maps(query), strict=True):
-            terms[f"focal_{name}"] = torch.stack([focal_loss(m, masks) for m in maps]).sum()
-            dice = [dice_loss(m[:, 1], masks) for m in maps]
-            terms[f"dice_abnormal_{name}"] = torch.stack(dice).sum()
+            abnormal = [m[:, 1] for m in maps]
+            terms[f"focal_{name}"] = torch.stack([focal_loss(m, masks) for m in abnormal]).sum()
+            dice = torch.stack([dice_loss(m, masks) for m in abnormal]).sum()
+            terms[f"dice_abnormal_{name}"] = dice
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
 

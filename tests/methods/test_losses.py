@@ -6,17 +6,15 @@ import math
 
 import pytest
 import torch
+from zsad.bench.anomaly_maps import upsample
 from zsad.methods._losses import (
     binary_focal_loss,
     dice_loss,
+    enlarged,
     focal_loss,
     local_loss,
     orthogonality_loss,
 )
-
-
-def two_channels(abnormal: torch.Tensor) -> torch.Tensor:
-    return torch.stack([1 - abnormal, abnormal], dim=1)
 
 
 def test_focal_of_a_pixel_is_the_closed_form():
@@ -24,16 +22,14 @@ def test_focal_of_a_pixel_is_the_closed_form():
     mask = torch.ones(1, 1, 1)
     true = (1 - 1e-5) * 0.3 + 1e-5 * 0.7 + 1e-5
     expected = -((1 - true) ** 2) * math.log(true)
-    assert focal_loss(two_channels(abnormal), mask).item() == pytest.approx(expected, rel=1e-5)
+    assert focal_loss(abnormal, mask).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_focal_is_the_mean_over_the_pixels_of_the_batch():
     abnormal = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
     masks = (abnormal > 0.6).float()
-    each = [
-        focal_loss(two_channels(a[None]), m[None]) for a, m in zip(abnormal, masks, strict=True)
-    ]
-    assert focal_loss(two_channels(abnormal), masks).item() == pytest.approx(
+    each = [focal_loss(a[None], m[None]) for a, m in zip(abnormal, masks, strict=True)]
+    assert focal_loss(abnormal, masks).item() == pytest.approx(
         torch.stack(each).mean().item(), rel=1e-5
     )
 
@@ -62,7 +58,7 @@ def test_a_batch_of_one_image_is_one_image():
 def test_losses_refuse_tensors_without_a_batch_axis():
     with pytest.raises(ValueError, match=r"\[B, H, W\]"):
         dice_loss(torch.rand(6, 6), torch.rand(6, 6))
-    with pytest.raises(ValueError, match=r"\[B, 2, H, W\]"):
+    with pytest.raises(ValueError, match=r"\[B, H, W\]"):
         focal_loss(torch.rand(2, 6, 6), torch.rand(6, 6))
 
 
@@ -94,11 +90,27 @@ def test_overlap_counts_each_pair_once():
 def test_local_terms_add_up_over_layers():
     masks = torch.zeros(2, 4, 4)
     masks[1, :2] = 1
-    probabilities = two_channels(torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(2)))
-    once = local_loss(probabilities, masks)
+    abnormal = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(2))
+    once = local_loss(abnormal, masks)
     twice = once + once
     assert twice.total.item() == pytest.approx(2 * once.total.item(), rel=1e-6)
     assert once.terms("_x").keys() == {"focal_x", "dice_abnormal_x", "dice_normal_x"}
     assert once.dice_normal.item() == pytest.approx(
-        dice_loss(1 - probabilities[:, 1], 1 - masks).item(), rel=1e-5
+        dice_loss(1 - abnormal, 1 - masks).item(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("grid", [(5, 5), (3, 7)])
+def test_enlarging_by_products_equals_interpolation_and_its_gradient(grid, align_corners):
+    generator = torch.Generator().manual_seed(3)
+    patches = torch.rand(2, grid[0] * grid[1], dtype=torch.float64, generator=generator)
+    weights = torch.rand(2, 19, 19, dtype=torch.float64, generator=generator)
+    gradients = []
+    for how in (enlarged, upsample):
+        leaf = patches.clone().requires_grad_()
+        maps = how(leaf, grid, 19, align_corners)
+        (maps * weights).sum().backward()
+        gradients.append((maps.detach(), leaf.grad))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
