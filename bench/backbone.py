@@ -424,6 +424,7 @@ class Backbone:
         ends: Tensor,
         deep_tokens: Sequence[Tensor] = (),
         shared: int = 0,
+        groups: int = 1,
         positioned: bool = False,
         hooks: TextHooks = NO_HOOKS,
     ) -> Tensor:
@@ -438,8 +439,10 @@ class Backbone:
             deep_tokens: set i, [n, W] or for each prompt its own [P, n, W], overwrites positions
                 1..n before block i + 1 (0-based block number i + 1; the first block sees
                 `embeddings`). AnomalyCLIP's "compound prompts".
-            shared: the prompts are alike in their first `shared` positions, deep tokens included,
-                and these are computed once, from the first prompt; all prompts end behind them.
+            shared: the prompts of a group are alike in their first `shared` positions, deep tokens
+                included, and these are computed once, from its first prompt; all prompts end behind
+                them.
+            groups: how many groups of equal size the prompts come in.
             positioned: the embeddings carry their positions already, for tokens that have none.
             hooks: what a method changes inside the tower.
 
@@ -463,15 +466,15 @@ class Backbone:
             if not positioned:
                 x = x + self.text.positional_embedding[:length]
             if shared:
-                x = forward.continue_prompts(x[:1, :shared], x[:, shared:])
+                beginnings = x[:: len(x) // groups, :shared]
+                last = forward.continue_prompts(beginnings, x[:, shared:], ends - shared)
             else:
-                x = forward.run(x)
-            features = self._text_features(x, ends + (x.shape[1] - length), hooks)
+                last = forward.run(x, ends)
+            features = self._text_features(last, hooks)
         return features.to(self.dtype)
 
-    def _text_features(self, x: Tensor, ends: Tensor, hooks: TextHooks) -> Tensor:
-        """Features [P, D] of what left the last block [P, T, W], read at the positions [P]."""
-        last = x[torch.arange(len(x), device=x.device), ends]
+    def _text_features(self, last: Tensor, hooks: TextHooks) -> Tensor:
+        """Features [P, D] of the end-of-text tokens [P, W] that left the last block."""
         if hooks.before_final is not None:
             last = hooks.before_final(last)
         head = self._text_head if hooks.head is None else hooks.head

@@ -20,19 +20,73 @@ BlockHook = Callable[[int, Tensor], Tensor]
 """A callback before or after blocks: (block number from 1, tokens [B, T, W]) -> tokens."""
 
 
+def projected(block: Any, x: Tensor, first: int = 0, last: int = 2) -> Tensor:
+    """Projections of tokens [..., W] behind one another, [..., n W].
+
+    Args:
+        block: of a tower.
+        x: what enters it.
+        first: 0 is the query, 1 the key, 2 the value.
+        last: likewise, and at least `first`.
+    """
+    width, attention = x.shape[-1], block.attn
+    rows = slice(first * width, (last + 1) * width)
+    return F.linear(block.ln_1(x), attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+
+
+def by_head(block: Any, projections: Tensor) -> tuple[Tensor, ...]:
+    """Projections [B, T, n W] of each head: n of [B, heads, T, W / heads]."""
+    count = projections.shape[-1] // block.attn.embed_dim
+    parts = projections.reshape(*projections.shape[:2], count, block.attn.num_heads, -1)
+    return parts.permute(2, 0, 3, 1, 4).unbind(0)
+
+
 def heads(block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of tokens [B, T, W], each [B, heads, T, W / heads]."""
-    attention = block.attn
-    packed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-    packed = packed.reshape(*x.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-    query, key, value = packed.unbind(0)
+    query, key, value = by_head(block, projected(block, x))
     return query, key, value
+
+
+def of_all_heads(attended: Tensor) -> Tensor:
+    """What the heads [B, heads, T, W / heads] attended to, behind one another: [B, T, W]."""
+    return attended.transpose(1, 2).flatten(2)
+
+
+def residual(block: Any, attended: Tensor) -> Tensor:
+    """The residual [..., W] of `of_all_heads`."""
+    added: Tensor = block.ls_1(block.attn.out_proj(attended))
+    return added
 
 
 def merged(block: Any, attended: Tensor) -> Tensor:
     """The residual [B, T, W] of what the heads [B, heads, T, W / heads] attended to."""
-    residual: Tensor = block.ls_1(block.attn.out_proj(attended.transpose(1, 2).flatten(2)))
-    return residual
+    return residual(block, of_all_heads(attended))
+
+
+def read_one(
+    block: Any,
+    reader: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    activation: str,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """One token of each sequence as it leaves a block, of which no other one is read.
+
+    Args:
+        block: of a tower.
+        reader: [B, 1, W] the token as it enters the block.
+        keys: [B, heads, T, W / heads] of its sequence.
+        values: likewise.
+        activation: of the MLP.
+        mask: [B, 1, 1, T] bool, which tokens it sees; None is all.
+
+    Returns:
+        [B, W].
+    """
+    (query,) = by_head(block, projected(block, reader, last=0))
+    attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return feed_forward(block, reader + merged(block, attended), activation)[:, 0]
 
 
 def attend(block: Any, x: Tensor, causal: bool = False) -> Tensor:

@@ -111,6 +111,7 @@ def encode_prompts(
     sets: Sequence[Prompts],
     deep: DeepTokens | None = None,
     shared: int = 0,
+    groups: int = 1,
 ) -> Tensor:
     """Encode sets of prompts in one forward of the text tower.
 
@@ -118,7 +119,9 @@ def encode_prompts(
         backbone: its text tower is used.
         sets: of K_1, K_2, ... prompts.
         deep: overwrites tokens in deeper blocks.
-        shared: positions that all prompts have in common, computed once where `deep` lets them.
+        shared: positions that all prompts of a group have in common, computed once where `deep`
+            lets them.
+        groups: how many groups of equal size the prompts come in.
 
     Returns:
         [K_1 + K_2 + ..., D] text features, not normalised.
@@ -127,10 +130,10 @@ def encode_prompts(
     padded = [F.pad(p.embeddings, (0, 0, 0, length - p.embeddings.shape[1])) for p in sets]
     embeddings, ends = torch.cat(padded), torch.cat([p.ends for p in sets])
     if deep is None:
-        return backbone.encode_embeddings(embeddings, ends, shared=shared)
+        return backbone.encode_embeddings(embeddings, ends, shared=shared, groups=groups)
     shared = 0 if deep.prompts_apart else shared
-    tokens = deep.for_prompts(1 if shared else len(embeddings))
-    return backbone.encode_embeddings(embeddings, ends, tokens, shared=shared)
+    tokens = deep.for_prompts(groups if shared else len(embeddings))
+    return backbone.encode_embeddings(embeddings, ends, tokens, shared=shared, groups=groups)
 
 
 def learned_tokens(*shape: int) -> nn.Parameter:

@@ -139,6 +139,11 @@ class ClassPromptLearner(TrainableMethod):
 
     # -- prompts ------------------------------------------------------------------------------
 
+    @property
+    def alike(self) -> int:
+        """Positions in which prompts of the same learned tokens do not differ."""
+        return 1 + self.options.n_context
+
     def other_prompts(self, state: Mapping[str, Any]) -> str:
         """See `TrainableMethod`; by the embeddings that CoOp's code stores of its prompts."""
         return other_class_prompts(self.backbone, state.get("token_suffix"), self.endings)

@@ -47,4 +47,6 @@ class CoCoOp(ClassPromptLearner):
         shift = self.meta_net(F.normalize(self.class_token(query), dim=-1))  # [B, W]
         context = self.ctx + shift[:, None]  # [B, n, W]
         prompts = self.frame(query.class_names).fill(context.repeat_interleave(2, dim=0))
-        return unit_states(encode_prompts(self.backbone, [prompts]))
+        return unit_states(
+            encode_prompts(self.backbone, [prompts], shared=self.alike, groups=len(query))
+        )

@@ -42,4 +42,4 @@ class CoOp(ClassPromptLearner):
 
     def _encode(self, class_names: Sequence[str]) -> Tensor:
         prompts = self.frame(class_names).fill(self.ctx)
-        return unit_states(encode_prompts(self.backbone, [prompts]))
+        return unit_states(encode_prompts(self.backbone, [prompts], shared=self.alike))

@@ -147,6 +147,23 @@ def test_a_shared_beginning_changes_neither_features_nor_gradients(with_deep_tok
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_groups_of_prompts_have_beginnings_of_their_own():
+    backbone = backbone_of(3)
+    generator = torch.Generator().manual_seed(0)
+    frame = make_frame(backbone, 3, ["cup.", "damaged cup.", "cup.", "damaged cup."])
+    context = torch.randn(2, 3, 16, generator=generator, requires_grad=True)
+    weights = torch.randn(4, 16, generator=generator)
+    prompts = frame.fill(context.repeat_interleave(2, dim=0))
+    answers, gradients = [], []
+    for shared in (0, 4):
+        features = encode_prompts(backbone, [prompts], shared=shared, groups=2)
+        answers.append(features)
+        loss = (features * weights).sum()
+        gradients.append(torch.autograd.grad(loss, context, retain_graph=True)[0])
+    torch.testing.assert_close(answers[1], answers[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-5)
+
+
 def test_a_prompt_may_end_at_the_first_position_of_its_own(tiny):
     frame = make_frame(tiny, 1, ["cup"])
     prompts = frame.fill(

@@ -169,9 +169,9 @@ def test_all_images_share_one_text_forward_and_the_normal_prompt_is_encoded_once
     calls = []
     encode = method.backbone.encode_embeddings
 
-    def counting(embeddings, ends, deep_tokens=(), shared=0):
+    def counting(embeddings, ends, deep_tokens=(), **how):
         calls.append(len(embeddings))
-        return encode(embeddings, ends, deep_tokens, shared)
+        return encode(embeddings, ends, deep_tokens, **how)
 
     monkeypatch.setattr(method.backbone, "encode_embeddings", counting)
     with torch.no_grad():
