@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from .backbone_spec import PRECISIONS, Activation, BackboneSpec, PosEmbed, Precision
-from .blocks import Attention, BlockHook, attend, feed_forward
+from .blocks import Attention, BlockHook
 from .errors import UsageError
 from .text_forward import NO_HOOKS, TextForward, TextHooks
 from .visual_forward import TokenSpec, VisualFeatures, VisualForward, resized_positions
+from .window_forward import WindowForward
 
 __all__ = [
     "Activation",
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 SMALL = 128  # width of both towers up to which a step waits for calls, not for products
-WINDOW_TOKENS_AT_ONCE = 1 << 16  # bounds the memory of `encode_windows`
+TOKENS_AT_ONCE = 1 << 11  # of images or windows of a method's own: what stays in a CPU's cache
+TOKENS_ON_DEVICE = 1 << 16  # likewise; bounds the memory
 
 
 @dataclass
@@ -323,34 +325,58 @@ class Backbone:
         return normalised.to(self.dtype)
 
     @torch.no_grad()
-    def encode_windows(self, patch_embeddings: Tensor, windows: Tensor) -> Tensor:
+    def class_tokens(self, images: Tensor) -> Tensor:
+        """[B, D] class tokens through ln_post and the projection, for images of a method's own.
+
+        Those of `encode_image` but for the last bits: the last block computes nothing else, and a
+        large batch is cut where that is faster.
+
+        Args:
+            images: [B, 3, S, S] normalised, S a multiple of the patch size.
+
+        Raises:
+            UsageError: as `encode_image`.
+        """
+        forward = VisualForward(self.visual.transformer.resblocks, self._activation)
+        self.counter.images += len(images)
+        at_once = self._at_once(1 + (images.shape[-1] // self.patch_size) ** 2)
+        parts = []
+        with self._autocast():
+            for part in torch.split(images, at_once):
+                x = self.visual.ln_pre(self._embed_images(part.to(self.dtype)))
+                parts.append(self.visual.ln_post(forward.class_token(x)) @ self.visual.proj)
+        return torch.cat(parts).to(self.dtype)
+
+    @torch.no_grad()
+    def encode_windows(self, patch_embeddings: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
         """Encode windows of patches as short sequences of their own (WinCLIP).
 
         Every window is the class token and its patch embeddings, sent through ln_pre and the whole
-        tower; patches outside are dropped, not masked.
+        tower; patches outside are dropped, not masked. Windows of all scales go together, without
+        padding.
 
         Args:
-            patch_embeddings: [B, L, D] the tokens `TokenSpec(0)`.
-            windows: [windows, patches of a window] patch indices.
+            patch_embeddings: [B, L, W] the tokens `TokenSpec(0)`.
+            scales: of each the patch indices of its windows, [windows, patches of a window].
 
         Returns:
-            [B, windows, D] class tokens of the windows through ln_post and the projection.
+            Of each scale [B, windows, D] class tokens through ln_post and the projection.
         """
-        batch, (count, size) = len(patch_embeddings), windows.shape
+        batch = len(patch_embeddings)
         first = self.visual.class_embedding + self.visual.positional_embedding[0]
-        first = first.to(patch_embeddings.dtype).expand(batch * count, 1, -1)
-        patches = patch_embeddings[:, windows].reshape(batch * count, size, -1)
-        sequences = torch.cat([first, patches], dim=1)  # [B * windows, 1 + size, D]
-        self.counter.windows += batch * count
-        step = max(1, WINDOW_TOKENS_AT_ONCE // (size + 1))
-        parts = []
+        first = first.to(patch_embeddings.dtype).expand(batch, 1, -1)
+        forward = WindowForward(self.visual.transformer.resblocks, self._activation)
+        self.counter.windows += batch * sum(len(windows) for windows in scales)
         with self._autocast():
-            for part in torch.split(sequences, step):
-                x = self.visual.ln_pre(part)
-                for block in self.visual.transformer.resblocks:
-                    x = feed_forward(block, x + attend(block, x), self._activation)
-                parts.append((self.visual.ln_post(x[:, 0]) @ self.visual.proj).to(self.dtype))
-        return torch.cat(parts).reshape(batch, count, -1)
+            x = self.visual.ln_pre(torch.cat([first, patch_embeddings], dim=1))
+            parts = forward.run(x, scales, self._at_once(1))
+            encoded = [(self.visual.ln_post(x) @ self.visual.proj).to(self.dtype) for x in parts]
+        return [tokens.unflatten(0, (batch, -1)) for tokens in encoded]
+
+    def _at_once(self, tokens: int) -> int:
+        """How many sequences of so many tokens go through the visual tower together."""
+        many = TOKENS_AT_ONCE if self.device.type == "cpu" else TOKENS_ON_DEVICE
+        return max(1, many // tokens)
 
     def check_specs(self, specs: frozenset[TokenSpec]) -> None:
         """Refuse patch tokens of layers that this backbone does not have.

@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from .method import Method
 
 CODE_HASHES = ("code", "training code")  # fields of an identity
-TOWERS = ("backbone", "backbone_spec", "blocks", "text_forward", "visual_forward")
+TOWERS = (
+    "backbone",
+    "backbone_spec",
+    "blocks",
+    "text_forward",
+    "visual_forward",
+    "window_forward",
+)
 READING = (*TOWERS, "data.loading", "dataset", "images", "preprocess")
 CONTRACT = (
     "anomaly_maps",

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -197,28 +195,16 @@ def states_its_forwards(cls: type[Method], backbone: Backbone) -> None:
     for work, variant in stated.items():
         method = _ready(cls, backbone, variant)
         query = _asked(method, _pictures(method))
-        with _counted_forwards() as counts, torch.no_grad():
+        counter = method.backbone.counter
+        before = counter.images
+        with torch.no_grad():
             method.predict(query)
-        found = sum(counts) / len(query)
+        found = (counter.images - before) / len(query)
         _require(
             found == work.forwards,
             f"variant '{variant}' runs {found:g} visual forwards of its own per image, and "
             f"extra_work_of says {work.forwards:g}",
         )
-
-
-@contextmanager
-def _counted_forwards() -> Iterator[list[int]]:
-    """The numbers of images of all visual forwards in the block."""
-    counts: list[int] = []
-    original = Backbone.forward_image
-
-    def counting(self: Backbone, images: Tensor, *rest: Any, **named: Any) -> Any:
-        counts.append(len(images))
-        return original(self, images, *rest, **named)
-
-    with patch.object(Backbone, "forward_image", counting):
-        yield counts
 
 
 def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:

@@ -17,7 +17,15 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .backbone_spec import PosEmbed
-from .blocks import Attention, BlockHook, feed_forward, residuals
+from .blocks import (
+    Attention,
+    BlockHook,
+    by_head,
+    feed_forward,
+    projected,
+    read_one,
+    residuals,
+)
 from .errors import UsageError
 
 
@@ -136,6 +144,18 @@ class VisualForward:
                     tokens = x if spec.value_from is None else running[spec.value_from]
                     kept[spec] = _selected(tokens, spec, length)
         return x[:, 0], kept
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """The class token [B, W] that leaves the last block, of tokens [B, 1 + L, W].
+
+        For a forward without callbacks and with CLIP's own attention, of which nothing else is
+        read.
+        """
+        *before, last = self.blocks
+        for number, block in enumerate(before, start=1):
+            x, _ = self._block(number, block, x, with_value=False)
+        keys, values = by_head(last, projected(last, x, first=1))
+        return read_one(last, x[:, :1], keys, values, self.activation)
 
     def _block(
         self, number: int, block: Any, x: Tensor, with_value: bool

@@ -41,7 +41,6 @@ SHIFTS = tuple((a * s, b * s) for s in (0.2, 0.1) for a in (1, -1) for b in (1, 
 GREY = (0.299, 0.587, 0.114)  # on the normalised tensor
 SEEDS = {"mvtec": 111, "visa": 42}  # of the released scripts; here of every image
 N_VIEWS = 6 + len(ROTATIONS) + len(SHIFTS)
-VIEWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,9 @@ class AnoVl(Method):
 
     @classmethod
     def extra_work_of(cls, options: Options) -> ExtraWork:
-        """A forward for each view; the tiles are the shared forward."""
+        """A forward for each view but the image itself; the tiles are the shared forward."""
         assert isinstance(options, AnoVlOptions)
-        return ExtraWork(0 if options.script == "visa" else N_VIEWS)
+        return ExtraWork(0 if options.script == "visa" else N_VIEWS - 1)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -179,7 +178,8 @@ class AnoVl(Method):
                 ),
             )
         else:
-            scores = self.score_views(query.images, states)
+            class_token = query.features.class_token
+            scores = self.score_views(class_token, query.images, states)
             maps = self._maps(tokens, texts, grid, patch_probabilities)
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
 
@@ -207,11 +207,16 @@ class AnoVl(Method):
         averaged = average3(patches.reshape(-1, grid[0] * grid[1]), grid)
         return upsample(averaged, grid, self.image_size, align_corners=True)
 
-    def score_views(self, images: Tensor, states: Tensor) -> Tensor:
-        """[B] mean over the views of the abnormal probability of the class token."""
+    def score_views(self, class_token: Tensor, images: Tensor, states: Tensor) -> Tensor:
+        """[B] mean over the views of the abnormal probability of the class token.
+
+        Args:
+            class_token: [B, D] of the images themselves, which are the first view.
+            images: [B, 3, S, S].
+            states: [B, 2, D].
+        """
         seen = views(images)  # [22, B, 3, S, S]
-        parts = torch.split(seen.flatten(0, 1), VIEWS_AT_ONCE)
-        tokens = torch.cat([self.backbone.encode_image(part).class_token for part in parts])
+        tokens = torch.cat([class_token, self.backbone.class_tokens(seen[1:].flatten(0, 1))])
         repeated = states.repeat(len(seen), 1, 1)  # [22 * B, 2, D]
         probabilities = state_probabilities(tokens, repeated, TEMPERATURE)[:, 1]
         return probabilities.reshape(len(seen), -1).mean(dim=0)

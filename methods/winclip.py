@@ -86,7 +86,7 @@ class WinClip(Method):
         """The windows of each size, sent through the tower: [B, windows, D]."""
         embeddings, grid = query.features.tokens[PATCH_EMBEDDINGS], query.features.grid[0]
         indices = [window_index(grid, side).to(embeddings.device) for side in WINDOW_SIDES]
-        return [self.backbone.encode_windows(embeddings, index) for index in indices]
+        return self.backbone.encode_windows(embeddings, indices)
 
     def guided_by_language(self, query: Query, windows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Image scores [B] and patch scores [B, L] float64 from the prompts of both states."""

@@ -304,18 +304,32 @@ def test_layers_of_24_are_found_in_other_depths(small, golden_24l, golden_b16):
 def test_the_window_of_all_patches_is_the_whole_image(small, pictures):
     features = small.encode_image(pictures, [TokenSpec(0)])
     windows = torch.arange(16)[None]
-    embedded = small.encode_windows(features.tokens[TokenSpec(0)], windows)
+    (embedded,) = small.encode_windows(features.tokens[TokenSpec(0)], [windows])
     torch.testing.assert_close(embedded[:, 0], features.class_token, atol=1e-5, rtol=0)
 
 
 def test_windows_are_encoded_apart_from_each_other(small, pictures, monkeypatch):
     embeddings = small.encode_image(pictures, [TokenSpec(0)]).tokens[TokenSpec(0)]
     windows = torch.tensor([[0, 1, 4, 5], [10, 11, 14, 15], [5, 6, 9, 10]])
-    together = small.encode_windows(embeddings, windows)
-    alone = torch.cat([small.encode_windows(embeddings, w[None]) for w in windows], dim=1)
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-    monkeypatch.setattr("zsad.bench.backbone.WINDOW_TOKENS_AT_ONCE", 7)
-    torch.testing.assert_close(small.encode_windows(embeddings, windows), alone, atol=1e-5, rtol=0)
+    larger = torch.tensor([[0, 1, 2, 4, 5, 6, 8, 9, 10]])
+
+    def alone(windows):
+        return torch.cat([small.encode_windows(embeddings, [w[None]])[0] for w in windows], dim=1)
+
+    for at_once in (1 << 11, 7):
+        monkeypatch.setattr("zsad.bench.backbone.TOKENS_AT_ONCE", at_once)
+        together = small.encode_windows(embeddings, [windows, larger])
+        for found, scale in zip(together, (windows, larger), strict=True):
+            torch.testing.assert_close(found, alone(scale), atol=1e-5, rtol=0)
+
+
+def test_class_tokens_alone_are_those_of_the_whole_forward(small, pictures, monkeypatch):
+    expected = small.encode_image(pictures).class_token
+    before = small.counter.images
+    for at_once in (1 << 11, 17):
+        monkeypatch.setattr("zsad.bench.backbone.TOKENS_AT_ONCE", at_once)
+        torch.testing.assert_close(small.class_tokens(pictures), expected, atol=1e-5, rtol=0)
+    assert small.counter.images == before + 2 * len(pictures)
 
 
 # -- text ---------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_each_step_is_the_recorded_one(method, features, case):
     for side, step in ((2, "window2"), (3, "window3")):
         windows = window_index(15, side)
         assert np.array_equal(windows.numpy() + 1, case[f"{step}_index"])
-        embedded = method.backbone.encode_windows(embeddings, windows)
+        (embedded,) = method.backbone.encode_windows(embeddings, [windows])
         np.testing.assert_allclose(
             embedded[:, ::4, ::8].numpy(), case[f"{step}_tokens_sub"], atol=1e-5
         )
