@@ -31,8 +31,10 @@ from zsad.bench import registry
 from zsad.bench.cli import app as cli
 from zsad.bench.conformance import check_method
 from zsad.bench.dataset import Dataset
+from zsad.bench.export.repository import place_records
 from zsad.bench.method import Method, TrainableMethod
 from zsad.bench.records.predictions import Decision, Predictions
+from zsad.bench.records.record import read_records
 from zsad.bench.running.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +43,8 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-WORKFLOW = ROOT / "docs" / "guard-metrics.yml"
+WORKFLOWS = sorted((ROOT / "docs").glob("*.yml"))
+OF_REPOSITORY = "publish-records.yml"  # its commands are given within a results repository
 FENCED = r"^```(.*)\n((?:.*\n)*?)```$"
 LANGUAGES = {"python", "sh", "bash", "toml", "text"}
 FOREIGN_OPTIONS = {"--nthreads"}  # of other programs: dask worker
@@ -83,9 +86,10 @@ BLOCKS = list(_blocks())
 
 
 def _commands() -> Iterator[tuple[str, str]]:
-    """(place, command) of sh and bash blocks, of `zsad ...` in a text, and of the workflow."""
-    for command in re.findall(r"- run: (.*)", WORKFLOW.read_text()):
-        yield WORKFLOW.name, command
+    """(place, command) of sh and bash blocks, of `zsad ...` in a text, and of the workflows."""
+    for workflow in WORKFLOWS:
+        for command in re.findall(r"- run: (.*)", workflow.read_text()):
+            yield workflow.name, command
     for block in BLOCKS:
         if block.language not in ("sh", "bash"):
             continue
@@ -210,6 +214,8 @@ def workplace(tmp_path_factory) -> Path:
     names += ["results/runs/full", "results/runs/builtin"]
     for name in names:
         shutil.copytree(made, root / name)
+    for name in ("REPOSITORY", "RECORDS"):  # the latter is named DIR on a page
+        place_records(read_records(made), root / name)
     save_file({"prompt": torch.zeros(1)}, root / "anomalyclip.safetensors")
     (root / "plan.toml").write_text('methods = ["clip"]\ndatasets = ["visa"]\n')
     update = ["check", "RUN", "--update", "--reason", "first"]
@@ -267,6 +273,10 @@ def _create_nothing(name, backbone, variant=None, checkpoint=None, auxiliary=Non
 
 @pytest.mark.parametrize(("place", "command"), ZSAD, ids=[f"{p} {c}" for p, c in ZSAD])
 def test_a_zsad_command_of_a_page_is_done(place, command, at_work, monkeypatch, capsys):
+    if place == OF_REPOSITORY:
+        monkeypatch.chdir(at_work / "REPOSITORY")
+    if place.startswith("publish.md:"):
+        (at_work / "RECORDS").rename(at_work / "DIR")
     if place == "datasets.md":
         (at_work / "DATA").rename(at_work / "DIR")
     elif place.startswith("datasets.md:"):
