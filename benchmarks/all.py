@@ -2,7 +2,7 @@
 
     python benchmarks/all.py --quick                    # on a CPU, under ten minutes
     python benchmarks/all.py --device cuda              # the list for a GPU, under eight minutes
-    python benchmarks/performance_page.py FOLDER        # writes docs/performance.md from the files
+    python benchmarks/performance_page.py               # brings docs/performance.md up to date
 
 Each script runs in a process of its own with a time limit of its own, so that one that hangs costs
 no other. All of them work without a network: backbones have random weights.
@@ -10,13 +10,14 @@ no other. All of them work without a network: backbones have random weights.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from _result import device_name, parser_of
+from _result import device_name
 from tabulate import tabulate
 
 HERE = Path(__file__).parent
@@ -33,6 +34,7 @@ QUICK: Runs = {
     "second_start": (["--images", "1000"], 90),
     "musc": (["--images", "50", "100"], 60),
     "builtin": ([], 60),
+    "grid_cost": (["--narrow"], 180),
 }
 FULL: Runs = {
     "forward": ([], 600),
@@ -43,6 +45,7 @@ FULL: Runs = {
     "second_start": ([], 300),
     "musc": ([], 600),
     "builtin": ([], 120),
+    "grid_cost": ([], 1800),
     "noise": ([], 3600),
 }
 CUDA: Runs = {
@@ -50,14 +53,15 @@ CUDA: Runs = {
     "shared_forward": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
     "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 120),
     "musc": (["--backbone", "ViT-L-14-336", "--device", "cuda"], 60),
+    "grid_cost": (["--device", "cuda", "--images", "8"], 180),
 }
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, for a CPU")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("performance"), help="folder of the files")
+    parser.add_argument("--out", type=Path, default=Path("results/performance/cpu"))
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these scripts alone")
     arguments = parser.parse_args()
     runs = CUDA if arguments.device.startswith("cuda") else QUICK if arguments.quick else FULL
