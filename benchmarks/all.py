@@ -35,6 +35,7 @@ QUICK: Runs = {
     "musc": (["--images", "50", "100"], 60),
     "builtin": ([], 60),
     "grid_cost": (["--narrow"], 180),
+    "end_to_end": (["--methods", "clip,clip-ac,winclip", "--limit", "10", "--repeats", "1"], 90),
 }
 FULL: Runs = {
     "forward": ([], 600),
@@ -46,6 +47,7 @@ FULL: Runs = {
     "musc": ([], 600),
     "builtin": ([], 120),
     "grid_cost": ([], 1800),
+    "end_to_end": ([], 1800),
     "noise": ([], 3600),
 }
 CUDA: Runs = {
@@ -54,6 +56,7 @@ CUDA: Runs = {
     "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 120),
     "musc": (["--backbone", "ViT-L-14-336", "--device", "cuda"], 60),
     "grid_cost": (["--device", "cuda", "--images", "8"], 180),
+    "end_to_end": (["--device", "cuda", "--repeats", "1"], 120),
 }
 
 
