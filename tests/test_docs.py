@@ -57,7 +57,11 @@ NAMES = {
     "sources NAME": "sources visa",
 }
 ANSWERS_NO = ("zsad data check", "zsad plan")  # of the few images that there are here
-SAYS_WHY_NOT = {"--kind sweep": "sweep", "--kind tsne": "--save-prompt-scores"}
+SAYS_WHY_NOT = {
+    "--kind sweep": "sweep",
+    "--kind tsne": "--save-prompt-scores",
+    "--layout image --format parquet": "--layout tidy",
+}
 
 
 @dataclass(frozen=True)
@@ -309,7 +313,8 @@ def _verb(words: list[str]) -> typer.core.TyperCommand | None:
 
 
 def _options_of(command: typer.core.TyperCommand) -> set[str]:
-    return {"--help", *(name for parameter in command.params for name in parameter.opts)}
+    named = [parameter.opts + parameter.secondary_opts for parameter in command.params]
+    return {"--help", *(name for names in named for name in names)}
 
 
 def test_every_option_that_a_text_names_is_one():
