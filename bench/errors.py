@@ -40,6 +40,10 @@ class DataError(ZsadError):
     """A dataset folder, an image or a mask is missing or broken."""
 
 
+class AbsentData(DataError):
+    """A dataset is not there at all: no folder has its name, or none was given to look in."""
+
+
 class LayoutError(DataError):
     """A folder that should be a dataset's is in none of the layouts that are known."""
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import DataError, LayoutError
+from .errors import AbsentData, DataError, LayoutError
 from .folders import folders_in
 from .names import normalize_name
 
@@ -38,7 +38,7 @@ def find_root(dataset: type[Dataset], root: Path | None, by_name: bool = False) 
     if root is None:
         if (packaged := dataset.packaged()) is not None:
             return packaged
-        raise DataError(
+        raise AbsentData(
             f"{dataset.title} needs a folder: point --data-root at the one that holds it "
             f"(from {dataset.source.page or 'your own files'})"
         )
@@ -113,7 +113,7 @@ def _not_found(dataset: type[Dataset], root: Path) -> DataError:
     named = list(_named_below(dataset, root)) or ([root] if is_named(root, dataset) else [])
     if not named:
         names = ", ".join(dataset.folders or (dataset.name,))
-        return DataError(
+        return AbsentData(
             f"{dataset.title} is not below {root}: put it there in a folder named like one of "
             f"{names}{tree}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median_high
@@ -28,6 +28,7 @@ from .calibration import forecast
 from .cells import changed_cells
 from .declared_costs import DeclaredCost, declared_costs
 from .forecast import Forecast, duration
+from .missing import Missing, MissingThings, missing_text
 from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
@@ -59,18 +60,20 @@ class DryRun:
     """What `zsad plan` shows.
 
     Attributes:
-        missing: what has to be fetched before the run can finish, one line each.
+        missing: what has to be fetched before the run can finish.
         data: what the copies hold of the datasets that the run scores or learns from, by name.
         costs: what the methods declare to cost that have cells which are not done.
         forecast: how long the run will take, from parts measured on this machine; None where they
             were not measured.
+        data_root: where datasets were looked for.
     """
 
     cells: Sequence[CellState]
-    missing: Sequence[str]
+    missing: Sequence[Missing]
     data: Mapping[str, Completeness] = field(default_factory=dict)
     costs: Sequence[DeclaredCost] = ()
     forecast: Forecast | None = None
+    data_root: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -122,7 +125,7 @@ class DryRun:
             lines[-1] += f", about {duration(self.seconds_left)}"
         lines += [f"cost of {cost.words()}" for cost in self.costs]
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
-        lines += [f"missing: {line}" for line in self.missing]
+        lines += missing_text(self.missing, self.data_root)
         told = {display_name(name): held.words() for name, held in self.data.items()}
         lines += [f"data of {name}: {words}" for name, words in told.items() if words]
         lines.append(self.verdict + ": zsad run with the same options" * self.ready)
@@ -134,7 +137,7 @@ class DryRun:
             "ready": self.ready,
             "seconds_left": self.seconds_left,
             "verdict": self.verdict,
-            "missing": list(self.missing),
+            "missing": [thing.line for thing in self.missing],
             "data": {
                 name: {**asdict(held), "complete": held.complete, "says": held.words()}
                 for name, held in self.data.items()
@@ -155,9 +158,9 @@ def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
     """
     datasets = OpenDatasets(plan.limit)
     jobs = served_jobs(plan, datasets)
-    missing: list[str] = []
+    missing = MissingThings()
     held = _data(plan, jobs, datasets, missing)
-    with _noted(missing):
+    with missing.noted("device"):
         check_device(plan.device)
     _packages(plan, missing)
     _weights(plan, missing)
@@ -187,38 +190,30 @@ def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
     if calibrate:
         possible = {cell.cell for cell in cells if cell.state in TO_DO}
         parts = forecast(plan, [job for job in jobs if job.cell in possible])
-    return DryRun(cells, list(dict.fromkeys(missing)), {**auxiliaries, **held}, costs, parts)
-
-
-@contextmanager
-def _noted(missing: list[str], what: str = "") -> Iterator[None]:
-    """Add what goes wrong in the block to what is missing, instead of raising it."""
-    try:
-        yield
-    except ZsadError as error:
-        missing.append(f"{what}{error}")
+    data = {**auxiliaries, **held}
+    return DryRun(cells, missing.all(), data, costs, parts, plan.data_root)
 
 
 def _data(
-    plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets, missing: list[str]
+    plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets, missing: MissingThings
 ) -> dict[str, Completeness]:
     """What each dataset that can be opened holds."""
     found: dict[str, Completeness] = {}
     for name, entry in {job.cell.target: job.dataset for job in jobs}.items():
-        with _noted(missing, f"data of {display_name(name)}: "):
+        with missing.noted("data", name):
             found[name] = completeness(datasets.target(entry).dataset, "test", plan.limit)
     return found
 
 
-def _packages(plan: Plan, missing: list[str]) -> None:
+def _packages(plan: Plan, missing: MissingThings) -> None:
     """Note the packages that methods need and that are not installed."""
     for method in plan.methods:
-        with _noted(missing):
+        with missing.noted("package"):
             package = registry.method_class(method.name).package
             refuse_missing(package, f"method {display_name(method.name)}")
 
 
-def _weights(plan: Plan, missing: list[str]) -> None:
+def _weights(plan: Plan, missing: MissingThings) -> None:
     """Note the backbones whose weights are not on this machine (they may be downloadable)."""
     from ..weights import find_weights  # imports open_clip, which takes seconds
 
@@ -226,14 +221,14 @@ def _weights(plan: Plan, missing: list[str]) -> None:
         built_in = name == BUILT_IN or plan.backbone_config
         if built_in or tag is None or tag == RANDOM or Path(tag).is_file():
             continue
-        weights = f"weights of {name}:{tag}"
-        with _noted(missing, f"{weights}: "):
+        weights = f"{name}:{tag}"
+        with missing.noted("weights", weights):
             if find_weights(name, tag) is None:
-                missing.append(f"{weights}: not here, the run will try to download")
+                missing.add(Missing("weights", weights, "not here, the run will try to download"))
 
 
 def _auxiliaries(
-    plan: Plan, jobs: Iterable[Job], datasets: OpenDatasets, missing: list[str]
+    plan: Plan, jobs: Iterable[Job], datasets: OpenDatasets, missing: MissingThings
 ) -> dict[str, Completeness]:
     """The auxiliary datasets that methods are still to be trained on; notes what they will miss.
 
@@ -241,29 +236,29 @@ def _auxiliaries(
     the run itself asks before it trains or tests.
     """
     found: dict[str, Completeness] = {}
-    asked: dict[tuple[str, str, str], list[str]] = {}  # jobs of one training ask one question
+    asked: dict[tuple[str, str, str], list[Missing]] = {}  # jobs of one training ask one question
     for job in jobs:
         target: Dataset | None = None
         with suppress(ZsadError):  # named as missing data
             target = datasets.target(job.dataset).dataset
         method, name = display_name(job.cell.method), job.auxiliary.name
         if not job.trained and target is not None:
-            with _noted(missing, f"checkpoint of {method} for {display_name(job.cell.target)}: "):
+            with missing.noted("checkpoint", method, display_name(job.cell.target)):
                 checkpoint_of(job, target)
         elif job.trained and not checkpoint_path(plan, job).exists():
             split = split_of(plan, job)
             key = (name, split, job.cell.target)
             if key not in asked:
-                asked[key] = []
-                with _noted(asked[key]):
+                own = MissingThings()
+                with own.noted("auxiliary data", name):
                     auxiliary = datasets.auxiliary(job)
                     found[name] = completeness(auxiliary, split, plan.auxiliary_limit)
                     if target is not None:
                         samples = auxiliary_samples(auxiliary, split, plan.auxiliary_limit)
                         refuse_leakage(auxiliary, target, samples)
-            missing += [
-                f"auxiliary data {display_name(name)} for {method}: {e}" for e in asked[key]
-            ]
+                asked[key] = own.all()
+            for thing in asked[key]:
+                missing.add(thing, method)
     return found
 
 

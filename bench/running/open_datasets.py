@@ -78,9 +78,8 @@ class OpenDatasets:
                 dataset.samples("test")
             except DataError as error:
                 raise DataError(
-                    f"trained methods learn from {display_name(entry.name)} before they are "
-                    f"tested on {display_name(job.cell.dataset)}: give --auxiliary NAME to learn "
-                    f"from another dataset, or get that one: {error}"
+                    f"trained methods learn from {display_name(entry.name)}: give --auxiliary "
+                    f"NAME to learn from another dataset, or get that one: {error}"
                 ) from error
             self._auxiliaries[entry.name] = dataset
         return self._auxiliaries[entry.name]
