@@ -14,8 +14,6 @@ from ..metric_table import METRICS, Metric
 from ..track import Track
 from .tables import Entry, ReportRow, ReportTable, domain_title
 
-HARDEST = 8
-
 
 @dataclass(frozen=True)
 class Card:
@@ -105,8 +103,8 @@ class Hard:
     middle: float
 
 
-def hardest(matrix: Matrix, metric: str, count: int = HARDEST) -> list[Hard]:
-    """The categories in which even the best method's value is lowest, the lowest first."""
+def hardest(matrix: Matrix, metric: str) -> list[Hard]:
+    """All categories, those in which even the best method's value is lowest first."""
     found = []
     for dataset in matrix.datasets:
         for category in matrix.categories(dataset):
@@ -119,7 +117,7 @@ def hardest(matrix: Matrix, metric: str, count: int = HARDEST) -> list[Hard]:
                 best = max(measured, key=lambda label: measured[label])
                 middle = 100 * median(measured.values())
                 found.append(Hard(dataset, category, best, 100 * measured[best], middle))
-    return sorted(found, key=lambda hard: hard.value)[:count]
+    return sorted(found, key=lambda hard: hard.value)
 
 
 @dataclass(frozen=True)

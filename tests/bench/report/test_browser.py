@@ -180,6 +180,18 @@ def test_filters_narrow_everything_and_clear_again(few):
     assert set(texts(few, "#cells tbody td:nth-child(2)")) == {"BrainMRI", "ISIC"}
 
 
+def test_hardest_categories_and_ranks_follow_the_filters(few):
+    rows = "#overview .hard[data-metric='image_auroc'] tbody tr"
+    assert len(texts(few, rows)) == 8
+    assert any("Average ranks" in text for text in texts(few, "#overview h3"))
+    choose(few, "dataset", "MVTecAD")
+    shown = texts(few, rows)
+    assert len(shown) == 3 and all("MVTecAD" in text for text in shown)
+    assert not any("Average ranks" in text for text in texts(few, "#overview h3"))
+    choose(few, "dataset", "ISIC")  # has no image-level values
+    assert texts(few, "#overview .hard[data-metric='image_auroc']") == []
+
+
 def test_metrics_are_switched_in_tables_overview_and_cells(few):
     assert texts(few, "#tables h3") == ["Image-level AUROC in percent"]
     buttons = {b.text: b for b in few.find_elements("css selector", "[data-metric-button]")}

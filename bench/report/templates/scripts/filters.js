@@ -28,6 +28,7 @@
   const isOff = (node, chosen) => {
     const own = node.dataset;
     if (KINDS.some((kind) => chosen[kind].size && own[kind] !== undefined && !chosen[kind].has(own[kind]))) { return true; }
+    if (own.wholeRun !== undefined && (chosen.dataset.size || chosen.domain.size)) { return true; }
     if (!chosen.dataset.size || own.dataset !== undefined || own.domain === undefined) { return false; }
     const domains = new Set(Array.from(chosen.dataset, (name) => domainOf.get(name)));
     const isMean = node.classList.contains("summary") || node.classList.contains("card");
@@ -52,6 +53,13 @@
         off.forEach((hidden, i) => row.cells[i].classList.toggle("off", hidden));
       }
     }));
+  };
+
+  /* Of a list that is ordered by importance the first rows that are not filtered out. */
+  const applyRows = (card) => {
+    const rows = Array.from(card.querySelectorAll("tbody tr")).filter((row) => !row.classList.contains("off"));
+    rows.forEach((row, i) => row.classList.toggle("unshown", i >= Number(card.dataset.rows)));
+    if (!rows.length) { card.classList.add("off"); }
   };
 
   const describe = (chosen) => {
@@ -86,6 +94,7 @@
       }
     });
     tables.forEach(applyColumns);
+    document.querySelectorAll("[data-rows]").forEach(applyRows);
     document.querySelectorAll("table[data-counted]").forEach((table) => {
       const count = table.closest("section").querySelector("[data-count]");
       count.textContent = table.querySelectorAll("tbody tr:not(.off)").length;
