@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..metric_table import LEVELS, of_level
+from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
 from ..names import display_name, registry_name
 from ..running.plan import PUBLISHED, Plan, make_plan, read_plan_settings
 from ..running.plan_entries import methods_meant_by
@@ -196,8 +196,7 @@ def _summary(plan: Plan) -> None:
         echo("no records yet: this shard has no unit, or others work on it", err=True)
     if len(failed) < len(records):
         for level in LEVELS:
-            metrics = of_level(level, plan.metrics)
-            if metrics or not plan.metrics:
+            if metrics := _shown(plan, level):
                 echo(f"\n{render(make_table(records, level, metrics=metrics), 'md')}")
     if plan.profile and (stages := profile(records)):
         echo(f"\nseconds of each stage\n\n{stages}")
@@ -236,6 +235,17 @@ def _gaps(records: Iterable[Record]) -> list[str]:
         if found is not None and found.gap
     ]
     return list(dict.fromkeys(lines))
+
+
+def _shown(plan: Plan, level: Level) -> tuple[str, ...]:
+    """The metrics of a level that are printed: the paper's pair, and what was named beside it.
+
+    Where the pair is not measured, all that is.
+    """
+    measured, pair = of_level(level, plan.measured), of_level(level, HEADLINES)
+    if not {*pair} <= {*measured}:
+        return measured
+    return (*pair, *(name for name in measured if METRICS[name].scores_further_images))
 
 
 def _unmeasured(records: Iterable[Record], metrics: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ A run is a folder; most of its folders have one file or folder per cell, named b
     cells/<cell>.json               records
     parts/<cell>/<category>.json    finished categories of unfinished cells
     checkpoints/<training>.safetensors
+    thresholds/<learning>.json      of metrics at a threshold that was learned elsewhere
     maps/<cell>/<category>.npz      with --save-maps
     prompt_scores/<cell>/<category>.npz
     gallery/<cell>/                 anomaly maps, and an index for each category
@@ -58,6 +59,11 @@ def part_path(run: Path, cell: Cell, category: str) -> Path:
 def weights_path(run: Path, training: Cell) -> Path:
     """The path of learned weights; `training` is a cell whose dataset was trained on."""
     return run / "checkpoints" / f"{training.key}.safetensors"
+
+
+def thresholds_path(run: Path, learning: Cell) -> Path:
+    """The path of learned thresholds; `learning` is a cell whose dataset they were learned on."""
+    return run / "thresholds" / f"{learning.key}.json"
 
 
 def maps_path(run: Path, cell: Cell, category: str) -> Path:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..backbone import TokenSpec
@@ -35,7 +37,7 @@ from ..records.cell import Cell
 from ..records.gallery import Gallery
 from .answers import answer, own_copy
 from .background import Background
-from .measuring import Measurement, Targets
+from .measuring import Learned, Measurement, Targets
 from .observation import KeptBatches, show_references
 from .plan import Plan
 from .prepared_method import PreparedMethod, isolated
@@ -54,6 +56,7 @@ class _Category:
     samples: Sequence[Sample]
     progress: Progress
     gallery: Gallery | None
+    learned: Mapping[Cell, Learned]
 
 
 @dataclass
@@ -80,6 +83,7 @@ def score_category(
     samples: Sequence[Sample],
     prepared_methods: Sequence[PreparedMethod],
     progress: Progress,
+    learned: Mapping[Cell, Learned] | None = None,
 ) -> dict[Cell, CategoryRecord]:
     """Score one category for all methods.
 
@@ -92,24 +96,91 @@ def score_category(
         samples: of one category.
         prepared_methods: without errors.
         progress: asked before each batch whether to stop; counts the images of all forwards.
+        learned: thresholds of metrics that need one.
     """
+    groups = _groups(prepared_methods, progress)
+    gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
+    category = _Category(plan, dataset, samples, progress, gallery, learned or {})
+    budget = max(BYTES_OF_PIXELS // max(len(prepared_methods), 1), 1 << 20)
+    records: dict[Cell, CategoryRecord] = {}
+    with _bar(category, len(groups)) as bar:
+        for group in groups:
+            with ExitStack() as memory:
+                pixels = [memory.enter_context(PixelAccumulator(budget)) for _ in group]
+                records |= _records(_score_group(category, group, pixels, bar))
+    if gallery is not None:
+        gallery.write(samples[0].category)
+    return records
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a method said about images as a whole.
+
+    Attributes:
+        labels: 0 normal, 1 anomalous [N].
+        scores: [N]; None from a method without scores.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.floating[Any]] | None
+
+    @staticmethod
+    def joined(parts: Sequence[Answered]) -> Answered:
+        """The answers of several parts as one."""
+        scores = [part.scores for part in parts if part.scores is not None]
+        labels = np.concatenate([np.empty(0, np.int64), *(part.labels for part in parts)])
+        return Answered(labels, np.concatenate(scores) if scores else None)
+
+
+def answered(
+    plan: Plan,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    prepared_methods: Sequence[PreparedMethod],
+    pixels: Mapping[Cell, PixelAccumulator],
+    progress: Progress,
+) -> dict[Cell, Answered]:
+    """Let methods answer the images of one category without measuring anything.
+
+    Args:
+        plan: batch size and workers; it keeps nothing.
+        dataset: to read from.
+        samples: of one category.
+        prepared_methods: without errors.
+        progress: asked before each batch whether to stop.
+        pixels: what takes in the maps, by the methods' cells.
+    """
+    category = _Category(plan, dataset, samples, progress, None, {})
+    groups = _groups(prepared_methods, progress)
+    found: dict[Cell, Answered] = {}
+    with _bar(category, len(groups)) as bar:
+        for group in groups:
+            done = _score_group(category, group, [pixels[one.cell] for one in group], bar)
+            labels = np.asarray(done.targets.labels, np.int64)
+            for member in done.members:
+                if member.prepared.error is None:
+                    found[member.prepared.cell] = Answered(labels, member.all_scores())
+    return found
+
+
+def _groups(
+    prepared_methods: Sequence[PreparedMethod], progress: Progress
+) -> list[list[PreparedMethod]]:
+    """The methods that share visual forwards, together."""
     groups: dict[tuple[Any, ...], list[PreparedMethod]] = {}
     for prepared in prepared_methods:
         with isolated(prepared, progress):
             groups.setdefault(prepared.group_key(), []).append(prepared)
-    gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
-    category = _Category(plan, dataset, samples, progress, gallery)
-    budget = max(BYTES_OF_PIXELS // max(len(prepared_methods), 1), 1 << 20)
-    records: dict[Cell, CategoryRecord] = {}
-    title = f"{dataset.title} {samples[0].category}"
-    with progress.track(len(samples) * len(groups), title, "img") as bar:
-        for group in groups.values():
-            with ExitStack() as memory:
-                pixels = [memory.enter_context(PixelAccumulator(budget)) for _ in group]
-                records |= _score_group(category, group, pixels, bar)
-    if gallery is not None:
-        gallery.write(samples[0].category)
-    return records
+    return list(groups.values())
+
+
+@contextmanager
+def _bar(category: _Category, groups: int) -> Iterator[tqdm[Any]]:
+    """Progress over the images of a category, once for each of some groups."""
+    title = f"{category.dataset.title} {category.samples[0].category}"
+    with category.progress.track(len(category.samples) * groups, title, "img") as bar:
+        yield bar
 
 
 def _score_group(
@@ -117,7 +188,7 @@ def _score_group(
     prepared_methods: Sequence[PreparedMethod],
     pixels: Sequence[PixelAccumulator],
     bar: tqdm[Any],
-) -> dict[Cell, CategoryRecord]:
+) -> _Group:
     """Score the methods of one group; what goes wrong with the images is an error of them all."""
     plan = category.plan
     device = prepared_methods[0].ready.backbone.device
@@ -131,6 +202,7 @@ def _score_group(
             forward,
             Stopwatch(device, plan.profile),
             plan.measured,
+            category.learned.get(prepared.cell, Learned()),
         )
         for prepared, accumulator in zip(prepared_methods, pixels, strict=True)
     ]
@@ -146,7 +218,7 @@ def _score_group(
         reason = death_of_reader(category.dataset, error) if dead else error
         for prepared in prepared_methods:
             prepared.error = prepared.error or reason
-    return _records(group)
+    return group
 
 
 def _run_group(group: _Group, bar: tqdm[Any]) -> None:

@@ -33,6 +33,7 @@ from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan, make_plan, read_plan
 from .prepare import prepare
 from .prepared_method import PreparedMethod, isolated
+from .thresholds import ThresholdLearning
 
 SPLIT_ABOVE = 400  # test images; larger datasets are shared out by category
 
@@ -204,6 +205,13 @@ class _UnitAtWork:
         """Identities are computed when they are first asked for, and kept for the whole unit."""
         self.folder = Path(self.plan.out)
         self.identities = Identities(self.plan, self.datasets)
+        self.thresholds = ThresholdLearning(
+            self.plan,
+            self.target,
+            self.datasets,
+            self.progress,
+            lambda job: self.identities.of_job(job, self.target),
+        )
 
     def do(self, category: str, samples: Sequence[Sample]) -> None:
         """Score a category for the jobs that lack it, and write their category records."""
@@ -216,7 +224,8 @@ class _UnitAtWork:
             )
         chosen = [e for e in self.prepared_methods if e.cell in waiting and e.error is None]
         before = stamps(samples)
-        results = score_category(self.plan, self.target, samples, chosen, self.progress)
+        learned = self.thresholds.of_category(category, chosen)
+        results = score_category(self.plan, self.target, samples, chosen, self.progress, learned)
         self.wait_for_hashes()
         for prepared in chosen:
             if prepared.error is not None:

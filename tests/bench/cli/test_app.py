@@ -171,6 +171,28 @@ def test_run_prints_both_tables_and_keeps_records(zsad, pictures, tmp_path):
     assert again[1] == out
 
 
+def test_run_measures_and_prints_the_named_metrics_and_tells_of_others(zsad, pictures, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("run", "--methods", "clip", "--datasets", "folder", "--data-root", pictures)
+    arguments += ("--out", run, "--quiet")
+    code, out, err = zsad(*arguments, "--metric", "image-ap", "--metric", "pixel-aupimo")
+    assert code == 0
+    assert "Image-level (AP) in percent" in out
+    assert "Pixel-level (AUPIMO) in percent" in out
+    assert "warning: 1 finished" not in err
+    (record,) = read_records(run)
+    (result,) = record.categories
+    assert {*result.metrics, *result.undefined} == {"image_ap", "pixel_aupimo"}
+    code, out, err = zsad(*arguments)
+    assert code == 0
+    assert "not measured" in out
+    assert "warning: 1 finished cells were not measured by image-auroc, image-f1max" in err
+    assert read_records(run) == [record]
+    code, _, err = zsad(*arguments, "--metric", "pixel-aupim")
+    assert code == 2
+    assert "did you mean pixel-aupimo" in err
+
+
 def test_run_of_a_plan_file_is_overridden_by_the_command_line(zsad, pictures, tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(

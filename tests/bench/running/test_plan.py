@@ -8,6 +8,7 @@ import json
 import pytest
 from zsad.bench.errors import UsageError
 from zsad.bench.files import write_json
+from zsad.bench.metric_table import DEFAULT_METRICS
 from zsad.bench.running.plan import make_plan, read_plan
 from zsad.bench.running.prepare import checkpoint_path
 
@@ -219,3 +220,17 @@ def test_an_auxiliary_dataset_takes_its_own_options_or_those_of_the_same_target(
 def test_options_of_what_nothing_is_trained_on_are_refused(methods, given, says):
     with pytest.raises(UsageError, match=says):
         make_plan(methods, ["visa"], auxiliary_options=given)
+
+
+def test_metrics_are_chosen_by_name_and_all_are_those_that_score_no_further_images(tmp_path):
+    assert make_plan(["clip"]).measured == DEFAULT_METRICS
+    plan = make_plan(["clip"], metrics=["pixel-ap", "image-auroc"])
+    assert plan.metrics == plan.measured == ("image_auroc", "pixel_ap")
+    more = make_plan(["clip"], metrics=["all", "pixel_segf1"])
+    assert {*more.measured} - {*DEFAULT_METRICS} == {"pixel_segf1"}
+    write_json(tmp_path / "plan.json", dataclasses.asdict(more))
+    assert read_plan(tmp_path / "plan.json") == more
+    with pytest.raises(UsageError, match="did you mean pixel-segf1"):
+        make_plan(["clip"], metrics=["pixel_seg"])
+    with pytest.raises(UsageError, match="'metrics' is a list of names, not 3"):
+        make_plan(["clip"], metrics=3)
