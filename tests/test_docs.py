@@ -59,6 +59,7 @@ NAMES = {
 ANSWERS_NO = ("zsad data check", "zsad plan")  # of the few images that there are here
 SAYS_WHY_NOT = {
     "--kind sweep": "sweep",
+    "--layout hyperparameters": "sweep",
     "--kind tsne": "--save-prompt-scores",
     "--layout image --format parquet": "--layout tidy",
 }

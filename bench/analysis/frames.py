@@ -72,7 +72,7 @@ def numbers_frame(matrix: Matrix) -> pd.DataFrame:
 def published_frame() -> pd.DataFrame:
     """The numbers that the FAPrompt paper prints, to be joined with those of a run.
 
-    One row per printed number of Tables 1, 2, 3, 10 and 12 to 21. Columns: table, dataset, domain,
+    One row per printed number of Tables 1 to 3 and 7 to 21. Columns: table, dataset, domain,
     category, model, metric, all as printed; value (in [0, 1], as in the frames of a run), level,
     method and dataset_name (registry names, None where the registry has none, as for means over
     domains and for ablations), and doubt (why the value may not be what was measured, else "").
@@ -82,7 +82,7 @@ def published_frame() -> pd.DataFrame:
     methods = _by_normalized(registry.names("method"))
     datasets = _by_normalized(registry.names("dataset"))
     rows = []
-    for printed in (*paper.main_results(), *paper.ablations(), *paper.breakdown()):
+    for printed in paper.everything():
         erratum = paper.erratum_of(printed.table, printed.dataset, printed.model, printed.category)
         rows.append(
             {

@@ -1,8 +1,7 @@
-"""The tables of numbers: of a level, per category, and of ablations."""
+"""The tables of numbers: of a level, and per category."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 from ..errors import UsageError
@@ -10,15 +9,14 @@ from ..metric_table import LEVELS, METRICS, Level
 from ..names import normalize_name
 from . import published as paper
 from .layout import Request, method_columns, remarks
-from .matrix import EvaluatedMethod, Matrix, TargetDataset, place
+from .matrix import Matrix, TargetDataset
 from .notices import BUILT_IN_DOMAINS
 from .protocol_notes import protocol_notes
-from .rows import Models, RowMaker, is_complete
+from .rows import RowMaker
 from .table_data import Row, Table
 from .values import NOT_RUN, UNDEFINED, Value
 
 BREAKDOWN_TABLES = tuple(range(12, 20))
-ABLATION_TABLES = (20, 21, 3, 10)  # of datasets at image and at pixel level, of domain means
 
 
 def level_table(matrix: Matrix, request: Request, level: Level) -> Table:
@@ -121,54 +119,3 @@ def _group(maker: RowMaker, dataset: TargetDataset) -> list[Row]:
         for category in maker.matrix.categories(dataset)
     ]
     return [*rows, Row("mean", maker.cells(dataset, maker.values(dataset)), name, summary=True)]
-
-
-# -- ablations (Tables 20, 21 and 3) ------------------------------------------------------------
-
-
-def ablation_table(matrix: Matrix, request: Request) -> Table:
-    """Tables 20 and 21 with the averages of Table 3: datasets by models, both levels."""
-    matrix, models = _studied(matrix)
-    protocol = protocol_notes(matrix)
-    shown = request.metrics_by_level()
-    rows: list[Row] = []
-    for level, metrics in shown.items():
-        maker = RowMaker(matrix, request, models, ABLATION_TABLES, protocol, metrics)
-        measured = {dataset: maker.values(dataset) for dataset in matrix.datasets}
-        defined = {d: v for d, v in measured.items() if any(map(is_complete, v.values()))}
-        rows += maker.by_domain(defined, group_prefix=f"{level}, ")
-    if not rows:
-        raise UsageError("no dataset has a value to show in layout 'ablation'")
-    labels = {level: [METRICS[metric].label for metric in own] for level, own in shown.items()}
-    names = tuple("/".join(dict.fromkeys(column)) for column in zip(*labels.values(), strict=True))
-    columns = zip(method_columns(matrix, names), matrix.methods, strict=True)
-    told = (f"({', '.join(own)}) at {level} level" for level, own in labels.items())
-    exact_pro = any("pixel_pro" in metrics for metrics in shown.values())
-    return Table(
-        "ablation",
-        f"Ablation: {', '.join(told)}, in percent",
-        ("Level", "Dataset"),
-        tuple(dataclasses.replace(own, label=m.ablation or own.label) for own, m in columns),
-        tuple(rows),
-        tuple(remarks(matrix, request, "Tables 20, 21 and 3", exact_pro, rows)),
-    )
-
-
-def _studied(matrix: Matrix) -> tuple[Matrix, Models]:
-    """The columns of an ablation in the paper's order, and the paper's name of each.
-
-    Shown are the methods of which a variant is among the paper's models; all if there is none.
-    """
-    order = paper.ablation_models()
-    models = {method: _model(method, order) for method in matrix.methods}
-    studied = {method.method for method, name in models.items() if name is not None}
-    shown = [m for m in matrix.methods if not studied or m.method in studied]
-    shown.sort(key=lambda m: place(models[m], order))
-    return dataclasses.replace(matrix, methods=tuple(shown)), models
-
-
-def _model(method: EvaluatedMethod, models: Sequence[str]) -> str | None:
-    """The paper's name of an ablation: by the variant where that is one, else by the method."""
-    if method.ablation is not None:
-        return method.ablation
-    return None if method.options else method.printed_as(models)

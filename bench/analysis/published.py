@@ -142,17 +142,56 @@ def main_results() -> tuple[Printed, ...]:
 
 @cache
 def ablations() -> tuple[Printed, ...]:
-    """Tables 20 and 21 (per dataset), 3 and 10 (means over domains: dataset "").
+    """Tables 20 and 21 (per dataset), 3 and 10 (means over domains: dataset "")."""
+    return _pairs("ablation.csv", "model")
 
-    Of Table 9 no number could be read.
+
+@cache
+def full_shot() -> tuple[Printed, ...]:
+    """Table 7: zero-shot methods, and others that learn from all normal images of the target."""
+    return _pairs("full_shot.csv", "method")
+
+
+@cache
+def full_shot_settings() -> Mapping[str, str]:
+    """The models of Table 7 in its order, each with its setting: zero-shot or full-shot."""
+    return {row["method"]: row["setting"] for row in rows("full_shot.csv")}
+
+
+@cache
+def tcp() -> tuple[Printed, ...]:
+    """Table 8: means over domains."""
+    return _pairs("tcp.csv", "method")
+
+
+@cache
+def averaging() -> tuple[Printed, ...]:
+    """Table 9: means over domains. Only FAPrompt's are in the text, as they stand in Table 3."""
+    return _pairs("averaging.csv", "variant")
+
+
+@cache
+def hyperparameters() -> tuple[Printed, ...]:
+    """Table 11: means over domains; models are "token_length=2" and the like."""
+    named = [{**r, "model": f"{r['parameter']}={r['value']}"} for r in rows("token_hparams.csv")]
+    return _pairs(named, "model")
+
+
+def _pairs(source: str | Iterable[Mapping[str, str]], model: str) -> tuple[Printed, ...]:
+    """The two numbers of each row of a file, without those that are not in the text.
+
+    Args:
+        source: a file, or its rows.
+        model: the column that names the model.
     """
     return tuple(
-        _printed(row, row["model"], f"{row['level']}_{name}", value)
-        for row in rows("ablation.csv")
+        _printed(row, row[model], f"{row['level']}_{name}", value)
+        for row in (rows(source) if isinstance(source, str) else source)
         for name, value in {
             "auroc": row["auroc"],
             row["second_metric_name"]: row["second_metric"],
         }.items()
+        if value
     )
 
 
@@ -166,8 +205,15 @@ def breakdown() -> tuple[Printed, ...]:
 
 
 def _printed(row: Mapping[str, str], model: str, metric: str, value: str) -> Printed:
-    domain, category = row.get("domain", ""), row.get("category", "")
-    return Printed(int(row["table"]), row["dataset"], domain, category, model, metric, float(value))
+    dataset, domain, category = (row.get(name, "") for name in ("dataset", "domain", "category"))
+    return Printed(int(row["table"]), dataset, domain, category, model, metric, float(value))
+
+
+@cache
+def everything() -> tuple[Printed, ...]:
+    """All numbers of metrics."""
+    read = (main_results, ablations, breakdown, full_shot, tcp, averaging, hyperparameters)
+    return tuple(number for numbers_of in read for number in numbers_of())
 
 
 @cache
@@ -177,7 +223,7 @@ def numbers(*tables: int) -> Mapping[tuple[str, str, str, str], Printed]:
     The names of dataset and category are normalized; a dataset's own category is "".
     """
     found = {}
-    for printed in (*main_results(), *ablations(), *breakdown()):
+    for printed in everything():
         if printed.table in tables:
             place = normalize_name(printed.dataset or printed.domain)
             category = normalize_name(printed.category.removeprefix(DATASET_MEAN))

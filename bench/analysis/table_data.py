@@ -12,6 +12,8 @@ from functools import cached_property
 from ..track import Track
 
 DASH = "–"
+# Letters of footnote marks where a layout's first letter is that of another one.
+LAYOUT_MARKS: Mapping[str, str] = {"averaging": "v"}
 # What tells the footnote marks of a track's table from those of the other tracks' tables.
 TRACK_MARKS: Mapping[Track, str] = {
     Track.ZERO_SHOT: "",
@@ -114,7 +116,7 @@ class Table:
     """A table that can be written in every format.
 
     Attributes:
-        layout: its kind ("image"); its first letter tells its footnote marks from other tables'.
+        layout: its kind ("image"); its letter tells its footnote marks from other tables'.
         title: one line above it.
         stub: names of the first columns: the group's and the row's, or only the row's.
         columns, rows: its contents; every row has as many cells as there are columns.
@@ -151,7 +153,7 @@ class Table:
         for row in self.rows:
             texts += row.notes
             texts += [note for cell in row.cells for note in cell.notes]
-        kind = self.layout[0] + TRACK_MARKS[self.track]
+        kind = LAYOUT_MARKS.get(self.layout, self.layout[0]) + TRACK_MARKS[self.track]
         return {text: f"{kind}{i}" for i, text in enumerate(dict.fromkeys(texts), 1)}
 
     @property

@@ -17,9 +17,11 @@ from ..metric_table import checked_metrics
 from ..names import known_name
 from ..records.record import Record, read_records
 from .fact_tables import complexity_table, datasets_table
+from .hyperparameter_table import hyperparameter_table
 from .layout import PRO_METRICS, Request, in_track
 from .matrix import Matrix, arrange
-from .number_tables import ablation_table, breakdown_table, level_table
+from .number_tables import breakdown_table, level_table
+from .study_tables import ABLATION, AVERAGING, TCP, full_shot_table, study_table
 from .table_data import Table
 
 MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
@@ -27,8 +29,12 @@ MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
     "pixel": lambda matrix, request: level_table(matrix, request, "pixel"),
     "breakdown": breakdown_table,
     "complexity": complexity_table,
-    "ablation": ablation_table,
+    "ablation": lambda matrix, request: study_table(matrix, request, ABLATION),
     "datasets": datasets_table,
+    "tcp": lambda matrix, request: study_table(matrix, request, TCP),
+    "averaging": lambda matrix, request: study_table(matrix, request, AVERAGING),
+    "hyperparameters": hyperparameter_table,
+    "full_shot": full_shot_table,
 }
 LAYOUTS = tuple(MAKERS)
 WITHOUT_METHODS = ("datasets",)  # layouts that show nothing of a method
@@ -50,13 +56,14 @@ def make_table(
     Args:
         source: a run directory or records.
         layout: image (Table 1), pixel (Table 2), breakdown (12-19), complexity (6), ablation (20,
-            21 and 3) or datasets (4 and 5).
+            21, 3 and 10), datasets (4 and 5), tcp (8), averaging (9), hyperparameters (11) or
+            full-shot (7).
         published: show the paper's numbers in brackets.
         delta: show the difference to them in braces, in percentage points.
         pro: the exact PRO, or the released codes' PRO of 200 thresholds.
         datasets: only these; all if empty.
-        metrics: the columns of layouts image, pixel, breakdown and ablation, the paper's if empty;
-            means beside what layout complexity shows. Layout datasets has none.
+        metrics: the numbers of all layouts but two, the paper's if empty; means beside what layout
+            complexity shows. Layout datasets has none.
         allow_incomplete: let incomplete datasets into domain means, and beside printed numbers.
 
     Raises:

@@ -49,8 +49,9 @@ def table(
     layout: Annotated[
         str,
         typer.Option(
-            help="image, pixel, breakdown, complexity, ablation or datasets; tidy for a row per "
-            "method, dataset, category, metric and seed."
+            help="image, pixel, breakdown, complexity, ablation, datasets, tcp, averaging, "
+            "hyperparameters or full-shot; tidy for a row per method, dataset, category, metric "
+            "and seed."
         ),
     ] = "image",
     format: Format = None,  # noqa: A002

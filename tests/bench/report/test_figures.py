@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 from zsad.bench.analysis.matrix import Matrix
 from zsad.bench.analysis.notices import BUILT_IN_NOTE
+from zsad.bench.analysis.sweeps import find_sweeps
 from zsad.bench.errors import UsageError
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.map_sheets import GalleryError
@@ -27,7 +28,7 @@ from zsad.bench.report.palette import COLOURS, line_style, marker
 from zsad.bench.report.prompt_figure import embed, tsne
 from zsad.bench.report.scene import Choice, Scene
 from zsad.bench.report.score_figures import radar, scatter
-from zsad.bench.report.sweep_figure import find_sweeps, sweep
+from zsad.bench.report.sweep_figure import sweep
 from zsad.bench.track import Track
 
 MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
