@@ -18,7 +18,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 from ..analysis.compare import Comparison, compare_pairs
 from ..analysis.comparison_tables import comparison_table
 from ..analysis.gathering import backbone_of
-from ..analysis.matrix import EvaluatedMethod
+from ..analysis.matrix import EvaluatedMethod, Matrix
 from ..analysis.notices import notices
 from ..analysis.resampling import Settings
 from ..analysis.table_data import DASH
@@ -142,10 +142,19 @@ def _write_first(site: _Site, comparisons: Compared) -> None:
         site.wishes.title,
         matrix=matrix,
         notices=notices(matrix),
-        boards=leaderboards(matrix),
+        tracks=leaderboards(matrix),
+        headlines=HEADLINES,
+        backbones=sorted({backbone_of(record) for record in matrix.finished_records}),
+        backbone_of={m: _backbones(matrix, m) for m in matrix.methods},
         refused=site.catalogue.refused,
         comparisons=comparisons,
     )
+
+
+def _backbones(matrix: Matrix, method: EvaluatedMethod) -> str:
+    """The backbones of a method's finished records, in words; a dash where none is recorded."""
+    found = {backbone_of(record): None for record in matrix.of_method(method) if not record.error}
+    return ", ".join(filter(None, found)) or DASH
 
 
 def _write_method(site: _Site, name: str) -> None:

@@ -1,10 +1,11 @@
-"""Hand-made records for the tests of tables, comparison, check, rescore and merge."""
+"""Hand-made records for the tests of tables, comparison, check, rescore and merge; a browser."""
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,21 @@ PROTOCOL = {
     "metric_version": 1,
     "precision": "fp32",
 }
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+DRIVER = shutil.which("chromedriver") or ""
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
 NO_NORMAL = "there is no normal image"
 NO_MASKS = "the dataset has no pixel-level masks"
 
@@ -198,3 +214,30 @@ def draw_parts() -> Callable[..., Path]:
     Each category has two normal and two anomalous images with masks.
     """
     return _draw_parts
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The browser; what it downloads goes to `driver.downloads`."""
+    selenium = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium: pip install zsad[dev]"
+    )
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    from selenium.webdriver.chrome.service import Service
+
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = selenium.Chrome(options=options, service=Service(DRIVER))
+    driver.set_page_load_timeout(60)
+    driver.downloads = tmp_path_factory.mktemp("downloads")
+    driver.execute_cdp_cmd(
+        "Browser.setDownloadBehavior",
+        {"behavior": "allow", "downloadPath": str(driver.downloads)},
+    )
+    yield driver
+    driver.quit()
