@@ -93,7 +93,8 @@ def _settled(old: Kept, new: Kept, prefer: str | None) -> Kept:
         return dataclasses.replace(old if statuses[0] == "ok" else new, why="ok beats error")
     differing = differences(old.record, new.record)
     if not differing:
-        return dataclasses.replace(old, why="identical")
+        more = _number_measured(new.record) > _number_measured(old.record)
+        return dataclasses.replace(new if more else old, why="identical")
     if prefer == "newest":
         return dataclasses.replace(newer, why="newest")
     raise MergeConflict(
@@ -115,12 +116,18 @@ def differences(a: Record, b: Record) -> list[str]:
             found.append(f"category {category} is only in one of them")
             continue
         for metric in METRICS:
+            if not (one.measured(metric) and other.measured(metric)):
+                continue  # the record of more metrics is kept
             x, y = one.metrics.get(metric), other.metrics.get(metric)
             if x != y:
                 found.append(f"{category} {display_name(metric)}: {x} and {y}")
         if one.images != other.images:
             found.append(f"{category}: images or their scores")
     return found
+
+
+def _number_measured(record: Record) -> int:
+    return sum(result.measured(metric) for result in record.categories for metric in METRICS)
 
 
 def _copy_besides(choice: Kept, out: Path) -> None:

@@ -84,7 +84,7 @@ def _rescore(run: Path, record: Record) -> Rescored:
         new = dataclasses.replace(result, metrics=metrics, undefined=undefined)
         results.append(new)
         moves += _moves(record.cell.key, result, new)
-        added += len([name for name in new.metrics if not _was_measured(result, name)])
+        added += len([name for name in new.metrics if not result.measured(name)])
     protocol = {**record.protocol, **metric_versions()}
     rescored = dataclasses.replace(record, categories=results, protocol=protocol)
     return Rescored(rescored, tuple(moves), all(with_maps), added)
@@ -144,14 +144,10 @@ def _kept(result: CategoryResult, level: Level, same: Collection[str]) -> Measur
 def _moves(cell: str, old: CategoryResult, new: CategoryResult) -> list[Move]:
     found = []
     for metric in METRICS:
-        if not _was_measured(old, metric):
+        if not old.measured(metric):
             continue
         a, b = old.metrics.get(metric), new.metrics.get(metric)
         same = a == b if a is None or b is None else abs(a - b) <= ROUNDING
         if not same:
             found.append(Move(cell, new.category, metric, a, b))
     return found
-
-
-def _was_measured(result: CategoryResult, metric: str) -> bool:
-    return metric in result.metrics or metric in result.undefined

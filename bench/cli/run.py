@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -248,26 +249,19 @@ def _shown(plan: Plan, level: Level) -> tuple[str, ...]:
     return (*pair, *(name for name in measured if METRICS[name].scores_further_images))
 
 
-def _unmeasured(records: Iterable[Record], metrics: Iterable[str]) -> list[str]:
+def _unmeasured(records: Sequence[Record], metrics: Sequence[str]) -> list[str]:
     """Metrics of a plan that finished cells do not have, a line for all of them."""
-    missing = {
-        metric: cells
-        for metric in metrics
-        if (cells := [record.cell.key for record in records if not _is_measured(record, metric)])
-    }
+    missing: dict[str, set[str]] = {}
+    for record, metric in itertools.product(records, metrics):
+        if not all(result.measured(metric) for result in record.categories):
+            missing.setdefault(metric, set()).add(record.cell.key)
     if not missing:
         return []
-    count = len({cell for cells in missing.values() for cell in cells})
-    names = ", ".join(map(display_name, missing))
+    count, names = len(set().union(*missing.values())), ", ".join(map(display_name, missing))
     return [
         f"{count} finished cells were not measured by {names}: zsad rescore adds what follows from "
         "kept scores and maps, --retry always does the cells again"
     ]
-
-
-def _is_measured(record: Record, metric: str) -> bool:
-    """Whether a metric has a value, or a reason why not, in all categories; failed cells do not."""
-    return all(metric in r.metrics or metric in r.undefined for r in record.categories)
 
 
 def _oddities(records: Iterable[Record], shown: int = 10) -> list[str]:

@@ -120,6 +120,10 @@ class CategoryResult:
     regions_lost: Count = 0
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
 
+    def measured(self, metric: str) -> bool:
+        """Whether a metric has a value, or a reason why it has none."""
+        return metric in self.metrics or metric in self.undefined
+
     def __post_init__(self) -> None:
         """Refuse curves of which a coordinate is missing for some points."""
         if any(len(curve["x"]) != len(curve["y"]) for curve in self.curves.values()):

@@ -6,6 +6,8 @@ AnomalyCLIP gave for them.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import deque
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from sklearn import metrics as sk
 from zsad.bench import pixel_formulas, ranks
 from zsad.bench.errors import ZsadError
 from zsad.bench.mask_regions import regions_of
-from zsad.bench.metric_table import DEFAULT_METRICS, of_level
+from zsad.bench.metric_table import DEFAULT_METRICS, METRICS, of_level
 from zsad.bench.metrics import (
     ImageMetrics,
     MetricInputError,
@@ -36,6 +38,7 @@ from zsad.bench.metrics import (
 from zsad.bench.pixel_counts import count_maps
 
 RECORDED = Path(__file__).with_name("data") / "metrics.npz"
+VALUES = Path(__file__).with_name("data") / "metric_values.json"
 PIXEL_FUNCTIONS = {
     "pixel_auroc": auroc,
     "pixel_ap": average_precision,
@@ -333,6 +336,48 @@ def test_the_other_recorded_metrics_are_met(recorded):
             pixel, image = recorded[f"pixel_{name}{ties}"], recorded[f"image_{name}{ties}"]
             assert metric(*pixels) == pytest.approx(pixel.item(), abs=1e-12)
             assert metric(*images) == pytest.approx(image.item(), abs=1e-12)
+
+
+# --- versions ---
+
+
+def test_no_value_moves_without_another_version_of_its_metric(drawn_metrics):
+    """The code of the metrics is part of no identity: a version is all that tells two apart.
+
+    ZSAD_UPDATE_GOLDEN=1 writes the values of new versions and of new metrics.
+    """
+    golden = json.loads(VALUES.read_text(encoding="utf-8"))
+    found = {
+        name: {"version": METRICS[name].version, "value": value}
+        for name, value in drawn_metrics.items()
+    }
+    assert found.keys() == METRICS.keys()
+    if os.environ.get("ZSAD_UPDATE_GOLDEN"):
+        kept = {n: v for n, v in golden.items() if v["version"] == METRICS[n].version}
+        VALUES.write_text(json.dumps({**found, **kept}, indent=1) + "\n", encoding="utf-8")
+        golden = {**found, **kept}
+    assert golden.keys() == METRICS.keys()
+    for name, now in found.items():
+        assert golden[name]["version"] == now["version"]
+        assert now["value"] == pytest.approx(golden[name]["value"], abs=1e-12), (
+            f"{name} moved: raise its version in metric_table.py if that was meant"
+        )
+
+
+@pytest.fixture
+def drawn_metrics(recorded):
+    """All metrics of recorded scores, and of recorded maps beside normal images of one size."""
+    names = dict.fromkeys(METRICS)
+    at = {"image_f1_learned": 0.5, "pixel_f1_learned": 0.5, "pixel_segf1": 0.75}
+    images = image_metrics(recorded["labels"], recorded["scores"], names, at)
+    masks, maps = recorded["masks"].astype(bool), recorded["maps"]
+    normal = np.sort(maps.ravel())[: maps.size // 2].reshape(-1, *maps.shape[1:])
+    with PixelAccumulator() as pixels:
+        pixels.update(masks, maps)
+        for shift in range(20):
+            pixels.update(np.zeros(normal.shape, bool), np.roll(normal, shift, axis=0))
+        found = pixels.result(names, at)
+    return {**images.defined(), **found.defined()}
 
 
 # --- undefined metrics ---

@@ -184,3 +184,13 @@ def test_equal_results_of_weights_that_two_runs_learned_are_one(tmp_path, scored
     assert choice.why == "identical"
     with pytest.raises(MergeConflict, match="checkpoint_sha256"):
         merge_runs(kept["header"], tmp_path / "other")
+
+
+def test_of_equal_results_the_one_with_more_metrics_is_kept(tmp_path, make_record):
+    fewer = make_record("CLIP", "visa", {"a": {"image_auroc": 0.5}})
+    more = make_record("CLIP", "visa", {"a": {"image_auroc": 0.5, "pixel_aupimo": 0.2}})
+    for name, record in (("a", fewer), ("b", more)):
+        write_record(tmp_path / name, record)
+    (kept,) = merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert kept.why == "identical"
+    assert kept.record == read_records(tmp_path / "out")[0] == more
