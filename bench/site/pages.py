@@ -25,6 +25,7 @@ from ..analysis.table_data import DASH
 from ..errors import UsageError
 from ..files import write_json, write_text
 from ..metric_table import HEADLINES, METRICS
+from ..names import display_name
 from ..records.provenance import environment
 from ..report.page import TEMPLATES as REPORT_TEMPLATES
 from ..report.page import templates as report_templates
@@ -44,7 +45,7 @@ from .sheets import draw_sheets
 
 LOG = logging.getLogger(__name__)
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = tuple(f"styles/{name}.css" for name in ("page", "controls", "tables", "print"))
+STYLES = tuple(f"styles/{name}.css" for name in ("page", "controls", "tables", "pictures", "print"))
 SCRIPTS = tuple(f"scripts/{name}.js" for name in ("theme", "sorting"))
 FIRST = "index.html"
 
@@ -186,8 +187,8 @@ def _write_datasets(site: _Site) -> None:
         shown = [m for m in matrix.methods if matrix.finished(m, dataset)]
         metrics = [
             metric
-            for name, metric in METRICS.items()
-            if any(matrix.value(m, dataset, name).value is not None for m in shown)
+            for metric in sorted(METRICS.values(), key=lambda metric: not metric.headline)
+            if any(matrix.value(m, dataset, metric.name).value is not None for m in shown)
         ]
         site.write(
             dataset_page(dataset),
@@ -256,7 +257,7 @@ def _templates() -> Environment:
         "comparison_page": comparison_page,
         "record_file": record_file,
     }
-    found.filters |= {"percent": percent, "upper_first": upper_first}
+    found.filters |= {"percent": percent, "upper_first": upper_first, "display_name": display_name}
     return found
 
 

@@ -10,11 +10,12 @@ from .. import registry
 from ..analysis.matrix import TargetDataset
 from ..analysis.notices import BUILT_IN_DOMAINS
 from ..data.contact_sheet import choose, contact_sheet
-from ..errors import ZsadError
+from ..errors import ZsadError, shortened
 from ..files import file_name, output_file
 
 LOG = logging.getLogger(__name__)
 SAMPLES, COLUMNS, QUALITY = 12, 6, 85
+LONGEST = 200  # characters of a message
 DRAWN = ("synthetic", *BUILT_IN_DOMAINS)  # domains of the sets that zsad draws itself
 
 
@@ -45,7 +46,7 @@ def draw_sheets(
             opened = registry.load_dataset(name, data_root)
             sheet = contact_sheet(opened, choose(opened.samples(), SAMPLES), COLUMNS)
         except ZsadError as error:
-            LOG.info("no samples of %s: %s", name, error)
+            LOG.warning("no samples of %s: %s", name, shortened(str(error), LONGEST))
             continue
         place = f"datasets/{file_name(dataset.name)}.jpg"
         with output_file(out / place) as file:
