@@ -155,8 +155,7 @@ class Gallery:
             maps: [B, M, M], greater is more anomalous.
             preprocess: the method's own; images are shown as it sees them, without normalisation.
         """
-        ranges = maps.flatten(1).aminmax()
-        low, high = float(ranges.min.amin()), float(ranges.max.amax())
+        low, high = map(float, maps.aminmax())
         for i, name in enumerate(batch.names):
             label = int(batch.labels[i])
             score = None if scores is None else float(scores[i])

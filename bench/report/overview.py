@@ -103,21 +103,22 @@ class Hard:
     middle: float
 
 
-def hardest(matrix: Matrix, metric: str) -> list[Hard]:
-    """All categories, those in which even the best method's value is lowest first."""
+def hardest(matrix: Matrix, metric: Metric) -> list[Hard]:
+    """All categories of one track, those in which even the best method does badly first."""
+    best_of, sign = (max, 1) if metric.higher_is_better else (min, -1)
     found = []
     for dataset in matrix.datasets:
         for category in matrix.categories(dataset):
             measured = {
                 method.label: value
                 for method in matrix.methods
-                if (value := matrix.value(method, dataset, metric, category).value) is not None
+                if (value := matrix.value(method, dataset, metric.name, category).value) is not None
             }
             if measured:
-                best = max(measured, key=lambda label: measured[label])
+                best = best_of(measured, key=measured.__getitem__)
                 middle = 100 * median(measured.values())
                 found.append(Hard(dataset, category, best, 100 * measured[best], middle))
-    return sorted(found, key=lambda hard: hard.value)
+    return sorted(found, key=lambda hard: sign * hard.value)
 
 
 @dataclass(frozen=True)

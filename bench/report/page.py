@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..analysis.costs import costs
+from ..analysis.layout import titled
 from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
 from ..metric_table import METRICS
@@ -86,7 +87,11 @@ def _results(matrix: Matrix) -> Mapping[str, Any]:
     ranks, no_ranks = average_ranks(matrix, tables)
     found = differences(tables)
     shown = {table.metric.name for table in tables}
-    hard = {METRICS[name]: hardest(matrix, name) for name in LEADING if name in shown}
+    hard = [
+        (titled(table.metric.title, table.track), table.metric, hardest(table.matrix, table.metric))
+        for table in tables
+        if table.metric.name in LEADING
+    ]
     return {
         "tables": tables,
         "shown_metrics": [metric for name, metric in METRICS.items() if name in shown],

@@ -15,6 +15,7 @@ from zsad.bench.analysis.notices import BUILT_IN_NOTE
 from zsad.bench.cli.app import app
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.files import write_text
+from zsad.bench.metric_table import METRICS
 from zsad.bench.records.gallery_choice import CHOICES
 from zsad.bench.records.map_sheets import GalleryError
 from zsad.bench.records.record import RecordError, read_records
@@ -376,9 +377,12 @@ def test_tracks_have_tables_cards_and_best_numbers_of_their_own(tmp_path, make_r
     found = {card.title: [e.method.label for e in card.entries] for card in cards(tables)}
     assert set(found["Industrial, image AUROC"]) == set(titles)
     assert found["Industrial, image AUROC, transductive track"] == ["MuSc (transductive)"]
+    hard = hardest(Matrix.read(folder).of_track(Track.TRANSDUCTIVE), METRICS["image_auroc"])
+    assert {own.best for own in hard} == {"MuSc (transductive)"}
     page = render_report(folder)
     checked(page)
     assert "<h3>Image-level AUROC in percent, transductive track</h3>" in page
+    assert "<h3>Where methods fail, by image AUROC, transductive track</h3>" in page
     assert Track.TRANSDUCTIVE.meaning in page
 
 
@@ -389,7 +393,7 @@ def test_a_page_of_the_zero_shot_track_alone_says_nothing_of_tracks(page):
 
 def test_categories_on_which_even_the_best_method_fails_come_first(run):
     matrix = Matrix.read(run)
-    found = hardest(matrix, "image_auroc")
+    found = hardest(matrix, METRICS["image_auroc"])
     values = [hard.value for hard in found]
     assert values == sorted(values) and len(found) >= 5
     (lowest,) = (d for d in matrix.datasets if d.title == found[0].dataset.title)
