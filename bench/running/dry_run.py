@@ -16,6 +16,7 @@ from ..backbone_spec import BUILT_IN, RANDOM, check_device
 from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset
 from ..errors import ZsadError
+from ..metric_table import METRICS
 from ..names import display_name
 from ..packages import refuse_missing
 from ..progress import Progress
@@ -66,6 +67,7 @@ class DryRun:
         forecast: how long the run will take, from parts measured on this machine; None where they
             were not measured.
         data_root: where datasets were looked for.
+        scoring_further: metrics whose thresholds are learned from images that are scored for them.
     """
 
     cells: Sequence[CellState]
@@ -74,6 +76,7 @@ class DryRun:
     costs: Sequence[DeclaredCost] = ()
     forecast: Forecast | None = None
     data_root: str | None = None
+    scoring_further: Sequence[str] = ()
 
     @property
     def ready(self) -> bool:
@@ -123,6 +126,11 @@ class DryRun:
             lines += [f"time of {part.words()}" for part in self.forecast.parts]
         elif todo:
             lines[-1] += f", about {duration(self.seconds_left)}"
+        if todo and self.scoring_further:
+            lines.append(
+                f"metrics {', '.join(map(display_name, self.scoring_further))} score the auxiliary "
+                "dataset or normal training images for their thresholds, beside this time"
+            )
         lines += [f"cost of {cost.words()}" for cost in self.costs]
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += missing_text(self.missing, self.data_root)
@@ -142,6 +150,7 @@ class DryRun:
                 name: {**asdict(held), "complete": held.complete, "says": held.words()}
                 for name, held in self.data.items()
             },
+            "scoring_further": list(self.scoring_further),
             "costs": [asdict(cost) for cost in self.costs],
             "time": [asdict(part) for part in self.forecast.parts] if self.forecast else [],
             "cells": [asdict(c) for c in self.cells],
@@ -191,7 +200,8 @@ def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
         possible = {cell.cell for cell in cells if cell.state in TO_DO}
         parts = forecast(plan, [job for job in jobs if job.cell in possible])
     data = {**auxiliaries, **held}
-    return DryRun(cells, missing.all(), data, costs, parts, plan.data_root)
+    further = [name for name in plan.measured if METRICS[name].scores_further_images]
+    return DryRun(cells, missing.all(), data, costs, parts, plan.data_root, further)
 
 
 def _data(

@@ -1,8 +1,8 @@
 """Thresholds of metrics, learned from images that a run scores for them alone.
 
 The F1 score at a learned threshold takes the threshold that is best on the auxiliary dataset; where
-that is not here, or is the target itself, the mean + 3 standard deviations of the category's
-normal training images. SegF1 takes these alone. No test image of the target is looked at.
+that is not here, or shares images with the target, the mean + 3 standard deviations of the
+category's normal training images. SegF1 takes these alone. No test image of the target is used.
 
 Source of the latter: Heckler-Kram et al., "The MVTec AD 2 Dataset", arXiv:2503.21622.
 """
@@ -20,18 +20,19 @@ from typing import Final
 import numpy as np
 
 from ..dataset import Dataset, Sample
-from ..errors import ZsadError, message_of
-from ..files import read_json, write_json
+from ..errors import UsageError, ZsadError, message_of
+from ..files import file_name, read_json, write_json
 from ..json_fields import from_json
 from ..metric_formulas import f1_max_threshold
 from ..metric_table import METRICS, Level
 from ..metrics import PixelAccumulator, UndefinedMetric
-from ..names import display_name, parts_named
+from ..names import display_name
 from ..progress import Progress
 from ..ranks import Scores, rank_labelled
 from ..records.cell import Cell
 from ..records.record import Threshold
 from ..records.run_folder import lock, thresholds_path
+from ..training.leakage import refuse_leakage
 from ..training.references import normal_references
 from ..training.trainer import auxiliary_samples
 from .evaluation import BYTES_OF_PIXELS, Answered, answered
@@ -129,18 +130,17 @@ class ThresholdLearning:
         if not prepared_methods:
             return {}
         job = prepared_methods[0].job  # all jobs of a target have one auxiliary dataset
-        title = display_name(job.auxiliary.name)
-        if self.target.name in parts_named(job.auxiliary.name):
-            why = f"auxiliary dataset {title} is the target itself"
-            return {one.cell: why for one in prepared_methods}
+        cells, title = [one.cell for one in prepared_methods], display_name(job.auxiliary.name)
         try:
             auxiliary = self.datasets.auxiliary(job)
             samples = auxiliary_samples(auxiliary, "test", self.plan.auxiliary_limit)
+            refuse_leakage(auxiliary, self.target, samples)
+        except UsageError:
+            return dict.fromkeys(cells, f"auxiliary dataset {title} shares images with the target")
         except ZsadError:
-            why = f"auxiliary dataset {title} is not here"
-            return {one.cell: why for one in prepared_methods}
+            return dict.fromkeys(cells, f"auxiliary dataset {title} is not here")
         folder = Path(self.plan.out)
-        with lock(folder, f"thresholds-{job.auxiliary.name}"):
+        with lock(folder, file_name(f"thresholds-{job.auxiliary.name}")):
             found: dict[Cell, OfLevel | str] = {}
             for one in prepared_methods:
                 if stored := self._stored(one, auxiliary):

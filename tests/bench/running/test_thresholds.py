@@ -12,6 +12,7 @@ from zsad.bench.records.maps import read_maps
 from zsad.bench.records.record import read_records
 from zsad.bench.records.run_folder import maps_path
 from zsad.bench.running import thresholds
+from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.plan import make_plan
 from zsad.bench.training.references import normal_references
 
@@ -146,7 +147,7 @@ def test_thresholds_of_other_conditions_are_learned_again(target, tmp_path):
     assert again.categories[0].thresholds == record.categories[0].thresholds
 
 
-def test_normal_training_images_stand_in_for_an_auxiliary_dataset_that_is_the_target(tmp_path):
+def test_normal_training_images_stand_in_for_an_auxiliary_dataset_with_tested_images(tmp_path):
     record = run_of(tmp_path, auxiliary="synthetic", metrics=["image_f1_learned"])
     threshold = record.categories[0].thresholds["image_f1_learned"]
     assert threshold.source == (
@@ -177,6 +178,14 @@ def test_a_method_that_fails_on_further_images_is_scored_all_the_same(tmp_path, 
     (result, *_) = record.categories
     assert "image_auroc" in result.metrics
     assert "scoring Synthetic failed: no answer today" in result.undefined["pixel_segf1"]
+
+
+def test_a_plan_tells_which_metrics_score_further_images(tmp_path):
+    plan = make_plan(["clip"], out=tmp_path, metrics=["all", "pixel_segf1"])
+    view = dry_run(plan)
+    assert view.scoring_further == ["pixel_segf1"]
+    assert "metrics pixel-segf1 score the auxiliary dataset or normal training" in view.to_text()
+    assert "score the auxiliary" not in dry_run(make_plan(["clip"], out=tmp_path)).to_text()
 
 
 def test_a_mean_and_a_deviation_are_those_of_all_parts(monkeypatch):
