@@ -21,7 +21,14 @@ from ..records.record import Record
 from ..track import Track
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .protocol_notes import protocol_difference
-from .resampling import DEFAULT_SETTINGS, Settings, SharedImages, pair_images
+from .resampling import (
+    DEFAULT_SETTINGS,
+    Bootstrap,
+    Settings,
+    SharedImages,
+    pair_images,
+    remembering,
+)
 from .statistics import RESAMPLED, PairedTest, SignedRank, holm, paired, signed_rank
 from .values import measure
 
@@ -149,7 +156,8 @@ def compare_pairs(
 
 
 def _compared(pairs: Iterable[tuple[_Side, _Side]], settings: Settings) -> list[Comparison]:
-    found = [_compare(a, b, settings) for a, b in pairs]
+    bootstrap = remembering(settings)
+    found = [_compare(a, b, settings, bootstrap) for a, b in pairs]
     by_track: dict[Track, list[Comparison]] = {}
     for comparison in found:
         by_track.setdefault(comparison.track, []).append(comparison)
@@ -218,13 +226,13 @@ def find_method(matrix: Matrix, name: str) -> EvaluatedMethod:
     return found[0] if len(found) == 1 else plain[0]
 
 
-def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
+def _compare(a: _Side, b: _Side, settings: Settings, bootstrap: Bootstrap) -> Comparison:
     """Two sides, their bootstrap's p-values corrected over the datasets of each metric."""
     found = []
     for name, (dataset, left) in a.cells.items():
         if name in b.cells:
             _, right = b.cells[name]
-            found.append(_dataset_differences(dataset.title, left, right, settings))
+            found.append(_dataset_differences(dataset.title, left, right, settings, bootstrap))
     by_metric = [_corrected(own) for own in zip(*found, strict=True)]
     over = [_over_datasets(own) for own in by_metric]
     return Comparison(
@@ -239,14 +247,18 @@ def _compare(a: _Side, b: _Side, settings: Settings) -> Comparison:
 
 
 def _dataset_differences(
-    title: str, left: Sequence[Record], right: Sequence[Record], settings: Settings
+    title: str,
+    left: Sequence[Record],
+    right: Sequence[Record],
+    settings: Settings,
+    bootstrap: Bootstrap,
 ) -> list[Difference]:
     """The difference of every metric on one dataset."""
     images = pair_images(left, right)
     protocol = [*protocol_difference(left, right), *_code_difference(left, right)]
     pairs = {m: (measure(left, m), measure(right, m)) for m in settings.metrics}
     defined = [m for m, sides in pairs.items() if all(v.value is not None for v in sides)]
-    tests = _tests(images, defined, settings)
+    tests = _tests(images, defined, settings.level, bootstrap)
     found = []
     for metric, (a, b) in pairs.items():
         if metric in defined:
@@ -276,19 +288,19 @@ def _code_difference(left: Sequence[Record], right: Sequence[Record]) -> list[st
 
 
 def _tests(
-    images: SharedImages, metrics: Sequence[str], settings: Settings
+    images: SharedImages, metrics: Sequence[str], level: float, bootstrap: Bootstrap
 ) -> dict[str, PairedTest]:
     """The paired tests of the metrics that can be resampled; none where images do not match."""
     chosen = [metric for metric in RESAMPLED if metric in metrics]
     if images.why_not or not chosen:
         return {}
-    found = settings.bootstrap(images, chosen)
+    found = bootstrap(images, chosen)
     n = images.n_a
     return {
         metric: paired(
             float(values[:n].mean() - values[n:].mean()),
             replicates[:n].mean(axis=0) - replicates[n:].mean(axis=0),
-            settings.level,
+            level,
         )
         for metric, (values, replicates) in found.items()
     }

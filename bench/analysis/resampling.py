@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from ..metric_table import HEADLINES, checked_metrics
 from ..records.record import ImageScores, Record
@@ -56,6 +59,45 @@ class SharedImages:
     categories: list[Sampled] = field(default_factory=list)
     n_a: int = 0
     why_not: str = ""
+
+
+Rows = dict[ImageMetric, tuple[Floats, Floats]]
+Bootstrap = Callable[[SharedImages, Sequence[ImageMetric]], Rows]
+
+
+def remembering(settings: Settings) -> Bootstrap:
+    """`Settings.bootstrap` that resamples each row of scores once, however often it is compared.
+
+    What a row gives follows from the labels, its scores and the seed alone, so that a method that
+    is compared with many others need not be resampled again for each of them.
+    """
+    known: dict[bytes, Rows] = {}
+
+    def resample(images: SharedImages, metrics: Sequence[ImageMetric]) -> Rows:
+        rows = range(len(images.categories[0].scores))
+        keys = [_digest(images.categories, row, metrics) for row in rows]
+        new = {key: row for row, key in zip(rows, keys, strict=True) if key not in known}
+        if new:
+            chosen = [*new.values()]
+            parts = [Sampled(c.labels, c.scores[chosen]) for c in images.categories]
+            found = settings.bootstrap(SharedImages(parts), metrics)
+            for place, key in enumerate(new):
+                known[key] = {m: (v[place], r[place]) for m, (v, r) in found.items()}
+        own = [known[key] for key in keys]
+        return {
+            m: (np.array([row[m][0] for row in own]), np.array([row[m][1] for row in own]))
+            for m in metrics
+        }
+
+    return resample
+
+
+def _digest(categories: Sequence[Sampled], row: int, metrics: Sequence[ImageMetric]) -> bytes:
+    digest = hashlib.sha256(" ".join(metrics).encode())
+    for category in categories:
+        digest.update(b"%d" % len(category.labels))
+        digest.update(category.labels.tobytes() + category.scores[row].tobytes())
+    return digest.digest()
 
 
 def pair_images(left: Sequence[Record], right: Sequence[Record]) -> SharedImages:

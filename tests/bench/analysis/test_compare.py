@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+from itertools import combinations
 
 import pytest
-from zsad.bench.analysis.compare import compare_runs
+from zsad.bench.analysis.compare import compare_pairs, compare_runs
 from zsad.bench.analysis.comparison_tables import (
     comparison_table,
     interval_table,
@@ -12,6 +13,7 @@ from zsad.bench.analysis.comparison_tables import (
     render_findings,
 )
 from zsad.bench.analysis.formats import render
+from zsad.bench.analysis.matrix import arrange
 from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.statistics import StatsError
 from zsad.bench.analysis.uncertainty import intervals, rank
@@ -282,3 +284,36 @@ def test_two_methods_are_not_said_to_be_different_code(scored_record):
     ]
     (found,) = compare_runs(records, method_a="clip", method_b="faprompt", settings=FAST)
     assert not any("code" in note for d in found.differences for note in d.notes)
+
+
+def test_pairs_of_one_matrix_are_compared_as_two_methods_of_a_run(scored_record):
+    records = [
+        scored_record(title, dataset, seed, separation)
+        for seed, dataset in enumerate(("visa", "btad", "mpdd"))
+        for title, separation in (("CLIP", 0.5), ("CoOp", 1.0), ("FAPrompt", 2.0))
+    ]
+    matrix = arrange(records)
+    pairs = list(combinations(matrix.methods, 2))
+    settings = Settings(replicates=300)
+    found = compare_pairs(matrix, pairs, settings)
+    for (a, b), comparison in zip(pairs, found, strict=True):
+        (alone,) = compare_runs(records, None, a.method, b.method, settings)
+        assert comparison.differences == alone.differences
+        for over, other in zip(comparison.over_datasets, alone.over_datasets, strict=True):
+            assert (over.mean, over.test) == (other.mean, other.test)
+            assert over.p_holm >= other.p_holm  # corrected over all pairs
+    assert [(c.a, c.b) for c in found] == [(a.label, b.label) for a, b in pairs]
+
+
+def test_a_row_of_scores_is_resampled_once(scored_record, monkeypatch):
+    matrix = arrange([scored_record(title, "visa", 1, 1.0) for title in ("CLIP", "CoOp", "AnoVL")])
+    drawn = []
+    original = Settings.bootstrap
+
+    def counted(self, images, metrics):
+        drawn.append(len(images.categories[0].scores))
+        return original(self, images, metrics)
+
+    monkeypatch.setattr(Settings, "bootstrap", counted)
+    compare_pairs(matrix, combinations(matrix.methods, 2), Settings(replicates=50))
+    assert sum(drawn) == 3
