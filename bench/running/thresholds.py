@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ..dataset import Dataset, Sample
 from ..errors import UsageError, ZsadError, message_of
 from ..files import file_name, read_json, write_json
 from ..json_fields import from_json
+from ..mask_regions import MaskRegions
 from ..metric_formulas import f1_max_threshold
 from ..metric_table import METRICS, Level
 from ..metrics import PixelAccumulator, UndefinedMetric
@@ -49,6 +52,16 @@ _AT_A_TIME: Final = 1 << 20
 OfLevel = Mapping[str, Threshold]
 Rule = Callable[[Answered, PixelAccumulator], Mapping[Level, float]]
 """From the answers of a method to thresholds, by level."""
+
+
+class _OnHost(PixelAccumulator):
+    """Takes maps from whatever device they lie on: normal pixels are read again for their mean."""
+
+    def update(
+        self, masks: ArrayLike, maps: Any, regions: Sequence[MaskRegions] | None = None
+    ) -> None:
+        """Add images; see `PixelAccumulator`."""
+        super().update(masks, maps.cpu() if isinstance(maps, Tensor) else maps, regions)
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,9 @@ class ThresholdLearning:
             if (threshold := next(found, None)) is not None:
                 thresholds[metric] = threshold
             else:
-                reasons = [s for s in sources if isinstance(s, str)]
-                lacking[metric] = f"no threshold: {'; '.join(reasons) or 'no scores or maps'}"
+                none = f"images without {level}-level labels or answers"
+                reasons = dict.fromkeys(s if isinstance(s, str) else none for s in sources)
+                lacking[metric] = f"no threshold: {'; '.join(reasons)}"
         return Learned(thresholds, lacking)
 
     # -- auxiliary dataset ----------------------------------------------------------------------
@@ -204,9 +218,7 @@ class ThresholdLearning:
         budget = max(BYTES_OF_PIXELS // max(len(prepared_methods), 1), 1 << 20)
         found: dict[Cell, OfLevel | str] = {}
         with ExitStack() as memory:
-            pixels = {
-                one.cell: memory.enter_context(PixelAccumulator(budget)) for one in prepared_methods
-            }
+            pixels = {one.cell: memory.enter_context(_OnHost(budget)) for one in prepared_methods}
             answers: dict[Cell, list[Answered]] = {one.cell: [] for one in prepared_methods}
             for own in _by_category(samples):
                 working = [one for one in prepared_methods if one.error is None]

@@ -194,3 +194,12 @@ def test_a_mean_and_a_deviation_are_those_of_all_parts(monkeypatch):
     parts = [rng.normal(3, 2, size).astype(np.float32) for size in (20, 1, 33)]
     every = np.concatenate(parts).astype(np.float64)
     assert thresholds.above(parts) == pytest.approx(every.mean() + 3 * every.std(), abs=1e-12)
+
+
+def test_maps_are_taken_from_any_device():
+    maps = torch.rand(2, 4, 4)
+    masks = np.zeros((2, 4, 4), bool)
+    with thresholds._OnHost() as pixels:
+        pixels.update(masks, maps)
+        pixels.update(masks, maps.numpy())
+        assert pixels.counts().ranks.n_normal == 64
