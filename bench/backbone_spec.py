@@ -33,7 +33,7 @@ class BackboneSpec:
 
     Attributes:
         name: open_clip model name.
-        pretrained: open_clip pretrained tag.
+        pretrained: open_clip pretrained tag; "" is the name's default.
         image_size: square input in pixels.
         activation: "own" is what the weights were trained with; other values override it.
         pos_embed: how the positional grid is resized: "bilinear" (align_corners False, no

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..bench.anomaly_maps import smooth
-from ..bench.backbone import Backbone
+from ..bench.backbone import Backbone, BackboneSpec
 from ..bench.errors import UsageError, WeightsError, message_of
 from ..bench.method import PUBLISHED_MAP_SIZE, Method, Options, Prediction, Query, Track
 from ..bench.packages import Package
@@ -59,6 +59,7 @@ class FullShotMethod(Method):
     """
 
     track = Track.FULL_SHOT
+    backbone_spec = BackboneSpec("tiny", "")  # never asked: the smallest
     interpolation = "bilinear"
     sigma = SIGMA * PUBLISHED_MAP_SIZE / IMAGE_SIZE
     needs_images = True

@@ -38,7 +38,7 @@ def describe_methods() -> str:
             "track": _by_variant(cls, cls.track_of),
             "published parameters": f"{cls.published_parameters:,}",
             "effective parameters": _effective(cls),
-            "backbone": f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}",
+            "backbone": f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}".rstrip(":"),
             "class-aware": "yes" if cls.class_aware else "no",
             "variants": ", ".join(
                 display_name(v) + "*" * (v == cls.default_variant) for v in cls.variants

@@ -54,7 +54,7 @@ def backbone_name(plan: Plan, method: str) -> tuple[str, str | None]:
     """
     if plan.backbone == PUBLISHED:
         spec = registry.method_class(method).backbone_spec
-        return spec.name, spec.pretrained
+        return spec.name, spec.pretrained or None
     name, _, tag = plan.backbone.partition(":")
     return name, plan.pretrained or tag or None
 

@@ -87,6 +87,11 @@ def test_weights_that_cannot_be_downloaded_are_named_with_the_fix(tiny, small_op
         create("patchcore", tiny, **own)
 
 
+@pytest.mark.parametrize("name", FULL_SHOT)
+def test_no_weights_of_clip_are_asked_for(name):
+    assert dry_run(make_plan([name], backbone="published", limit=1)).missing == []
+
+
 def test_published_numbers_are_of_weights_learned_on_imagenet():
     for name in FULL_SHOT:
         chosen = method_class(name).variants["anomalib"]
