@@ -109,15 +109,19 @@ def _fill(place: _Place, matrix: Matrix, request: Request, sweep: Sweep, told: l
     defined = {d: v for d, v in measured.items() if any(map(is_complete, v.values()))}
     rows = maker.by_domain(defined)
     means = [row for row in rows if row.summary] or (rows if len(rows) == 1 else [])
-    cells = (
-        means[0].cells if means else (maker.empty_cell("no mean over the domain"),) * len(models)
-    )
-    if not means and not rows:
-        cells = (maker.empty_cell(),) * len(models)
-    place.cells |= dict(zip(sweep.methods, cells, strict=True))
+    empty = maker.empty_cell(*["no mean over the domain"] * bool(rows))
+    cells = means[0].cells if means else (empty,) * len(models)
+    place.cells |= dict(zip(sweep.methods, map(_unranked, cells), strict=True))
     for row in means:
-        notes = f" ({'; '.join(row.notes)})" if row.notes else ""
-        told.append(f"{place.domain}, {place.level} level: {row.label}{notes}.")
+        notes = f" ({'; '.join(row.notes)})" if row.notes else " alone" * (not row.summary)
+        if notes:
+            told.append(f"{place.domain}, {place.level} level: {row.label}{notes}.")
+
+
+def _unranked(cell: TableCell) -> TableCell:
+    """Without marks: those would compare the values of an option, which are no row here."""
+    numbers = tuple(dataclasses.replace(number, rank=0) for number in cell.numbers)
+    return dataclasses.replace(cell, numbers=numbers)
 
 
 def _printed_model(method: EvaluatedMethod, sweep: Sweep) -> str | None:

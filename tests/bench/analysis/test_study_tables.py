@@ -157,6 +157,8 @@ def test_every_number_of_table_11_stands_beside_the_value_of_its_option(records_
         "industrial, pixel",
         "medical, pixel",
     ]
+    ranks = {number.rank for row in table.rows for cell in row.cells for number in cell.numbers}
+    assert ranks == {0}  # a row has one value of an option, and no rivals
     six = next(row for row in table.rows if row.label == "6")
     assert [n.printed for n in six.cells[0].numbers] == [90.0, 87.7]
     assert any("figures 4, 5 and 7" in remark for remark in table.remarks)
@@ -170,7 +172,7 @@ def test_a_single_dataset_stands_for_its_domain_and_no_printed_number_beside_it(
     own = [record for record in records if record.cell.dataset == "btad"]
     table = make_table(own, "hyperparameters", published=True)
     assert printed_in(table) == []
-    assert any("industrial, image level: BTAD" in remark for remark in table.remarks)
+    assert any("industrial, image level: BTAD alone." in remark for remark in table.remarks)
 
 
 def test_a_run_without_a_sweep_is_told_how_to_get_one(records_of):
