@@ -58,7 +58,7 @@ def test_without_anomalib_the_extra_is_named_and_all_known_goes_on(name, tiny, m
     with pytest.raises(UsageError, match=r"needs anomalib.*pip install 'zsad\[full-shot\]'"):
         create(name, tiny)
     missing = dry_run(make_plan([name], limit=1)).missing
-    assert any("zsad[full-shot]" in line for line in missing)
+    assert any("zsad[full-shot]" in thing.line for thing in missing)
     known = {method.name for method in make_plan(["all-known"]).methods}
     assert not known & set(FULL_SHOT)
     assert f"method '{name}' needs anomalib" in caplog.text
