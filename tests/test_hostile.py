@@ -45,14 +45,14 @@ from zsad.bench.images import MaskRule, read_image, read_mask
 from zsad.bench.records.cases import Case, read_cases
 from zsad.bench.records.category_record import CategoryRecord
 from zsad.bench.records.cell import Cell
-from zsad.bench.records.map_sheets import GalleryError
+from zsad.bench.records.frames import load_run
+from zsad.bench.records.map_sheets import RATES, GalleryError, Sheet, SheetImage, read_sheets
 from zsad.bench.records.record import (
     Auxiliary,
     CategoryResult,
     ImageScores,
     Record,
     RecordError,
-    load_run,
     read_record,
     read_records,
     write_record,
@@ -620,6 +620,39 @@ def test_gallery_indexes_with_a_wrong_value_are_read_or_refused_by_name(tmp_path
             assert file.name in str(error)
         else:
             assert all(f"{case.rank:d} {case.score or 0:.2f} {case.note}" for case in cases)
+
+
+SHEET = as_json(
+    Sheet(
+        "one",
+        "visa",
+        0.0,
+        1.0,
+        [SheetImage("a.png", 1, 0.5, 1.0, 0.9, 1)],
+        [256] * len(RATES),
+        "one.png",
+        f"{'0' * 24}.webp",
+        f"{'0' * 24}.png",
+    )
+)
+
+
+@pytest.mark.parametrize("path", list(paths_of(SHEET)), ids=lambda path: ".".join(map(str, path)))
+def test_sheets_of_maps_with_a_wrong_value_are_read_or_refused_by_name(tmp_path, path):
+    cell = a_record().cell
+    file = gallery_folder(tmp_path, cell) / "one.json"
+    for value in WRONG_VALUES:
+        write_json(file, with_value(SHEET, path, value))
+        try:
+            sheets = read_sheets(tmp_path, cell)
+            cases = read_cases(tmp_path, cell)
+        except GalleryError as error:
+            assert file.name in str(error)
+            continue
+        assert all(f"{case.rank:d} {case.score or 0:.2f} {case.note}" for case in cases)
+        for sheet in sheets:
+            with pytest.raises(GalleryError, match="is not a readable picture"):
+                sheet.map_of(0)
 
 
 def test_absurdly_long_titles_are_refused_by_name(tmp_path):
