@@ -69,6 +69,10 @@ def test_what_runs_off_would_be_seen(pages, show_page):
 @pytest.mark.parametrize("name", ["an", "ten", "few"])
 def test_a_table_of_ten_methods_fits_a_screen(pages, show_page, name, width):
     browser = show_page(pages[name])
+    hidden = browser.find_element("css selector", "#tables .within")
+    assert not hidden.is_displayed()
+    browser.execute_script("document.getElementById('with-intervals').click()")
+    assert hidden.is_displayed()
     narrow(browser, width)
     wider = browser.execute_script(
         """return Array.from(document.querySelectorAll("#tables .scroll"))

@@ -153,6 +153,12 @@
     const open = menus.find((menu) => menu.open);
     if (open) { open.open = false; open.querySelector("summary").focus(); }
   });
+  const intervals = document.getElementById("with-intervals");
+  if (intervals) {
+    const apply = () => document.getElementById("tables").classList.toggle("with-intervals", intervals.checked);
+    intervals.addEventListener("change", apply);
+    apply();
+  }
   window.addEventListener("hashchange", read);
   read();
 })();
