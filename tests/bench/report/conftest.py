@@ -13,7 +13,11 @@ DESKTOP = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory, make_run: Any) -> dict[str, Path]:
-    """Run folders with a report: of nine methods, of ten, and of fewer methods than datasets."""
+    """Run folders with a report, by the first word of their names.
+
+    Of nine methods, of ten, of fewer methods than datasets, and of ten methods on more datasets
+    with two seeds.
+    """
     from zsad.bench.report.page import render_report
 
     titles = ["CLIP", "CLIP-AC", "WinCLIP", "APRIL-GAN", "AnoVL", "CoOp", "CoCoOp"]
@@ -22,6 +26,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory, make_run: Any) -> dict[str, 
         "An invented run, not a result": {"titles": nine, "failing": ("CoOp", "btad")},
         "ten methods": {"titles": [*nine, "MediCLIP"], "datasets": ["visa", "btad"]},
         "few methods": {"titles": ["CLIP", "CoOp", "FAPrompt"], "keep": 0},
+        "many datasets": {
+            "titles": [*nine, "MediCLIP"],
+            "datasets": [*"abcdefgh", "visa", "elpv", "brainmri"],
+            "seeds": (1, 2),
+            "images": 6,
+            "keep": 0,
+        },
     }
     found = {}
     for name, settings in made.items():

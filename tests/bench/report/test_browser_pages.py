@@ -45,7 +45,7 @@ def narrow(driver, width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["an", "ten", "few"])
+@pytest.mark.parametrize("name", ["an", "few", "many"])
 def test_nothing_lies_outside_its_box_without_a_visible_edge(pages, show_page, name, width):
     browser = show_page(pages[name])
     for metric in ("", "?metric=pixel_pro"):
@@ -66,7 +66,7 @@ def test_what_runs_off_would_be_seen(pages, show_page):
 
 
 @pytest.mark.parametrize("width", [1400, 1280])
-@pytest.mark.parametrize("name", ["an", "ten", "few"])
+@pytest.mark.parametrize("name", ["an", "ten", "few", "many"])
 def test_a_table_of_ten_methods_fits_a_screen(pages, show_page, name, width):
     browser = show_page(pages[name])
     hidden = browser.find_element("css selector", "#tables .within")

@@ -198,7 +198,7 @@ def test_a_run_that_repeats_the_paper_differs_nowhere(paper_run):
 def test_several_seeds_are_shown_with_their_spread(tmp_path, make_run):
     folder = make_run(tmp_path, ["FAPrompt"], ["visa"], seeds=(1, 2, 111), images=8, keep=0)
     page = render_report(folder)
-    assert re.search(r"\d\.\d±\d+\.\d", page)
+    assert re.search(r"\d\.\d<span class=\"spread\">±\d+\.\d</span>", page)
     assert page.count('class="seed"') >= 3
     (categories,) = curve_panels(Matrix.read(folder)).values()
     assert len(categories["candle"][0]) == 3
