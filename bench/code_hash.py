@@ -62,6 +62,7 @@ LEARNING = (
     "training.feature_cache",
     "training.loop",
     "training.optimisation",
+    "training.sharded_array",
     "training.sources",
     "training.stages",
     "training.trainer",

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from ..errors import INTERRUPTED, ZsadError
-from . import data, listing, new, predict, publish, report, results, run, train
+from . import cache, data, listing, new, predict, publish, report, results, run, train
 from .terminal import PrintableFormatter, echo
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ VERBS: dict[str, Callable[..., None]] = {
 for name, verb in VERBS.items():
     app.command(name)(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports of cat or git in the same place
 

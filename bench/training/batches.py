@@ -32,6 +32,8 @@ from .feature_cache import CachedFeatures, CachedMasks
 
 LOG = logging.getLogger(__name__)
 
+SMALL_CACHE = 256 << 20  # bytes that stay in memory, so that a thread that reads them only disturbs
+
 
 @dataclass(frozen=True)
 class TrainingBatch:
@@ -141,17 +143,20 @@ class CachedSource(Source):
         self, order: Sequence[int], batch_size: int, draws: Draws
     ) -> Iterator[TrainingBatch]:
         """See `Source`."""
-        return _read_ahead(map(self._batch, _chunks(order, batch_size)))
+        batches = map(self._batch, _chunks(order, batch_size))
+        small = self.features.nbytes(self.method.token_specs) <= SMALL_CACHE
+        return batches if small else _read_ahead(batches)
 
     def _batch(self, chosen: Sequence[int]) -> TrainingBatch:
-        features = self.features.batch(chosen, self.method.token_specs)
+        device = self.method.backbone.device
+        features = self.features.batch(chosen, self.method.token_specs, device)
         samples = [self.samples[i] for i in chosen]
         names, domains = [s.class_name for s in samples], domains_of(self.dataset, samples)
         return TrainingBatch.of(
             Query.of(self.method, features, names, domains=domains),
             torch.tensor([sample.label for sample in samples]),
             self.masks.batch(chosen),
-            self.method.backbone.device,
+            device,
         )
 
 

@@ -2,12 +2,11 @@
 
     <root>/<key>/class_token/00000.npy       rows 0..31 of one array, whole or absent
     <root>/<key>/tokens-24-from-6/00000.npy  [32, L, W]
-    <root>/<key>/key.json                    what the key stands for, to be read by people
-    <root>/masks-<key>/bits/00000.npy        masks, eight pixels a byte
+    <root>/<key>/key.json                    what the key stands for; written when last used
+    <root>/masks-<key>/bits/00000.npy        masks, eight pixels a byte, with a key.json too
 
-An array is cut into shards, and a shard is written to a temporary name and renamed. A writer that
-is killed loses the shard it was at and nothing else, and two writers of one shard write the same.
-A shard ends with a checksum, which is compared when the shard is opened.
+A writer that is killed loses the shard it was at and nothing else, and two writers of one shard
+write the same.
 """
 
 from __future__ import annotations
@@ -17,36 +16,35 @@ import json
 import logging
 import os
 import shutil
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..backbone import Backbone, TokenSpec, VisualFeatures
 from ..code_hash import READING, bench_code
 from ..content import content_hashes
 from ..dataset import Dataset, Sample
-from ..files import remove_abandoned, whole_file, write_json
+from ..files import remove_abandoned, write_json
 from ..images import MaskRule
+from .sharded_array import ShardedArray
 
 LOG = logging.getLogger(__name__)
-
-SHARD = 32
-"""Rows of a shard, a multiple of every batch size that fills it."""
 
 DEFAULT_BUDGET = 64 * 2**30
 """Bytes; the four layers of APRIL-GAN for MVTec AD's test split are 39 GB in fp32."""
 
-CHECKSUM_BYTES = 4  # behind the array, where np.load does not look
 LABEL_ONLY_OPTIONS = frozenset({"class_names", "class_name", "mask_threshold", "mask_resize"})
 
+KEY = "key.json"
+
 CachePrecision = Literal["full", "fp16"]
+CPU = torch.device("cpu")
 
 
 def features_folder() -> Path:
@@ -58,83 +56,6 @@ def digest(value: Any) -> str:
     """sha256 of a value's JSON text; equal values have equal digests in every process."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _checksum(array: NDArray[Any]) -> bytes:
-    """CRC-32 of an array's values: it notices damage, as a flipped bit, and no intent."""
-    return zlib.crc32(np.ascontiguousarray(array).data).to_bytes(CHECKSUM_BYTES, "little")
-
-
-def _last_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-CHECKSUM_BYTES, os.SEEK_END)
-        return file.read()
-
-
-@dataclass
-class ShardedArray:
-    """An array [count, *row] on disk, in shards that are mapped into memory when read."""
-
-    folder: Path
-    count: int
-    row: tuple[int, ...]
-    dtype: np.dtype[Any]
-    _open: dict[int, NDArray[Any]] = field(default_factory=dict, repr=False)
-
-    @property
-    def shards(self) -> int:
-        """Number of shards that the whole array has."""
-        return -(-self.count // SHARD)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the whole array."""
-        return self.count * int(np.prod(self.row, dtype=np.int64)) * self.dtype.itemsize
-
-    def has(self, shard: int) -> bool:
-        """Whether a shard is there, and whole; a broken one is removed."""
-        if shard in self._open:
-            return True
-        path = self._path(shard)
-        if not path.exists():
-            return False
-        rows = min(SHARD, self.count - shard * SHARD)
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if _last_bytes(path) != _checksum(array):
-                array = np.empty(0)
-        except (OSError, ValueError, EOFError):
-            array = np.empty(0)
-        if array.shape != (rows, *self.row) or array.dtype != self.dtype:
-            LOG.warning("%s is broken and will be computed again", path)
-            path.unlink(missing_ok=True)
-            return False
-        self._open[shard] = array
-        return True
-
-    def write(self, shard: int, rows: NDArray[Any]) -> None:
-        """Write a shard; it appears whole or not at all."""
-        array = np.ascontiguousarray(rows, dtype=self.dtype)
-        with whole_file(self._path(shard)) as file:
-            np.save(file, array, allow_pickle=False)
-            file.write(_checksum(array))
-
-    def rows(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Rows in the order of `indices`, [len(indices), *row], as a copy in memory.
-
-        Raises:
-            KeyError: a row's shard is not there.
-        """
-        out = np.empty((len(indices), *self.row), dtype=self.dtype)
-        for place, index in enumerate(indices):
-            shard, within = divmod(int(index), SHARD)
-            if not self.has(shard):
-                raise KeyError(f"row {index} of {self.folder}")
-            out[place] = self._open[shard][within]
-        return out
-
-    def _path(self, shard: int) -> Path:
-        return self.folder / f"{shard:05d}.npy"
 
 
 @dataclass(frozen=True)
@@ -168,11 +89,19 @@ class CachedFeatures:
             if part is not None and not array.has(shard):
                 array.write(shard, part.detach().cpu().numpy())
 
-    def batch(self, indices: Sequence[int], specs: Iterable[TokenSpec]) -> VisualFeatures:
-        """Features of some samples on the CPU, with these patch tokens only."""
+    def nbytes(self, specs: Iterable[TokenSpec]) -> int:
+        """Bytes of all samples' features with these patch tokens only."""
+        tokens = (self.tokens[spec] for spec in specs)
+        return sum(array.nbytes for array in (self.class_token, self.class_token_no_ln, *tokens))
+
+    def batch(
+        self, indices: Sequence[int], specs: Iterable[TokenSpec], device: torch.device = CPU
+    ) -> VisualFeatures:
+        """Features of some samples on a device, with these patch tokens only."""
+        pinned, own = device.type == "cuda", torch.from_numpy(np.empty(0, self.dtype)).dtype
 
         def read(array: ShardedArray) -> Tensor:
-            return torch.from_numpy(array.rows(indices).astype(self.dtype, copy=False))
+            return array.rows(indices, pinned).to(device, non_blocking=True).to(own)
 
         tokens = {spec: read(self.tokens[spec]) for spec in specs}
         return VisualFeatures(
@@ -198,8 +127,9 @@ class CachedMasks:
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """Masks [B, M, M] bool of some samples."""
-        flat = np.unpackbits(self.bits.rows(indices), axis=1, count=self.size * self.size)
-        return torch.from_numpy(flat.astype(bool)).reshape(-1, self.size, self.size)
+        packed = self.bits.rows(indices).numpy()
+        flat = np.unpackbits(packed, axis=1, count=self.size * self.size)
+        return torch.from_numpy(flat.view(bool)).reshape(-1, self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -253,24 +183,22 @@ class FeatureCache:
             (side, side),
             own,
         )
-        if not (folder / "key.json").exists():
-            write_json(folder / "key.json", {**described, "images": len(samples)})
+        _take_down(folder, {**described, "images": len(samples)})
         return cached
 
     def masks(self, dataset: Dataset, samples: Sequence[Sample], map_size: int) -> CachedMasks:
         """The (perhaps still empty) masks of these samples at a size."""
         rule: MaskRule = dataset.mask_rule
-        key = digest(
-            {
-                "dataset": dataset.name,
-                "reading": _reading_options(dataset),
-                "rule": [rule.threshold, rule.resize],
-                "size": map_size,
-                "files": _mask_identities(dataset, samples),
-                "code": bench_code(READING),
-            }
-        )
-        folder = self.root / f"masks-{key[:32]}"
+        described = {
+            "dataset": dataset.name,
+            "reading": _reading_options(dataset),
+            "rule": [rule.threshold, rule.resize],
+            "size": map_size,
+            "files": digest(_mask_identities(dataset, samples)),
+            "code": bench_code(READING),
+        }
+        folder = self.root / f"masks-{digest(described)[:32]}"
+        _take_down(folder, {**described, "images": len(samples)})
         row = (-(-map_size * map_size // 8),)
         bits = ShardedArray(folder / "bits", len(samples), row, np.dtype(np.uint8))
         return CachedMasks(bits, map_size)
@@ -285,22 +213,38 @@ class FeatureCache:
             return True
         self.root.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.root)
-        used, free = self.used(), shutil.disk_usage(self.root).free
+        used, free = self.used(), self.free()
         if used + needed <= self.budget and needed < free * 0.9:
             return True
         LOG.warning(
             "features of %.1f GB do not fit the cache %s (%.1f of %.1f GB used, %.1f GB free on "
-            "disk): they are computed again each epoch; clear the folder or raise the budget",
+            "disk): they are computed again each epoch; make room with zsad cache clear",
             *(needed / 1e9, self.root, used / 1e9, self.budget / 1e9, free / 1e9),
         )
         return False
 
     def used(self) -> int:
         """Bytes that the folder holds."""
-        return sum(_size(path) for path in self.root.rglob("*.npy"))
+        return sum(size_of(path) for path in self.root.rglob("*.npy"))
+
+    def free(self) -> int:
+        """Bytes that the disk has left where the folder is, or will be."""
+        there = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        return shutil.disk_usage(there).free
 
 
-def _size(path: Path) -> int:
+def _take_down(folder: Path, described: Mapping[str, Any]) -> None:
+    """Write what a folder's key stands for, or that it is used again now."""
+    path = folder / KEY
+    if path.exists():
+        with suppress(OSError):  # another user's folder
+            path.touch()
+    else:
+        write_json(path, dict(described))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
     try:
         return path.stat().st_size
     except FileNotFoundError:  # another process has just removed it

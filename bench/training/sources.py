@@ -31,8 +31,9 @@ from .batches import (
     reads_images,
     resized,
 )
-from .feature_cache import SHARD, CachedFeatures, CachedMasks, FeatureCache
+from .feature_cache import CachedFeatures, CachedMasks, FeatureCache
 from .optimisation import TrainingConfig
+from .sharded_array import SHARD
 from .stages import passes
 
 LOG = logging.getLogger(__name__)

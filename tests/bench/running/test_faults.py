@@ -40,7 +40,7 @@ from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.parallel import run as run_parallel
 from zsad.bench.running.plan import Plan, make_plan
 from zsad.bench.running.runner import run
-from zsad.bench.training.feature_cache import ShardedArray
+from zsad.bench.training.sharded_array import ShardedArray
 from zsad.bench.training.state import StateFile, TrainingState
 
 CATEGORIES = ("alpha", "beta", "gamma", "delta")

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.dataset import Dataset, Sample
-from zsad.bench.errors import FileError
+from zsad.bench.errors import FileError, ZsadError
 from zsad.bench.files import remove_abandoned
-from zsad.bench.training.feature_cache import SHARD, FeatureCache
+from zsad.bench.training.feature_cache import FeatureCache
+from zsad.bench.training.sharded_array import SHARD
 from zsad.bench.weights import load_backbone
 
 CONFIG = {
@@ -99,6 +100,42 @@ def test_half_precision_takes_half_the_bytes_and_rounds(tmp_path, backbone, dots
     assert read.dtype == torch.float32
     assert torch.equal(read, features.class_token[[1]].half().float())
     assert half.used() < 0.6 * single.used()
+
+
+def test_features_that_half_precision_cannot_hold_are_refused(tmp_path, backbone, dots):
+    cached = opened(FeatureCache(tmp_path / "half", "fp16"), backbone, dots)
+    with pytest.raises(ZsadError, match=r"reach 70000, .* keep them in full precision"):
+        fill(cached, random_features(COUNT).map(lambda t: t * 0 + 7e4))
+    assert cached.missing() == [0, 1]
+
+
+def test_a_checksum_is_compared_once_in_a_process_and_again_where_a_file_changed(
+    tmp_path, backbone, dots
+):
+    cache = FeatureCache(tmp_path / "cache")
+    fill(opened(cache, backbone, dots), random_features(COUNT))
+    assert opened(cache, backbone, dots).missing() == []
+    path = opened(cache, backbone, dots).class_token.folder / "00000.npy"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    assert opened(cache, backbone, dots).missing() == [0]
+
+
+def test_asking_for_features_and_masks_says_that_they_are_used(tmp_path, backbone, dots):
+    cache = FeatureCache(tmp_path / "cache")
+
+    def ask():
+        masks = cache.masks(dots, dots.samples(), 11).bits.folder
+        return [opened(cache, backbone, dots).class_token.folder.parent, masks.parent]
+
+    for folder in ask():
+        os.utime(folder / "key.json", (1, 1))
+    for folder in ask():
+        key = folder / "key.json"
+        assert key.stat().st_mtime > time.time() - 60
+        assert json.loads(key.read_text())["images"] == COUNT
 
 
 def test_only_the_tokens_asked_for_are_kept_and_later_ones_are_added(tmp_path, backbone, dots):
