@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from typing import ClassVar
 
@@ -9,25 +8,15 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from zsad.bench.backbone import BackboneSpec, TokenSpec
-from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import ContractError, DataError, Stopped
 from zsad.bench.images import MaskRule, resize_mask
 from zsad.bench.method import Options, Schedule, Stage, TrainableMethod
-from zsad.bench.progress import Progress
 from zsad.bench.training.augmentation import Draws
 from zsad.bench.training.batches import DiskSource
-from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.optimisation import TrainingConfig
 from zsad.bench.training.sources import dataset_sources, memory_sources
 from zsad.bench.training.trainer import fit, train_method
-from zsad.bench.weights import load_backbone
 
-CONFIG = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
-}
 COUNT = 6
 PATCHES = TokenSpec(2)
 CHANGING = Schedule(epochs=2, batch_size=4, augments_images=True)
@@ -68,26 +57,6 @@ class Turning(TrainableMethod):
         return {"total": F.binary_cross_entropy_with_logits(logits, truth)}
 
 
-class Drawn(Dataset):
-    name = "drawn"
-    title = "Drawn"
-    domain = "synthetic"
-
-    def samples(self, split="test"):
-        found = [
-            Sample(self.root / f"{n}.png", n % 2, "c", "c", self.root / "m.png" if n % 2 else None)
-            for n in range(COUNT)
-        ]
-        return found if split == "test" else []
-
-
-@pytest.fixture
-def backbone(tmp_path):
-    path = tmp_path / "small.json"
-    path.write_text(json.dumps(CONFIG))
-    return load_backbone(config=path, pretrained="random")
-
-
 @pytest.fixture
 def arrays():
     """White images with a black corner where the mask is, whatever way they are turned."""
@@ -97,21 +66,6 @@ def arrays():
     images[1::2, mask] = 0
     masks = [mask if n % 2 else np.zeros_like(mask) for n in range(COUNT)]
     return images, masks, [n % 2 for n in range(COUNT)]
-
-
-@pytest.fixture
-def drawn(arrays, tmp_path):
-    folder = tmp_path / "drawn"
-    folder.mkdir()
-    for number, image in enumerate(arrays[0]):
-        Image.fromarray(image).save(folder / f"{number}.png")
-    Image.fromarray(arrays[1][1].astype(np.uint8) * 255).save(folder / "m.png")
-    return Drawn(folder)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return FeatureCache(tmp_path / "cache")
 
 
 def seen(method, drawn, order=range(COUNT), batch_size=4, workers=0, seed=1, epoch=0):
@@ -181,19 +135,9 @@ def test_fit_changes_arrays_likewise(backbone, arrays):
     assert len({step["total"] for step in history}) == 3
 
 
-class StopAt(Progress):
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def asked_to_stop(self):
-        self.left -= 1
-        return not self.left
-
-
-def test_a_training_that_resumes_sees_the_same_changes(backbone, drawn, cache, tmp_path):
+def test_a_training_that_resumes_sees_the_same_changes(backbone, drawn, cache, tmp_path, stop_at):
     whole = train_method(Turning(backbone), drawn, tmp_path / "whole", cache=cache)
-    config = TrainingConfig(progress=StopAt(3))
+    config = TrainingConfig(progress=stop_at(3))
     with pytest.raises(Stopped):
         train_method(Turning(backbone), drawn, tmp_path / "stopped", config, cache=cache)
     resumed = train_method(Turning(backbone), drawn, tmp_path / "stopped", cache=cache)

@@ -195,11 +195,6 @@ def squares(arrays, tmp_path):
     return Squares(tmp_path / "squares")
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return FeatureCache(tmp_path / "cache")
-
-
 def shuffled(method, arrays, **config):
     """The history of fitting a method to arrays by any configuration."""
     sources = in_memory(method, *arrays, "square", config["batch_size"])
@@ -852,16 +847,6 @@ def metrics_on(samples, method, dataset):
 # -- going on after a stop ------------------------------------------------------------------------
 
 
-class StopAt(Progress):
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def asked_to_stop(self):
-        self.left -= 1
-        return not self.left
-
-
 class Slow(Progress):
     def check(self):
         time.sleep(0.05)
@@ -869,7 +854,7 @@ class Slow(Progress):
 
 @pytest.mark.parametrize("augments", [False, True])
 def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
-    backbone, squares, cache, tmp_path, augments
+    backbone, squares, cache, tmp_path, augments, stop_at
 ):
     options = ProbeOptions(schedule=replace(ADAM, augments=augments))
     cls = Flipper if augments else Probe
@@ -880,7 +865,7 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
             cls(backbone, options),
             squares,
             path,
-            TrainingConfig(progress=StopAt(5 + 3)),
+            TrainingConfig(progress=stop_at(5 + 3)),
             cache=cache,
         )
     assert not path.exists()
@@ -892,11 +877,13 @@ def test_a_stopped_training_goes_on_and_ends_in_the_same_bits(
     assert sorted(p.name for p in tmp_path.glob("*stopped*")) == ["stopped"]
 
 
-def test_a_state_of_another_training_is_left_alone(backbone, squares, cache, tmp_path, caplog):
+def test_a_state_of_another_training_is_left_alone(
+    backbone, squares, cache, tmp_path, caplog, stop_at
+):
     path = tmp_path / "probe"
     with pytest.raises(Stopped):
         train_method(
-            Probe(backbone), squares, path, TrainingConfig(progress=StopAt(7)), cache=cache
+            Probe(backbone), squares, path, TrainingConfig(progress=stop_at(7)), cache=cache
         )
     with caplog.at_level(logging.WARNING):
         other = train_method(Probe(backbone), squares, path, TrainingConfig(seed=2), cache=cache)
@@ -908,12 +895,14 @@ def test_a_state_of_another_training_is_left_alone(backbone, squares, cache, tmp
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "trap"])
-def test_a_broken_state_means_starting_anew(backbone, squares, cache, tmp_path, caplog, damage):
+def test_a_broken_state_means_starting_anew(
+    backbone, squares, cache, tmp_path, caplog, damage, stop_at
+):
     path = tmp_path / "probe"
     state = tmp_path / "probe.state"
     with pytest.raises(Stopped):
         train_method(
-            Probe(backbone), squares, path, TrainingConfig(progress=StopAt(7)), cache=cache
+            Probe(backbone), squares, path, TrainingConfig(progress=stop_at(7)), cache=cache
         )
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:-200])
@@ -962,11 +951,13 @@ def set_in(payload, path, value):
     ],
 )
 def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
-    backbone, squares, cache, tmp_path, caplog, path, value
+    backbone, squares, cache, tmp_path, caplog, path, value, stop_at
 ):
     out, state = tmp_path / "probe", tmp_path / "probe.state"
     with pytest.raises(Stopped):
-        train_method(Probe(backbone), squares, out, TrainingConfig(progress=StopAt(7)), cache=cache)
+        train_method(
+            Probe(backbone), squares, out, TrainingConfig(progress=stop_at(7)), cache=cache
+        )
     payload = torch.load(state, weights_only=True)
     if path.startswith("optimisation."):  # what is loaded before the wrong part must not stay
         payload["optimisation"]["method"]["head.weight"] += 5

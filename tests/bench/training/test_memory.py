@@ -1,4 +1,3 @@
-import json
 from typing import ClassVar
 
 import numpy as np
@@ -11,22 +10,13 @@ from zsad.bench.anomaly_maps import smooth, upsample
 from zsad.bench.backbone import BackboneSpec, TokenSpec
 from zsad.bench.checkpoint import read_header, read_payload
 from zsad.bench.conformance import check_method
-from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import ContractError, Stopped, UsageError, WeightsError
 from zsad.bench.method import Prediction, Schedule, TrainableMethod
-from zsad.bench.progress import Progress
 from zsad.bench.rows import Rows
-from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.optimisation import TrainingConfig
 from zsad.bench.training.trainer import fit, train_method
 from zsad.bench.weights import load_backbone
 
-CONFIG = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
-}
 COUNT = 20
 
 
@@ -95,26 +85,6 @@ class Weighing(Remembering):
         return {"total": F.mse_loss(scores, labels.to(scores.dtype))}
 
 
-class Drawn(Dataset):
-    name = "drawn"
-    title = "Drawn"
-    domain = "synthetic"
-
-    def samples(self, split="test"):
-        found = [
-            Sample(self.root / f"{n}.png", n % 2, "c", "c", self.root / "m.png" if n % 2 else None)
-            for n in range(COUNT)
-        ]
-        return found if split == "test" else []
-
-
-@pytest.fixture
-def backbone(tmp_path):
-    path = tmp_path / "small.json"
-    path.write_text(json.dumps(CONFIG))
-    return load_backbone(config=path, pretrained="random")
-
-
 @pytest.fixture
 def arrays():
     random = np.random.default_rng(0)
@@ -124,31 +94,6 @@ def arrays():
     images[1::2, mask] = 250
     masks = [mask if n % 2 else np.zeros_like(mask) for n in range(COUNT)]
     return images, masks, [n % 2 for n in range(COUNT)]
-
-
-@pytest.fixture
-def drawn(arrays, tmp_path):
-    folder = tmp_path / "drawn"
-    folder.mkdir()
-    for number, image in enumerate(arrays[0]):
-        Image.fromarray(image).save(folder / f"{number}.png")
-    Image.fromarray(arrays[1][1].astype(np.uint8) * 255).save(folder / "m.png")
-    return Drawn(folder)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return FeatureCache(tmp_path / "cache")
-
-
-class StopAt(Progress):
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def asked_to_stop(self):
-        self.left -= 1
-        return not self.left
 
 
 def test_a_method_without_parameters_remembers_each_image_once(backbone, drawn, cache, tmp_path):
@@ -183,12 +128,12 @@ def test_fit_remembers_likewise(backbone, arrays, drawn, cache, tmp_path):
 
 
 def test_a_stage_learns_in_front_of_the_memory_and_resumes_with_it(
-    backbone, drawn, cache, tmp_path
+    backbone, drawn, cache, tmp_path, stop_at
 ):
     whole = train_method(Weighing(backbone), drawn, tmp_path / "whole", cache=cache).method
     assert not torch.equal(whole.turn, torch.eye(backbone.embed_dim))
     assert len(whole.memory.keys) == COUNT
-    config = TrainingConfig(progress=StopAt(3 + 7))  # batches of eight, then steps of four
+    config = TrainingConfig(progress=stop_at(3 + 7))  # batches of eight, then steps of four
     with pytest.raises(Stopped):
         train_method(Weighing(backbone), drawn, tmp_path / "stopped", config, cache=cache)
     resumed = train_method(Weighing(backbone), drawn, tmp_path / "stopped", cache=cache).method
@@ -211,10 +156,12 @@ class Closing(Weighing):
         return {"total": ((query.features.class_token @ self.turn - 1) ** 2).mean()}
 
 
-def test_what_is_remembered_last_is_seen_by_what_was_learned(backbone, drawn, cache, tmp_path):
+def test_what_is_remembered_last_is_seen_by_what_was_learned(
+    backbone, drawn, cache, tmp_path, stop_at
+):
     whole = train_method(Closing(backbone), drawn, tmp_path / "whole", cache=cache).method
     assert torch.equal(whole.turned, whole.turn) and len(whole.memory.keys) == COUNT
-    config = TrainingConfig(progress=StopAt(10 + 2))  # in the pass behind both epochs
+    config = TrainingConfig(progress=stop_at(10 + 2))  # in the pass behind both epochs
     with pytest.raises(Stopped):
         train_method(Closing(backbone), drawn, tmp_path / "stopped", config, cache=cache)
     resumed = train_method(Closing(backbone), drawn, tmp_path / "stopped", cache=cache).method
@@ -224,9 +171,9 @@ def test_what_is_remembered_last_is_seen_by_what_was_learned(backbone, drawn, ca
 
 
 def test_a_training_that_is_stopped_while_it_remembers_starts_again(
-    backbone, drawn, cache, tmp_path
+    backbone, drawn, cache, tmp_path, stop_at
 ):
-    config = TrainingConfig(progress=StopAt(5))  # of three batches that fill the cache, two more
+    config = TrainingConfig(progress=stop_at(5))  # of three batches that fill the cache, two more
     with pytest.raises(Stopped):
         train_method(Remembering(backbone), drawn, tmp_path / "memory", config, cache=cache)
     assert not (tmp_path / "memory").exists()

@@ -1,5 +1,4 @@
 import itertools
-import json
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -7,29 +6,19 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from zsad.bench.anomaly_maps import smooth
 from zsad.bench.backbone import BackboneSpec, TokenSpec
 from zsad.bench.checkpoint import read_header, read_payload
 from zsad.bench.conformance import check_method
-from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import ContractError, Stopped, UsageError
 from zsad.bench.method import Options, Prediction, Schedule, Stage, TrainableMethod
-from zsad.bench.progress import Progress
 from zsad.bench.schedule import Position
-from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.optimisation import TrainingConfig
 from zsad.bench.training.trainer import fit, train_method
 from zsad.bench.weights import load_backbone
 
-CONFIG = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2},
-}
 COUNT = 6
 PATCHES = TokenSpec(2)
 FIRST = Stage(Schedule(epochs=2, batch_size=4, lr=0.01), "head", learns=("head.",))
@@ -103,31 +92,6 @@ class TwoStage(TrainableMethod):
         return {"image": image, "total": image}
 
 
-class Drawn(Dataset):
-    name = "drawn"
-    title = "Drawn"
-    domain = "synthetic"
-
-    def samples(self, split="test"):
-        return [
-            Sample(
-                self.root / f"{n}.png",
-                n % 2,
-                "c",
-                "ab"[n // 3],
-                self.root / "m.png" if n % 2 else None,
-            )
-            for n in range(COUNT if split == "test" else 0)
-        ]
-
-
-@pytest.fixture
-def backbone(tmp_path):
-    path = tmp_path / "small.json"
-    path.write_text(json.dumps(CONFIG))
-    return load_backbone(config=path, pretrained="random")
-
-
 @pytest.fixture
 def arrays():
     random = np.random.default_rng(0)
@@ -141,18 +105,8 @@ def arrays():
 
 
 @pytest.fixture
-def drawn(arrays, tmp_path):
-    folder = tmp_path / "drawn"
-    folder.mkdir()
-    for number, image in enumerate(arrays[0]):
-        Image.fromarray(image).save(folder / f"{number}.png")
-    Image.fromarray(arrays[1][1].astype(np.uint8) * 255).save(folder / "m.png")
-    return Drawn(folder)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return FeatureCache(tmp_path / "cache")
+def words():
+    return ["a"] * 3 + ["b"] * 3
 
 
 def method_of(backbone, *stages):
@@ -167,16 +121,6 @@ def assert_same(one, other):
     assert one.keys() == other.keys()
     for name in one:
         assert torch.equal(one[name], other[name]), name
-
-
-class StopAt(Progress):
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def asked_to_stop(self):
-        self.left -= 1
-        return not self.left
 
 
 # -- schedules ------------------------------------------------------------------------------------
@@ -298,11 +242,11 @@ def test_asked_lengths_are_those_of_each_stage(backbone, arrays):
 
 @pytest.mark.parametrize("stop", range(1, 10))
 def test_a_training_resumes_in_any_stage_and_ends_in_the_same_bits(
-    backbone, drawn, cache, tmp_path, stop
+    backbone, drawn, cache, tmp_path, stop, stop_at
 ):
     whole = train_method(method_of(backbone), drawn, tmp_path / "whole", cache=cache)
     path = tmp_path / "stopped"
-    config = TrainingConfig(progress=StopAt(stop))
+    config = TrainingConfig(progress=stop_at(stop))
     if stop < 9:
         with pytest.raises(Stopped):
             train_method(method_of(backbone), drawn, path, config, cache=cache)
