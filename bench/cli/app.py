@@ -22,7 +22,6 @@ from .terminal import PrintableFormatter, echo
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

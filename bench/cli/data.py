@@ -124,6 +124,7 @@ def show(
     columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
     split: Annotated[str, typer.Option(help="test or train")] = "test",
     dataset_option: DatasetOptions = None,
+    as_json: Json = False,
 ) -> None:
     """Write a contact sheet with mask outlines."""
     from ..data.contact_sheet import choose, contact_sheet, save
@@ -136,7 +137,12 @@ def show(
         raise DataError(f"{dataset.title} in {dataset.root} has no {split} image to show")
     path = out or Path(f"{dataset.name}.png")
     save(contact_sheet(dataset, choose(samples, count), columns), path)
-    echo(f"{path}: {min(count, len(samples))} of {len(samples)} {split} samples")
+    shown = min(count, len(samples))
+    if as_json:
+        counts = {"shown": shown, "samples": len(samples)}
+        echo(json.dumps({"file": str(path), "split": split, **counts}, indent=1))
+    else:
+        echo(f"{path}: {shown} of {len(samples)} {split} samples")
 
 
 @app.command()
@@ -162,6 +168,7 @@ def meta(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     dataset_option: DatasetOptions = None,
+    as_json: Json = False,
 ) -> None:
     """Write the released codes' meta.json, so that they read the same samples."""
     from ..data.check import is_below
@@ -179,13 +186,18 @@ def meta(
     content = meta_of(dataset, folders[0], code, folders[1])
     write_text(path, json.dumps(content, indent=1) + "\n")
     rows = {key: sum(len(part) for part in classes.values()) for key, classes in content.items()}
-    echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
+    if as_json:
+        echo(json.dumps({"file": str(path), "rows": rows}, indent=1))
+    else:
+        echo(f"{path}: {rows['train']} train and {rows['test']} test rows")
     known = dataset.categories if dataset.in_benchmark else {}
     own = {s.category for split in SPLITS for s in dataset.samples(split)} - known.keys()
     if own:
         names = ", ".join(sorted(own))
-        echo(f"not in the released dataset.py, add to generate_class_info there: {names}")
+        added = f"not in the released dataset.py, add to generate_class_info there: {names}"
+        echo(added, err=as_json)
     listed = (row for classes in content.values() for part in classes.values() for row in part)
     files = (row[key] for row in listed for key in ("img_path", "mask_path"))
     if any(Path(file).suffix.lower() in (".tif", ".tiff") for file in files):
-        echo("TIFF files are listed, which the released loaders may not open: convert with --png")
+        told = "TIFF files are listed, which the released loaders may not open: convert with --png"
+        echo(told, err=as_json)

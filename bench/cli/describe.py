@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 import open_clip
-from tabulate import tabulate
 
 from .. import registry
 from ..backbone import Backbone, BackboneSpec
@@ -27,68 +26,80 @@ DATASET_WORDS = (
 SHALLOW = 4  # visual blocks; enough for the four layers that APRIL-GAN reads
 
 
-def describe_methods() -> str:
-    """A table of all methods: supervision, track, parameters, backbone, variants, options."""
+Facts = dict[str, Any]
+"""What is known of one thing, by the words that stand before it; JSON has the same keys."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What there is of one kind.
+
+    Attributes:
+        facts: of each sound one, with the same keys.
+        broken: what is wrong with the others.
+        note: what a reader must know to read the facts; "" for nothing.
+    """
+
+    facts: Sequence[Facts]
+    broken: Sequence[str] = ()
+    note: str = ""
+
+
+def methods() -> Description:
+    """Supervision, track, parameters, backbone, variants and options of each method."""
     sound, broken = _classes("method")
-    rows = [
+    facts = [
         {
             "name": display_name(name),
             "title": cls.title,
             "supervision": _by_variant(cls, cls.supervision_of),
             "track": _by_variant(cls, cls.track_of),
-            "published parameters": f"{cls.published_parameters:,}",
-            "effective parameters": _effective(cls),
+            "parameters": {
+                "published": cls.published_parameters,
+                "effective": _effective(cls),
+            },
             "backbone": f"{cls.backbone_spec.name}:{cls.backbone_spec.pretrained}".rstrip(":"),
-            "class-aware": "yes" if cls.class_aware else "no",
-            "variants": ", ".join(
-                display_name(v) + "*" * (v == cls.default_variant) for v in cls.variants
-            ),
+            "class-aware": cls.class_aware,
+            "variants": [display_name(v) + "*" * (v == cls.default_variant) for v in cls.variants],
             "options": _options(cls),
         }
         for name, cls in sound.items()
     ]
-    table = _table(
-        rows, {"supervision": 24, "track": 24, "backbone": 22, "variants": 24, "options": 44}
+    return Description(
+        facts, broken, "* default variant; options show the default variant's values"
     )
-    note = "* default variant; options show the default variant's values"
-    return "\n".join([table, "", note, *broken])
 
 
-def describe_datasets() -> str:
-    """A table of all datasets: domain, words that mean it, size, levels, auxiliary set, licence."""
+def datasets() -> Description:
+    """Domain, words that mean it, size, levels, auxiliary set and licence of each dataset."""
     sound, broken = _classes("dataset")
-    rows = []
+    facts = []
     for name, cls in sound.items():
         expected = cls.expected()
-        rows.append(
+        facts.append(
             {
                 "name": display_name(name),
                 "title": cls.title,
                 "domain": cls.domain,
-                "meant by": ", ".join(words_for(name)) or None,
+                "meant by": words_for(name),
                 "categories": len(cls.categories) or None,
                 "normal": expected.test_normal,
                 "anomalous": expected.test_anomalous,
-                "image-level": "yes" if cls.has_image_labels else "no",
-                "pixel-level": "yes" if cls.has_masks else "no",
+                "image-level": cls.has_image_labels,
+                "pixel-level": cls.has_masks,
                 "auxiliary": display_name(cls.auxiliary),
                 "licence": cls.source.licence,
             }
         )
-    table = _table(rows, {"licence": 30})
-    return "\n".join([table, "", DATASET_WORDS, *broken])
+    return Description(facts, broken, DATASET_WORDS)
 
 
-def describe_backbones() -> str:
+def backbones() -> Description:
     """The built-in backbone and open_clip's names and tags."""
-    return "\n".join(f"{name}:{tag}" for name, tag in known_backbones())
+    return Description([{"name": f"{name}:{tag}"} for name, tag in known_backbones()])
 
 
-DESCRIPTIONS = {
-    "methods": describe_methods,
-    "datasets": describe_datasets,
-    "backbones": describe_backbones,
-}
+DESCRIPTIONS = {"methods": methods, "datasets": datasets, "backbones": backbones}
 
 
 def _by_variant(cls: type[Method], kind_of: Callable[[Options], str]) -> str:
@@ -99,15 +110,15 @@ def _by_variant(cls: type[Method], kind_of: Callable[[Options], str]) -> str:
     return "; ".join([str(usual), *others])
 
 
-def _effective(cls: type[Method]) -> str:
+def _effective(cls: type[Method]) -> int | None:
     """Parameters that learn, with the widths of the backbone the method was published with."""
     if not issubclass(cls, TrainableMethod):
-        return "0"
+        return 0
     try:
-        return f"{build(cls, _published_shape(cls.backbone_spec)).parameter_counts()[1]:,}"
+        return build(cls, _published_shape(cls.backbone_spec)).parameter_counts()[1]
     except Exception as error:  # a broken plug-in must not hide the other methods
         LOG.warning("%s cannot be built (%s)", cls.title, message_of(error))
-        return "unknown"
+        return None
 
 
 @lru_cache(maxsize=2)
@@ -141,16 +152,3 @@ def _classes(kind: str) -> tuple[dict[str, Any], list[str]]:
     load = registry.method_class if kind == "method" else registry.dataset_class
     sound = {name: load(name) for name in registry.names(kind) if name not in broken}
     return sound, list(broken.values())
-
-
-def _table(rows: Sequence[Mapping[str, Any]], widths: Mapping[str, int]) -> str:
-    """Rows that have the same columns as a table; some columns are wrapped at a width."""
-    limits = [widths.get(name) for name in rows[0]]
-    return tabulate(
-        rows,
-        headers="keys",
-        tablefmt="simple",
-        maxcolwidths=limits,
-        disable_numparse=True,
-        missingval="-",
-    )

@@ -5,7 +5,9 @@ None of them needs torch; each imports what it needs when it is called.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,8 @@ import typer
 
 from ..errors import UsageError, ZsadError
 from ..names import display_name
-from .options import AllowIncomplete, Metrics, Run, out_option
+from .grid import console
+from .options import AllowIncomplete, Json, Metrics, Run, out_option
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -103,7 +106,13 @@ def table(
         made = third_party_table(run, layout, **chosen)
     else:
         made = make_table(run, layout, published=published, delta=delta, pro=pro, **chosen)
-    _emit(render(made, fmt).encode(), out)
+    screen = console() if format is None and out is None else None
+    if screen is None:
+        _emit(render(made, fmt).encode(), out)
+        return
+    from .screen import show_table
+
+    show_table(made, screen)
 
 
 def compare(
@@ -263,6 +272,7 @@ def rescore(
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Write the rescored records back into the run.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Recompute metrics from stored scores and maps, without any model; print what changed."""
     from ..analysis.rescore import rescore_run
@@ -273,20 +283,25 @@ def rescore(
     rescored = rescore_run(run)
     if not rescored:
         raise ZsadError(f"{run} has no successful record to rescore")
-    for item in rescored:
-        for move in item.moves:
+    target = run if in_place else out
+    pixel = sum(item.pixel_level for item in rescored)
+    moves = [move for item in rescored for move in item.moves]
+    added = sum(item.added for item in rescored)
+    if as_json:
+        counts = {"cells": len(rescored), "pixel_level": pixel, "added": added}
+        written = None if target is None else str(target)
+        content = {**counts, "moves": [asdict(move) for move in moves], "written": written}
+        echo(json.dumps(content, indent=1))
+    else:
+        for move in moves:
             old, new = (
                 "undefined" if value is None else f"{value:.6f}" for value in (move.old, move.new)
             )
             echo(f"{move.cell} {move.category} {display_name(move.metric)}: {old} -> {new}")
-    pixel = sum(item.pixel_level for item in rescored)
-    moved = sum(len(item.moves) for item in rescored)
-    added = sum(item.added for item in rescored)
-    echo(
-        f"{len(rescored)} cells rescored, {pixel} of them at pixel level too, {moved} metrics moved"
-        + f", {added} added" * bool(added)
-    )
-    target = run if in_place else out
+        echo(
+            f"{len(rescored)} cells rescored, {pixel} of them at pixel level too, {len(moves)} "
+            "metrics moved" + f", {added} added" * bool(added)
+        )
     if target is not None:
         for item in rescored:
             write_record(target, item.record)
@@ -299,6 +314,7 @@ def merge(
     prefer: Annotated[
         str | None, typer.Option(help="newest: keep the newer of two different results.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Merge several runs: equal results are kept once, a success replaces a failure.
 
@@ -309,6 +325,13 @@ def merge(
     if prefer not in (None, "newest"):
         raise UsageError(f"--prefer takes newest, not '{prefer}'")
     kept = merge_runs(runs, out, "newest" if prefer else None)
+    if as_json:
+        choices = [
+            {"cell": choice.record.cell.key, "run": str(choice.run), "why": choice.why}
+            for choice in kept
+        ]
+        echo(json.dumps({"run": str(out), "counts": summary(kept), "records": choices}, indent=1))
+        return
     for choice in kept:
         if choice.why in ("ok beats error", "newest"):
             echo(f"{choice.record.cell.key}: from {choice.run} ({choice.why})")

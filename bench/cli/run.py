@@ -14,6 +14,7 @@ from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
 from ..names import display_name, registry_name
 from ..running.plan import PUBLISHED, Plan, make_plan, read_plan_settings
 from ..running.plan_entries import methods_meant_by
+from .grid import Grid, console, echo_grid
 from .options import (
     SETTINGS,
     Json,
@@ -26,6 +27,7 @@ from .options import (
     with_dataset_options,
     with_options,
 )
+from .outcome import run_json
 from .profile import profile
 from .terminal import echo
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ..data.completeness import Completeness
     from ..records.record import Record
 
+STATES = {"done": "green", "failed": "red", "changed": "yellow", "blocked": "red"}  # colours
 A_PLAN = with_options(
     "plan_file", *SETTINGS, "option", "dataset_option", "checkpoint", "learned_from", "metric"
 )
@@ -54,6 +57,7 @@ def run(
         str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")
     ] = "0/1",
     quiet: Quiet = False,
+    as_json: Json = False,
     **line: Any,
 ) -> None:
     """Compare methods on datasets and print the tables; the same command again resumes.
@@ -66,7 +70,7 @@ def run(
     backend = "dask" if scheduler else parallel
     with progress_bar(quiet) as progress:
         engine.run(plan, progress, jobs, backend, scheduler, _shard(shard))
-    _summary(plan)
+    _summary(plan, as_json)
 
 
 @A_PLAN
@@ -79,10 +83,14 @@ def show_plan(
     **line: Any,
 ) -> None:
     """Show what a run would do: cells, what is done, time, missing data and weights."""
-    from ..running.dry_run import dry_run
+    from ..running.dry_run import HEAD, dry_run
 
     view = dry_run(_plan(context, line), calibrate)
-    echo(view.to_json() if as_json else view.to_text())
+    if as_json or console() is None:
+        echo(view.to_json() if as_json else view.to_text())
+    else:
+        echo_grid(Grid(HEAD, view.rows, {"options": 30}, STATES))
+        echo("\n".join(view.remarks()))
     raise typer.Exit(0 if view.ready else 1)
 
 
@@ -184,30 +192,48 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _summary(plan: Plan) -> None:
-    """Print both tables and what failed; exit with 1 if a cell failed."""
-    from ..analysis.formats import render
-    from ..analysis.tables import make_table
+def _summary(plan: Plan, as_json: bool = False) -> None:
+    """Print both tables, or JSON, and what failed; exit with 1 if a cell failed."""
     from ..records.record import read_records
-    from ..records.run_folder import CELLS
 
     records = [r for r in read_records(plan.out) if r.cell in plan.cells()]
     failed = [r for r in records if r.error is not None]
     if not records:
         echo("no records yet: this shard has no unit, or others work on it", err=True)
-    if len(failed) < len(records):
-        for level in LEVELS:
-            if metrics := _shown(plan, level):
-                echo(f"\n{render(make_table(records, level, metrics=metrics), 'md')}")
-    if plan.profile and (stages := profile(records)):
-        echo(f"\nseconds of each stage\n\n{stages}")
-    echo(f"\nrecords: {Path(plan.out) / CELLS}")
-    for warning in [*_gaps(records), *_oddities(records), *_unmeasured(records, plan.measured)]:
+    warnings = [*_gaps(records), *_oddities(records), *_unmeasured(records, plan.measured)]
+    if as_json:
+        echo(run_json(plan.out, records, warnings))
+    else:
+        _show(plan, records)
+    for warning in warnings:
         echo(f"warning: {warning}", err=True)
     for message in _failures(failed):
         echo(f"failed: {message}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _show(plan: Plan, records: Sequence[Record]) -> None:
+    """Print the tables of a run, and where its records lie."""
+    from ..analysis.formats import render
+    from ..analysis.tables import make_table
+    from ..records.run_folder import CELLS
+
+    screen = console()
+    for level in LEVELS if any(record.error is None for record in records) else ():
+        metrics = _shown(plan, level)
+        if not metrics:
+            continue
+        table = make_table(records, level, metrics=metrics)
+        if screen is None:
+            echo(f"\n{render(table, 'md')}")
+        else:
+            from .screen import show_table
+
+            show_table(table, screen)
+    if plan.profile and (stages := profile(records)):
+        echo(f"\nseconds of each stage\n\n{stages}")
+    echo(f"\nrecords: {Path(plan.out) / CELLS}")
 
 
 def _failures(failed: Iterable[Record]) -> list[str]:

@@ -35,6 +35,7 @@ from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
 
 TO_DO = ("to do", "failed", "changed")
+HEAD = ("method", "variant", "options", "dataset", "seed", "state", "images", "estimate")
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,10 @@ class DryRun:
         known = [s for s in waiting if s is not None]
         return sum(known) if len(known) == len(waiting) else None
 
-    def to_text(self) -> str:
-        """For a terminal."""
-        rows = [
+    @property
+    def rows(self) -> list[list[object]]:
+        """A row for each cell, below `HEAD`."""
+        return [
             [
                 labelled(display_name(c.cell.method), c.cell.label),
                 display_name(c.cell.variant),
@@ -117,10 +119,16 @@ class DryRun:
             ]
             for c in self.cells
         ]
-        header = ["method", "variant", "options", "dataset", "seed", "state", "images", "estimate"]
-        table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
+
+    def to_text(self) -> str:
+        """All of it as plain text."""
+        table = tabulate(self.rows, headers=HEAD, tablefmt="simple", disable_numparse=True)
+        return "\n".join([table, "", *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What stands below the rows: what is to do, how long it takes, what is missing."""
         todo = sum(c.state in TO_DO for c in self.cells)
-        lines = [table, "", f"{todo} of {len(self.cells)} cells to do"]
+        lines = [f"{todo} of {len(self.cells)} cells to do"]
         if todo and self.forecast is not None:
             lines[-1] += f", {self.forecast.words()}"
             lines += [f"time of {part.words()}" for part in self.forecast.parts]
@@ -136,8 +144,7 @@ class DryRun:
         lines += missing_text(self.missing, self.data_root)
         told = {display_name(name): held.words() for name, held in self.data.items()}
         lines += [f"data of {name}: {words}" for name, words in told.items() if words]
-        lines.append(self.verdict + ": zsad run with the same options" * self.ready)
-        return "\n".join(lines)
+        return [*lines, self.verdict + ": zsad run with the same options" * self.ready]
 
     def to_json(self) -> str:
         """For a program."""

@@ -134,7 +134,58 @@ def test_list_names_things(zsad, what, expected):
 def test_list_verbose_defines_the_metrics(zsad):
     code, out, _ = zsad("list", "metrics", "--verbose")
     assert code == 0
-    assert "image-f1max: image F1-max, greatest F1 score of images over all thresholds" in out
+    assert "image-f1max: image F1-max\n  is  greatest F1 score of images over all thresholds" in out
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "metrics", "backbones"])
+def test_list_verbose_fits_100_columns_and_has_a_form_for_programs(zsad, what):
+    code, out, _ = zsad("list", what, "-v")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    code, out, _ = zsad("list", what, "-v", "--json")
+    facts = json.loads(out)[what]
+    names = [own["name"] for own in facts]
+    assert names == json.loads(zsad("list", what, "--json")[1])
+    assert names == zsad("list", what)[1].split()
+    if what == "datasets":
+        (visa,) = (own for own in facts if own["name"] == "visa")
+        assert (visa["normal"], visa["pixel-level"]) == (962, True)
+
+
+def test_a_shell_completes_verbs_and_options(monkeypatch):
+    script = "from zsad.bench.cli import main; import sys; sys.argv[0] = 'zsad'; main()"
+    environment = {**os.environ, "_ZSAD_COMPLETE": "complete_bash"}
+    for words, expected in (("zsad pre", "predict"), ("zsad run --auxiliary-l", "auxiliary-limit")):
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**environment, **asked},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert expected in done.stdout
+
+
+def test_run_merge_and_rescore_answer_programs(zsad, pictures, tmp_path):
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    arguments = ("--datasets", "folder", "--data-root", pictures, "--out", run, "--quiet")
+    code, out, _ = zsad("run", "--methods", "clip", *arguments, "--json")
+    answer = json.loads(out)
+    (cell,) = answer["cells"]
+    assert (code, answer["failed"], cell["status"], cell["images"]) == (0, 0, "ok", 4)
+    (record,) = read_records(run)
+    assert cell["metrics"]["image_auroc"] == record.categories[0].metrics["image_auroc"]
+    assert Path(cell["record"]).is_file()
+    answer = json.loads(zsad("merge", run, "--out", merged, "--json")[1])
+    assert [own["cell"] for own in answer["records"]] == [record.cell.key]
+    answer = json.loads(zsad("rescore", merged, "--in-place", "--json")[1])
+    assert (answer["cells"], answer["moves"], answer["written"]) == (1, [], str(merged))
+    failed = ("run", "--methods", "clip", "--datasets", "visa", "--data-root", tmp_path)
+    code, out, err = zsad(*failed, "--out", tmp_path / "failed", "--quiet", "--json")
+    assert code == 1
+    assert "VisA is not below" in json.loads(out)["cells"][0]["error"]
+    assert "failed: " in err
 
 
 def test_list_verbose_states_the_parameter_ledger(zsad):
@@ -586,7 +637,7 @@ def test_run_and_plan_have_an_option_for_each_setting_of_a_plan():
     of_the_line = {
         *("plan_file", "option", "dataset_option", "checkpoint", "learned_from", "metric"),
     }
-    for verb, own in (("run", {"jobs", "parallel", "scheduler", "shard", "quiet"}),
+    for verb, own in (("run", {"jobs", "parallel", "scheduler", "shard", "quiet", "as_json"}),
                       ("plan", {"as_json", "calibrate"})):  # fmt: skip
         named = {parameter.name for parameter in verbs[verb].params} - {"help"}
         assert named == settings | of_the_line | own
@@ -681,7 +732,7 @@ def test_verbs_print_through_what_removes_terminal_escapes():
     for path in Path(cli.__file__).parent.glob("*.py"):
         if path.stem == "terminal":
             continue
-        assert not re.search(r"typer\.echo|click\.echo|\bprint\(", path.read_text()), path
+        assert not re.search(r"typer\.echo|click\.echo|(?<![.\w])print\(", path.read_text()), path
 
 
 HYPHENATED = """
