@@ -31,15 +31,19 @@ from zsad.bench.analysis.comparison_tables import (
     render_findings,
 )
 from zsad.bench.analysis.formats import render
-from zsad.bench.analysis.matrix import arrange
+from zsad.bench.analysis.matrix import Matrix, arrange
 from zsad.bench.analysis.merge import merge_runs
 from zsad.bench.analysis.regression import check_run
 from zsad.bench.analysis.resampling import Settings
 from zsad.bench.analysis.rescore import rescore_run
 from zsad.bench.analysis.tables import LAYOUTS, make_table
+from zsad.bench.analysis.validation import validate
 from zsad.bench.checkpoint import read_payload, read_tensors
 from zsad.bench.data.completeness import Completeness
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
+from zsad.bench.export.every_eval_ever import Publisher, evaluation_log
+from zsad.bench.export.huggingface import write_cards
+from zsad.bench.export.results import results_of
 from zsad.bench.files import write_json
 from zsad.bench.images import MaskRule, read_image, read_mask
 from zsad.bench.records.cases import Case, read_cases
@@ -484,6 +488,9 @@ def test_records_with_a_wrong_value_are_refused_or_shown_by_every_reader(tmp_pat
         lambda: render_report(tmp_path).encode(),
         lambda: rescore_run(tmp_path),
         lambda: merge_runs([tmp_path], tmp_path / "merged"),
+        lambda: validate([tmp_path]),
+        lambda: write_cards(results_of(Matrix.read(tmp_path)), tmp_path / "cards", {}),
+        lambda: evaluation_log(read_record(file), Publisher("A Lab"), Settings(replicates=5)),
     ]
     for value in WRONG_VALUES:
         file.write_text(json.dumps(with_value(RECORD, path, value)))
