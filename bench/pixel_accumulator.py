@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,12 +16,65 @@ from .mask_regions import MaskRegions, Regions, regions_of
 from .measured import PixelMetrics, pixel_metrics
 from .metric_formulas import Curve
 from .metric_table import DEFAULT_METRICS
-from .pixel_counts import SortedPixels
+from .pixel_counts import PixelCounts, SortedPixels
 from .ranks import MetricInputError, NormalImages, Scores, checked_maps
 from .sorted_runs import SortedRuns
 
 
-class PixelAccumulator:
+class Accumulator(ABC):
+    """Pixels of one category on the host or on a device, and the metrics of all so far."""
+
+    @abstractmethod
+    def update(
+        self, masks: ArrayLike, maps: Any, regions: Sequence[MaskRegions] | None = None
+    ) -> None:
+        """Add images."""
+
+    @abstractmethod
+    def counts(self) -> PixelCounts:
+        """What the metrics are computed from; valid until the next update."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Forget all images and give back memory and temporary files."""
+
+    def result(
+        self,
+        chosen: Collection[str] = DEFAULT_METRICS,
+        thresholds: Mapping[str, float] = MappingProxyType({}),
+    ) -> PixelMetrics:
+        """The metrics of all images so far; more may be added afterwards.
+
+        Args:
+            chosen: names of metrics; those of other levels are left aside.
+            thresholds: by metric, of those that have one that was learned elsewhere.
+        """
+        return pixel_metrics(self.counts(), chosen, thresholds)
+
+    def roc_curve(self, max_points: int = 200) -> Curve:
+        """The pixel-level ROC curve as `roc_curve_points` gives it.
+
+        Raises:
+            UndefinedMetric: no anomalous or no normal pixel.
+        """
+        return formulas.roc_curve(self.counts().ranks, max_points)
+
+    def pro_curve(self, max_points: int = 200, fpr_limit: float = 0.3) -> Curve:
+        """The per-region overlap curve up to `fpr_limit`, thinned as `roc_curve_points` does.
+
+        Raises:
+            UndefinedMetric: no anomalous or no normal pixel.
+        """
+        return formulas.pro_curve(self.counts().ranks, max_points, fpr_limit)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()
+
+
+class PixelAccumulator(Accumulator):
     """Pixel-level metrics of one category, from batches, in bounded memory.
 
     Maps are kept as float32, normal pixels at 4 bytes each and anomalous ones at 8. The result
@@ -73,35 +128,6 @@ class PixelAccumulator:
                 self._normal_images.append(anomaly_map.ravel())
                 self._image_sizes |= {mask.size}
 
-    def result(
-        self,
-        chosen: Collection[str] = DEFAULT_METRICS,
-        thresholds: Mapping[str, float] = MappingProxyType({}),
-    ) -> PixelMetrics:
-        """The metrics of all images so far; more may be added afterwards.
-
-        Args:
-            chosen: names of metrics; those of other levels are left aside.
-            thresholds: by metric, of those that have one that was learned elsewhere.
-        """
-        return pixel_metrics(self.counts(), chosen, thresholds)
-
-    def roc_curve(self, max_points: int = 200) -> Curve:
-        """The pixel-level ROC curve as `roc_curve_points` gives it.
-
-        Raises:
-            UndefinedMetric: no anomalous or no normal pixel.
-        """
-        return formulas.roc_curve(self.counts().ranks, max_points)
-
-    def pro_curve(self, max_points: int = 200, fpr_limit: float = 0.3) -> Curve:
-        """The per-region overlap curve up to `fpr_limit`, thinned as `roc_curve_points` does.
-
-        Raises:
-            UndefinedMetric: no anomalous or no normal pixel.
-        """
-        return formulas.pro_curve(self.counts().ranks, max_points, fpr_limit)
-
     def counts(self) -> SortedPixels:
         """What the metrics are computed from; valid until the next update."""
         if self._counts is None:
@@ -124,9 +150,3 @@ class PixelAccumulator:
         self._image_sizes = frozenset()
         self._images = 0
         self._counts = None
-
-    def __enter__(self) -> PixelAccumulator:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.release()

@@ -126,7 +126,7 @@ def rank(
     is_first = _differs_from_last(rising)
     starts = np.flatnonzero(is_first)
     values = rising[starts]
-    shares = None if regions is None else _mean_overlaps(regions, order, rising, is_first)
+    shares = None if regions is None else mean_overlaps(regions, order, rising, is_first)
     del order, rising, is_first
     below, equal = _looked_up(values, normal_runs)
     overlaps = None
@@ -182,7 +182,7 @@ def _differs_from_last(values: Scores) -> Flags:
     return differs
 
 
-def _mean_overlaps(
+def mean_overlaps(
     regions: Regions, order: NDArray[np.intp], rising: Scores, is_first: Flags
 ) -> tuple[Fractions, Fractions]:
     """Shares of the mean overlap of regions, and of images, by the pixels' rising scores [rows]."""

@@ -26,8 +26,7 @@ class SortedRuns:
 
     def __init__(self, budget_bytes: int, spill_dir: str | Path | None) -> None:
         self._capacity = max(budget_bytes // 4, _SMALLEST_BUFFER)
-        self._spill_dir = spill_dir
-        self._file: Any = None
+        self._file = RunFile(spill_dir)
         self.release()
 
     def append(self, values: Scores) -> None:
@@ -42,19 +41,13 @@ class SortedRuns:
 
     def runs(self) -> Iterator[Scores]:
         """Sorted arrays that hold every pixel once; valid until the next `append`."""
-        offset = 0
-        for length in self._spilled:
-            yield np.memmap(self._file, np.float32, mode="r", offset=offset, shape=(length,))
-            offset += 4 * length
+        yield from self._file.runs()
         if self._filled:
             yield self._sorted_buffer()
 
     def release(self) -> None:
         """Forget all values and give back memory and temporary file."""
-        if self._file is not None:
-            self._file.close()
-        self._file = None
-        self._spilled: list[int] = []
+        self._file.release()
         self._buffer = np.empty(0, np.float32)
         self._filled = 0
         self._sorted = False
@@ -74,21 +67,59 @@ class SortedRuns:
         return run
 
     def _spill(self) -> None:
-        run = self._sorted_buffer()
+        self._file.append(self._sorted_buffer())
+        self._filled = 0
+        self._sorted = False
+
+
+class RunFile:
+    """Runs in an unnamed temporary file that vanishes with the process.
+
+    Args:
+        folder: of the file; the system's temporary folder if None.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self._folder = folder
+        self._file: Any = None
+        self._lengths: list[int] = []
+
+    def append(self, run: Scores) -> None:
+        """Write a run of float32 values.
+
+        Raises:
+            ZsadError: the file cannot be written.
+        """
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._spill_dir)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
             self._file.write(run.data)
             self._file.flush()
         except OSError as error:
-            folder = self._spill_dir or tempfile.gettempdir()
+            folder = self._folder or tempfile.gettempdir()
             raise ZsadError(
                 f"cannot spill normal pixels to '{folder}' ({error}): "
                 "name another spill_dir or raise budget_bytes"
             ) from error
-        self._spilled.append(run.size)
-        self._filled = 0
-        self._sorted = False
+        self._lengths.append(run.size)
+
+    def runs(self) -> Iterator[Scores]:
+        """The runs, mapped into memory."""
+        offset = 0
+        for length in self._lengths:
+            # Private pages, as torch takes no array that cannot be written to.
+            yield np.memmap(self._file, np.float32, mode="c", offset=offset, shape=(length,))
+            offset += 4 * length
+
+    def __len__(self) -> int:
+        """Values of all runs."""
+        return sum(self._lengths)
+
+    def release(self) -> None:
+        """Forget the runs and give back the file."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._lengths = None, []
 
 
 def _room(values: int) -> NDArray[np.float32]:

@@ -27,9 +27,10 @@ from ..backbone import TokenSpec
 from ..category import observe, observes_category, observes_references
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
+from ..device_accumulator import DeviceAccumulator
 from ..errors import Stopped
 from ..method import Query
-from ..metrics import PixelAccumulator
+from ..pixel_accumulator import Accumulator, PixelAccumulator
 from ..progress import Progress
 from ..randomness import image_keys
 from ..records.category_record import CategoryRecord
@@ -44,6 +45,7 @@ from .prepared_method import PreparedMethod, isolated
 from .stopwatch import Stopwatch
 
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
+DEVICE_SHARE = 0.25  # of a GPU's free memory is for the same there
 BATCHES_BEHIND = 2  # that may wait for their metrics
 
 
@@ -101,12 +103,14 @@ def score_category(
     groups = _groups(prepared_methods, progress)
     gallery = Gallery(Path(plan.out), plan.gallery) if plan.gallery else None
     category = _Category(plan, dataset, samples, progress, gallery, learned or {})
-    budget = max(BYTES_OF_PIXELS // max(len(prepared_methods), 1), 1 << 20)
     records: dict[Cell, CategoryRecord] = {}
     with _bar(category, len(groups)) as bar:
         for group in groups:
             with ExitStack() as memory:
-                pixels = [memory.enter_context(PixelAccumulator(budget)) for _ in group]
+                device = group[0].ready.backbone.device
+                pixels = accumulators(device, len(group), len(prepared_methods))
+                for one in pixels:
+                    memory.enter_context(one)
                 records |= _records(_score_group(category, group, pixels, bar))
     if gallery is not None:
         gallery.write(samples[0].category)
@@ -138,7 +142,7 @@ def answered(
     dataset: Dataset,
     samples: Sequence[Sample],
     prepared_methods: Sequence[PreparedMethod],
-    pixels: Mapping[Cell, PixelAccumulator],
+    pixels: Mapping[Cell, Accumulator],
     progress: Progress,
 ) -> dict[Cell, Answered]:
     """Let methods answer the images of one category without measuring anything.
@@ -183,10 +187,20 @@ def _bar(category: _Category, groups: int) -> Iterator[tqdm[Any]]:
         yield bar
 
 
+def accumulators(device: torch.device, count: int, methods: int) -> list[Accumulator]:
+    """Accumulators for methods on a device, in their share of the memory for all methods."""
+    on_host = max(BYTES_OF_PIXELS // methods, 1 << 20)
+    if device.type != "cuda":
+        return [PixelAccumulator(on_host) for _ in range(count)]
+    free, _ = torch.cuda.mem_get_info(device)
+    on_device = max(int(DEVICE_SHARE * free) // methods, 1 << 20)
+    return [DeviceAccumulator(device, on_device, on_host) for _ in range(count)]
+
+
 def _score_group(
     category: _Category,
     prepared_methods: Sequence[PreparedMethod],
-    pixels: Sequence[PixelAccumulator],
+    pixels: Sequence[Accumulator],
     bar: tqdm[Any],
 ) -> _Group:
     """Score the methods of one group; what goes wrong with the images is an error of them all."""

@@ -25,12 +25,12 @@ from ..metric_table import DEFAULT_METRICS, of_level
 from ..metrics import (
     Curve,
     ImageMetrics,
-    PixelAccumulator,
     PixelMetrics,
     UndefinedMetric,
     image_metrics,
     roc_curve_points,
 )
+from ..pixel_accumulator import Accumulator
 from ..records.category_record import CategoryRecord
 from ..records.gallery import Gallery
 from ..records.maps import write_maps
@@ -81,7 +81,7 @@ class Measurement:
     """What is gathered about one prepared method while its category runs.
 
     Attributes:
-        pixels: released by whoever made it.
+        pixels: on the device of the maps; released by whoever made it.
         gallery: of the category; None where no pictures are kept.
         keeps_maps: raw maps are to be written.
         forward: the visual forwards that it shares with others.
@@ -91,7 +91,7 @@ class Measurement:
     """
 
     prepared: PreparedMethod
-    pixels: PixelAccumulator
+    pixels: Accumulator
     gallery: Gallery | None
     keeps_maps: bool
     forward: Stopwatch
@@ -116,12 +116,12 @@ class Measurement:
         began = time.perf_counter()
         check()
         if answer.maps is not None:
-            maps = answer.maps.cpu()
+            maps = answer.maps
             if batch.masks is not None:
                 self.has_maps = True
-                self.pixels.update(np.asarray(batch.masks), maps.numpy(), batch.regions)
+                self.pixels.update(np.asarray(batch.masks), maps, batch.regions)
                 if self.keeps_maps:
-                    self.maps.append(maps)
+                    self.maps.append(maps.cpu())
             if self.gallery is not None:
                 prepared = self.prepared
                 self.gallery.add_batch(

@@ -12,6 +12,7 @@ import torch
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
+from zsad.bench.device_accumulator import DeviceAccumulator
 from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Options, Prediction, Track, build
 from zsad.bench.progress import Progress
@@ -324,6 +325,15 @@ def test_an_answer_that_no_metric_takes_is_its_methods_failure_wherever_it_is_me
     assert results[Plain].result == alone
     assert results[NanInTheSecondBatch] is None
     assert "NaN or infinite maps" in message_of(errors[NanInTheSecondBatch])
+
+
+def test_a_category_measured_on_a_device_has_the_same_record(score, alone, monkeypatch):
+    def on_device(device, count, methods):
+        return [DeviceAccumulator(device, 1) for _ in range(count)]
+
+    monkeypatch.setattr("zsad.bench.running.evaluation.accumulators", on_device)
+    results, _ = score(Plain)
+    assert results[Plain].result == alone
 
 
 def test_a_profile_states_the_seconds_of_all_stages(score):

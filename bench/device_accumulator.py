@@ -1,0 +1,215 @@
+"""The pixels of a category's maps, gathered and ranked on the device that the maps lie on.
+
+The device sorts, searches and counts; what comes to the host is the table of ranks, from which all
+metrics are computed as from that of the host's own accumulator, equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from .device_runs import DeviceRuns
+from .mask_regions import MaskRegions, Regions, regions_of
+from .pixel_accumulator import Accumulator
+from .ranks import (
+    Counts,
+    Flags,
+    MetricInputError,
+    Overlaps,
+    Ranks,
+    Scores,
+    checked_maps,
+    mean_overlaps,
+)
+
+_ROWS_AT_A_TIME: Final = 1 << 22  # that are searched for, with 16 bytes each
+
+
+class DeviceAccumulator(Accumulator):
+    """`PixelAccumulator` for maps on a device.
+
+    Anomalous pixels, a few percent of all, stay on the device at 4 bytes each.
+
+    Args:
+        device: that the maps lie on.
+        budget_bytes: of the device, for normal pixels and for sorting them.
+        host_bytes: memory of the host for what exceeds that.
+        spill_dir: folder of a temporary file for the rest; the system's temporary folder if None.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        budget_bytes: int = 1 << 30,
+        host_bytes: int = 1 << 30,
+        spill_dir: str | Path | None = None,
+    ) -> None:
+        if budget_bytes <= 0:
+            raise MetricInputError(f"budget_bytes must be positive, not {budget_bytes}")
+        self._device = device
+        self._normal = DeviceRuns(budget_bytes // 2, host_bytes // 2, spill_dir)
+        self._normal_images = DeviceRuns(budget_bytes // 2, host_bytes // 2, spill_dir)
+        self._anomalous: list[Tensor] = []
+        self._regions: list[Regions] = []
+        self._image_sizes: frozenset[int] = frozenset()
+        self._images = 0
+        self._counts: DeviceCounts | None = None
+
+    def update(
+        self, masks: ArrayLike, maps: Tensor, regions: Sequence[MaskRegions] | None = None
+    ) -> None:
+        """Add images; arguments and errors as `PixelAccumulator.update`, the maps on the device."""
+        flags = _checked(masks, maps, self._images)
+        if regions is None:
+            regions = [regions_of(mask) for mask in flags]
+        if len(regions) != len(flags):
+            raise MetricInputError(f"regions of {len(regions)} masks came with {len(flags)} masks")
+        self._counts = None
+        flat = maps.detach().to(torch.float32).reshape(len(flags), -1)
+        area = flags[0].size if len(flags) else 0
+        with_regions = [i for i, known in enumerate(regions) if known.pixels.size]
+        without = [i for i, known in enumerate(regions) if not known.pixels.size]
+        self._images += len(flags)
+        if without:
+            self._normal_images.append(flat[without].flatten())
+            self._image_sizes |= {area}
+        if with_regions:
+            chosen = [regions[i] for i in with_regions]
+            places = np.concatenate([k * area + one.pixels for k, one in enumerate(chosen)])
+            pixels = flat[with_regions].flatten()
+            anomalous = torch.from_numpy(places).to(pixels.device)
+            is_normal = torch.ones_like(pixels, dtype=torch.bool)
+            is_normal[anomalous] = False
+            self._anomalous.append(pixels[anomalous])
+            self._normal.append(pixels[is_normal])
+            self._regions += [one.in_image(area) for one in chosen]
+
+    def counts(self) -> DeviceCounts:
+        """What the metrics are computed from; valid until the next update."""
+        if self._counts is None:
+            self._anomalous = [torch.cat([torch.empty(0, device=self._device), *self._anomalous])]
+            self._regions = [Regions.joined(self._regions)]
+            self._counts = DeviceCounts(
+                self._normal,
+                self._normal_images,
+                self._anomalous[0],
+                self._regions[0],
+                len(self._image_sizes),
+            )
+        return self._counts
+
+    def release(self) -> None:
+        """Forget all images and give back memory and temporary files."""
+        self._normal.release()
+        self._normal_images.release()
+        self._anomalous, self._regions = [], []
+        self._image_sizes = frozenset()
+        self._images = 0
+        self._counts = None
+
+
+class DeviceCounts:
+    """The counts of pixels that lie on a device; see `PixelCounts`.
+
+    Args:
+        normal: pixels of images with regions.
+        normal_images: the pixels of the other images.
+        anomalous: [pixels], in any order.
+        regions: that they belong to, in the same order.
+        n_image_sizes: how many different numbers of pixels images without regions have.
+    """
+
+    def __init__(
+        self,
+        normal: DeviceRuns,
+        normal_images: DeviceRuns,
+        anomalous: Tensor,
+        regions: Regions,
+        n_image_sizes: int,
+    ) -> None:
+        self._normal, self._normal_images = normal, normal_images
+        self._anomalous, self.regions = anomalous, regions
+        self._n_image_sizes = n_image_sizes
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The table, on the host."""
+        rising, order = self._anomalous.sort()
+        is_first = torch.ones_like(rising, dtype=torch.bool)
+        is_first[1:] = rising[1:] != rising[:-1]
+        starts = is_first.nonzero().flatten()
+        values = rising[starts]
+        shares = mean_overlaps(self.regions, _host(order), _host(rising), _host(is_first))
+        n_anomalous, n_images = len(rising), len(self._normal_images)
+        del rising, order, is_first
+        below, equal = _looked_up(values, self._normal)
+        below_images, equal_images = _looked_up(values, self._normal_images)
+        return Ranks(
+            values=_host(values),
+            anomalous=np.diff(_host(starts), append=n_anomalous),
+            normal_below=below + below_images,
+            normal_equal=equal + equal_images,
+            n_normal=len(self._normal) + n_images,
+            n_anomalous=n_anomalous,
+            unit="pixel",
+            overlaps=Overlaps(*shares, n_images - below_images, n_images, self._n_image_sizes),
+        )
+
+    def normal_range(self) -> tuple[np.floating[Any], np.floating[Any]] | None:
+        """The least and the greatest normal pixel."""
+        runs = self._runs()
+        if not runs:
+            return None
+        least = min(float(run[0]) for run in runs)
+        return np.float32(least), np.float32(max(float(run[-1]) for run in runs))
+
+    def normal_above(self, thresholds: Scores) -> Counts:
+        """Normal pixels greater than each threshold."""
+        above = np.zeros(thresholds.size, np.int64)
+        wanted = torch.from_numpy(np.ascontiguousarray(thresholds))
+        for run in self._runs():
+            found = torch.searchsorted(run, wanted.to(run.device), right=True)
+            above += len(run) - _host(found)
+        return above
+
+    def found_in_regions(self, threshold: np.floating[Any]) -> Counts:
+        """Pixels of each region that are at least the threshold [regions]."""
+        found = self.regions.of_pixel[_host(self._anomalous >= float(threshold))]
+        return np.bincount(found, minlength=self.regions.sizes.size).astype(np.int64)
+
+    def _runs(self) -> list[Tensor]:
+        return [*self._normal.where_they_lie(), *self._normal_images.where_they_lie()]
+
+
+def _looked_up(values: Tensor, runs: DeviceRuns) -> tuple[Counts, Counts]:
+    """How many pixels lie below and at each of some rising values [rows]."""
+    below = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+    until = torch.zeros_like(below)
+    for run in runs.on_device(values.device):
+        for start in range(0, len(values), _ROWS_AT_A_TIME):
+            rows = slice(start, start + _ROWS_AT_A_TIME)
+            below[rows] += torch.searchsorted(run, values[rows])
+            until[rows] += torch.searchsorted(run, values[rows], right=True)
+    return _host(below), _host(until - below)
+
+
+def _checked(masks: ArrayLike, maps: Tensor, first_image: int) -> Flags:
+    """Masks as booleans [B, H, W]; errors as `checked_maps` has them."""
+    flags = np.asarray(masks)
+    fits = flags.dtype == np.bool_ and flags.shape == tuple(maps.shape) and flags.ndim == 3
+    single = maps.to(torch.float32)
+    if not fits or not bool(torch.isfinite(single).all()):
+        flags, _ = checked_maps(masks, maps.detach().cpu().numpy(), first_image, np.float32)
+    return flags
+
+
+def _host(tensor: Tensor) -> Any:
+    return tensor.cpu().numpy()
