@@ -45,6 +45,7 @@ def figure(
         list[str] | None, typer.Option(help="Only these datasets, may be repeated.")
     ] = None,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    panels: Annotated[int, typer.Option(min=1, help="The most panels of a t-SNE figure.")] = 8,
     option: Annotated[
         str | None,
         typer.Option(help="The option that a sweep varies; a,b for two that move together."),
@@ -60,5 +61,6 @@ def figure(
         datasets=tuple(dataset or ()),
         category=category,
         option=option,
+        panels=panels,
     )
     echo(str(draw(run, kind, out or run / f"{kind}.png", choice)))

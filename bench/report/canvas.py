@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,26 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..analysis.matrix import EvaluatedMethod, TargetDataset
 from ..files import output_file
 
 STYLE = Path(__file__).parent / "templates" / "figures.mplstyle"
 SOFT, LINE = "#566267", "#d9dddb"  # labels and grid lines of the style
 NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what of a run it shows; None is everything that was chosen.
+
+    Attributes:
+        remark: what a reader must know beside the notices on the data.
+    """
+
+    figure: Figure
+    datasets: frozenset[TargetDataset] | None = None
+    methods: frozenset[EvaluatedMethod] | None = None
+    remark: str = ""
 
 
 def panels_of(
@@ -42,6 +59,16 @@ def note(panel: Axes, text: str) -> None:
 def bottom(lowest: float) -> float:
     """Where an axis of percentages begins: the round number below; AUROC has no natural zero."""
     return 10.0 * (lowest // 10)
+
+
+def limits(ends: Sequence[float]) -> tuple[float, float]:
+    """The limits of an axis of percentages that shows these values, with some room.
+
+    A span below two points would make noise look like a difference.
+    """
+    low, high = min(ends), max(ends)
+    middle, half = (low + high) / 2, max(high - low, 2.0) * 0.54
+    return max(middle - half, -0.8), min(middle + half, 100.8)
 
 
 def save(figure: Figure, out: Path) -> None:

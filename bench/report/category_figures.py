@@ -1,30 +1,40 @@
-"""Figures of single categories: ROC and PRO curves, and the strips of the gallery."""
+"""ROC and PRO curves of single categories."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from ..analysis.matrix import EvaluatedMethod, TargetDataset
+from ..analysis.matrix import EvaluatedMethod
 from ..errors import UsageError
-from ..records.cases import KINDS, Case, read_strip
-from ..records.cell import Cell
-from .canvas import LINE, SOFT, legend, note, panels_of
+from ..metric_table import METRICS
+from .canvas import LINE, Drawing, note, panels_of
 from .curves import CURVE_KINDS, Curve, CurveKind, curves_of
 from .palette import line_style
-from .pictures import cases_of
 from .scene import Scene
 
-_Column = tuple[EvaluatedMethod, list[tuple[Cell, Case]]]  # a method, its cases with their cells
+MOST_ROWS = 12
+LEGEND: Mapping[str, Any] = {  # small, and legible where curves pass behind it
+    "fontsize": 6,
+    "title_fontsize": 6,
+    "handlelength": 1.6,
+    "labelspacing": 0.35,
+    "frameon": True,
+    "framealpha": 0.75,
+    "edgecolor": "none",
+}
+GRID_POINTS = 401  # false positive rates at which curves of several seeds are averaged
 
 
-def curves(scene: Scene) -> Figure:
-    """ROC and PRO curves: a row per category, a line per method."""
+def curves(scene: Scene) -> Drawing:
+    """ROC and PRO curves: a row per category, a line per method with the area under it.
+
+    Of several seeds the mean curve is drawn, with a band of their standard deviation.
+    """
     rows = [
         (dataset, category)
         for dataset, category in scene.categories()
@@ -32,85 +42,59 @@ def curves(scene: Scene) -> Figure:
     ]
     if not rows:
         raise UsageError("the records hold no curves for this choice: run these cells again")
-    _refuse_too_many(len(rows), 12, "curves")
-    figure, panels = panels_of(8.6, 2.75 * len(rows) + 0.5, len(rows), len(CURVE_KINDS))
+    refuse_too_many(len(rows), MOST_ROWS, "curves")
+    figure, panels = panels_of(10.8, 3.3 * len(rows) + 0.2, len(rows), len(CURVE_KINDS))
     for own, (dataset, category) in zip(panels, rows, strict=True):
         for panel, (name, kind) in zip(own, CURVE_KINDS.items(), strict=True):
             _curve_panel(panel, kind, curves_of(scene.matrix, dataset, category, name))
         own[0].set_ylabel(f"{dataset.title}, {category}\ntrue positive rate")
-    legend(figure, max(panels.flat, key=lambda panel: len(panel.get_legend_handles_labels()[1])))
-    return figure
+    return Drawing(figure, frozenset(dataset for dataset, _ in rows))
 
 
 def _curve_panel(panel: Axes, kind: CurveKind, found: Sequence[Curve]) -> None:
     if kind.has_diagonal:
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle="--")
-    named = set()
+    by_method: dict[EvaluatedMethod, list[Curve]] = {}
     for curve in found:
-        label = curve.method.label
-        panel.plot(
-            curve.x,
-            curve.y,
-            linewidth=1.3,
-            label=None if label in named else label,  # further seeds look the same
-            **line_style(curve.method.index),
-        )
-        named.add(label)
+        by_method.setdefault(curve.method, []).append(curve)
+    for own in sorted(by_method.values(), key=_mean_area, reverse=True):
+        _draw_seeds(panel, kind, own)
     panel.set_title(kind.title)
     panel.set_xlim(0, kind.x_end)
     panel.set_ylim(0, 1.01)
     panel.set_xlabel("false positive rate")
-    if not named:
+    if by_method:
+        title = f"{METRICS[kind.metric].label} in percent"
+        panel.legend(loc="lower right", title=title, **LEGEND)
+    else:
         note(panel, "undefined")
 
 
-def maps(scene: Scene) -> Figure:
-    """Image, mask and map of the best and the worst case of each category, a column per method."""
-    blocks = [
-        (f"{dataset.title}\n{category}", columns)
-        for dataset, category in scene.categories()
-        if (columns := _columns(scene, dataset, category))
-    ]
-    if not blocks:
-        raise UsageError(
-            "the run keeps no pictures for this choice: run it with --gallery 2 "
-            "(and --retry always where its cells are finished)"
-        )
-    _refuse_too_many(len(blocks), 8, "pictures")
-    width = max(len(columns) for _, columns in blocks)
-    height = (0.85 * len(KINDS) + 0.25) * len(blocks) + 0.2
-    figure, panels = panels_of(2.5 * width + 0.8, height, len(blocks) * len(KINDS), width)
-    for panel in panels.flat:
-        panel.axis("off")
-    for i, (name, columns) in enumerate(blocks):
-        _draw_strips(scene, panels[i * len(KINDS) : (i + 1) * len(KINDS)], name, columns)
-    return figure
+def _mean_area(own: Sequence[Curve]) -> float:
+    areas = [curve.area for curve in own if curve.area is not None]
+    return fmean(areas) if areas else -1.0
 
 
-def _columns(scene: Scene, dataset: TargetDataset, category: str) -> list[_Column]:
-    """The methods that have cases in a category."""
-    found = []
-    for method in scene.matrix.methods:
-        cases = cases_of(scene.run, scene.matrix, method, dataset)
-        own = [(cell, case) for cell, case in cases if case.category == category and case.rank == 1]
-        if own:
-            found.append((method, own))
-    return found
+def _draw_seeds(panel: Axes, kind: CurveKind, own: Sequence[Curve]) -> None:
+    """The curve of one method: as it is of a single seed, else the mean and a band."""
+    style = line_style(own[0].method.index)
+    areas = [100 * curve.area for curve in own if curve.area is not None]
+    label = own[0].method.label
+    if areas:
+        spread = f"±{stdev(areas):.1f}" if len(areas) > 1 else ""
+        label += f" {fmean(areas):.1f}{spread}"
+    if len(own) == 1:
+        panel.plot(own[0].x, own[0].y, linewidth=1.3, label=label, **style)
+        return
+    grid = np.linspace(0, kind.x_end, GRID_POINTS)
+    heights = np.array([np.interp(grid, curve.x, curve.y) for curve in own])  # [seeds, points]
+    mean, spread_at = heights.mean(axis=0), heights.std(axis=0, ddof=1)
+    low, high = (mean - spread_at).clip(0, 1), (mean + spread_at).clip(0, 1)
+    panel.fill_between(grid, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    panel.plot(grid, mean, linewidth=1.3, label=label, **style)
 
 
-def _draw_strips(scene: Scene, panels: NDArray[Any], name: str, columns: Sequence[_Column]) -> None:
-    """Fill the panels [kinds, methods] of one category."""
-    look = {"ha": "right", "va": "center", "fontsize": 7, "color": SOFT}
-    for kind, (first, *_) in zip(KINDS, panels, strict=True):
-        first.text(-0.04, 0.5, f"{name}\n{kind}", transform=first.transAxes, **look)
-    for own, (method, cases) in zip(panels.T, columns, strict=False):
-        own[0].set_title(method.label, fontsize=8)
-        for cell, case in cases:
-            strip = np.asarray(read_strip(scene.run, cell, case))
-            own[KINDS.index(case.kind)].imshow(strip, interpolation="nearest")
-
-
-def _refuse_too_many(count: int, most: int, shown: str) -> None:
+def refuse_too_many(count: int, most: int, shown: str) -> None:
     """Raise UsageError if more categories have something to show than one figure can hold."""
     if count > most:
         raise UsageError(

@@ -10,21 +10,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib import style
-from matplotlib.figure import Figure
 
 from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
 from ..errors import UsageError, unknown_name
 from ..metric_table import checked_metrics
-from .canvas import SOFT, STYLE, save
-from .category_figures import curves, maps
+from .canvas import SOFT, STYLE, Drawing, save
+from .category_figures import curves
+from .map_figure import maps
 from .prompt_figure import tsne
 from .scene import Choice, Scene
 from .score_figures import radar, scatter
 from .sweep_figure import sweep
 
 FORMATS = (".png", ".pdf", ".svg")
-KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Figure]] = {
+KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Drawing]] = {
     drawn.__name__: drawn for drawn in (scatter, radar, sweep, tsne, curves, maps)
 }
 
@@ -60,11 +60,22 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
     )
     shown = chosen if kind == "maps" or not chosen.tracks else chosen.of_track(chosen.tracks[0])
     with style.context(STYLE):
-        figure = KINDS_OF_FIGURE[kind](Scene(run, shown, choice))
-        text = "\n".join([*notices(shown), *_left_out(chosen, shown)])
-        figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")
-        save(figure, out)
+        drawing = KINDS_OF_FIGURE[kind](Scene(run, shown, choice))
+        lines = [drawing.remark, *notices(_drawn(shown, drawing)), *_left_out(chosen, shown)]
+        text = "\n".join(line for line in lines if line)
+        drawing.figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top")
+        save(drawing.figure, out)
     return out
+
+
+def _drawn(shown: Matrix, drawing: Drawing) -> Matrix:
+    """What of the chosen methods and datasets is in the figure."""
+    methods, datasets = drawing.methods, drawing.datasets
+    return dataclasses.replace(
+        shown,
+        methods=tuple(m for m in shown.methods if methods is None or m in methods),
+        datasets=tuple(d for d in shown.datasets if datasets is None or d in datasets),
+    )
 
 
 def _left_out(chosen: Matrix, shown: Matrix) -> list[str]:

@@ -30,7 +30,7 @@ from .curves import curve_panels
 from .differences import differences, direction, signed, summary
 from .facts import cell_rows, dump, facts, plan_text
 from .overview import average_ranks, cards, hardest
-from .palette import COLOURS, DASHES, css_classes
+from .palette import COLOURS, DASHES, css_classes, marker_path
 from .pictures import gallery
 from .tables import ReportTable, domain_title, report_tables
 
@@ -157,5 +157,6 @@ def templates() -> Environment:
         "direction": direction,
         "domain_title": domain_title,
         "style": lambda method: css_classes(method.index),
+        "marker": lambda method: marker_path(method.index),
     }
     return found

@@ -1,12 +1,14 @@
 """How the page and the figures distinguish methods.
 
 The colours can be distinguished without colour vision. After the last one they repeat with another
-dash, and in figures with another marker.
+dash and another marker.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 COLOURS = (
     ("#0068a8", "#5aaee8"),
@@ -32,7 +34,7 @@ def colour(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """Its marker in a figure."""
+    """Its marker, as matplotlib names it."""
     return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
 
@@ -45,3 +47,15 @@ def line_style(index: int) -> dict[str, Any]:
 def css_classes(index: int) -> str:
     """Its colour and dash, as classes of the page."""
     return f"s{index % len(COLOURS)} d{index // len(COLOURS) % len(DASHES)}"
+
+
+def marker_path(index: int, size: float = 6.0) -> str:
+    """Its marker as an SVG path around the origin, in units of the page."""
+    from matplotlib.markers import MarkerStyle
+    from matplotlib.transforms import Affine2D
+
+    style = MarkerStyle(marker(index))
+    flip = Affine2D().scale(size, -size)  # y grows downwards in SVG
+    path = style.get_path().transformed(style.get_transform() + flip)
+    shapes = map(np.asarray, path.to_polygons(closed_only=True))
+    return "".join("M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in shape) + "Z" for shape in shapes)

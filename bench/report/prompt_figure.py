@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,25 +12,28 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from ..analysis.matrix import EvaluatedMethod, TargetDataset
 from ..errors import UsageError
 from ..records.prompt_scores import PromptScores, read_prompt_scores
 from ..records.run_folder import PROMPT_SCORES, prompt_scores_path
-from .canvas import SOFT, panels_of
+from .canvas import SOFT, Drawing, panels_of
 from .palette import COLOURS, colour, marker
 from .scene import Scene
 
 MAX_POINTS = 3000  # t-SNE slows down faster than it shows more
 
+_Place = tuple[EvaluatedMethod, TargetDataset, str, Path]  # with its category and file
 
-def tsne(scene: Scene) -> Figure:
+
+def tsne(scene: Scene) -> Drawing:
     """Prompt-wise anomaly scores in two dimensions: Figures 3 and 6 of the FAPrompt paper.
 
     A point is an image's patch scores under one prompt; colours are prompts, filled points
-    anomalous images.
+    anomalous images. Of many categories the first ones of each method are drawn.
     """
     places = scene.categories()
     found = [
-        (f"{method.label}\n{dataset.title}, {category}", path)
+        (method, dataset, category, path)
         for dataset in scene.matrix.datasets
         for method in scene.matrix.methods
         for record in scene.matrix.finished(method, dataset)[:1]  # the first seed
@@ -41,16 +46,39 @@ def tsne(scene: Scene) -> Figure:
             "run faprompt or anomalyclip with --save-prompt-scores (and --retry always where its "
             "cells are finished), or choose another method or category"
         )
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
-    figure, panels = panels_of(3.6 * columns, 3.6 * rows + 0.3, rows, columns)
-    for panel, (title, path) in zip(panels.flat, found, strict=False):
-        _panel(panel, read_prompt_scores(path))
-        panel.set_title(title)
-    for panel in panels.flat[len(found) :]:
+    shown = _first_of_each(found, scene.choice.panels)
+    columns = min(4 if len(shown) > 6 else 3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, panels = panels_of(3.1 * columns, 3.2 * rows + 0.5, rows, columns)
+    prompts = 0
+    for panel, (method, dataset, category, path) in zip(panels.flat, shown, strict=False):
+        scores = read_prompt_scores(path)
+        prompts = max(prompts, scores.scores.shape[1])
+        _panel(panel, scores)
+        panel.set_title(f"{method.label}\n{dataset.title}, {category}")
+    for panel in panels.flat[len(shown) :]:
         panel.set_visible(False)
-    _legend_of_labels(figure)
-    return figure
+    _legend(figure, prompts)
+    left_out = len(found) - len(shown)
+    return Drawing(
+        figure,
+        frozenset(dataset for _, dataset, _, _ in shown),
+        frozenset(method for method, *_ in shown),
+        f"{left_out} further panels are left out: choose with --method, --dataset or --category, "
+        "or give --panels."
+        if left_out
+        else "",
+    )
+
+
+def _first_of_each(found: Sequence[_Place], most: int) -> list[_Place]:
+    """At most so many panels, in order: the first categories of every method."""
+    by_method: dict[EvaluatedMethod, list[_Place]] = {}
+    for place in found:
+        by_method.setdefault(place[0], []).append(place)
+    in_turn = [p for own in itertools.zip_longest(*by_method.values()) for p in own if p]
+    kept = in_turn[:most]
+    return [place for place in found if place in kept]
 
 
 def _panel(panel: Axes, found: PromptScores) -> None:
@@ -109,9 +137,13 @@ def embed(
     )
 
 
-def _legend_of_labels(figure: Figure) -> None:
+def _legend(figure: Figure, prompts: int) -> None:
+    """The colours of the prompts, then what a filled mark is."""
+    shapes = [(marker(k // len(COLOURS)), colour(k), colour(k)) for k in range(prompts)]
+    shapes += [("o", SOFT, "none"), ("o", SOFT, SOFT)]
     handles = [
-        Line2D([], [], color=SOFT, linestyle="none", marker="o", markersize=4, markerfacecolor=fill)
-        for fill in ("none", SOFT)
+        Line2D([], [], linestyle="none", marker=m, markersize=4.5, color=edge, markerfacecolor=fill)
+        for m, edge, fill in shapes
     ]
-    figure.legend(handles, ("normal", "anomalous"), loc="outside upper left", ncols=2)
+    names = [*(f"prompt {k + 1}" for k in range(prompts)), "normal image", "anomalous image"]
+    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))

@@ -19,6 +19,7 @@ class Choice:
         methods, datasets: by name or by label.
         category: one category, for tsne, curves and maps.
         option: what a sweep varies.
+        panels: the most panels of a figure that has one for each method and category.
     """
 
     metrics: tuple[str, ...] = ()
@@ -26,6 +27,7 @@ class Choice:
     datasets: tuple[str, ...] = ()
     category: str | None = None
     option: str | None = None
+    panels: int = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ class Scene:
         """A metric in percent."""
         value = self.matrix.value(method, dataset, metric).value
         return None if value is None else 100 * value
+
+    def measured(
+        self, method: EvaluatedMethod, dataset: TargetDataset, metric: str
+    ) -> tuple[float, float] | None:
+        """A metric and its standard deviation over seeds, in percent; 0 of a single seed."""
+        found = self.matrix.value(method, dataset, metric)
+        return None if found.value is None else (100 * found.value, 100 * (found.spread or 0.0))
 
     def categories(self) -> list[tuple[TargetDataset, str]]:
         """The chosen category, or all, of each chosen dataset.

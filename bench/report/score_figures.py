@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,24 +14,34 @@ from matplotlib.projections.polar import PolarAxes
 from ..analysis.matrix import TargetDataset
 from ..errors import UsageError
 from ..metric_table import METRICS
-from .canvas import bottom, legend, panels_of
+from .canvas import Drawing, bottom, legend, limits, panels_of
 from .palette import colour, line_style, marker
 from .scene import Scene
 
+LANES = 0.74  # share of a dataset's row that the lanes of its methods take
+STRIPE = "#f3f5f4"
 
-def scatter(scene: Scene) -> Figure:
-    """A dot per method on every dataset, a panel per metric."""
+
+def scatter(scene: Scene) -> Drawing:
+    """A mark per method on every dataset, with its deviation over seeds, a panel per metric.
+
+    Every method has a lane of its own, so that no mark hides another one.
+    """
     shown = _shown(scene, any)
     if not shown:
         raise UsageError("no chosen dataset has a value of the chosen metrics: choose others")
-    rows = sum(len(datasets) for _, datasets in shown)
-    height = 1.1 + 0.34 * rows + 0.5 * len(shown)
-    ratios = [len(datasets) + 0.8 for _, datasets in shown]
+    row = 0.16 + 0.115 * len(scene.matrix.methods)
+    height = 1.1 + row * sum(len(datasets) for _, datasets in shown) + 0.6 * len(shown)
+    ratios = [len(datasets) + 0.6 / row for _, datasets in shown]
     figure, panels = panels_of(7.2, height, len(shown), 1, height_ratios=ratios)
     for panel, (metric, datasets) in zip(panels[:, 0], shown, strict=True):
         _scatter_panel(scene, panel, metric, datasets)
     legend(figure, panels[0, 0])
-    return figure
+    return _drawing(figure, shown)
+
+
+def _drawing(figure: Figure, shown: Sequence[tuple[str, Sequence[TargetDataset]]]) -> Drawing:
+    return Drawing(figure, frozenset(d for _, datasets in shown for d in datasets))
 
 
 def _shown(
@@ -57,34 +69,43 @@ def _shown(
 def _scatter_panel(
     scene: Scene, panel: Axes, metric: str, datasets: Sequence[TargetDataset]
 ) -> None:
-    lowest = 100.0
-    for method in scene.matrix.methods:
-        values = [scene.value(method, dataset, metric) for dataset in datasets]
-        known = {row: value for row, value in enumerate(values) if value is not None}
-        lowest = min([lowest, *known.values()])
+    ends: list[float] = []
+    count = len(scene.matrix.methods)
+    for lane, method in enumerate(scene.matrix.methods):
+        place = LANES * ((lane + 0.5) / count - 0.5)
+        values = [scene.measured(method, dataset, metric) for dataset in datasets]
+        known = [(row, *own) for row, own in enumerate(values) if own is not None]
+        rows = [row + place for row, *_ in known]
+        means = [value for _, value, _ in known]
+        ends += [end for _, value, sd in known for end in (value - sd, value + sd)]
+        look: dict[str, Any] = {"color": colour(method.index), "zorder": 3}
+        panel.errorbar(means, rows, xerr=[sd for *_, sd in known], fmt="none", lw=1, **look)
         panel.scatter(
-            [*known.values()],
-            [*known],
-            s=30,
+            means,
+            rows,
+            s=26,
             marker=marker(method.index),
-            color=colour(method.index),
             edgecolors="white",
-            linewidths=0.5,
+            linewidths=0.4,
             label=method.label,
-            zorder=3,
+            **look,
         )
+    for row in range(1, len(datasets), 2):
+        panel.axhspan(row - 0.5, row + 0.5, color=STRIPE, zorder=0)
     panel.set_title(f"{METRICS[metric].title} in percent")
     panel.set_yticks(range(len(datasets)), [dataset.title for dataset in datasets])
     panel.set_ylim(len(datasets) - 0.5, -0.5)
-    panel.set_xlim(bottom(lowest), 100.8)
+    panel.set_xlim(*limits(ends))
+    panel.grid(visible=False, axis="y")
     panel.tick_params(length=0)
     panel.spines["left"].set_visible(False)
 
 
-def radar(scene: Scene) -> Figure:
+def radar(scene: Scene) -> Drawing:
     """A closed line per method around an axis per dataset, a panel per metric.
 
-    Only datasets on which every chosen method has a value: a line with a gap would mislead.
+    Only datasets on which every chosen method has a value: a line with a gap would mislead. A band
+    is the deviation over seeds.
     """
     shown = _shown(scene, all, least=3)
     if not shown:
@@ -97,25 +118,32 @@ def radar(scene: Scene) -> Figure:
     for panel, (metric, datasets) in zip(panels[0], shown, strict=True):
         _radar_panel(scene, panel, metric, datasets)
     legend(figure, panels[0, 0])
-    return figure
+    return _drawing(figure, shown)
 
 
 def _radar_panel(
     scene: Scene, panel: PolarAxes, metric: str, datasets: Sequence[TargetDataset]
 ) -> None:
     angles = np.linspace(0, 2 * np.pi, len(datasets), endpoint=False)
-    lowest = 100.0
+    around = [*angles, angles[0]]
+    ends: list[float] = []
     for method in scene.matrix.methods:
-        values = [scene.value(method, dataset, metric) or 0.0 for dataset in datasets]
-        lowest = min([lowest, *values])
+        measured = [scene.measured(method, d, metric) or (0.0, 0.0) for d in datasets]
+        means, spreads = np.array([*measured, measured[0]]).T
+        ends += [*(means - spreads), *(means + spreads)]
+        style = line_style(method.index)
+        if spreads.any():
+            panel.fill_between(
+                around, means - spreads, means + spreads, color=style["color"], alpha=0.15, lw=0
+            )
         panel.plot(
-            [*angles, angles[0]],
-            [*values, values[0]],
+            around,
+            means,
             linewidth=1.5,
             marker=marker(method.index),
             markersize=3.5,
             label=method.label,
-            **line_style(method.index),
+            **style,
         )
     panel.set_title(f"{METRICS[metric].title} in percent", pad=18)
     panel.set_theta_offset(np.pi / 2)
@@ -125,7 +153,8 @@ def _radar_panel(
         label.set_horizontalalignment(
             "center" if abs(side) < 0.2 else "left" if side > 0 else "right"
         )
-    panel.set_ylim(max(0.0, bottom(lowest) - 10), 100)
+    # ten points inside the lowest one, so that a weak method does not collapse to the centre
+    panel.set_ylim(max(0.0, bottom(min(ends)) - 10), min(100.0, 10.0 * math.ceil(max(ends) / 10)))
     panel.spines["polar"].set_visible(False)
     panel.tick_params(axis="x", pad=4)
     panel.tick_params(axis="y", labelsize=7)

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection, PathCollection
 from PIL import Image
 from typer.testing import CliRunner
 from zsad.bench.analysis.matrix import Matrix
@@ -22,8 +23,9 @@ from zsad.bench.records.prompt_scores import (
 )
 from zsad.bench.records.record import read_records, write_record
 from zsad.bench.report import prompt_figure
-from zsad.bench.report.category_figures import curves, maps
+from zsad.bench.report.category_figures import curves
 from zsad.bench.report.figures import draw
+from zsad.bench.report.map_figure import maps
 from zsad.bench.report.palette import COLOURS, line_style, marker
 from zsad.bench.report.prompt_figure import embed, tsne
 from zsad.bench.report.scene import Choice, Scene
@@ -47,6 +49,14 @@ def swept(tmp_path_factory, make_run):
     options = [{"n_prompts": k} for k in (10, 1, 2)] + [{"sizes": s} for s in ([10, 4], [2, 1])]
     folder = tmp_path_factory.mktemp("swept")
     return make_run(folder, ["FAPrompt"], ["visa", "mvtec_ad"], options, images=8, keep=0)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory, make_run):
+    """A run of three seeds, with pictures."""
+    folder = tmp_path_factory.mktemp("seeds")
+    make_run(folder, ["CLIP", "WinCLIP", "FAPrompt"], ["visa", "isic"], seeds=(1, 2, 3), images=8)
+    return folder
 
 
 def scene(run, choice=None):
@@ -75,12 +85,29 @@ def test_equal_figures_are_equal_files(run, tmp_path):
 
 def test_scatter_shows_each_value_once_and_no_undefined_one(run):
     shown = scene(run)
-    image, pixel = scatter(shown).axes
+    image, pixel = scatter(shown).figure.axes
     assert [label.get_text() for label in image.get_yticklabels()] == ["VisA", "ELPV", "BrainMRI"]
     assert [label.get_text() for label in pixel.get_yticklabels()] == ["VisA", "ISIC"]
-    for method, dots in zip(shown.matrix.methods, image.collections, strict=True):
+    marks = [own for own in image.collections if isinstance(own, PathCollection)]
+    for method, dots in zip(shown.matrix.methods, marks, strict=True):
         expected = [shown.value(method, d, "image_auroc") for d in shown.matrix.datasets[:3]]
         assert dots.get_offsets()[:, 0].tolist() == pytest.approx(expected)
+    low, high = image.get_xlim()
+    every = np.concatenate([dots.get_offsets() for dots in marks])
+    assert low < every[:, 0].min() and every[:, 0].max() < high
+    assert high - low < 1.2 * max(np.ptp(every[:, 0]), 2)
+    assert len({*every[:, 1]}) == len(every)  # no mark hides another one
+
+
+def test_scatter_shows_the_deviation_over_seeds(seeds):
+    shown = scene(seeds, Choice(metrics=("pixel_pro",)))
+    (panel,) = scatter(shown).figure.axes
+    bars = [own for own in panel.collections if isinstance(own, LineCollection)]
+    for method, bar in zip(shown.matrix.methods, bars, strict=True):
+        for dataset, (start, end) in zip(shown.matrix.datasets, bar.get_segments(), strict=True):
+            value = shown.matrix.value(method, dataset, "pixel_pro")
+            assert value.spread > 0
+            assert end[0] - start[0] == pytest.approx(200 * value.spread)
 
 
 def test_a_figure_shows_one_track_and_names_what_it_leaves_out(tmp_path, make_record):
@@ -96,7 +123,7 @@ def test_a_figure_shows_one_track_and_names_what_it_leaves_out(tmp_path, make_re
 
 
 def test_radar_leaves_out_datasets_without_every_method(run):
-    (panel,) = radar(scene(run)).axes
+    (panel,) = radar(scene(run)).figure.axes
     assert [label.get_text() for label in panel.get_xticklabels()] == ["VisA", "ELPV", "BrainMRI"]
     line = lines_by_label(panel)["WinCLIP"]
     assert line.get_ydata()[0] == line.get_ydata()[-1]
@@ -127,7 +154,7 @@ def test_sweeps_are_found_in_numerical_order(swept):
 
 def test_sweep_draws_a_line_per_metric_over_the_paper_s_datasets(swept):
     shown = scene(swept, Choice(option="n-prompts"))
-    (panel,) = sweep(shown).axes
+    (panel,) = sweep(shown).figure.axes
     assert panel.get_xlabel() == "n-prompts"
     assert "VisA" in panel.get_title() and "MVTecAD" not in panel.get_title()
     line = lines_by_label(panel)["image AUROC"]
@@ -234,10 +261,10 @@ def test_tsne_has_a_panel_per_stored_category(tmp_path, make_run):
     with pytest.raises(UsageError, match="prompt_scores"):
         draw(folder, "tsne", tmp_path / "t.png")
     write_prompt_scores(folder, cell_of(folder), "pcb4", clusters())
-    (panel,) = tsne(scene(folder)).axes
+    (panel,) = tsne(scene(folder)).figure.axes
     assert panel.get_title() == "CLIP\nVisA, pcb4"
     assert sum(len(dots.get_offsets()) for dots in panel.collections) == 48
-    figure = tsne(scene(folder))
+    figure = tsne(scene(folder)).figure
     figure.canvas.draw()
     (legend,) = figure.legends
     assert legend.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
@@ -273,22 +300,89 @@ def test_file_that_is_no_archive_is_named(tmp_path):
 
 def test_curves_are_those_of_the_record(run):
     choice = Choice(category="pcb4", datasets=("VisA",))
-    figure = curves(scene(run, choice))
+    figure = curves(scene(run, choice)).figure
     assert len(figure.axes) == 3
     record = next(r for r in read_records(run) if r.cell == cell_of(run))
     result = next(r for r in record.categories if r.category == "pcb4")
-    line = lines_by_label(figure.axes[2])["CLIP"]
+    line = lines_by_label(figure.axes[2])[f"CLIP {100 * result.metrics['pixel_pro']:.1f}"]
     assert line.get_ydata().tolist() == result.curves["pixel_pro"]["y"]
 
 
+def test_curves_of_several_seeds_are_their_mean_with_a_band_and_the_mean_area(seeds):
+    shown = scene(seeds, Choice(category="candle"))
+    pixel = curves(shown).figure.axes[1]
+    (clip, *_) = shown.matrix.methods
+    (visa, _) = shown.matrix.datasets
+    value = shown.matrix.value(clip, visa, "pixel_auroc", "candle")
+    name = f"CLIP {100 * value.value:.1f}±{100 * value.spread:.1f}"
+    line = lines_by_label(pixel)[name]
+    assert name in [text.get_text() for text in pixel.get_legend().get_texts()]
+    records = shown.matrix.finished(clip, visa)
+    own = [record.by_category["candle"].curves["pixel_roc"] for record in records]
+    middle = line.get_xdata()[200]
+    expected = np.mean([np.interp(middle, curve["x"], curve["y"]) for curve in own])
+    assert line.get_ydata()[200] == pytest.approx(expected)
+    assert len(pixel.collections) == 3  # a band for each method
+
+
 def test_undefined_curve_is_said_to_be_so(run):
-    elpv = curves(scene(run, Choice(category="elpv")))
+    elpv = curves(scene(run, Choice(category="elpv"))).figure
     assert [text.get_text() for text in elpv.axes[1].texts] == ["undefined"]
 
 
-def test_maps_shows_best_and_worst_of_each_method(run):
-    figure = maps(scene(run, Choice(category="pcb4")))
-    assert len([axis for axis in figure.axes if axis.get_images()]) == 4
+def test_maps_shows_all_methods_on_the_same_images(run):
+    shown = scene(run, Choice(category="pcb4"))
+    figure = maps(shown).figure
+    panels = [panel for panel in figure.axes if panel.get_images()]
+    titles = [panel.get_title() for panel in panels if panel.get_title()]
+    assert titles == ["image", "CLIP", "WinCLIP"]
+    assert len(panels) % 3 == 0 and len(panels) > 0
+    (visa, *_) = shown.matrix.datasets
+    (record, *_) = shown.matrix.finished(shown.matrix.methods[0], visa)
+    scores = record.by_category["pcb4"].images
+    told = {f"{score:.3g}" for score in scores.scores}
+    assert all(panel.get_xlabel().split(",")[0] in told for panel in panels[1::3])
+    assert any("AUROC" in panel.get_xlabel() for panel in panels)
+    assert any(panel.collections for panel in panels)  # outlines
+    assert figure.axes[-1].get_ylabel() == "of the method's maps in the category"
+
+
+def test_captions_are_about_the_data_that_is_shown(tmp_path, make_run):
+    folder = make_run(tmp_path, ["CLIP"], ["visa", "synthetic"], images=4, keep=0)
+    out = draw(folder, "curves", tmp_path / "c.svg", Choice(category="candle"))
+    assert BUILT_IN_NOTE not in out.read_text("utf-8")
+    assert BUILT_IN_NOTE in draw(folder, "curves", tmp_path / "d.svg").read_text("utf-8")
+
+
+def test_tsne_names_prompts_and_draws_at_most_the_panels_that_are_asked_for(tmp_path, make_run):
+    folder = make_run(tmp_path, ["CLIP", "CoOp"], ["visa", "mvtec_ad"], images=4, keep=0)
+    for record in read_records(folder):
+        for result in record.categories:
+            write_prompt_scores(folder, record.cell, result.category, clusters(images=4))
+    drawn = tsne(scene(folder))
+    shown = [panel for panel in drawn.figure.axes if panel.get_visible()]
+    assert len(shown) == 8
+    assert {panel.get_title().split("\n")[0] for panel in shown} == {"CLIP", "CoOp"}
+    assert drawn.remark.startswith("2 further panels are left out")
+    (legend,) = drawn.figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [*(f"prompt {k}" for k in range(1, 5)), "normal image", "anomalous image"]
+    few = tsne(scene(folder, Choice(panels=1)))
+    assert len([panel for panel in few.figure.axes if panel.get_visible()]) == 1
+    assert {dataset.name for dataset in few.datasets} == {"mvtec_ad"}
+
+
+def test_sweep_shows_the_deviation_over_seeds(tmp_path, make_run):
+    options = [{"n_prompts": k} for k in (1, 5)]
+    folder = make_run(tmp_path, ["FAPrompt"], ["visa"], options, seeds=(1, 2), images=8, keep=0)
+    shown = scene(folder, Choice(metrics=("pixel_pro",)))
+    (panel,) = sweep(shown).figure.axes
+    (bars,) = panel.collections
+    (dataset,) = shown.matrix.datasets
+    (own,) = find_sweeps(shown.matrix)
+    for method, (start, end) in zip(own.methods, bars.get_segments(), strict=True):
+        spread = shown.matrix.value(method, dataset, "pixel_pro").spread
+        assert spread > 0 and end[1] - start[1] == pytest.approx(200 * spread)
 
 
 def test_run_without_pictures_says_how_to_keep_them(swept):
