@@ -78,6 +78,8 @@ def load_backbone(
     if precision not in PRECISIONS:
         raise unknown_name("precision", str(precision), PRECISIONS)
     where = _device(device)
+    if where.type == "cuda":  # torch lets convolutions round to tf32 there unless it is told not to
+        torch.backends.cudnn.allow_tf32 = False
     label, settings, tag, full_name = _asked(name, pretrained, config)
     file = Path(tag) if Path(tag).is_file() else None
     path = None if tag == RANDOM else file or _fetch(label, tag)
