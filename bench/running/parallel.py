@@ -28,12 +28,12 @@ from ..errors import Stopped, UsageError, ZsadError, unknown_name
 from ..names import display_name
 from ..progress import Progress
 from ..records.cell import Cell
-from ..records.run_folder import lock, part_path, record_path, stop_path
+from ..records.run_folder import lock, part_path, stop_path
 from .cells import is_done, write_failure
 from .open_datasets import OpenDatasets
+from .overall import shown, steps_of
 from .plan import Plan
-from .prepare import checkpoint_path
-from .runner import Unit, run_unit, start, units
+from .runner import Unit, run_unit, start, units, work_of
 from .runner import run as run_alone
 
 LOG = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def run(
     if scheduler is None:  # the machines of a cluster have devices of their own
         check_device(plan.device)
     mine = start(plan, datasets, progress, shard, split=True)
-    with _watched(plan, mine, progress, f"{jobs} processes"), _engine(backend, scheduler, jobs):
+    with _watched(plan, mine, datasets, progress), _engine(backend, scheduler, jobs):
         _hand_out(plan, mine, jobs)
     progress.check()
     for unit in mine:  # what a lost worker left, and records whose parts several workers made
@@ -215,45 +215,19 @@ def _engine(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(plan: Plan, mine: Sequence[Unit], progress: Progress, title: str) -> Iterator[None]:
-    """Show what the workers have done, and turn the parent's stop into the file they look for."""
-    finished, stop_file = threading.Event(), stop_path(Path(plan.out))
+def _watched(
+    plan: Plan, mine: Sequence[Unit], datasets: OpenDatasets, progress: Progress
+) -> Iterator[None]:
+    """Show how far the run is, and turn the parent's stop into the file that workers look for."""
+    stop_file = stop_path(Path(plan.out))
     stop_file.unlink(missing_ok=True)
-    steps = _steps(plan, mine)
 
-    def watch() -> None:
-        with progress.track(len(steps), title, "step") as bar:
-            while not finished.wait(0.2):
-                if progress.stop.is_set():
-                    stop_file.touch()
-                    return
-                bar.n = _done(steps)
-                bar.refresh()
-            bar.n = _done(steps)
+    def hand_on() -> None:
+        if progress.stop.is_set():
+            stop_file.touch()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     try:
-        yield
+        with shown(steps_of(plan, work_of(mine), datasets), progress, hand_on):
+            yield
     finally:
-        finished.set()
-        watcher.join()
         stop_file.unlink(missing_ok=True)
-
-
-def _steps(plan: Plan, mine: Sequence[Unit]) -> list[tuple[Path, ...]]:
-    """What is there once a method has learned, or a category of a cell is scored: any of these."""
-    folder = Path(plan.out)
-    jobs = {job.cell: job for unit in mine for job in unit.jobs}.values()
-    learned = {checkpoint_path(plan, job) for job in jobs if job.trained}
-    scored = [
-        (record_path(folder, job.cell), part_path(folder, job.cell, category))
-        for unit in mine
-        for category in unit.categories
-        for job in unit.jobs
-    ]
-    return [*((path,) for path in sorted(learned)), *scored]
-
-
-def _done(steps: Sequence[tuple[Path, ...]]) -> int:
-    return sum(any(path.exists() for path in step) for step in steps)

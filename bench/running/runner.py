@@ -10,8 +10,8 @@ import dataclasses
 import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .evaluation import score_category
 from .identity import Identities, difference, known
 from .image_files import hashing, refuse_changed_files, stamps
 from .open_datasets import OpenDatasets, served_jobs
+from .overall import shown, steps_of
 from .plan import Job, Plan, make_plan, read_plan
 from .prepare import prepare
 from .prepared_method import PreparedMethod, isolated
@@ -63,7 +64,10 @@ def run(
     check_device(plan.device)
     datasets = datasets or OpenDatasets(plan.limit)
     mine = start(plan, datasets, progress, shard, split=shard[1] > 1)
-    with _interrupts_seen(progress):
+    bar = (
+        shown(steps_of(plan, work_of(mine), datasets), progress) if progress.bar else nullcontext()
+    )
+    with _interrupts_seen(progress), bar:
         for blocking in (False, True):  # first what is free, then what others may have dropped
             for unit in mine:
                 run_unit(plan, unit, datasets, progress, blocking)
@@ -128,6 +132,12 @@ class Unit:
     def target(self) -> str:
         """The dataset of its cells."""
         return self.jobs[0].cell.target
+
+
+def work_of(mine: Iterable[Unit]) -> Iterator[tuple[Job, str]]:
+    """The jobs of some units with each of their categories."""
+    for unit in mine:
+        yield from itertools.product(unit.jobs, unit.categories)
 
 
 def units(jobs: Sequence[Job], datasets: OpenDatasets, split: bool = False) -> list[Unit]:

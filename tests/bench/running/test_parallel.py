@@ -9,11 +9,11 @@ import sys
 import joblib
 import pytest
 from zsad.bench.errors import Stopped
-from zsad.bench.running import parallel
 from zsad.bench.running.open_datasets import OpenDatasets
+from zsad.bench.running.overall import steps_of
 from zsad.bench.running.parallel import WorkerProgress, default_jobs
 from zsad.bench.running.plan import make_plan
-from zsad.bench.running.runner import run, units
+from zsad.bench.running.runner import run, units, work_of
 
 
 @pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (2, 2), (64, 4)])
@@ -53,11 +53,12 @@ def test_a_worker_stops_for_the_file_and_for_the_death_of_its_parent(tmp_path):
 def test_the_bar_counts_learned_methods_and_scored_categories(tmp_path):
     methods = ["clip", {"name": "anomalyclip", "options": {"epochs": 1}}]
     plan = make_plan(methods, out=tmp_path / "run", limit=2, gallery=0)
-    steps = parallel._steps(plan, units(plan.jobs(), OpenDatasets(plan.limit)))
+    datasets = OpenDatasets(plan.limit)
+    steps = steps_of(plan, work_of(units(plan.jobs(), datasets)), datasets)
     assert len(steps) == 1 + 2 * 6
-    assert parallel._done(steps) == 0
+    assert not any(step.done for step in steps)
     run(plan)
-    assert parallel._done(steps) == len(steps)
+    assert all(step.done for step in steps)
 
 
 def test_what_finds_a_run_finished_imports_no_open_clip():
