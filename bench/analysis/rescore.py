@@ -7,11 +7,13 @@ maps of a run made with `--save-maps` (`records/maps.py`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ZsadError
 from ..metric_table import DEFAULT_METRICS, METRICS, Level, of_level
@@ -103,11 +105,22 @@ def _pixel_level(path: Path, result: CategoryResult) -> Measured | None:
     if not path.is_file():
         return None
     maps, masks = read_maps(path)
+    with accumulated(maps, masks) as pixels:
+        return _measured(result, "pixel", pixels.result)
+
+
+@contextmanager
+def accumulated(maps: NDArray[np.float32], masks: NDArray[np.bool_]) -> Iterator[PixelAccumulator]:
+    """The pixels of maps and masks [N, H, W] of a category, until the end of the `with`.
+
+    Raises:
+        MetricInputError: maps are NaN or infinite.
+    """
     with PixelAccumulator() as pixels:
         for start in range(0, len(maps), IMAGES_AT_ONCE):
             stop = start + IMAGES_AT_ONCE
             pixels.update(masks[start:stop], maps[start:stop])
-        return _measured(result, "pixel", pixels.result)
+        yield pixels
 
 
 def _measured(

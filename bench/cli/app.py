@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from ..errors import INTERRUPTED, ZsadError
-from . import cache, data, listing, new, predict, publish, report, results, run, train
+from . import cache, data, listing, new, predict, publish, report, results, run, study, train
 from .terminal import PrintableFormatter, echo
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "compare": results.compare,
     "check": results.check,
     "rescore": results.rescore,
+    "study": study.study,
     "merge": results.merge,
     "report": report.report,
     "figure": report.figure,

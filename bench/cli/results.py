@@ -22,6 +22,7 @@ from .terminal import echo
 if TYPE_CHECKING:
     from ..analysis.resampling import Settings
     from ..analysis.statistics import ImageMetric, Ranking
+    from ..analysis.table_data import Table
     from ..records.record import Record
     from ..track import Track
 
@@ -79,7 +80,6 @@ def table(
     out: OutFile = None,
 ) -> None:
     """Print a run as one of the paper's tables."""
-    from ..analysis.formats import render
     from ..analysis.frame_formats import frame_bytes
     from ..analysis.tables import make_table
     from ..analysis.third_party import third_party_table
@@ -98,7 +98,7 @@ def table(
                 "--third-party and --pro"
             )
         rows = tidy_frame(run, datasets=dataset or (), metrics=metric or ())
-        _emit(frame_bytes(rows, fmt if format or out else "csv"), out)
+        emit(frame_bytes(rows, fmt if format or out else "csv"), out)
         return
     if fmt == "parquet":
         raise UsageError("parquet has a row for each number: add --layout tidy")
@@ -106,13 +106,7 @@ def table(
         made = third_party_table(run, layout, **chosen)
     else:
         made = make_table(run, layout, published=published, delta=delta, pro=pro, **chosen)
-    screen = console() if format is None and out is None else None
-    if screen is None:
-        _emit(render(made, fmt).encode(), out)
-        return
-    from .screen import show_table
-
-    show_table(made, screen)
+    emit_table(made, format, out)
 
 
 def compare(
@@ -164,7 +158,7 @@ def compare(
     chosen = format_of(format, out)
     shown = rankings if ranks or chosen in ROWS else {}
     resampled = [] if paired else _resampled(settings)
-    _emit(render_findings(comparisons, shown, first, resampled, settings, chosen, problems), out)
+    emit(render_findings(comparisons, shown, first, resampled, settings, chosen, problems), out)
 
 
 def format_of(name: str | None, out: Path | None) -> str:
@@ -339,7 +333,20 @@ def merge(
     echo(f"{len(kept)} records in {out}: {counts}")
 
 
-def _emit(content: bytes, out: Path | None) -> None:
+def emit_table(table: Table, format: str | None, out: Path | None) -> None:  # noqa: A002
+    """Print a table, as it fits a terminal where there is one, or write it to a file."""
+    from ..analysis.formats import render
+
+    screen = console() if format is None and out is None else None
+    if screen is None:
+        emit(render(table, format_of(format, out)).encode(), out)
+        return
+    from .screen import show_table
+
+    show_table(table, screen)
+
+
+def emit(content: bytes, out: Path | None) -> None:
     """Print, or write to a file."""
     from ..files import output_file
 

@@ -11,6 +11,7 @@ A run is a folder; most of its folders have one file or folder per cell, named b
     prompt_scores/<cell>/<category>.npz
     gallery/<cell>/                 anomaly maps, and an index for each category
     gallery/images/                 the images and masks that these show
+    image_size/                     the run at other sizes of the input, itself a run folder
     superseded/                     what was made under other conditions, at the path that it had
     locks/                          held by processes that are at work
 """

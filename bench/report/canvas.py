@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..analysis.matrix import EvaluatedMethod, TargetDataset
+from ..errors import UsageError
 from ..files import output_file
 
+FORMATS = (".png", ".pdf", ".svg")
 STYLE = Path(__file__).parent / "templates" / "figures.mplstyle"
 SOFT, LINE = "#566267", "#d9dddb"  # labels and grid lines of the style
 NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -69,6 +71,16 @@ def limits(ends: Sequence[float]) -> tuple[float, float]:
     low, high = min(ends), max(ends)
     middle, half = (low + high) / 2, max(high - low, 2.0) * 0.54
     return max(middle - half, -0.8), min(middle + half, 100.8)
+
+
+def check_format(out: Path) -> None:
+    """Refuse a file that no figure is written as.
+
+    Raises:
+        UsageError: its suffix is none of `FORMATS`.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(f"a figure is written as {', '.join(FORMATS)}, not as '{out.name}'")
 
 
 def save(figure: Figure, out: Path) -> None:

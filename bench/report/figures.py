@@ -15,7 +15,7 @@ from ..analysis.matrix import Matrix
 from ..analysis.notices import notices
 from ..errors import UsageError, unknown_name
 from ..metric_table import checked_metrics
-from .canvas import SOFT, STYLE, Drawing, save
+from .canvas import SOFT, STYLE, Drawing, check_format, save
 from .category_figures import curves
 from .map_figure import maps
 from .prompt_figure import tsne
@@ -23,7 +23,6 @@ from .scene import Choice, Scene
 from .score_figures import radar, scatter
 from .sweep_figure import sweep
 
-FORMATS = (".png", ".pdf", ".svg")
 KINDS_OF_FIGURE: Mapping[str, Callable[[Scene], Drawing]] = {
     drawn.__name__: drawn for drawn in (scatter, radar, sweep, tsne, curves, maps)
 }
@@ -47,8 +46,7 @@ def draw(run: Path, kind: str, out: Path, choice: Choice | None = None) -> Path:
     choice = choice or Choice()
     if kind not in KINDS_OF_FIGURE:
         raise unknown_name("kind of figure", kind, KINDS_OF_FIGURE)
-    if out.suffix.lower() not in FORMATS:
-        raise UsageError(f"a figure is written as {', '.join(FORMATS)}, not as '{out.name}'")
+    check_format(out)
     choice = dataclasses.replace(choice, metrics=checked_metrics(choice.metrics))
     matrix = Matrix.read(run)
     if not matrix.finished_records:

@@ -56,7 +56,9 @@ def pictures(tmp_path, draw_parts):
 def test_help_names_every_verb(zsad):
     code, out, _ = zsad("--help")
     assert code == 0
-    verbs = "run plan list train predict new data table check compare rescore merge report figure"
+    verbs = (
+        "run plan list train predict new data table check compare rescore study merge report figure"
+    )
     assert set(verbs.split()) <= set(out.split())
 
 
