@@ -28,7 +28,7 @@ def choice_table(study: Study) -> Table:
         ("Dataset", "Method"),
         (*(Column(value, names) for value in study.values), Column(SPAN, names)),
         tuple(_row(study, *place) for place in study.places),
-        (*study.remarks, *remarks(study.matrices[0], Request(), "", False, ())),
+        (*study.told, *remarks(study.matrices[0], Request(), "", False, ())),
     )
 
 

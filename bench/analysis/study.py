@@ -14,12 +14,14 @@ from pathlib import Path
 
 from .. import metric_formulas as formulas
 from ..errors import ZsadError
+from ..metric_table import of_level
 from ..metrics import UndefinedMetric
 from ..records.maps import read_maps
 from ..records.record import CategoryResult, Record, RecordError, read_records
 from ..records.run_folder import maps_path
 from .changed_maps import RULES, Maps, Masks, resized_maps, resized_masks, smoothed
 from .choices import CHOICES, IMAGE_SIZE, KEPT, OF_RUNS, PRO, Choice, Question, studied_metrics
+from .layout import NOT_COMPARED
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
 from .rescore import accumulated
 
@@ -58,6 +60,12 @@ class Study:
                 if matrix.cell(method, dataset):
                     found[dataset, method] = None
         return list(found)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The remarks, and that tracks are not compared where there are several."""
+        several = len({method.track for _, method in self.places}) > 1
+        return (*self.remarks, *[NOT_COMPARED] * several)
 
     def has_numbers(self, place: int) -> bool:
         """Whether any metric has a value at the value of a place."""
@@ -105,7 +113,8 @@ def study_maps(
             own.append(_changed_record(record, parts))
             lost[value, record.cell.key] = sum(part.lost for part in parts)
     matrices = tuple(arrange(own) for own in by_value.values())
-    remarks = _remarks(question, kept, [r.cell.key for r in records if r not in kept])
+    left_out = [r.cell.key for r in records if r not in kept and _has_pixel_metrics(r)]
+    remarks = _remarks(question, kept, left_out)
     study = Study(question.over, question.metrics, question.values, matrices, remarks, lost)
     return _without_empty_values(study)
 
@@ -142,6 +151,11 @@ def _has_maps(run: Path, record: Record) -> bool:
     return any(path.is_file() for path in paths)
 
 
+def _has_pixel_metrics(record: Record) -> bool:
+    """Whether its dataset has masks, and its method maps."""
+    return any(of_level("pixel", result.metrics) for result in record.categories)
+
+
 def _without_empty_values(study: Study) -> Study:
     """Without the values at which nothing has a metric, but for a remark; as it is if all are."""
     full = [i for i in range(len(study.values)) if study.has_numbers(i)]
@@ -159,7 +173,7 @@ def _without_empty_values(study: Study) -> Study:
 def _remarks(
     question: Question, kept: Sequence[Record], left_out: Sequence[str]
 ) -> tuple[str, ...]:
-    sides = sorted({str(record.protocol.get("map_size")) for record in kept})
+    sides = dict.fromkeys(str(record.protocol.get("map_size")) for record in kept)
     remarks = [CHOICES[question.over].says, f"Maps were kept at {' and '.join(sides)} pixels."]
     if CHOICES[question.over].resizes:
         side = "half of their side" if question.side is None else f"{question.side} pixels"

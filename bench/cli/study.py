@@ -112,7 +112,7 @@ def _of_sizes(
         )
     sizes = list(dict.fromkeys(map(int, values)))
     plan = plan_of_sizes(run, sizes, datasets)
-    echo(f"the run at {len(sizes)} sizes: {plan.out}", err=True)
+    echo(f"the run with images of {', '.join(map(str, sizes))} pixels: {plan.out}", err=True)
     with progress_bar(quiet) as progress:
         parallel.run(plan, progress, jobs)
     return study_runs(Path(plan.out), sizes, metrics, datasets)

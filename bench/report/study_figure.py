@@ -36,7 +36,7 @@ def draw_study(study: Study, out: Path) -> Path:
         for panel, (dataset, metric) in zip(panels.flat, places, strict=True):
             _panel(panel, study, dataset, metric)
         legend(figure, panels[0, 0])
-        text = "\n".join([*notices(study.matrices[0]), *study.remarks])
+        text = "\n".join([*notices(study.matrices[0]), *study.told])
         figure.text(0.01, -0.01, text, fontsize=6.5, color=SOFT, va="top", wrap=True)
         save(figure, out)
     return out

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..names import registry_name
+from ..names import known_name
 from ..records.run_folder import plan_path
 from .plan import Plan, make_plan, read_plan_settings
 
@@ -37,6 +37,7 @@ def plan_of_sizes(run: Path, sizes: Sequence[int], datasets: Sequence[str] = ())
     plan = make_plan(methods=entries, **{**settings, **own})
     if not datasets:
         return plan
-    wanted = set(map(registry_name, datasets))
-    kept = tuple(entry for entry in plan.datasets if entry.target in wanted)
-    return dataclasses.replace(plan, datasets=kept or plan.datasets)
+    known = {entry.target: entry for entry in plan.datasets}
+    wanted = {known_name("dataset of this run", name, known) for name in datasets}
+    kept = tuple(entry for name, entry in known.items() if name in wanted)
+    return dataclasses.replace(plan, datasets=kept)

@@ -1,5 +1,6 @@
 """A study measures the maps as each value of a choice would have made them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from zsad.bench import metrics
 from zsad.bench.analysis.changed_maps import RULES, resized_maps, resized_masks
 from zsad.bench.analysis.choice_table import choice_table
 from zsad.bench.analysis.choices import CHOICES, Question
+from zsad.bench.analysis.layout import NOT_COMPARED
 from zsad.bench.analysis.study import study_maps
 from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError
 from zsad.bench.records.maps import write_maps
 from zsad.bench.records.record import RecordError, read_records, write_record
 from zsad.bench.report.study_figure import draw_study
+from zsad.bench.track import Track
 
 SIDE = 24
 METRICS = {"pixel_auroc": metrics.auroc, "pixel_pro": metrics.pro}
@@ -159,6 +162,19 @@ def test_maps_are_not_made_larger_than_they_were_kept(kept):
     assert study.remarks[-1].endswith(": 32, 64, 128, 256, 518.")
 
 
+def test_methods_of_two_tracks_are_not_compared(kept, tmp_path):
+    study = study_maps(kept[0], Question.ask("smoothing", values=["0"]))
+    assert NOT_COMPARED not in choice_table(study).remarks
+    for i, track in enumerate((Track.ZERO_SHOT, Track.TRANSDUCTIVE)):
+        record = dataclasses.replace(read_records(kept[0])[i], track=track)
+        write_record(tmp_path, record)
+        write_maps(tmp_path, record.cell, "a", *drawn(i))
+    study = study_maps(tmp_path, Question.ask("smoothing", values=["0"]))
+    table = choice_table(study)
+    assert NOT_COMPARED in table.remarks
+    assert [row.label for row in table.rows] == ["CLIP", "WinCLIP (transductive)"]
+
+
 def test_without_maps_the_option_that_keeps_them_is_named(tmp_path, make_record):
     write_record(tmp_path, make_record("CLIP", "visa", {"a": {"pixel_pro": 0.5}}))
     with pytest.raises(RecordError, match="--save-maps"):
@@ -170,9 +186,10 @@ def test_cells_without_maps_are_named_beside_those_with(kept, tmp_path, make_rec
     write_record(tmp_path, record)
     write_maps(tmp_path, record.cell, "a", *drawn(0))
     write_record(tmp_path, make_record("CoOp", "visa", {"a": {"pixel_pro": 0.5}}))
+    write_record(tmp_path, make_record("CLIP", "elpv", {"elpv": {"image_auroc": 0.5}}))
     study = study_maps(tmp_path, Question.ask("smoothing", values=["0"]))
     assert [method.title for _, method in study.places] == [record.title]
-    assert "--save-maps" in study.remarks[-1] and "coop--official" in study.remarks[-1]
+    assert study.remarks[-1].endswith("(--save-maps keeps them) of: coop--official--visa--seed111.")
     (row,) = choice_table(study).rows
     assert "over 1 of 2 categories" in row.cells[0].notes[0]
 
@@ -251,6 +268,8 @@ def test_image_sizes_are_runs_of_their_own(tmp_path):
         assert float(value) == pytest.approx(100 * np.mean(own), abs=0.06)
     with pytest.raises(UsageError, match="--values"):
         call("study", run, "--over", "image-size")
+    with pytest.raises(UsageError, match="dataset of this run 'visa'"):
+        call(*words, "--dataset", "visa")
 
 
 def test_studying_maps_loads_no_torch(kept):
