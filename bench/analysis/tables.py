@@ -16,12 +16,12 @@ from ..errors import UsageError
 from ..metric_table import checked_metrics
 from ..names import known_name
 from ..records.record import Record, read_records
+from .ablation_tables import ABLATION, AVERAGING, TCP, full_shot_table, study_table
 from .fact_tables import complexity_table, datasets_table
 from .hyperparameter_table import hyperparameter_table
 from .layout import PRO_METRICS, Request, in_track
 from .matrix import Matrix, arrange
 from .number_tables import breakdown_table, level_table
-from .study_tables import ABLATION, AVERAGING, TCP, full_shot_table, study_table
 from .table_data import Table
 
 MAKERS: Mapping[str, Callable[[Matrix, Request], Table]] = {
