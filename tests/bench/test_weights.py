@@ -373,4 +373,4 @@ def test_a_cuda_device_that_is_not_there_is_refused_before_anything_starts(tmp_p
         with pytest.raises(UsageError, match="'cuda' is not there.*--device cpu"):
             start()
     assert not (tmp_path / "run").exists()
-    assert any("'cuda' is not there" in line for line in dry_run(plan).missing)
+    assert any("'cuda' is not there" in one.line for one in dry_run(plan).missing)
