@@ -55,6 +55,7 @@ NAMES = {
     "--category NAME": "--category candle",
     "--option NAME": "--option n_prompts",
     "sources NAME": "sources visa",
+    "--panels N": "--panels 4",
 }
 ANSWERS_NO = ("zsad data check", "zsad plan")  # of the few images that there are here
 SAYS_WHY_NOT = {
@@ -251,7 +252,7 @@ def at_work(workplace, tmp_path, monkeypatch):
     for module in ("run", "options"):
         monkeypatch.setattr(f"zsad.bench.cli.{module}.chosen_device", lambda name: "cpu")
     monkeypatch.setattr("zsad.bench.running.parallel.run", lambda *_, **__: None)
-    monkeypatch.setattr("zsad.bench.cli.run._summary", lambda plan: None)
+    monkeypatch.setattr("zsad.bench.cli.run._summary", lambda *_: None)
     monkeypatch.setattr("zsad.bench.training.trainer.train", _train_nothing)
     monkeypatch.setattr("zsad.bench.cli.train._training_backbone", lambda *_, **__: None)
     monkeypatch.setattr("zsad.bench.weights.load_backbone", lambda *_: None)

@@ -50,6 +50,7 @@ from zsad.bench.records.cases import Case, read_cases
 from zsad.bench.records.category_record import CategoryRecord
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.frames import load_run
+from zsad.bench.records.gallery import Gallery
 from zsad.bench.records.map_sheets import RATES, GalleryError, Sheet, SheetImage, read_sheets
 from zsad.bench.records.record import (
     Auxiliary,
@@ -537,10 +538,10 @@ def drawn_run(tmp_path_factory):
     """A folder with the pictures of one cell, and the records of all."""
     run = tmp_path_factory.mktemp("drawn")
     records = [comparable_record(d, k) for d in ("visa", "btad", "sdd") for k in (1, 2)]
-    folder = run / "gallery" / records[0].cell.key
-    case = dataclasses.replace(CASE, category="bottle")
-    write_json(folder / "bottle.json", {"cases": [dataclasses.asdict(case)]})
-    Image.new("RGBA", (8, 4)).save(folder / case.file)
+    gallery = Gallery(run)
+    picture, mask = np.zeros((8, 8, 3), np.uint8), np.eye(8, dtype=bool)
+    gallery.add(records[0].cell, "a.png", 1, 0.5, picture, mask, mask.astype(np.float32))
+    gallery.write("bottle")
     return run, records
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import zsad.bench
 from zsad.bench import registry
-from zsad.bench.cli.describe import describe_datasets, describe_methods
+from zsad.bench.cli import describe
 from zsad.bench.errors import ContractError, UsageError
 from zsad.bench.method import Method, Options, Prediction
 from zsad.bench.names import display_name, registry_name
@@ -93,14 +93,15 @@ def broken(request, tmp_path, monkeypatch):
 def test_a_broken_plug_in_is_left_out_of_all_and_named_where_it_is_asked_for(
     broken, caplog, monkeypatch
 ):
-    monkeypatch.setattr("zsad.bench.cli.describe._effective", lambda cls: "0")
+    monkeypatch.setattr("zsad.bench.cli.describe._effective", lambda cls: 0)
     plan = make_plan(["all"], ["synthetic"], limit=1)
     assert broken not in {method.name for method in plan.methods}
     assert "left out" in caplog.text
     assert dry_run(make_plan(["clip"], ["synthetic"], limit=1)).ready
     shown = display_name(broken)
-    for describe, kind in ((describe_methods, "method"), (describe_datasets, "dataset")):
-        assert f"{kind} '{shown}' is broken, zsad_broken_{broken}" in describe()
+    for described, kind in ((describe.methods(), "method"), (describe.datasets(), "dataset")):
+        (why,) = described.broken
+        assert f"{kind} '{shown}' is broken, zsad_broken_{broken}" in why
     with pytest.raises(UsageError, match=f"method '{shown}' is broken"):
         make_plan(["clip", broken], ["synthetic"])
     with pytest.raises(UsageError, match=f"dataset '{shown}' is broken"):

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from zsad.bench import registry
 from zsad.bench.analysis import published
+from zsad.bench.analysis.formats import render
 from zsad.bench.analysis.matrix import EvaluatedMethod
 from zsad.bench.analysis.newer_methods import is_newer, newer_numbers, printed_for
 from zsad.bench.analysis.tables import make_table
@@ -103,4 +104,4 @@ def test_the_table_shows_printed_numbers_of_newer_methods_beside_those_of_the_pa
         [89.2, 90.6],
     ]
     assert any("does not have AdaCLIP" in remark for remark in table.remarks)
-    assert "[89.2, 90.6]" in table.render("md")
+    assert "[89.2, 90.6]" in render(table, "md")

@@ -387,20 +387,20 @@ def test_plan_names_a_checkpoint_that_the_run_will_refuse(coop_file, tmp_path):
     )
     view = dry_run(plan)
     assert not view.ready
-    assert "checkpoint of coop for synthetic" in view.missing[0]
-    assert "--checkpoint coop.AUXILIARY=FILE" in view.missing[0]
+    assert "checkpoint of coop for synthetic" in view.missing[0].line
+    assert "--checkpoint coop.AUXILIARY=FILE" in view.missing[0].line
 
 
 def test_plan_names_an_auxiliary_dataset_that_the_run_will_refuse(tmp_path):
     view = dry_run(make_plan(["coop"], auxiliary="synthetic", out=tmp_path / "run"))
     assert not view.ready
-    assert "choose another auxiliary dataset with --auxiliary" in view.missing[0]
+    assert "choose another auxiliary dataset with --auxiliary" in view.missing[0].line
     assert dry_run(make_plan(["coop"], out=tmp_path / "run")).ready
 
 
 def test_plan_names_an_auxiliary_dataset_that_is_missing_beside_its_target(tmp_path):
     view = dry_run(make_plan(["coop"], ["visa"], data_root=tmp_path, out=tmp_path / "run"))
-    assert [line.partition(":")[0] for line in view.missing] == [
+    assert [one.line.partition(":")[0] for one in view.missing] == [
         "data of visa",
         "auxiliary data mvtec-ad for coop",
     ]
