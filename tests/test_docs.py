@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -33,6 +34,7 @@ from zsad.bench.conformance import check_method
 from zsad.bench.dataset import Dataset
 from zsad.bench.export.repository import place_records
 from zsad.bench.method import Method, TrainableMethod
+from zsad.bench.records.maps import write_maps
 from zsad.bench.records.predictions import Decision, Predictions
 from zsad.bench.records.record import read_records
 from zsad.bench.running.plan import read_plan
@@ -56,6 +58,10 @@ NAMES = {
     "--option NAME": "--option n_prompts",
     "sources NAME": "sources visa",
     "--panels N": "--panels 4",
+    "--values A,B": "--values 8,16",
+    "--side N": "--side 8",
+    "--jobs N": "--jobs 1",
+    "--figure FILE": "--figure FILE.png",
 }
 ANSWERS_NO = ("zsad data check", "zsad plan")  # of the few images that there are here
 SAYS_WHY_NOT = {
@@ -63,6 +69,9 @@ SAYS_WHY_NOT = {
     "--layout hyperparameters": "sweep",
     "--kind tsne": "--save-prompt-scores",
     "--layout image --format parquet": "--layout tidy",
+    "--over map-size --metric image_auroc": "choose pixel-level metrics",
+    "--over map-size --side": "map-size has none",
+    "--over image-size": "not a run directory",  # as nothing long is begun here
 }
 
 
@@ -216,6 +225,10 @@ def workplace(tmp_path_factory) -> Path:
     trees.visa(root / "DATA" / "VisA")
     titles, datasets = ("CLIP", "AnomalyCLIP", "FAPrompt"), ("mvtec_ad", "visa", "btad")
     made = make_run(root / "RUN", titles, datasets, images=8)
+    masks = np.arange(3 * 16 * 16).reshape(3, 16, 16) % 11 == 0
+    for record in read_records(made):
+        for result in record.categories:
+            write_maps(made, record.cell, result.category, masks.astype(np.float32), masks)
     names = ["RUN_A", "RUN_B", "runs/a", "runs/b", "runs/guard"]
     names += ["results/runs/full", "results/runs/builtin"]
     for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..names import known_name
 from ..records.run_folder import plan_path
@@ -28,7 +29,8 @@ def plan_of_sizes(run: Path, sizes: Sequence[int], datasets: Sequence[str] = ())
     """
     settings = read_plan_settings(plan_path(run))
     entries: list[dict[str, object]] = []
-    for table in settings.pop("methods"):
+    for method in settings.pop("methods"):
+        table: dict[str, Any] = {"name": method} if isinstance(method, str) else {**method}
         options = {k: v for k, v in table.get("options", {}).items() if k != IMAGE_SIZE}
         entry = {**table, "options": options, "sweep": {IMAGE_SIZE: [*sizes]}}
         if entry not in entries:  # that differed in their sizes alone
