@@ -425,7 +425,7 @@ def _written_for_a_user(folder: Path, source: Path) -> list:
     """(file, function that writes it) of what the verbs write where they are told."""
     grey = Image.new("RGB", (8, 8))
     return [
-        ("table.md", lambda: cli_results._emit(b"text", folder / "table.md")),
+        ("table.md", lambda: cli_results.emit(b"text", folder / "table.md")),
         ("sheet.png", lambda: contact_sheet.save(grey, folder / "sheet.png")),
         ("figure.svg", lambda: canvas.save(Figure(), folder / "figure.svg")),
         ("cut.png", lambda: write_png(folder / "cut.png", grey)),
