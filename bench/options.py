@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError
 from .names import display_name, known_keys
@@ -16,6 +16,17 @@ DEFAULT_SEED = 111  # of AnomalyCLIP, FAPrompt and APRIL-GAN
 EVALUATION_ONLY = frozenset({"smoothing_sigma"})  # options that learned weights do not depend on
 LEAST = {"image_size": 1, "smoothing_sigma": 0, "temperature": 1e-6, "epochs": 0, "batch_size": 1}
 AuxiliarySplit = Literal["test", "all"]
+
+
+class Bounds(NamedTuple):
+    """Which numbers an option takes, both ends allowed."""
+
+    least: float
+    most: float = math.inf
+
+
+Share = Annotated[float, Bounds(0, 1)]  # types of options; others are bounded by `LEAST`
+Positive = Annotated[int, Bounds(1)]
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ def with_overrides(options: Options, overrides: Mapping[str, Any], title: str) -
         UsageError: an option does not exist, or takes no such value; names the nearest known ones.
     """
     kinds = get_type_hints(type(options))
+    bounds = _bounds(type(options))
     known = [field.name for field in dataclasses.fields(options)]
     chosen = known_keys(f"option of method {title}", overrides, known)
     for name, value in chosen.items():
@@ -54,9 +66,19 @@ def with_overrides(options: Options, overrides: Mapping[str, Any], title: str) -
             raise UsageError(f"{option} takes {kind}, not {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{option} is {value}: give a number")
-        if name in LEAST and value is not None and value < LEAST[name]:
-            raise UsageError(f"{option} is at least {LEAST[name]}, not {value}")
+        if name in bounds and value is not None:
+            least, most = bounds[name]
+            if not least <= value <= most:
+                within = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+                raise UsageError(f"{option} is {within}, not {value}")
     return dataclasses.replace(options, **chosen)
+
+
+def _bounds(kind: type[Options]) -> dict[str, Bounds]:
+    """The bounds of options, by name or by type."""
+    hints = get_type_hints(kind, include_extras=True).items()
+    typed = {name: b for name, hint in hints for b in getattr(hint, "__metadata__", ())}
+    return {name: Bounds(least) for name, least in LEAST.items()} | typed
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -27,6 +27,7 @@ from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.options import Positive, Share
 from ..bench.prompt_learner import InsertedTokens, deep_sets, learned_tokens, linear
 from ..bench.prompts import fill
 from ._clusters import cluster_labels, mean_of_clusters
@@ -75,17 +76,17 @@ class AdaClipOptions(Options):
     """
 
     layers: Sequence[int] = (6, 12, 18, 24)
-    n_tokens: int = 5
-    depth: int = 4
+    n_tokens: Positive = 5
+    depth: Positive = 4
     towers: Towers = "both"
     kinds: Kinds = "both"
     half_tokens: bool = True
-    clusters: int = CLUSTERS
+    clusters: Positive = CLUSTERS
     fusion: Fusion = "chosen"
-    fusion_weight: float = 0.2
+    fusion_weight: Share = 0.2
     sorted_patches: bool = False
     dice_of_rows: bool = True
-    mosaic_rate: float = 0.0
+    mosaic_rate: Share = 0.0
     relabels: bool = False
     epochs: int = 5
     batch_size: int = 1
@@ -144,7 +145,6 @@ class AdaClip(TrainableMethod):
     def __init__(self, backbone: Backbone, options: AdaClipOptions | None = None) -> None:
         super().__init__(backbone, options)
         chosen, clip = self.options, self.backbone
-        self._refuse_unfit()
         visual = clip.layer(chosen.depth)
         text = 1 + deep_sets(clip, chosen.depth)
         self.text_prompter = Static(text, chosen.n_tokens, clip.text_width)
@@ -156,14 +156,6 @@ class AdaClip(TrainableMethod):
         self._freeze_unread()
         self._specs = [TokenSpec(clip.layer(layer)) for layer in chosen.layers]
         self._words = Words(clip)
-
-    def _refuse_unfit(self) -> None:
-        chosen = self.options
-        if min(chosen.n_tokens, chosen.depth, chosen.clusters) < 1:
-            raise UsageError("n_tokens, depth and clusters of AdaCLIP are at least 1")
-        for name in ("fusion_weight", "mosaic_rate"):
-            if not 0 <= getattr(chosen, name) <= 1:
-                raise UsageError(f"{name} of AdaCLIP is a share, not {getattr(chosen, name)}")
 
     def _freeze_unread(self) -> None:
         """Let nothing learn that the chosen options do not read."""

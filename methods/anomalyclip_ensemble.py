@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bench.backbone import Backbone, TokenSpec
-from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.options import Positive
 from .anomalyclip import AnomalyClip, AnomalyClipOptions
 
 MEMBERS = 10  # FAPrompt's K
@@ -36,7 +36,7 @@ class EnsembleOptions(AnomalyClipOptions):
             all from the same batches.
     """
 
-    n_members: int = MEMBERS
+    n_members: Positive = MEMBERS
 
 
 class AnomalyClipEnsemble(TrainableMethod):
@@ -55,8 +55,6 @@ class AnomalyClipEnsemble(TrainableMethod):
 
     def __init__(self, backbone: Backbone, options: EnsembleOptions | None = None) -> None:
         super().__init__(backbone, options)
-        if self.options.n_members < 1:
-            raise UsageError("option n_members of AnomalyCLIP Ensemble must be at least 1")
         own = {f.name: getattr(self.options, f.name) for f in fields(AnomalyClipOptions)}
         self.members = nn.ModuleList(
             AnomalyClip(backbone, AnomalyClipOptions(**own)) for _ in range(self.options.n_members)

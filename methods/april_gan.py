@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
-from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.options import Share
 from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
 from ._losses import dice_loss, enlarged, focal_loss
@@ -53,7 +53,7 @@ class AprilGanOptions(Options):
     layers: Sequence[int] = (6, 12, 18, 24)
     temperature: float = 0.01
     shared: bool = False
-    mosaic_rate: float = 0.0
+    mosaic_rate: Share = 0.0
     epochs: int = 15
     batch_size: int = 8
     lr: float = 1e-3
@@ -79,8 +79,6 @@ class AprilGan(TrainableMethod):
     def __init__(self, backbone: Backbone, options: AprilGanOptions | None = None) -> None:
         super().__init__(backbone, options)
         chosen = self.options
-        if not 0 <= chosen.mosaic_rate <= 1:
-            raise UsageError(f"mosaic_rate of APRIL-GAN is a share, not {chosen.mosaic_rate}")
         if chosen.shared:
             self.backbone = backbone.view()
         self.fc = nn.ModuleList(

@@ -33,8 +33,8 @@ from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
-from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track, TrainableMethod
+from ..bench.options import Positive, Share
 from ..bench.prompt_learner import learned_prompt, learned_tokens, make_frame
 from ._augmentation import changed
 from ._category_scores import category_parts, category_scores
@@ -88,14 +88,14 @@ class BayesPflOptions(Options):
         temperature_lr: of both temperatures.
     """
 
-    samples: int = 10
+    samples: Positive = 10
     noise_seed: int = 333
     second_stage: bool = True
     score_scope: Literal["image", "category"] = "image"
     epochs: int = 10
     second_epochs: int = 4
     changes_images: bool = True
-    mosaic_rate: float = 0.0
+    mosaic_rate: Share = 0.0
     batch_size: int = 32
     lr: float = 1e-3
     head_lr: float = 1e-4
@@ -186,11 +186,6 @@ class BayesPfl(TrainableMethod):
         if self.options.second_stage:
             self.image_mapping = normal_linear(dim, dim)
             self.fuse = PatchPooling(len(LAYERS) * own.width, hidden, dim)
-        if not (0 <= self.options.mosaic_rate <= 1 and self.options.samples >= 1):
-            raise UsageError(
-                "mosaic_rate of Bayes-PFL is a share and samples is at least 1, not "
-                f"{self.options.mosaic_rate} and {self.options.samples}"
-            )
         drawn = self._noise_for_all(self.options.samples, words)
         for name, tensor in drawn._asdict().items():
             self.register_buffer(f"noise_{name}", tensor, persistent=False)

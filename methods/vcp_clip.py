@@ -31,6 +31,7 @@ from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.options import Positive, Share
 from ..bench.prompt_learner import linear
 from ._augmentation import changed
 from ._largest_pixels import largest_mean
@@ -61,12 +62,12 @@ class VcpClipOptions(Options):
     """
 
     layers: Sequence[int] = (6, 12, 18, 24)
-    n_context: int = 2
-    deep_length: int = 1
-    dropout: float = 0.1
-    post_weight: float = 0.8
+    n_context: Positive = 2
+    deep_length: Positive = 1
+    dropout: Share = 0.1
+    post_weight: Share = 0.8
     changes_images: bool = True
-    mosaic_rate: float = 0.0
+    mosaic_rate: Share = 0.0
     epochs: int = 10
     batch_size: int = 32
     lr: float = 4e-5
@@ -124,7 +125,7 @@ class VcpClip(TrainableMethod):
         self._words = self.backbone.embed_tokens(self._ids).detach()  # [2, T, D]
 
     def _refuse_unfit(self) -> None:
-        backbone, chosen = self.backbone, self.options
+        backbone = self.backbone
         if backbone.embed_dim != backbone.text_width:
             raise UsageError(
                 f"VCP-CLIP makes tokens of the text tower ({backbone.text_width} wide) from the "
@@ -136,14 +137,6 @@ class VcpClip(TrainableMethod):
                 f"VCP-CLIP has {HEADS} heads, which do not divide the {backbone.width} channels of "
                 f"backbone '{backbone.name}': choose another one"
             )
-        shares = (chosen.post_weight, chosen.dropout, chosen.mosaic_rate)
-        if not all(0 <= share <= 1 for share in shares):
-            raise UsageError(
-                "post_weight, dropout and mosaic_rate of VCP-CLIP are shares, not "
-                f"{', '.join(map(str, shares))}"
-            )
-        if min(chosen.n_context, chosen.deep_length) < 1:
-            raise UsageError("n_context and deep_length of VCP-CLIP are at least 1")
 
     @property
     def prompts(self) -> list[str]:

@@ -226,7 +226,7 @@ def test_clusters_are_the_same_in_every_run_and_for_few_rows():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fusion_weight": 1.5}, "is a share"),
+        ({"fusion_weight": 1.5}, "fusion-weight.*from 0 to 1, not 1.5"),
         ({"n_tokens": 0}, "at least 1"),
         ({"clusters": 0}, "at least 1"),
     ],

@@ -194,8 +194,8 @@ def test_class_names_play_no_part(tiny, random_case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"post_weight": 1.5}, "are shares"),
-        ({"dropout": 1.5}, "are shares"),
+        ({"post_weight": 1.5}, "from 0 to 1, not 1.5"),
+        ({"dropout": -0.5}, "from 0 to 1, not -0.5"),
         ({"n_context": 0}, "at least 1"),
     ],
 )
