@@ -7,6 +7,8 @@ order and with its default ranges. Axes: H, W of the image.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
+from ._mosaics import MosaicMethod, MosaicOptions, anomalous_partners
+
 SHARE = 0.5  # of the images that each change is made to
 ANGLE = 30.0  # degrees to either side
 CONTRAST = 0.2  # of brightness and contrast, to either side
@@ -24,11 +28,50 @@ JITTER = 0.2  # of brightness, contrast, saturation and hue, to either side
 KERNELS = (3, 5, 7)  # sides of Gaussian kernels
 
 Pixels = NDArray[np.floating[Any]]  # [H, W, 3] grey levels
+Mask = NDArray[np.bool_]  # [H, W]
 
 
-def changed(
-    image: Image.Image, mask: NDArray[np.bool_], generator: torch.Generator
-) -> tuple[Image.Image, NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class ChangeOptions(MosaicOptions):
+    """What can be asked of both methods; mosaics are of anomalous images.
+
+    Attributes:
+        changes_images: turn, recolour and blur training images at random, as released; without,
+            frozen features serve.
+    """
+
+    changes_images: bool = True
+
+
+class ChangingMethod(MosaicMethod):
+    """Base of both methods."""
+
+    options: ChangeOptions
+
+    @property
+    def makes_mosaics(self) -> bool:
+        """Whether some training images become mosaics."""
+        return self.options.changes_images and self.options.mosaic_rate > 0
+
+    def augment_image(
+        self, image: Image.Image, mask: Mask, class_name: str, generator: torch.Generator
+    ) -> tuple[Image.Image, Mask]:
+        """Turn, recolour and blur, each by chance; see `TrainableMethod`."""
+        return changed(image, mask, generator)
+
+    def augment(
+        self, images: Tensor, masks: Tensor, class_names: Sequence[str], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Some images become a mosaic of their anomalous partners, as many as there are.
+
+        VCP-CLIP's released code makes mosaics of four different anomalous images, before it changes
+        them.
+        """
+        images, masks = anomalous_partners(images, masks)
+        return super().augment(images, masks, class_names, generator)
+
+
+def changed(image: Image.Image, mask: Mask, generator: torch.Generator) -> tuple[Image.Image, Mask]:
     """An RGB image and its mask [H, W] after all changes, each with a chance of its own."""
     if _chance(generator):
         image, mask = _turned(image, mask, _uniform(generator, -ANGLE, ANGLE))
@@ -50,9 +93,7 @@ def changed(
     return image, mask
 
 
-def _turned(
-    image: Image.Image, mask: NDArray[np.bool_], degrees: float
-) -> tuple[Image.Image, NDArray[np.bool_]]:
+def _turned(image: Image.Image, mask: Mask, degrees: float) -> tuple[Image.Image, Mask]:
     """Image and mask about the middle, what lies outside mirrored at the border pixel."""
     pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)[None]
     marks = torch.from_numpy(mask.astype(np.float32))[None, None]

@@ -5,11 +5,45 @@ Axes: B images, C channels, S side in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.method import Options, TrainableMethod
+from ..bench.options import Share
+
 TILES = 4
+
+
+@dataclass(frozen=True)
+class MosaicOptions(Options):
+    """What can be asked of a method that learns from mosaics, too.
+
+    Attributes:
+        mosaic_rate: share of training images that become a mosaic of four.
+    """
+
+    mosaic_rate: Share = 0.0
+
+
+class MosaicMethod(TrainableMethod):
+    """Base of methods some of whose training images become mosaics of four of their class."""
+
+    mosaic_partners = TILES
+    options: MosaicOptions
+
+    def augment(
+        self, images: Tensor, masks: Tensor, class_names: Sequence[str], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Two by two at half the size, of four partners; see `TrainableMethod`.
+
+        They are drawn uniformly from all images of the class; APRIL-GAN's released code draws a
+        kind of anomaly first, and then an image of it.
+        """
+        return with_mosaics(images, masks, self.options.mosaic_rate, generator)
 
 
 def with_mosaics(

@@ -26,13 +26,13 @@ from torch.nn import functional as F
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
-from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule
 from ..bench.options import Positive, Share
 from ..bench.prompt_learner import InsertedTokens, deep_sets, learned_tokens, linear
 from ..bench.prompts import fill
 from ._clusters import cluster_labels, mean_of_clusters
 from ._losses import LocalLoss, dice_loss, focal_loss
-from ._mosaics import TILES, with_mosaics
+from ._mosaics import MosaicMethod, MosaicOptions
 from ._prompts import APRIL_ABNORMAL, APRIL_NORMAL
 
 TEMPLATES = (
@@ -50,7 +50,7 @@ Kinds = Literal["both", "static", "dynamic"]
 
 
 @dataclass(frozen=True)
-class AdaClipOptions(Options):
+class AdaClipOptions(MosaicOptions):
     """What can be asked of AdaCLIP; the defaults are those of the released code.
 
     Attributes:
@@ -69,7 +69,6 @@ class AdaClipOptions(Options):
         sorted_patches: the chosen patches are clustered in the order of their places, which does
             not depend on rounding; else in that of their probability, as released.
         dice_of_rows: dice losses are taken of rows of pixels instead of images, as released.
-        mosaic_rate: share of training images that become a mosaic of four.
         relabels: a mosaic that shows a defect counts as anomalous; else it has the label of the
             image that it replaces, as released.
         epochs, batch_size, lr, weight_decay: of training.
@@ -86,7 +85,6 @@ class AdaClipOptions(Options):
     fusion_weight: Share = 0.2
     sorted_patches: bool = False
     dice_of_rows: bool = True
-    mosaic_rate: Share = 0.0
     relabels: bool = False
     epochs: int = 5
     batch_size: int = 1
@@ -122,7 +120,7 @@ class Seen:
         return [SCALE * layer @ self.text.transpose(1, 2) for layer in self.patches]
 
 
-class AdaClip(TrainableMethod):
+class AdaClip(MosaicMethod):
     """Hybrid prompt tokens in both towers, and linear layers on what leaves the visual one."""
 
     title = "AdaCLIP"
@@ -137,7 +135,6 @@ class AdaClip(TrainableMethod):
     }
     default_variant = "official"
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
-    mosaic_partners = TILES
     published_parameters = 10_665_472  # 3,840 of them in tokens that the code never reads
     official_prefix = "clip_model."
     options: AdaClipOptions
@@ -190,16 +187,6 @@ class AdaClip(TrainableMethod):
             augments=chosen.mosaic_rate > 0,
             relabels=chosen.relabels,
         )
-
-    def augment(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        class_names: Sequence[str],
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Some images become a mosaic of four of their class; see `TrainableMethod`."""
-        return with_mosaics(images, masks, self.options.mosaic_rate, generator)
 
     @classmethod
     def extra_work_of(cls, options: Options) -> ExtraWork:

@@ -26,19 +26,18 @@ from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, state_probabilities, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
-from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
-from ..bench.options import Share
+from ..bench.method import Options, Prediction, Query, Schedule
 from ..bench.prompt_learner import linear
 from ..bench.prompts import PromptEnsemble
 from ._losses import dice_loss, enlarged, focal_loss
-from ._mosaics import TILES, with_mosaics
+from ._mosaics import MosaicMethod, MosaicOptions
 from ._prompts import APRIL_35, APRIL_ABNORMAL, APRIL_NORMAL
 
 ON_MVTEC: Mapping[str, Any] = {"epochs": 3, "mosaic_rate": 0.2}
 
 
 @dataclass(frozen=True)
-class AprilGanOptions(Options):
+class AprilGanOptions(MosaicOptions):
     """What can be asked of APRIL-GAN; the defaults are those of the released script for VisA.
 
     Attributes:
@@ -46,20 +45,18 @@ class AprilGanOptions(Options):
         temperature: of every softmax.
         shared: run the backbone with its own activation and bilinear positions, so that the visual
             forward of other methods serves this one too.
-        mosaic_rate: share of training images that become a mosaic of four.
         epochs, batch_size, lr: of training.
     """
 
     layers: Sequence[int] = (6, 12, 18, 24)
     temperature: float = 0.01
     shared: bool = False
-    mosaic_rate: Share = 0.0
     epochs: int = 15
     batch_size: int = 8
     lr: float = 1e-3
 
 
-class AprilGan(TrainableMethod):
+class AprilGan(MosaicMethod):
     """Linear layers on the patch tokens of four blocks, and a prompt ensemble."""
 
     title = "APRIL-GAN"
@@ -72,7 +69,6 @@ class AprilGan(TrainableMethod):
     default_variant = "official"
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     published_parameters = 3_148_800
-    mosaic_partners = TILES
     official_key = "trainable_linearlayer"
     options: AprilGanOptions
 
@@ -135,17 +131,3 @@ class AprilGan(TrainableMethod):
         focal = torch.stack([focal_loss(m, masks) for m in maps]).sum()
         dice = torch.stack([dice_loss(m, masks) for m in maps]).sum()
         return {"focal": focal, "dice_abnormal": dice, "total": focal + dice}
-
-    def augment(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        class_names: Sequence[str],
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Some images become a mosaic of four of the same class, two by two at half the size.
-
-        The four are drawn uniformly from all images of the class; the released code draws a kind of
-        anomaly first, and then an image of it. Arguments: see `TrainableMethod`.
-        """
-        return with_mosaics(images, masks, self.options.mosaic_rate, generator)

@@ -24,23 +24,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
-from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track, TrainableMethod
-from ..bench.options import Positive, Share
+from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track
+from ..bench.options import Positive
 from ..bench.prompt_learner import learned_prompt, learned_tokens, make_frame
-from ._augmentation import changed
+from ._augmentation import ChangeOptions, ChangingMethod
 from ._category_scores import category_parts, category_scores
 from ._largest_pixels import largest_mean
 from ._losses import balanced_focal_loss, batch_dice_loss, squared_cosines
-from ._mosaics import TILES, anomalous_partners, with_mosaics
 from ._planar_flow import FlowSample, GaussianEncoder, ImageFlow, StateFlow, normal_linear
 
 LAYERS = (6, 12, 18, 24)
@@ -68,7 +64,7 @@ NAMES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class BayesPflOptions(Options):
+class BayesPflOptions(ChangeOptions):
     """What can be asked of Bayes-PFL; the defaults are those of the released scripts.
 
     Attributes:
@@ -80,9 +76,6 @@ class BayesPflOptions(Options):
             released score, in which both are stretched to the category's range; transductive.
         epochs, second_epochs: of both stages; the released code stops each by looking at test
             images.
-        changes_images: training images are turned, brightened and blurred at random, as released;
-            without, both stages learn from cached features.
-        mosaic_rate: share of training images that become a mosaic of four anomalous ones.
         batch_size: of both.
         lr, head_lr: of prompts and flows, and of all else but the temperatures.
         temperature_lr: of both temperatures.
@@ -94,8 +87,6 @@ class BayesPflOptions(Options):
     score_scope: Literal["image", "category"] = "image"
     epochs: int = 10
     second_epochs: int = 4
-    changes_images: bool = True
-    mosaic_rate: Share = 0.0
     batch_size: int = 32
     lr: float = 1e-3
     head_lr: float = 1e-4
@@ -130,7 +121,7 @@ class Encoded(NamedTuple):
     abnormal: FlowSample
 
 
-class BayesPfl(TrainableMethod):
+class BayesPfl(ChangingMethod):
     """A bank of learned prompts with offsets from learned distributions."""
 
     title = "Bayes-PFL"
@@ -144,7 +135,6 @@ class BayesPfl(TrainableMethod):
     }
     default_variant = "fixed"
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
-    mosaic_partners = TILES
     in_benchmark = False
     published_parameters = 27_370_017
     official_key = "MyModel"
@@ -315,7 +305,7 @@ class BayesPfl(TrainableMethod):
             per_step=True,
             rising_share=0.1,
             rates={**rates, "temperature_": chosen.temperature_lr},
-            augments=self._makes_mosaics,
+            augments=self.makes_mosaics,
             augments_images=chosen.changes_images,
         )
         heads = ("image_mapping.", "fuse.")
@@ -327,37 +317,12 @@ class BayesPfl(TrainableMethod):
                 chosen.second_epochs,
                 chosen.batch_size,
                 chosen.head_lr,
-                augments=self._makes_mosaics,
+                augments=self.makes_mosaics,
                 augments_images=chosen.changes_images,
             )
             learns = ("class_mapping.", *heads)
             stages.append(Stage(second, "image level", learns, loss=self.image_loss))
         return stages
-
-    @property
-    def _makes_mosaics(self) -> bool:
-        return self.options.changes_images and self.options.mosaic_rate > 0
-
-    def augment_image(
-        self,
-        image: Image.Image,
-        mask: NDArray[np.bool_],
-        class_name: str,
-        generator: torch.Generator,
-    ) -> tuple[Image.Image, NDArray[np.bool_]]:
-        """Turned, brightened, made noisy and blurred, each with a chance of its own."""
-        return changed(image, mask, generator)
-
-    def augment(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        class_names: Sequence[str],
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Some images become a mosaic of anomalous partners; see `TrainableMethod`."""
-        images, masks = anomalous_partners(images, masks)
-        return with_mosaics(images, masks, self.options.mosaic_rate, generator)
 
     def draw(self, batch: int) -> tuple[Noise, int]:
         """New noise for one sample an image, and the pair of the bank that the losses see."""

@@ -20,23 +20,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.errors import UsageError
-from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
+from ..bench.method import Options, Prediction, Query, Schedule
 from ..bench.options import Positive, Share
 from ..bench.prompt_learner import linear
-from ._augmentation import changed
+from ._augmentation import ChangeOptions, ChangingMethod
 from ._largest_pixels import largest_mean
 from ._losses import dice_loss, focal_loss
-from ._mosaics import TILES, anomalous_partners, with_mosaics
 
 STATES = ("a photo of a good X", "a photo of a damaged X")  # no full stop; X is the placeholder
 HEADS = 8  # of the cross-attention
@@ -46,7 +42,7 @@ ON_MVTEC: Mapping[str, Any] = {"lr": 2e-5, "mosaic_rate": 0.2}
 
 
 @dataclass(frozen=True)
-class VcpClipOptions(Options):
+class VcpClipOptions(ChangeOptions):
     """What can be asked of VCP-CLIP; the defaults are those of the released scripts for VisA.
 
     Attributes:
@@ -55,8 +51,6 @@ class VcpClipOptions(Options):
         deep_length: n, learned tokens behind the start of the text, in every block.
         dropout: share of the deep tokens' entries that is dropped while learning.
         post_weight: share of the Post-VCP map in the mixture.
-        changes_images: turn, recolour and blur training images; else frozen features serve.
-        mosaic_rate: share of training images that become a mosaic of four anomalous ones.
         epochs, batch_size, lr: of training.
         temperature_lr: rate of both temperatures.
     """
@@ -66,15 +60,13 @@ class VcpClipOptions(Options):
     deep_length: Positive = 1
     dropout: Share = 0.1
     post_weight: Share = 0.8
-    changes_images: bool = True
-    mosaic_rate: Share = 0.0
     epochs: int = 10
     batch_size: int = 32
     lr: float = 4e-5
     temperature_lr: float = 0.01
 
 
-class VcpClip(TrainableMethod):
+class VcpClip(ChangingMethod):
     """Prompts made from the image, and text features made from its patches."""
 
     title = "VCP-CLIP"
@@ -91,7 +83,6 @@ class VcpClip(TrainableMethod):
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     evaluation_options: ClassVar[frozenset[str]] = frozenset({"post_weight"})
     published_parameters = 7_687_946
-    mosaic_partners = TILES
     official_parts: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("trainable_linearlayer", "New_Lan_Embed", "Zero_try"), ""
     )
@@ -157,35 +148,10 @@ class VcpClip(TrainableMethod):
             chosen.epochs,
             chosen.batch_size,
             chosen.lr,
-            augments=chosen.changes_images and chosen.mosaic_rate > 0,
+            augments=self.makes_mosaics,
             augments_images=chosen.changes_images,
             rates=rates,
         )
-
-    def augment_image(
-        self,
-        image: Image.Image,
-        mask: NDArray[np.bool_],
-        class_name: str,
-        generator: torch.Generator,
-    ) -> tuple[Image.Image, NDArray[np.bool_]]:
-        """Turn, recolour and blur; see `TrainableMethod`."""
-        return changed(image, mask, generator)
-
-    def augment(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        class_names: Sequence[str],
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Some images become a mosaic of four of their class; see `TrainableMethod`.
-
-        Of their anomalous partners, as many as there are. The released code makes mosaics of four
-        different anomalous images, before it changes them.
-        """
-        images, masks = anomalous_partners(images, masks)
-        return with_mosaics(images, masks, self.options.mosaic_rate, generator)
 
     # -- prompts ------------------------------------------------------------------------------
 
