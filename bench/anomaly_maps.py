@@ -60,6 +60,14 @@ def upsample(
     return maps[:, 0] if patch_map.dim() == 2 else maps
 
 
+def state_maps(logits: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """Logits [B, L, C] of the patches' states -> [B, C, size, size], probabilities over C.
+
+    They are enlarged first, corners on corners, as in APRIL-GAN's code and those that follow it.
+    """
+    return upsample(logits, grid, size, align_corners=True).softmax(dim=1)
+
+
 def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian filter of maps [B, H, W]; equals `scipy.ndimage.gaussian_filter(map, sigma)`.
 

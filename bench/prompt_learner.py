@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Self
 
 import torch
@@ -248,3 +249,19 @@ class FrozenText:
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]
+
+    def each(self, words: Sequence[str], compute: Callable[[Sequence[str]], Tensor]) -> Tensor:
+        """The features [B, ...] of B words, of which those that are equal are computed once.
+
+        While frozen each is computed by itself; while learning all of them in one forward.
+
+        Args:
+            words: B of them.
+            compute: different words -> [words, ...].
+        """
+        own = list(dict.fromkeys(words))
+        if torch.is_grad_enabled():
+            found = compute(own)
+        else:
+            found = torch.cat([self.get(word, partial(compute, [word])) for word in own])
+        return found[torch.tensor([own.index(word) for word in words], device=found.device)]

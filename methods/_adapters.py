@@ -14,25 +14,14 @@ SLOPE = 0.01  # of LeakyReLU
 SHARE = 0.1  # of the adapter in the mixture
 
 
-class Adapter(nn.Module):
-    """A square or narrowing layer with LeakyReLU."""
-
-    def __init__(self, width: int, given: int) -> None:
-        super().__init__()
-        self.fc = nn.Sequential(_linear(width, given), nn.LeakyReLU(SLOPE))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[..., W] -> [..., D]."""
-        result: Tensor = self.fc(tokens)
-        return result
-
-
 class Projection(nn.Module):
-    """A layer without anything behind it."""
+    """A layer of its own; an adapter is a square or narrowing one with LeakyReLU behind it."""
 
-    def __init__(self, width: int, given: int) -> None:
+    def __init__(self, width: int, given: int, adapts: bool = False) -> None:
         super().__init__()
-        self.fc = _linear(width, given)
+        layer = nn.Linear(width, given, bias=False)
+        nn.init.xavier_uniform_(layer.weight)
+        self.fc = nn.Sequential(layer, nn.LeakyReLU(SLOPE)) if adapts else layer
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[..., W] -> [..., D]."""
@@ -61,9 +50,3 @@ class AdapterHook:
         length, own = (torch.linalg.vector_norm(t, dim=-1, keepdim=True) for t in (tokens, adapted))
         mixed: Tensor = SHARE * adapted * length / own + (1 - SHARE) * tokens
         return mixed
-
-
-def _linear(width: int, given: int) -> nn.Linear:
-    layer = nn.Linear(width, given, bias=False)
-    nn.init.xavier_uniform_(layer.weight)
-    return layer

@@ -6,9 +6,8 @@ Axes: B images, L patch tokens, D embedding, W text width, n learned tokens.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -94,7 +93,7 @@ class ClassPromptLearner(TrainableMethod):
         chosen = self.options
         self.ctx = learned_tokens(chosen.n_context, self.backbone.text_width)
         self._ids: dict[str, Tensor] = {}  # [2, 77] of each class name
-        self._frozen = FrozenText(self)
+        self.frozen = FrozenText(self)
         plain = TokenSpec(self.backbone.layer(LAST))
         self._spec = value_specs(self.backbone)[0] if chosen.value_path else plain
 
@@ -157,26 +156,6 @@ class ClassPromptLearner(TrainableMethod):
                 endings = [ending.replace("{}", word) for ending in self.endings]
                 self._ids[name] = placeholder_ids(self.backbone, count, endings)
         return frame_of(self.backbone, count, torch.cat([self._ids[name] for name in class_names]))
-
-    def by_class(
-        self, class_names: Sequence[str], encode: Callable[[Sequence[str]], Tensor]
-    ) -> Tensor:
-        """[B, 2, D] text features that depend on the class alone.
-
-        While frozen each class is encoded once; while learning those of a batch are encoded in one
-        forward.
-
-        Args:
-            class_names: B words.
-            encode: different class names -> [names, 2, D].
-        """
-        names = list(dict.fromkeys(class_names))
-        if torch.is_grad_enabled():
-            features = encode(names)
-        else:
-            kept = [self._frozen.get(name, partial(encode, [name])) for name in names]
-            features = torch.cat(kept)
-        return features[[names.index(name) for name in class_names]]
 
     @abstractmethod
     def text_features(self, query: Query) -> Tensor:

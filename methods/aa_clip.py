@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, upsample
+from ..bench.anomaly_maps import smooth, state_maps
 from ..bench.backbone import Attention, Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.method import (
     ExtraWork,
@@ -44,7 +44,7 @@ from ..bench.preprocess import Preprocess, Unencoded
 from ..bench.prompt_learner import FrozenText
 from ..bench.prompts import fill
 from ._aa_clip_images import jittered, moved
-from ._adapters import Adapter, AdapterHook, Projection
+from ._adapters import AdapterHook, Projection
 from ._descriptions import description, plain
 from ._grid_blur import blurred
 from ._losses import LocalLoss, local_loss
@@ -125,7 +125,7 @@ class VisualAdapters(nn.Module):
 
     def __init__(self, blocks: int, width: int, given: int) -> None:
         super().__init__()
-        self.layer_adapters = nn.ModuleList(Adapter(width, width) for _ in range(blocks))
+        self.layer_adapters = nn.ModuleList(Projection(width, width, True) for _ in range(blocks))
         self.seg_proj = nn.ModuleList(Projection(width, given) for _ in LAYERS)
         self.det_proj = Projection(width, given)
 
@@ -166,10 +166,8 @@ class AaClip(TrainableMethod):
         clip = self.backbone
         text, width = clip.text_layer(TEXT_BLOCKS), clip.width
         self.text_adapter = nn.ModuleList(
-            [
-                *(Adapter(clip.text_width, clip.text_width) for _ in range(text)),
-                Adapter(clip.text_width, clip.embed_dim),
-            ]
+            Projection(clip.text_width, given, True)
+            for given in (*[clip.text_width] * text, clip.embed_dim)
         )
         self.image_adapter = VisualAdapters(clip.layer(VISUAL_BLOCKS), width, clip.embed_dim)
         if self.options.score_scope == "image":
@@ -271,8 +269,8 @@ class AaClip(TrainableMethod):
         terms = []
         for patches in layers:
             similarity = SCALE * patches @ text.transpose(1, 2)  # [B, L, 2]
-            enlarged = upsample(similarity, (side, side), self.map_size, align_corners=True)
-            terms.append(local_loss(enlarged.softmax(dim=1)[:, 1], masks))
+            maps = state_maps(similarity, (side, side), self.map_size)
+            terms.append(local_loss(maps[:, 1], masks))
         return reduce(add, terms)
 
     @torch.no_grad()
@@ -304,14 +302,7 @@ class AaClip(TrainableMethod):
 
     def text_features(self, phrases: Sequence[str]) -> Tensor:
         """[B, 2, D] normalised, of B phrases."""
-        own = list(dict.fromkeys(phrases))
-        if torch.is_grad_enabled():
-            found = self._encode(own)
-        else:  # each is kept by itself, as long as the adapters stay
-            kept = [self._frozen.get(phrase, partial(self._encode, [phrase])) for phrase in own]
-            found = torch.cat(kept)
-        rows = [own.index(phrase) for phrase in phrases]
-        return found[torch.tensor(rows, device=found.device)]
+        return self._frozen.each(phrases, self._encode)
 
     def _encode(self, phrases: Sequence[str]) -> Tensor:
         """[B, 2, D] normalised, of distinct phrases."""

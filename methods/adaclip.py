@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, upsample
+from ..bench.anomaly_maps import smooth, state_maps
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule
@@ -283,24 +285,17 @@ class AdaClip(MosaicMethod):
         """Map of the mean logits over layers; score from the fusion."""
         seen = self.see(query)
         logits = torch.stack(seen.logits()).mean(dim=0)  # [B, L, 2]; upsampling is linear
-        maps = self._enlarged(logits, query)[:, 1]
+        maps = state_maps(logits, query.features.grid, self.map_size)[:, 1]
         scores = self._image_probabilities(seen)[:, 1]
         return Prediction(scores, smooth(maps, self.smoothing_sigma))
-
-    def _enlarged(self, logits: Tensor, query: Query) -> Tensor:
-        """Logits [B, L, 2] are enlarged, and then made probabilities [B, 2, M, M]."""
-        grid, size = query.features.grid, self.map_size
-        return upsample(logits, grid, size, align_corners=True).softmax(dim=1)
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Focal loss of image and pixels and both dice losses, summed over layers."""
         seen = self.see(query)
         scores = self._image_probabilities(seen)
         image = focal_loss(scores[:, 1, None, None], labels[:, None, None].to(masks.dtype))
-        layers = [self._local(self._enlarged(logits, query), masks) for logits in seen.logits()]
-        local = layers[0]
-        for layer in layers[1:]:
-            local = local + layer
+        grid, size = query.features.grid, self.map_size
+        local = reduce(add, (self._local(state_maps(x, grid, size), masks) for x in seen.logits()))
         return {"image": image, **local.terms(), "total": image + local.total}
 
     def _local(self, maps: Tensor, masks: Tensor) -> LocalLoss:

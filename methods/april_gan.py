@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import smooth, state_maps, state_probabilities
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule
 from ..bench.prompt_learner import linear
@@ -113,11 +113,9 @@ class AprilGan(MosaicMethod):
         """Score from CLIP's class token; map as the sum over layers, in 0..4."""
         text = self.text(query.class_names)  # [B, 2, D]
         scores = state_probabilities(query.features.class_token, text, self.options.temperature)
-        layers = [
-            upsample(similarity, query.features.grid, self.map_size, align_corners=True).softmax(1)
-            for similarity in self._similarities(query, text)
-        ]
-        maps = torch.stack([layer[:, 1] for layer in layers]).sum(dim=0)
+        grid, size = query.features.grid, self.map_size
+        layers = [state_maps(x, grid, size)[:, 1] for x in self._similarities(query, text)]
+        maps = torch.stack(layers).sum(dim=0)
         return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:

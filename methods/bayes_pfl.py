@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, upsample
+from ..bench.anomaly_maps import smooth, state_maps, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track
 from ..bench.options import Positive
@@ -336,11 +336,9 @@ class BayesPfl(ChangingMethod):
         noise, pair = self.draw(len(query))
         encoded = self.encode(query, noise)
         image = self._image_entropy(query, encoded.text, labels, pair, second_stage=False)
-        maps = [
-            upsample(logits[..., pair], query.features.grid, self.map_size, align_corners=True)
-            for logits in self.layer_logits(query, encoded.text)
-        ]
-        abnormal = [m.softmax(dim=1)[:, 1] for m in maps]  # [B, M, M] of each layer
+        grid, size = query.features.grid, self.map_size
+        layers = self.layer_logits(query, encoded.text)
+        abnormal = [state_maps(x[..., pair], grid, size)[:, 1] for x in layers]  # [B, M, M] each
         focal = torch.stack([balanced_focal_loss(m, masks) for m in abnormal]).sum()
         dice = torch.stack([batch_dice_loss(m, masks) for m in abnormal]).sum()
         states = (encoded.normal.divergence(len(query)), encoded.abnormal.divergence(len(query)))

@@ -38,7 +38,7 @@ class CoOp(ClassPromptLearner):
 
     def text_features(self, query: Query) -> Tensor:
         """See `ClassPromptLearner`; of the class alone."""
-        return self.by_class(query.class_names, self._encode)
+        return self.frozen.each(query.class_names, self._encode)
 
     def _encode(self, class_names: Sequence[str]) -> Tensor:
         prompts = self.frame(class_names).fill(self.ctx)

@@ -124,10 +124,13 @@ class Mrad(TrainableMethod):
         self._spec = TokenSpec(own.layer(LAST), own.layer(VALUE_FROM))
         self.memory = Memory(own.embed_dim, own.width)
         if chosen.learned:
-            self.image_proj = ImageProjections(own.embed_dim, own.embed_dim, chosen.key_bias)
-            self.patch_proj = PatchProjections(own.width, own.embed_dim, chosen.key_bias)
+            image, images = projections(own.embed_dim, own.embed_dim, chosen.key_bias)
+            self.image_proj = nn.ModuleDict({"mlp1": image, "mlp2": images})
+            patch = projections(own.width, own.embed_dim, chosen.key_bias)
+            self.patch_proj = nn.ModuleDict({"fc": nn.ModuleList(patch)})
         if chosen.text_map:
-            self.prompt_proj = PromptBias(own.embed_dim, own.text_width)
+            states = [linear(own.embed_dim, own.text_width) for _ in ("normal", "abnormal")]
+            self.prompt_proj = nn.ModuleDict({"mlp1": states[0], "mlp2": states[1]})
             self.prompt_learner = PromptPair(own, chosen.half_deep_tokens)
             self._frames = [
                 make_frame(own, CONTEXT_TOKENS, [ending])
@@ -188,13 +191,13 @@ class Mrad(TrainableMethod):
 
     def image_probability(self, image: Tensor, quantile: float | None = None) -> Tensor:
         """[B] retrieved abnormal probability of images [B, D]; see `retrieved` for the quantile."""
-        proj = self.image_proj if self.options.learned else None
+        proj = [*self.image_proj.children()] if self.options.learned else []
         keys, labels = self.memory.image_keys, self.memory.image_labels
         return retrieved(image, keys, labels, proj, quantile)
 
     def patch_probability(self, patches: Tensor, quantile: float | None = None) -> Tensor:
         """[B, L] of patches [B, L, width], one image at a time for memory."""
-        proj = self.patch_proj if self.options.learned else None
+        proj = [*self.patch_proj["fc"].children()] if self.options.learned else []
         keys, labels = self.memory.patch_keys, self.memory.patch_labels
         return torch.stack([retrieved(one, keys, labels, proj, quantile) for one in patches])
 
@@ -202,7 +205,8 @@ class Mrad(TrainableMethod):
 
     def text_features(self, regions: Tensor) -> Tensor:
         """[B, 2, D] normalised, of prompts that the regions' mean features [B, 2, D] bias."""
-        biases = self.prompt_proj(regions)
+        pairs = zip(self.prompt_proj.values(), regions.unbind(dim=1), strict=True)
+        biases = [layer(region) for layer, region in pairs]  # [B, W] each
         contexts = (self.prompt_learner.ctx_pos[0], self.prompt_learner.ctx_neg[0])
         sets = [
             frame.fill(context + bias[:, None, None])
@@ -314,55 +318,16 @@ class Memory(nn.Module):
         self._added = {name: Rows() for name in self._added}
 
 
-class ImageProjections(nn.Module):
-    """Projections of queries and keys, as released checkpoints name those of images."""
+def projections(inputs: int, outputs: int, key_bias: bool) -> list[nn.Linear]:
+    """Of queries and of keys.
 
-    def __init__(self, inputs: int, outputs: int, key_bias: bool) -> None:
-        super().__init__()
-        self.mlp1 = linear(inputs, outputs)
-        self.mlp2 = key_layer(inputs, outputs, key_bias)
-
-    def similarity(self, query: Tensor, keys: Tensor) -> Tensor:
-        """[..., N] of queries [..., D] to keys [N, D]: a plain product of both projections."""
-        similarity: Tensor = self.mlp1(query) @ self.mlp2(keys).T
-        return similarity
-
-
-class PatchProjections(nn.Module):
-    """Projections of queries and keys, as released checkpoints name those of patches."""
-
-    def __init__(self, inputs: int, outputs: int, key_bias: bool) -> None:
-        super().__init__()
-        self.fc = nn.ModuleList([linear(inputs, outputs), key_layer(inputs, outputs, key_bias)])
-
-    def similarity(self, query: Tensor, keys: Tensor) -> Tensor:
-        """[..., N] of queries [..., width] to keys [N, width]."""
-        similarity: Tensor = self.fc[0](query) @ self.fc[1](keys).T
-        return similarity
-
-
-def key_layer(inputs: int, outputs: int, bias: bool) -> nn.Linear:
-    """The projection of keys; without a bias it has one of zeros, which checkpoints may replace.
-
-    A bias adds the same to the similarity of all keys, and the softmax removes it.
+    Without a bias that of keys has one of zeros, which checkpoints may replace: a bias adds the
+    same to the similarity of all keys, and the softmax removes it.
     """
-    layer = linear(inputs, outputs)
-    if not bias:
-        nn.init.zeros_(layer.bias).requires_grad_(False)
-    return layer
-
-
-class PromptBias(nn.Module):
-    """What a region adds to the words of its prompt: one linear layer for each state."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.mlp1 = linear(inputs, outputs)
-        self.mlp2 = linear(inputs, outputs)
-
-    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean features [B, 2, D] of the regions -> [B, W] of the normal and abnormal prompt."""
-        return self.mlp1(regions[:, 0]), self.mlp2(regions[:, 1])
+    queries, keys = linear(inputs, outputs), linear(inputs, outputs)
+    if not key_bias:
+        nn.init.zeros_(keys.bias).requires_grad_(False)
+    return [queries, keys]
 
 
 class PromptPair(nn.Module):
@@ -380,7 +345,7 @@ def retrieved(
     query: Tensor,
     keys: Tensor,
     labels: Tensor,
-    projections: ImageProjections | PatchProjections | None,
+    layers: Sequence[nn.Module],
     quantile: float | None,
 ) -> Tensor:
     """The abnormal probability of features [..., D]: softmax over all keys, times their labels.
@@ -389,11 +354,12 @@ def retrieved(
         query: L2-normalised.
         keys: [N, D], L2-normalised.
         labels: [N], 0 or 1.
-        projections: None compares by cosine; there is no temperature in either case.
+        layers: projections of queries and of keys, whose plain product is the similarity; without
+            any it is the cosine. There is no temperature in either case.
         quantile: keys of a cosine above this quantile over all keys are left out; None is none.
     """
     cosines = query @ keys.T
-    similarity = cosines if projections is None else projections.similarity(query, keys)
+    similarity = layers[0](query) @ layers[1](keys).T if layers else cosines
     if quantile is not None:
         similarity = similarity.masked_fill(cosines > upper(cosines, quantile), -torch.inf)
     return similarity.softmax(dim=-1) @ labels.to(similarity)

@@ -128,7 +128,7 @@ class Tcp(ClassPromptLearner):
 
     def text_features(self, query: Query) -> Tensor:
         """See `ClassPromptLearner`; of the class alone."""
-        return self.by_class(query.class_names, self._encode)
+        return self.frozen.each(query.class_names, self._encode)
 
     def _encode(self, class_names: Sequence[str]) -> Tensor:
         deep = self.meta_net(self.frozen_features(class_names).flatten(0, 1))  # [2 * names, 4, W]

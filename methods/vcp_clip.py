@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, upsample
+from ..bench.anomaly_maps import smooth, state_maps
 from ..bench.backbone import Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule
@@ -199,7 +199,8 @@ class VcpClip(ChangingMethod):
             tokens = F.normalize(tokens, dim=-1)
             remade = self._remade(text, tokens)  # [B, 2, W]
             post.append(tokens @ remade.transpose(1, 2) * self.prompt_temp_l1.exp())
-        return self._enlarged(pre, query), self._enlarged(post, query)
+        grid, size = query.features.grid, self.map_size
+        return [state_maps(x, grid, size) for x in pre], [state_maps(x, grid, size) for x in post]
 
     def _remade(self, text: Tensor, tokens: Tensor) -> Tensor:
         """Text features [B, 2, D] as the patches [B, L, W] see them: [B, 2, W], normalised.
@@ -212,11 +213,6 @@ class VcpClip(ChangingMethod):
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         joined = attended.transpose(2, 3).flatten(1, 2)  # [B, W, 2]
         return F.normalize(self.proj_post_t(joined).transpose(1, 2), dim=-1)
-
-    def _enlarged(self, layers: Sequence[Tensor], query: Query) -> list[Tensor]:
-        """Logits [B, L, 2] are enlarged, and then made probabilities."""
-        grid, size = query.features.grid, self.map_size
-        return [upsample(x, grid, size, align_corners=True).softmax(dim=1) for x in layers]
 
     def predict(self, query: Query) -> Prediction:
         """Map as the mixture of both branches; score from the greatest pixels of each.
