@@ -105,7 +105,8 @@ def test_filters_take_two_lines_of_a_phone(pages, show_page):
     assert len(tops) == 4 and len(set(tops)) == 2
 
 
-@pytest.mark.parametrize("width, scheme", [(1400, "light"), (1280, "dark"), (390, "light")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 1280, 390])
 def test_axe_finds_nothing_serious(pages, show_page, width, scheme):
     axe = pytest.importorskip("axe_selenium_python")
     browser = show_page(pages["ten"])
