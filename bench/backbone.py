@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from .arithmetic import single_precision
 from .backbone_spec import PRECISIONS, Activation, BackboneSpec, PosEmbed, Precision
 from .blocks import Attention, BlockHook
 from .errors import UsageError
@@ -146,7 +147,8 @@ class Backbone:
         the second digit of a metric. In double precision it stays out of sight, and where the
         towers are small it costs little.
         """
-        return "fp64" if self.small and self.precision == "fp32" else self.precision
+        single = self.precision in ("fp32", "tf32")
+        return "fp64" if self.small and single else self.precision
 
     @property
     def native_grid(self) -> int:
@@ -218,10 +220,16 @@ class Backbone:
     def _activation(self) -> str:
         return self.own_activation if self.activation == "own" else self.activation
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision in ("fp64", "fp32"):
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
+    def _arithmetic(self, visual: bool = True) -> AbstractContextManager[Any]:
+        """How a tower computes: autocast, or a GPU's products and convolutions as they are asked.
+
+        Tf32 is of the visual tower: prompts are encoded once, and all images are compared to them.
+        """
+        if self.precision in ("fp16", "bf16"):
+            return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
+        if self.device.type == "cuda":
+            return single_precision(tf32=visual and self.precision == "tf32")
+        return nullcontext()
 
     # -- images -------------------------------------------------------------------------------
 
@@ -290,7 +298,7 @@ class Backbone:
         self, forward: VisualForward, images: Tensor, wanted: frozenset[TokenSpec]
     ) -> VisualFeatures:
         """What `forward_image` gives, by a forward whose arguments are checked."""
-        with self._autocast():
+        with self._arithmetic():
             embedded = self._embed_images(images.to(self.dtype))  # [B, 1 + L, D]
             side = images.shape[-1] // self.patch_size
             self.counter.images += len(images)
@@ -311,7 +319,7 @@ class Backbone:
 
         Gradients flow to the tokens.
         """
-        with self._autocast():
+        with self._arithmetic():
             projected: Tensor = self.visual.ln_post(tokens) @ self.visual.proj
         return projected.to(self.dtype)
 
@@ -320,7 +328,7 @@ class Backbone:
 
         Gradients flow to the tokens.
         """
-        with self._autocast():
+        with self._arithmetic():
             normalised: Tensor = self.visual.ln_post(tokens)
         return normalised.to(self.dtype)
 
@@ -341,7 +349,7 @@ class Backbone:
         self.counter.images += len(images)
         at_once = self._at_once(1 + (images.shape[-1] // self.patch_size) ** 2)
         parts = []
-        with self._autocast():
+        with self._arithmetic():
             for part in torch.split(images, at_once):
                 x = self.visual.ln_pre(self._embed_images(part.to(self.dtype)))
                 parts.append(self.visual.ln_post(forward.class_token(x)) @ self.visual.proj)
@@ -367,7 +375,7 @@ class Backbone:
         first = first.to(patch_embeddings.dtype).expand(batch, 1, -1)
         forward = WindowForward(self.visual.transformer.resblocks, self._activation)
         self.counter.windows += batch * sum(len(windows) for windows in scales)
-        with self._autocast():
+        with self._arithmetic():
             x = self.visual.ln_pre(torch.cat([first, patch_embeddings], dim=1))
             parts = forward.run(x, scales, self._at_once(1))
             encoded = [(self.visual.ln_post(x) @ self.visual.proj).to(self.dtype) for x in parts]
@@ -410,6 +418,8 @@ class Backbone:
                 f"images of {tuple(images.shape[-2:])} px do not fit backbone '{self.name}': give "
                 f"squares whose side is a multiple of {self.patch_size}"
             )
+        if self.device.type == "cuda":  # where channels behind pixels are what its kernels read
+            images = images.contiguous(memory_format=torch.channels_last)
         patches = self.visual.conv1(images).flatten(2).transpose(1, 2)  # [B, L, D]
         first = self.visual.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         positions = self._positions(size // self.patch_size)
@@ -487,7 +497,7 @@ class Backbone:
         self.counter.prompts += len(embeddings)
         blocks = self.text.transformer.resblocks
         forward = TextForward(blocks, self._activation, deep_tokens, hooks)
-        with self._autocast():
+        with self._arithmetic(visual=False):
             x = embeddings[:, :length]
             if not positioned:
                 x = x + self.text.positional_embedding[:length]

@@ -13,11 +13,12 @@ from .errors import UsageError
 
 Activation = Literal["own", "gelu", "quick_gelu"]
 PosEmbed = Literal["bilinear", "bicubic", "bicubic_plain"]
-Precision = Literal["fp64", "fp32", "fp16", "bf16"]
+Precision = Literal["fp64", "fp32", "tf32", "fp16", "bf16"]
 
 PRECISIONS: Mapping[str, torch.dtype] = {
     "fp64": torch.float64,
     "fp32": torch.float32,
+    "tf32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
@@ -46,6 +47,19 @@ class BackboneSpec:
     image_size: int = 518
     activation: Activation = "own"
     pos_embed: PosEmbed = "bilinear"
+
+
+def check_precision(precision: str, device: str | torch.device) -> None:
+    """Refuse a precision that the processors of a device do not have.
+
+    Raises:
+        UsageError: names the precision, the device and the fix.
+    """
+    if precision == "tf32" and torch.device(device).type != "cuda":
+        raise UsageError(
+            f"precision 'tf32' is of NVIDIA's GPUs, not of device '{device}': take --device cuda, "
+            "or --precision fp32 or bf16"
+        )
 
 
 def check_device(device: str | torch.device) -> None:

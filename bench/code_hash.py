@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CODE_HASHES = ("code", "training code")  # fields of an identity
 TOWERS = (
+    "arithmetic",
     "backbone",
     "backbone_spec",
     "blocks",

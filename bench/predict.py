@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from .arithmetic import single_precision
 from .category import answers_to_category, refuse_references
 from .dataset import Domain
 from .errors import UsageError
@@ -24,6 +25,7 @@ Picture = NDArray[np.uint8] | Image.Image | Path | str
 """A uint8 array [H, W, 3], a PIL image, or the path of an image file."""
 
 
+@single_precision()
 def predict_images(
     method: Method,
     images: Sequence[Picture],

@@ -32,6 +32,7 @@ from .backbone_spec import (
     TINY,
     Precision,
     check_device,
+    check_precision,
 )
 from .checkpoint import archive_hashes, file_sha256, read_tensors, sha256_in_url
 from .errors import UsageError, WeightsError, unknown_name
@@ -68,18 +69,18 @@ def load_backbone(
             for seeded random weights.
         config: an open_clip model-config json, instead of a name.
         device: where the towers run.
-        precision: "fp32", "fp64", or autocast to "fp16" or "bf16".
+        precision: "fp32", "fp64", "tf32" (on CUDA, in the visual tower), or autocast to "fp16" or
+            "bf16".
 
     Raises:
-        UsageError: unknown name, tag, precision or device.
+        UsageError: unknown name, tag, precision or device, or the device lacks the precision.
         WeightsError: the weights are not there and cannot be downloaded, or do not fit; the
             message names the file, its sha256 where known, and where to put it.
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", str(precision), PRECISIONS)
     where = _device(device)
-    if where.type == "cuda":  # torch lets convolutions round to tf32 there unless it is told not to
-        torch.backends.cudnn.allow_tf32 = False
+    check_precision(precision, where)
     label, settings, tag, full_name = _asked(name, pretrained, config)
     file = Path(tag) if Path(tag).is_file() else None
     path = None if tag == RANDOM else file or _fetch(label, tag)
@@ -89,6 +90,8 @@ def load_backbone(
         settings = {**settings, "quick_gelu": True}
     model = _build(settings)
     visual: Any = model.visual
+    if where.type == "cuda":  # as images come to it there, see `Backbone`
+        visual.conv1.to(memory_format=torch.channels_last)
     visual.image_mean, visual.image_std = published.get("mean"), published.get("std")
     if path is not None:
         _load(model, path)

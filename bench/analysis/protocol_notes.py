@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from ..records.protocol import TF32
 from ..records.record import Record
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, options_words
 
@@ -20,10 +21,10 @@ ROW_PROTOCOL = (
     "limit",
 )
 # Entries that say no more than others do: the learned weights follow from what was learned, the
-# normal images that a method is shown from dataset, seed and shots.
+# normal images that a method is shown from dataset, seed and shots, tf32 from the precision.
 SILENT_PROTOCOL = (
     *("dataset_title", "domain", "seed", "checkpoint_sha256"),
-    *("references", "references_sha256"),
+    *("references", "references_sha256", TF32),
 )
 # Entries that all columns of a table should share.
 SHARED_PROTOCOL = ("backbone", "weights_sha256", "map_size", "metric_version", "precision")

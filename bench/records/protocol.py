@@ -11,6 +11,7 @@ from ..metric_table import changed_versions
 AUXILIARY, GIVEN = "auxiliary", "auxiliary_source"
 CHECKPOINT = "checkpoint_sha256"
 VERSION, VERSIONS = "metric_version", "metric_versions"
+TF32 = "tf32"  # stated of a GPU, where single precision has two meanings
 RENAMED = {"learned_in": "training_precision"}  # entries, as they were and are
 
 
@@ -43,9 +44,10 @@ def differing_entries(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
     The hash of weights that both runs trained themselves is left aside: it follows the last bits
     of the processor, and what it does to the results is compared. Weights that were given to a run
-    are guarded by their hash.
+    are guarded by their hash. What is stated of tf32 follows from precision and device.
     """
     names = dict.fromkeys([*a, *b])
+    names.pop(TF32, None)
     if trained_in_run(a) and trained_in_run(b):
         names.pop(CHECKPOINT, None)
     return [name for name in names if _text(a.get(name)) != _text(b.get(name))]

@@ -92,6 +92,11 @@ def run(
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if jobs == 1 and backend != "dask":
         return run_alone(plan, progress, shard, datasets)
+    if backend == "threads" and plan.precision == "tf32":
+        raise UsageError(
+            "precision tf32 is a switch of the whole process, which threads share: take "
+            "--parallel loky, or --precision fp32"
+        )
     if scheduler is None:  # the machines of a cluster have devices of their own
         check_device(plan.device)
     mine = start(plan, datasets, progress, shard, split=True)

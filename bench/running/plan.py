@@ -87,8 +87,8 @@ class Plan:
     device: str = setting(
         "cpu, cuda, cuda:1; auto takes a GPU if there is one.", "cpu", line="auto"
     )
-    precision: Literal["fp64", "fp32", "fp16", "bf16"] = setting(
-        "fp32, fp64, or autocast to fp16 or bf16.", "fp32"
+    precision: Literal["fp64", "fp32", "tf32", "fp16", "bf16"] = setting(
+        "fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.", "fp32"
     )
     batch_size: int = setting("Images per visual forward.", 8, least=1)
     workers: int = setting("Processes that read images.", 0, least=0)
@@ -312,6 +312,10 @@ def _check_settings(plan: Plan) -> None:
         _check_setting(item, kinds[item.name], getattr(plan, item.name))
     if not plan.out.strip():
         raise UsageError("'out' is an empty path: name a folder or leave it out")
+    if plan.precision == "tf32":
+        from ..backbone_spec import check_precision  # imports torch
+
+        check_precision(plan.precision, plan.device)
     if plan.auxiliary is not None:
         registry.union_name(plan.auxiliary)
     auxiliaries = plan.auxiliaries() if plan.auxiliary_options else {}

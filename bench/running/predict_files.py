@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..arithmetic import single_precision
 from ..category import each_answer, refuse_references, with_scores
 from ..errors import DataError, UsageError
 from ..files import whole_file, write_png
@@ -80,6 +81,7 @@ class _Answers:
     known: list[KnownAnswer] = field(default_factory=list)
 
 
+@single_precision()
 def predict_files(
     method: Method,
     paths: Sequence[Path],

@@ -24,7 +24,7 @@ from ..factory import create
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..options import EVALUATION_ONLY
 from ..progress import Progress
-from ..records.protocol import GIVEN, metric_versions
+from ..records.protocol import GIVEN, TF32, metric_versions
 from ..records.run_folder import lock, supersede, weights_path
 from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
@@ -282,7 +282,8 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
         "map_size": prepared.map_size,
         "backbone": method.backbone.name,
         "weights_sha256": method.backbone.weights_sha256,
-        "precision": plan.precision,
+        "precision": method.backbone.precision,
+        **_tf32(method.backbone),
         "mask_threshold": rule.threshold,
         "mask_resize": rule.resize,
         "dataset_options": dict(dataset.options),
@@ -291,6 +292,13 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
         "seed": prepared.cell.seed,
         **_references(dataset, method),
     }
+
+
+def _tf32(backbone: Backbone) -> dict[str, str]:
+    """Where a GPU rounds single precision to tf32; nothing of a CPU, which never does."""
+    if backbone.device.type != "cuda":
+        return {}
+    return {TF32: "in the visual tower" if backbone.precision == "tf32" else "nowhere"}
 
 
 def _references(dataset: Dataset, method: Method) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..arithmetic import single_precision
 from ..backbone_spec import check_device
 from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
@@ -163,6 +164,7 @@ def units(jobs: Sequence[Job], datasets: OpenDatasets, split: bool = False) -> l
     return found
 
 
+@single_precision()
 def run_unit(
     plan: Plan, unit: Unit, datasets: OpenDatasets, progress: Progress, blocking: bool = True
 ) -> None:

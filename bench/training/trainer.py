@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arithmetic import single_precision
 from ..backbone import Backbone
 from ..checkpoint import read_header, read_payload, write_tensors
 from ..data.completeness import completeness
@@ -58,6 +59,7 @@ class Training:
     seconds: float
 
 
+@single_precision()
 def fit(
     method: TrainableMethod,
     images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
@@ -127,6 +129,7 @@ def train(
     return train_method(_refuse_training_free(method), dataset, out, config, **how)
 
 
+@single_precision()
 def train_method(
     method: TrainableMethod,
     dataset: Dataset,
