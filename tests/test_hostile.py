@@ -394,16 +394,16 @@ def test_damaged_records_are_read_or_refused(tmp_path, seed):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"status": "great"}, "status: not one of"),
-        ({"cell": None}, "cell: not a JSON object"),
-        ({"cell": {"method": 3}}, "cell: method: not a text"),
-        ({"categories": 3}, "categories: not a list"),
-        ({"categories": [{"category": "x"}]}, "categories: lacks the field 'class_name'"),
+        ({"status": "great"}, "status: should be 'ok' or 'error', not 'great'"),
+        ({"cell": None}, "cell: should be an object, not None"),
+        ({"cell": {"method": 3}}, "cell: method: should be a valid string, not 3"),
+        ({"categories": 3}, "categories: should be a valid array, not 3"),
+        ({"categories": [{"category": "x"}]}, "categories: 0: class_name: Field required"),
         ({"schema": 99}, "update zsad"),
-        ({"schema": "one"}, "not a whole number"),
-        ({"error": 3}, "error: not a JSON object"),
-        ({"title": None}, "title: not a text"),
-        ({"timing": []}, "timing: not a JSON object"),
+        ({"schema": "one"}, "should be a valid integer, not 'one'"),
+        ({"error": 3}, "error: should be an object, not 3"),
+        ({"title": None}, "title: should be a valid string, not None"),
+        ({"timing": []}, "timing: should be an object, not []"),
     ],
 )
 def test_records_of_a_wrong_form_are_refused_by_file_and_field(tmp_path, change, says):

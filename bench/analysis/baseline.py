@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from annotated_types import Ge, Le
+
 from ..errors import UsageError, ZsadError, unknown_name
 from ..files import read_json, reading, write_json
-from ..json_fields import Count, Fraction, between, from_json
+from ..json_fields import Count, Fraction, from_json
 from ..metric_table import METRICS
 from ..names import display_name, registry_name
 from ..records.protocol import current_protocol
@@ -85,7 +87,7 @@ class Baseline:
     tolerances: Mapping[str, Tolerance]
     cells: Mapping[str, BaselineCell]
     history: tuple[Change, ...] = ()
-    schema: Annotated[int, between(1, BASELINE_SCHEMA)] = BASELINE_SCHEMA
+    schema: Annotated[int, Ge(1), Le(BASELINE_SCHEMA)] = BASELINE_SCHEMA
 
     def __post_init__(self) -> None:
         """Refuse a baseline that any run would pass."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..files import file_name, read_json
-from ..json_fields import Binary, Count, Fraction, Label, as_list, from_json
+from ..json_fields import Binary, Count, Fraction, Label, from_json
 from .cell import Cell
 from .map_sheets import (
     MAP_SIDE,
@@ -93,7 +93,7 @@ def read_cases(run: Path, cell: Cell) -> list[Case]:
             cases += _cases_of(MapSheet(run, cell, from_json_sheet(path, raw)))
         else:
             with index_of(path):
-                cases += [from_json(Case, case) for case in as_list(raw["cases"])]
+                cases += from_json(list[Case], raw["cases"])
     return sorted(cases, key=lambda c: (c.category, KINDS.index(c.kind), c.rank))
 
 

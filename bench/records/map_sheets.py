@@ -23,10 +23,11 @@ from typing import Annotated, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from ..errors import ZsadError
 from ..files import file_name, read_json, reading, whole_file, write_json
-from ..json_fields import Binary, Fraction, Label, between, from_json, matching
+from ..json_fields import Binary, Fraction, Label, from_json
 from .cell import Cell
 from .run_folder import GALLERY, gallery_folder, shared_picture_path
 
@@ -37,9 +38,9 @@ RATES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """False positive rates of pixels for which a sheet tells the level."""
 
 Bytes = NDArray[np.uint8]
-OwnPicture = Annotated[str, matching(r"[^/\\\0]*\.png")]  # a name in the index's own folder
-SharedPicture = Annotated[str, matching(r"[0-9a-f]{24}\.(png|webp)")]
-PixelLevel = Annotated[int, between(0, 256)]
+OwnPicture = Annotated[str, Field(pattern=r"^[^/\\\x00]*\.png$")]  # in the index's folder
+SharedPicture = Annotated[str, Field(pattern=r"^[0-9a-f]{24}\.(png|webp)$")]
+PixelLevel = Annotated[int, Field(ge=0, le=256)]
 
 
 class GalleryError(ZsadError):

@@ -14,22 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict
+
 from ..data.completeness import Completeness
 from ..errors import ZsadError
 from ..extra_work import ExtraWork
 from ..files import read_json, reading, write_json
-from ..json_fields import (
-    Amount,
-    Binary,
-    Count,
-    Fraction,
-    Label,
-    as_whole,
-    between,
-    entries,
-    from_json,
-)
-from ..metric_table import METRICS
+from ..json_fields import Amount, Binary, Count, Fraction, Label, ReadAs, from_json
 from ..track import Track
 from .cell import Cell
 from .protocol import current_protocol
@@ -38,22 +30,23 @@ from .run_folder import CELLS, record_path
 LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 UNDECLARED = "undeclared"  # the protocol's auxiliary dataset, where it is not known
-Metrics = Annotated[Mapping[str, Fraction], entries(dict.fromkeys(METRICS, Fraction))]
-Points = Annotated[
-    Mapping[str, list[Fraction]],
-    entries({"x": list[Fraction], "y": list[Fraction]}, required=True),
-]
-Protocol = Annotated[
-    Mapping[str, Any],
-    entries(
-        {
-            "dataset_title": Label | None,
-            "domain": Label | None,
-            "backbone": Label | None,
-            "limit": Count | None,
-        }
-    ),
-]
+
+
+class Points(TypedDict):
+    """A curve: as many x as y."""
+
+    x: list[Fraction]
+    y: list[Fraction]
+
+
+class KnownProtocol(TypedDict, total=False):
+    """The entries of a protocol that pages and tables print."""
+
+    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+    dataset_title: Label | None
+    domain: Label | None
+    backbone: Label | None
+    limit: Count | None
 
 
 class RecordError(ZsadError):
@@ -113,7 +106,7 @@ class CategoryResult:
     class_name: Label
     n_normal: Count
     n_anomalous: Count
-    metrics: Metrics
+    metrics: Mapping[str, Fraction]
     undefined: Mapping[str, str] = field(default_factory=dict)
     images: ImageScores | None = None
     curves: Mapping[str, Points] = field(default_factory=dict)
@@ -190,7 +183,7 @@ class Record:
     status: Literal["ok", "error"]
     title: Label
     categories: list[CategoryResult] = field(default_factory=list)
-    protocol: Protocol = field(default_factory=dict)
+    protocol: Annotated[Mapping[str, Any], ReadAs(KnownProtocol)] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, Amount] = field(default_factory=dict)
     published_parameters: Count | None = None
@@ -199,7 +192,7 @@ class Record:
     completeness: Completeness | None = None
     auxiliary: Auxiliary | None = None
     warnings: list[str] = field(default_factory=list)
-    schema: Annotated[int, between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
+    schema: Annotated[int, Ge(1), Le(SCHEMA_VERSION)] = SCHEMA_VERSION
     identity: Mapping[str, str] = field(default_factory=dict)
     track: Track = Track.ZERO_SHOT
     extra_work: ExtraWork | None = None
@@ -236,7 +229,7 @@ def read_record(path: Path) -> Record:
     """
     with reading(path, "record", RecordError, ": delete it and run again"):
         raw = read_json(path)
-        if isinstance(raw, dict) and as_whole(raw.get("schema", 1)) > SCHEMA_VERSION:
+        if isinstance(raw, dict) and from_json(int, raw.get("schema", 1)) > SCHEMA_VERSION:
             raise RecordError(f"{path} has schema {raw['schema']}: update zsad to read it")
         record = from_json(Record, raw)
         return dataclasses.replace(record, protocol=current_protocol(record.protocol))

@@ -5,11 +5,16 @@ python -m zsad.bench.records.schema > docs/record.schema.json
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import sys
 from typing import Any
 
-from ..json_fields import definitions
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from ..metric_table import METRICS
 from .record import SCHEMA_VERSION, Record
 
 NOTE = (
@@ -19,25 +24,56 @@ NOTE = (
 )
 
 
+class _Described(GenerateJsonSchema):
+    """The schema of dataclasses, in the words of their docstrings."""
+
+    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:
+        """The schema of a class; its docstring describes it and its fields."""
+        made = super().dataclass_schema(schema)
+        made["description"], described = _descriptions(schema["cls"])
+        for name, words in described.items():
+            made["properties"][name]["description"] = words
+        return made
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """The schema of a field with a default, which a reader needs not know."""
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """The name of a field is enough."""
+        return False
+
+
 def record_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a record's file."""
-    parts = definitions(Record)
-    schema = parts.pop(Record.__name__)
+    schema = TypeAdapter(Record).json_schema(schema_generator=_Described)
+    metrics = schema["$defs"]["CategoryResult"]["properties"]["metrics"]
+    metrics["properties"] = dict.fromkeys(METRICS, metrics["additionalProperties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"zsad record, schema {SCHEMA_VERSION}",
         **schema,
+        "title": f"zsad record, schema {SCHEMA_VERSION}",
         "description": f"{schema['description']} {NOTE}",
         "if": {"properties": {"status": {"const": "error"}}},
         "then": {"required": ["error"], "properties": {"error": {"type": "object"}}},
         "else": {"properties": {"error": {"type": "null"}}},
-        "$defs": parts,
     }
 
 
 def schema_text() -> str:
     """The content of docs/record.schema.json."""
     return json.dumps(record_schema(), indent=2) + "\n"
+
+
+def _descriptions(cls: type) -> tuple[str, dict[str, str]]:
+    """The first paragraph of a class's docstring, and its description of each attribute."""
+    text = inspect.getdoc(cls) or ""
+    _, _, section = text.partition("Attributes:\n")
+    found = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    described = {
+        name: " ".join(words.split()) for names, words in found for name in names.split(", ")
+    }
+    return " ".join(text.split("\n\n")[0].split()), described
 
 
 if __name__ == "__main__":

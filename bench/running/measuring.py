@@ -36,7 +36,7 @@ from ..records.gallery import Gallery
 from ..records.maps import write_maps
 from ..records.prompt_scores import PromptScores, write_prompt_scores
 from ..records.provenance import environment
-from ..records.record import CategoryResult, ImageScores, Threshold
+from ..records.record import CategoryResult, ImageScores, Points, Threshold
 from .prepared_method import PreparedMethod
 from .stopwatch import Stopwatch
 
@@ -222,9 +222,9 @@ class Measurement:
             write_prompt_scores(run, cell, category, prompts)
 
 
-def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Mapping[str, list[float]]]:
+def _curves(makers: Mapping[str, Callable[[], Curve]]) -> dict[str, Points]:
     """Thinned curves for reading; one that is undefined is left out."""
-    curves: dict[str, Mapping[str, list[float]]] = {}
+    curves: dict[str, Points] = {}
     for name, make in makers.items():
         with suppress(UndefinedMetric):
             curve = make()
