@@ -18,6 +18,7 @@ import typer
 
 from ..errors import INTERRUPTED, ZsadError
 from . import cache, data, listing, new, predict, publish, report, results, run, study, train
+from .options import explained
 from .terminal import PrintableFormatter, echo
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": publish.export,
 }
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    app.command(name)(explained(verb))
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..names import display_name, registry_name
-from .options import Json
+from .options import Json, explained
 from .terminal import echo
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 
 
 @app.command("list")
+@explained
 def show(as_json: Json = False) -> None:
     """List the cached features and masks, those used last first."""
     from tabulate import tabulate
@@ -57,17 +58,20 @@ def show(as_json: Json = False) -> None:
 
 
 @app.command()
+@explained
 def clear(
-    dataset: Annotated[str | None, typer.Option(help="Only what is of this dataset.")] = None,
-    older_than: Annotated[
-        float, typer.Option(min=0, help="Only what was not used for so many days.")
-    ] = 0.0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be deleted, and stop.")
-    ] = False,
+    dataset: str | None = None,
+    older_than: Annotated[float, typer.Option(min=0)] = 0.0,
+    dry_run: bool = False,
     as_json: Json = False,
 ) -> None:
-    """Delete cached features and masks; they are computed again when they are needed."""
+    """Delete cached features and masks; they are computed again when they are needed.
+
+    Args:
+        dataset: Only what is of this dataset.
+        older_than: Only what was not used for so many days.
+        dry_run: Say what would be deleted, and stop.
+    """
     from ..training.cache_entries import cache_state, chosen
     from ..training.cache_entries import clear as delete
 

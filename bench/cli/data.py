@@ -12,7 +12,15 @@ import typer
 from .. import registry
 from ..errors import DataError, UsageError
 from ..names import display_name
-from .options import DataRoot, DatasetOptions, Json, chosen_dataset, dataset_options, out_option
+from .options import (
+    DataRoot,
+    DatasetOptions,
+    Json,
+    chosen_dataset,
+    dataset_options,
+    explained,
+    out_option,
+)
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -32,16 +40,19 @@ Names = Annotated[
 
 
 @app.command()
+@explained
 def check(
     names: Names = None,
     data_root: DataRoot = None,
-    open_files: Annotated[
-        bool, typer.Option("--open-files", help="Decode every image and mask.")
-    ] = False,
+    open_files: bool = False,
     dataset_option: DatasetOptions = None,
     as_json: Json = False,
 ) -> None:
-    """List what is usable, missing or wrong; exit with 1 if something is wrong."""
+    """List what is usable, missing or wrong; exit with 1 if something is wrong.
+
+    Args:
+        open_files: Decode every image and mask.
+    """
     from ..data import check as datacheck
 
     wanted = names or ["all"]
@@ -92,6 +103,7 @@ def _echo_details(entry: DatasetCheck, every: bool) -> None:
 
 
 @app.command()
+@explained
 def sources(names: Names = None, as_json: Json = False) -> None:
     """Print where datasets come from, their licence and the folders that are expected."""
     from ..data.check import chosen_names
@@ -116,17 +128,25 @@ def sources(names: Names = None, as_json: Json = False) -> None:
 
 
 @app.command()
+@explained
 def show(
     name: Name,
     data_root: DataRoot = None,
-    out: Annotated[Path | None, out_option(help="PNG to write; default: NAME.png.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="Number of samples.")] = 24,
-    columns: Annotated[int, typer.Option(min=1, max=50, help="Tiles in a row.")] = 6,
-    split: Annotated[str, typer.Option(help="test or train")] = "test",
+    out: Annotated[Path | None, out_option()] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000)] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=50)] = 6,
+    split: str = "test",
     dataset_option: DatasetOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Write a contact sheet with mask outlines."""
+    """Write a contact sheet with mask outlines.
+
+    Args:
+        out: PNG to write; default: NAME.png.
+        count: Number of samples.
+        columns: Tiles in a row.
+        split: test or train
+    """
     from ..data.contact_sheet import choose, contact_sheet, save
 
     if split not in ("test", "train"):
@@ -146,31 +166,28 @@ def show(
 
 
 @app.command()
+@explained
 def meta(
     name: Name,
     data_root: DataRoot = None,
-    out: Annotated[
-        Path | None, out_option(help="File to write; default: meta.json in the dataset's folder.")
-    ] = None,
-    cut: Annotated[
-        Path | None,
-        typer.Option(help="Folder in the dataset's for pieces of images (SDD, AITEX)."),
-    ] = None,
-    code: Annotated[
-        str, typer.Option(help="Released code whose class keys are written: faprompt, anomalyclip.")
-    ] = "faprompt",
-    png: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder in the dataset's for PNG copies of what the released loaders misread: "
-            "TIFFs, JPEG masks, turned photographs."
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    out: Annotated[Path | None, out_option()] = None,
+    cut: Path | None = None,
+    code: str = "faprompt",
+    png: Path | None = None,
+    force: bool = False,
     dataset_option: DatasetOptions = None,
     as_json: Json = False,
 ) -> None:
-    """Write the released codes' meta.json, so that they read the same samples."""
+    """Write the released codes' meta.json, so that they read the same samples.
+
+    Args:
+        out: File to write; default: meta.json in the dataset's folder.
+        cut: Folder in the dataset's for pieces of images (SDD, AITEX).
+        code: Released code whose class keys are written: faprompt, anomalyclip.
+        png: Folder in the dataset's for PNG copies of what the released loaders misread: TIFFs,
+            JPEG masks, turned photographs.
+        force: Replace an existing file.
+    """
     from ..data.check import is_below
     from ..data.meta_json import meta_of
     from ..dataset import SPLITS

@@ -24,13 +24,16 @@ LICENCE, MEANT_BY = 20, 10  # characters of columns where they are piped
 
 
 def list_names(
-    what: Annotated[
-        str, typer.Argument(help="methods, datasets, backbones or metrics")
-    ] = "methods",
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Describe each.")] = False,
+    what: Annotated[str, typer.Argument()] = "methods",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the methods, datasets, backbones or metrics that there are."""
+    """List the methods, datasets, backbones or metrics that there are.
+
+    Args:
+        what: methods, datasets, backbones or metrics
+        verbose: Describe each.
+    """
     if what not in KINDS:
         raise UsageError(f"list takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not '{what}'")
     if not verbose:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from .. import registry
 from ..errors import UsageError
 from .options import out_option
@@ -14,17 +12,22 @@ from .terminal import echo
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="method or dataset")],
-    name: Annotated[str, typer.Argument(help="Its registry name.")],
-    package: Annotated[
-        Path | None, out_option("--package", help="Write a pip package here.")
-    ] = None,
-    out: Annotated[Path | None, out_option(help="Write only the module, into this folder.")] = None,
-    trainable: Annotated[bool, typer.Option(help="A trainable method.")] = False,
+    kind: str,
+    name: str,
+    package: Annotated[Path | None, out_option("--package")] = None,
+    out: Annotated[Path | None, out_option()] = None,
+    trainable: bool = False,
 ) -> None:
     """Start a method or a dataset: one file that passes the conformance checks as it is.
 
     Outside a checkout of the project, --package or --out says where it goes.
+
+    Args:
+        kind: method or dataset
+        name: Its registry name.
+        package: Write a pip package here.
+        out: Write only the module, into this folder.
+        trainable: A trainable method.
     """
     from .scaffold import write
 

@@ -10,12 +10,14 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from .. import registry
+from ..docstrings import described
 from ..errors import UsageError
 from ..names import display_name, known_name, parts_named, registry_name
 from ..running.plan import PUBLISHED, Plan
@@ -149,6 +151,35 @@ def _annotation(name: str) -> Any:
     kind: Any = KINDS[name] if KINDS[name] in (bool, int, int | None) else str | None
     flags = (f"--{display_name(name)}",) if kind is bool else ()  # and not its opposite
     return Annotated[kind, setting_option(name, *flags)]
+
+
+def explained(verb: Verb) -> Verb:
+    """Let the options of a verb have the help that the verb's docstring gives as `Args`.
+
+    Parameters of a plain type become arguments, or options where they have a default; of a flag
+    that is off there is no opposite.
+    """
+    verb.__doc__, words = described(verb.__doc__, "Args")
+    signature = inspect.signature(verb, eval_str=True)
+    own = [
+        p.replace(annotation=_explained(p, words[p.name])) if p.name in words else p
+        for p in signature.parameters.values()
+    ]
+    verb.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return verb
+
+
+def _explained(parameter: inspect.Parameter, words: str) -> Any:
+    kind, default = parameter.annotation, parameter.default
+    if get_origin(kind) is Annotated:
+        kind, shared = get_args(kind)
+        info = copy(shared)
+    elif default is parameter.empty:
+        info = typer.Argument()
+    else:
+        info = typer.Option(*[f"--{display_name(parameter.name)}"] * (default is False))
+    info.help = words
+    return Annotated[kind, info]
 
 
 def comma_separated(text: str) -> list[str]:

@@ -39,48 +39,19 @@ ANOMALY = 3  # exit code: an image is anomalous, and --fail-on-anomaly is given
 @with_options(*BACKBONE)
 def predict(
     method: MethodName,
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders, at any depth.")],
-    out: Annotated[Path, out_option(help="Folder for overlays, maps, scores and index.html.")],
-    class_name: Annotated[str, typer.Option(help="What is in the pictures.")] = "object",
-    threshold: Annotated[
-        float | None, typer.Option(help="Images that score above it are anomalous.")
-    ] = None,
-    normal: Annotated[
-        list[Path] | None,
-        typer.Option(help="Normal images that the threshold is chosen by; may be repeated."),
-    ] = None,
-    quantile: Annotated[
-        float | None, typer.Option(help="With --normal: quantile of their scores.")
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            help="With --normal: greatest share of normal images that may be false alarms "
-            "(split-conformal).  [default: 0.05]"
-        ),
-    ] = None,
-    labelled: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with normal/ and anomalous/ (and masks/): threshold of the greatest F1."
-        ),
-    ] = None,
-    map_threshold: Annotated[
-        float | None,
-        typer.Option(help="Regions above it are outlined.  [default: chosen as the threshold is]"),
-    ] = None,
-    fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help="Exit with 3 if an image is anomalous.")
-    ] = False,
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(help="Trained weights; repeated, the files of one checkpoint."),
-    ] = None,
+    images: list[Path],
+    out: Annotated[Path, out_option()],
+    class_name: str = "object",
+    threshold: float | None = None,
+    normal: list[Path] | None = None,
+    quantile: float | None = None,
+    alpha: float | None = None,
+    labelled: Path | None = None,
+    map_threshold: float | None = None,
+    fail_on_anomaly: bool = False,
+    checkpoint: list[Path] | None = None,
     learned_from: LearnedFrom = None,
-    references: Annotated[
-        list[Path] | None,
-        typer.Option(help="Files or folders of normal images, for few-shot methods; repeated."),
-    ] = None,
+    references: list[Path] | None = None,
     option: MethodOptions = None,
     batch_size: Annotated[int, setting_option("batch_size")] = Plan.batch_size,
     quiet: Quiet = False,
@@ -90,6 +61,21 @@ def predict(
 
     One of --threshold, --normal and --labelled tells which images are anomalous. A transductive
     method scores the images of a call against each other.
+
+    Args:
+        images: Image files or folders, at any depth.
+        out: Folder for overlays, maps, scores and index.html.
+        class_name: What is in the pictures.
+        threshold: Images that score above it are anomalous.
+        normal: Normal images that the threshold is chosen by; may be repeated.
+        quantile: With --normal: quantile of their scores.
+        alpha: With --normal: greatest share of normal images that may be false alarms
+            (split-conformal). [default: 0.05]
+        labelled: Folder with normal/ and anomalous/ (and masks/): threshold of the greatest F1.
+        map_threshold: Regions above it are outlined. [default: chosen as the threshold is]
+        fail_on_anomaly: Exit with 3 if an image is anomalous.
+        checkpoint: Trained weights; repeated, the files of one checkpoint.
+        references: Files or folders of normal images, for few-shot methods; repeated.
     """
     from ..progress import Progress
     from ..report.predictions import write_index

@@ -26,24 +26,22 @@ Sources = Annotated[
 
 def site(
     sources: Sources,
-    out: Annotated[Path, out_option(help="Folder of the site.", show_default=False)],
-    title: Annotated[str, typer.Option(help="Heading of the first page.")] = "Leaderboard",
-    data_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Show samples of the datasets in this folder; see their licences before you "
-            "publish them.  [default: built-in ones alone]",
-            show_default=False,
-        ),
-    ] = None,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resamples of a comparison; 0 leaves comparisons out.")
-    ] = 2000,
+    out: Annotated[Path, out_option()],
+    title: str = "Leaderboard",
+    data_root: Path | None = None,
+    bootstrap: Annotated[int, typer.Option(min=0)] = 2000,
     allow_incomplete: AllowIncomplete = False,
 ) -> None:
     """Write a static site: leaderboards by track, and pages of methods, datasets and comparisons.
 
     Records that are wrong do not count, and are named on the site.
+
+    Args:
+        out: Folder of the site.
+        title: Heading of the first page.
+        data_root: Show samples of the datasets in this folder; see their licences before you
+            publish them. [default: built-in ones alone]
+        bootstrap: Resamples of a comparison; 0 leaves comparisons out.
     """
     from ..analysis.resampling import Settings
     from ..records.repository import read_sources
@@ -59,21 +57,16 @@ def site(
 
 
 def validate(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Run directories, results repositories or records.", show_default=False
-        ),
-    ],
-    allow_unknown: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unknown", help="Take methods and datasets that are not installed here."
-        ),
-    ] = False,
+    paths: list[Path],
+    allow_unknown: bool = False,
     as_json: Json = False,
 ) -> None:
-    """Check records; exit with 1 if one is wrong, with 2 if one cannot be read."""
+    """Check records; exit with 1 if one is wrong, with 2 if one cannot be read.
+
+    Args:
+        paths: Run directories, results repositories or records.
+        allow_unknown: Take methods and datasets that are not installed here.
+    """
     from ..analysis.validation import validate as checked
 
     verdict = checked(paths, allow_unknown)
@@ -108,35 +101,27 @@ class _Request:
 
 def export(
     sources: Sources,
-    to: Annotated[
-        str,
-        typer.Option(
-            help="repository, huggingface, every-eval-ever, mlflow or wandb.", show_default=False
-        ),
-    ],
-    out: Annotated[
-        Path | None, out_option(help="Folder to write to; mlflow may do without it.")
-    ] = None,
-    project: Annotated[str, typer.Option(help="Experiment of mlflow, project of wandb.")] = "zsad",
-    hub_dataset: Annotated[
-        list[str] | None,
-        typer.Option(help="huggingface: DATASET=OWNER/NAME on the Hub; may be repeated."),
-    ] = None,
-    url: Annotated[
-        str, typer.Option(help="huggingface, every-eval-ever: where the results are published.")
-    ] = "",
-    organisation: Annotated[
-        str, typer.Option(help="every-eval-ever: who ran the evaluation.")
-    ] = "",
-    developer: Annotated[
-        str, typer.Option(help="every-eval-ever: whose methods they are, if somebody else's.")
-    ] = "",
-    relationship: Annotated[
-        str,
-        typer.Option(help="every-eval-ever: first_party, third_party, collaborative or other."),
-    ] = "third_party",
+    to: Annotated[str, typer.Option()],
+    out: Annotated[Path | None, out_option()] = None,
+    project: str = "zsad",
+    hub_dataset: list[str] | None = None,
+    url: str = "",
+    organisation: str = "",
+    developer: str = "",
+    relationship: str = "third_party",
 ) -> None:
-    """Write records in a format that others read, or log them to an experiment tracker."""
+    """Write records in a format that others read, or log them to an experiment tracker.
+
+    Args:
+        to: repository, huggingface, every-eval-ever, mlflow or wandb.
+        out: Folder to write to; mlflow may do without it.
+        project: Experiment of mlflow, project of wandb.
+        hub_dataset: huggingface: DATASET=OWNER/NAME on the Hub; may be repeated.
+        url: huggingface, every-eval-ever: where the results are published.
+        organisation: every-eval-ever: who ran the evaluation.
+        developer: every-eval-ever: whose methods they are, if somebody else's.
+        relationship: every-eval-ever: first_party, third_party, collaborative or other.
+    """
     from ..records.repository import read_sources
 
     format = known_name("format", to, FORMATS)  # noqa: A001

@@ -13,14 +13,18 @@ from .terminal import echo
 
 def report(
     run: Run,
-    out: Annotated[Path | None, out_option(help="HTML file; RUN/report.html if not given.")] = None,
-    title: Annotated[str | None, typer.Option(help="Title; the run's name if not given.")] = None,
-    pictures: Annotated[
-        float, typer.Option(help="Megabytes that the gallery may take; 0 omits it.")
-    ] = 8.0,
+    out: Annotated[Path | None, out_option()] = None,
+    title: str | None = None,
+    pictures: float = 8.0,
     allow_incomplete: AllowIncomplete = False,
 ) -> None:
-    """Write one HTML file with everything about a run; it needs no network."""
+    """Write one HTML file with everything about a run; it needs no network.
+
+    Args:
+        out: HTML file; RUN/report.html if not given.
+        title: Title; the run's name if not given.
+        pictures: Megabytes that the gallery may take; 0 omits it.
+    """
     from ..files import write_text
     from ..report.page import render_report
 
@@ -31,27 +35,27 @@ def report(
 
 def figure(
     run: Run,
-    kind: Annotated[
-        str, typer.Option(help="scatter, radar, sweep, tsne, curves or maps.")
-    ] = "scatter",
-    out: Annotated[Path | None, out_option(help="A .png, .pdf or .svg file.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Metric to draw, may be repeated.")
-    ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Only these methods, may be repeated.")
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option(help="Only these datasets, may be repeated.")
-    ] = None,
-    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
-    panels: Annotated[int, typer.Option(min=1, help="The most panels of a t-SNE figure.")] = 8,
-    option: Annotated[
-        str | None,
-        typer.Option(help="The option that a sweep varies; a,b for two that move together."),
-    ] = None,
+    kind: str = "scatter",
+    out: Annotated[Path | None, out_option()] = None,
+    metric: list[str] | None = None,
+    method: list[str] | None = None,
+    dataset: list[str] | None = None,
+    category: str | None = None,
+    panels: Annotated[int, typer.Option(min=1)] = 8,
+    option: str | None = None,
 ) -> None:
-    """Draw a figure of a run as PNG, PDF or SVG."""
+    """Draw a figure of a run as PNG, PDF or SVG.
+
+    Args:
+        kind: scatter, radar, sweep, tsne, curves or maps.
+        out: A .png, .pdf or .svg file.
+        metric: Metric to draw, may be repeated.
+        method: Only these methods, may be repeated.
+        dataset: Only these datasets, may be repeated.
+        category: Only this category.
+        panels: The most panels of a t-SNE figure.
+        option: The option that a sweep varies; a,b for two that move together.
+    """
     from ..report.figures import draw
     from ..report.scene import Choice
 

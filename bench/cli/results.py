@@ -50,36 +50,28 @@ FORMAT_OF_SUFFIX = {
 
 def table(
     run: Run,
-    layout: Annotated[
-        str,
-        typer.Option(
-            help="image, pixel, breakdown, complexity, ablation, datasets, tcp, averaging, "
-            "hyperparameters or full-shot; tidy for a row per method, dataset, category, metric "
-            "and seed."
-        ),
-    ] = "image",
+    layout: str = "image",
     format: Format = None,  # noqa: A002
-    published: Annotated[
-        bool, typer.Option("--published", help="Show the paper's numbers in brackets.")
-    ] = False,
-    delta: Annotated[
-        bool, typer.Option("--delta", help="Show the difference to them in braces.")
-    ] = False,
-    third_party: Annotated[
-        bool,
-        typer.Option(
-            "--third-party", help="Show how far numbers of third parties lie apart instead."
-        ),
-    ] = False,
-    pro: Annotated[
-        str, typer.Option(help="exact, or official200 for the released codes' 200 thresholds.")
-    ] = "exact",
+    published: bool = False,
+    delta: bool = False,
+    third_party: bool = False,
+    pro: str = "exact",
     dataset: Datasets = None,
     metric: Metrics = None,
     allow_incomplete: AllowIncomplete = False,
     out: OutFile = None,
 ) -> None:
-    """Print a run as one of the paper's tables."""
+    """Print a run as one of the paper's tables.
+
+    Args:
+        layout: image, pixel, breakdown, complexity, ablation, datasets, tcp, averaging,
+            hyperparameters or full-shot; tidy for a row per method, dataset, category, metric and
+            seed.
+        published: Show the paper's numbers in brackets.
+        delta: Show the difference to them in braces.
+        third_party: Show how far numbers of third parties lie apart instead.
+        pro: exact, or official200 for the released codes' 200 thresholds.
+    """
     from ..analysis.frame_formats import frame_bytes
     from ..analysis.tables import make_table
     from ..analysis.third_party import third_party_table
@@ -110,28 +102,17 @@ def table(
 
 
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="The first run.", show_default=False)],
-    run_b: Annotated[
-        Path | None, typer.Argument(help="The second run; without it only the first is shown.")
-    ] = None,
-    method_a: Annotated[
-        str | None, typer.Option(help="NAME or NAME@VARIANT; default: every method of both runs.")
-    ] = None,
-    method_b: Annotated[str | None, typer.Option(help="The method to compare it with.")] = None,
+    run_a: Path,
+    run_b: Annotated[Path | None, typer.Argument()] = None,
+    method_a: str | None = None,
+    method_b: str | None = None,
     metric: Metrics = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples of the images.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
-    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
-    resampling: Annotated[
-        str, typer.Option(help="stratified (as many normal images as there are) or plain.")
-    ] = "stratified",
-    ranks: Annotated[
-        bool, typer.Option("--ranks", help="Average ranks of RUN_A's methods (extra: stats).")
-    ] = False,
-    diagram: Annotated[
-        Path | None,
-        out_option("--diagram", help="Write the critical-difference diagram (.png, .pdf, .svg)."),
-    ] = None,
+    bootstrap: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    resampling: str = "stratified",
+    ranks: bool = False,
+    diagram: Annotated[Path | None, out_option("--diagram")] = None,
     allow_incomplete: AllowIncomplete = False,
     format: Format = None,  # noqa: A002
     out: OutFile = None,
@@ -139,6 +120,18 @@ def compare(
     """Compare two runs or two methods, with intervals, tests and ranks, each track by itself.
 
     With one run and no methods: every method's image-level metrics with intervals.
+
+    Args:
+        run_a: The first run.
+        run_b: The second run; without it only the first is shown.
+        method_a: NAME or NAME@VARIANT; default: every method of both runs.
+        method_b: The method to compare it with.
+        bootstrap: Resamples of the images.
+        seed: Seed of the resampling.
+        level: Confidence level of the intervals.
+        resampling: stratified (as many normal images as there are) or plain.
+        ranks: Average ranks of RUN_A's methods (extra: stats).
+        diagram: Write the critical-difference diagram (.png, .pdf, .svg).
     """
     from ..analysis.compare import compare_runs
     from ..analysis.comparison_tables import render_findings
@@ -219,18 +212,21 @@ def _rankings(
 
 def check(
     run: Run,
-    baseline: Annotated[Path, typer.Option(help="The baseline file (JSON).", show_default=False)],
-    tolerance: Annotated[
-        list[str] | None,
-        typer.Option(help="METRIC=X, or X for all metrics, in [0, 1]; may be repeated."),
-    ] = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="Write a new baseline from the run.")
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Why the numbers may change (with --update).")] = "",
-    format: Annotated[str, typer.Option(help="text, json or github.")] = "text",  # noqa: A002
+    baseline: Annotated[Path, typer.Option()],
+    tolerance: list[str] | None = None,
+    update: bool = False,
+    reason: str = "",
+    format: str = "text",  # noqa: A002
 ) -> None:
-    """Compare a run with a baseline; exit with 1 if a metric moved or the protocol changed."""
+    """Compare a run with a baseline; exit with 1 if a metric moved or the protocol changed.
+
+    Args:
+        baseline: The baseline file (JSON).
+        tolerance: METRIC=X, or X for all metrics, in [0, 1]; may be repeated.
+        update: Write a new baseline from the run.
+        reason: Why the numbers may change (with --update).
+        format: text, json or github.
+    """
     from ..analysis.baseline import (
         make_baseline,
         parse_tolerances,
@@ -260,15 +256,16 @@ def check(
 
 def rescore(
     run: Run,
-    out: Annotated[
-        Path | None, out_option(help="Write the rescored records to this run directory.")
-    ] = None,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Write the rescored records back into the run.")
-    ] = False,
+    out: Annotated[Path | None, out_option()] = None,
+    in_place: bool = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute metrics from stored scores and maps, without any model; print what changed."""
+    """Recompute metrics from stored scores and maps, without any model; print what changed.
+
+    Args:
+        out: Write the rescored records to this run directory.
+        in_place: Write the rescored records back into the run.
+    """
     from ..analysis.rescore import rescore_run
     from ..records.record import write_record
 
@@ -303,16 +300,19 @@ def rescore(
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)],
-    out: Annotated[Path, out_option(help="The merged run directory.", show_default=False)],
-    prefer: Annotated[
-        str | None, typer.Option(help="newest: keep the newer of two different results.")
-    ] = None,
+    runs: list[Path],
+    out: Annotated[Path, out_option()],
+    prefer: str | None = None,
     as_json: Json = False,
 ) -> None:
     """Merge several runs: equal results are kept once, a success replaces a failure.
 
     Two different results of one cell are refused unless --prefer newest is given.
+
+    Args:
+        runs: Run directories.
+        out: The merged run directory.
+        prefer: newest: keep the newer of two different results.
     """
     from ..analysis.merge import merge_runs, summary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -44,18 +44,10 @@ A_PLAN = with_options(
 @A_PLAN
 def run(
     context: typer.Context,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes, sharing what GPUs there are. "
-            "[default: 1; one per core, up to 4, for the built-in backbone on a CPU]"
-        ),
-    ] = None,
-    parallel: Annotated[str, typer.Option(help="loky, threads or dask.")] = "loky",
-    scheduler: Annotated[str | None, typer.Option(help="tcp://... of a Dask cluster.")] = None,
-    shard: Annotated[
-        str, typer.Option(help="i/n: every n-th unit from the i-th (0-based).")
-    ] = "0/1",
+    jobs: int | None = None,
+    parallel: str = "loky",
+    scheduler: str | None = None,
+    shard: str = "0/1",
     quiet: Quiet = False,
     as_json: Json = False,
     **line: Any,
@@ -63,6 +55,13 @@ def run(
     """Compare methods on datasets and print the tables; the same command again resumes.
 
     Without arguments: all methods on the built-in set with the built-in backbone.
+
+    Args:
+        jobs: Processes, sharing what GPUs there are. [default: 1; one per core, up to 4, for the
+            built-in backbone on a CPU]
+        parallel: loky, threads or dask.
+        scheduler: tcp://... of a Dask cluster.
+        shard: i/n: every n-th unit from the i-th (0-based).
     """
     from ..running import parallel as engine
 
@@ -77,12 +76,14 @@ def run(
 def show_plan(
     context: typer.Context,
     as_json: Json = False,
-    calibrate: Annotated[
-        bool, typer.Option(help="Measure for up to 10 s how long parts of the run take here.")
-    ] = True,
+    calibrate: bool = True,
     **line: Any,
 ) -> None:
-    """Show what a run would do: cells, what is done, time, missing data and weights."""
+    """Show what a run would do: cells, what is done, time, missing data and weights.
+
+    Args:
+        calibrate: Measure for up to 10 s how long parts of the run take here.
+    """
     from ..running.dry_run import HEAD, dry_run
 
     view = dry_run(_plan(context, line), calibrate)

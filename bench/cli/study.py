@@ -22,35 +22,13 @@ IMAGE_SIZE = "image_size"
 
 def study(
     run: Run,
-    over: Annotated[
-        str,
-        typer.Option(
-            help="map-size, smoothing, interpolation, mask-rule or pro-limit, from kept maps; "
-            "image-size does the run again at each size.",
-            show_default=False,
-        ),
-    ],
-    values: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated. [default: the usual ones; image-size needs them]",
-            show_default=False,
-        ),
-    ] = "",
-    side: Annotated[
-        int | None,
-        typer.Option(
-            help="Size to which maps are brought by an interpolation or a mask rule. "
-            "[default: half of theirs]",
-            show_default=False,
-        ),
-    ] = None,
+    over: Annotated[str, typer.Option()],
+    values: Annotated[str, typer.Option(show_default=False)] = "",
+    side: int | None = None,
     metric: Metrics = None,
     dataset: Datasets = None,
-    figure: Annotated[
-        Path | None, out_option("--figure", help="Draw it too: a .png, .pdf or .svg file.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes of image-size, as of a run.")] = None,
+    figure: Annotated[Path | None, out_option("--figure")] = None,
+    jobs: int | None = None,
     quiet: Quiet = False,
     format: Format = None,  # noqa: A002
     out: OutFile = None,
@@ -58,6 +36,15 @@ def study(
     """Show how much metrics depend on a choice that papers do not state.
 
     From the maps of a run made with --save-maps, without a model; image-size runs the methods.
+
+    Args:
+        over: map-size, smoothing, interpolation, mask-rule or pro-limit, from kept maps; image-size
+            does the run again at each size.
+        values: Comma-separated. [default: the usual ones; image-size needs them]
+        side: Size to which maps are brought by an interpolation or a mask rule. [default: half of
+            theirs]
+        figure: Draw it too: a .png, .pdf or .svg file.
+        jobs: Processes of image-size, as of a run.
     """
     from ..analysis.choice_table import choice_table
     from ..analysis.choices import Question

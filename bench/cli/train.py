@@ -34,19 +34,25 @@ if TYPE_CHECKING:
 @with_options(*BACKBONE)
 def train(
     method: MethodName,
-    on: Annotated[str, typer.Option(help="The auxiliary dataset.")],
-    out: Annotated[Path, out_option(help="Where the trained weights go (safetensors).")],
+    on: Annotated[str, typer.Option()],
+    out: Annotated[Path, out_option()],
     data_root: DataRoot = None,
     split: Annotated[str | None, setting_option("auxiliary_split")] = None,
     auxiliary_limit: Annotated[int | None, setting_option("auxiliary_limit", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and image order.")] = DEFAULT_SEED,
+    seed: int = DEFAULT_SEED,
     option: MethodOptions = None,
     dataset_option: DatasetOptions = None,
     workers: Annotated[int, setting_option("workers")] = Plan.workers,
     quiet: Quiet = False,
     **backbone: Any,
 ) -> None:
-    """Fit a trainable method on an auxiliary dataset; the same command again resumes."""
+    """Fit a trainable method on an auxiliary dataset; the same command again resumes.
+
+    Args:
+        on: The auxiliary dataset.
+        out: Where the trained weights go (safetensors).
+        seed: Seed of weights and image order.
+    """
     from ..training.optimisation import TrainingConfig
     from ..training.trainer import refuse_unwritable
     from ..training.trainer import train as train_on

@@ -5,15 +5,14 @@ python -m zsad.bench.records.schema > docs/record.schema.json
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 import sys
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from ..docstrings import described
 from ..metric_table import METRICS
 from .record import SCHEMA_VERSION, Record
 
@@ -30,8 +29,9 @@ class _Described(GenerateJsonSchema):
     def dataclass_schema(self, schema: Any) -> JsonSchemaValue:
         """The schema of a class; its docstring describes it and its fields."""
         made = super().dataclass_schema(schema)
-        made["description"], described = _descriptions(schema["cls"])
-        for name, words in described.items():
+        text, described_fields = described(schema["cls"].__doc__, "Attributes")
+        made["description"] = " ".join(text.split("\n\n")[0].split())
+        for name, words in described_fields.items():
             made["properties"][name]["description"] = words
         return made
 
@@ -63,17 +63,6 @@ def record_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """The content of docs/record.schema.json."""
     return json.dumps(record_schema(), indent=2) + "\n"
-
-
-def _descriptions(cls: type) -> tuple[str, dict[str, str]]:
-    """The first paragraph of a class's docstring, and its description of each attribute."""
-    text = inspect.getdoc(cls) or ""
-    _, _, section = text.partition("Attributes:\n")
-    found = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    described = {
-        name: " ".join(words.split()) for names, words in found for name in names.split(", ")
-    }
-    return " ".join(text.split("\n\n")[0].split()), described
 
 
 if __name__ == "__main__":
