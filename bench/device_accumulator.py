@@ -147,14 +147,15 @@ class DeviceCounts:
         is_first[1:] = rising[1:] != rising[:-1]
         starts = is_first.nonzero().flatten()
         values = rising[starts]
-        shares = mean_overlaps(self.regions, _host(order), _host(rising), _host(is_first))
         n_anomalous, n_images = len(rising), len(self._normal_images)
-        del rising, order, is_first
+        edges = np.append(_host(starts), n_anomalous)
+        shares = mean_overlaps(self.regions, self.regions.of_pixel[_host(order)], edges)
+        del rising, order, is_first, starts
         below, equal = _looked_up(values, self._normal)
         below_images, equal_images = _looked_up(values, self._normal_images)
         return Ranks(
             values=_host(values),
-            anomalous=np.diff(_host(starts), append=n_anomalous),
+            anomalous=edges[1:] - edges[:-1],
             normal_below=below + below_images,
             normal_equal=equal + equal_images,
             n_normal=len(self._normal) + n_images,

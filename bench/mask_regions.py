@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,14 @@ def regions_of(mask: NDArray[np.bool_]) -> MaskRegions:
     if not pixels.size:
         empty = np.empty(0, np.int32)
         return MaskRegions(pixels, empty, empty)
-    labelled, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS, output=np.int32)
-    numbers = labelled.ravel()[pixels] - np.int32(1)
+    near = mask[np.ix_(_kept(mask.any(axis=1)), _kept(mask.any(axis=0)))]
+    labelled, count = ndimage.label(near, structure=_EIGHT_NEIGHBOURS, output=np.int32)
+    numbers = labelled[near] - np.int32(1)
     return MaskRegions(pixels, numbers, np.bincount(numbers, minlength=count).astype(np.int32))
+
+
+def _kept(touched: Any) -> NDArray[np.bool_]:
+    """Lines that regions depend on: those with anomalous pixels, and one for each gap between."""
+    kept = np.array(touched, dtype=bool)
+    kept[1:] |= touched[:-1]
+    return kept

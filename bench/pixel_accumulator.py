@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import metric_formulas as formulas
 from .mask_regions import MaskRegions, Regions, regions_of
@@ -19,6 +19,7 @@ from .metric_table import DEFAULT_METRICS
 from .pixel_counts import PixelCounts, SortedPixels
 from .ranks import MetricInputError, NormalImages, Scores, checked_maps
 from .sorted_runs import SortedRuns
+from .threads import in_threads
 
 
 class Accumulator(ABC):
@@ -121,8 +122,9 @@ class PixelAccumulator(Accumulator):
         for mask, anomaly_map, known in zip(flags, values, regions, strict=True):
             self._images += 1
             if known.pixels.size:
-                self._normal.append(anomaly_map[~mask])
-                self._anomalous.append(anomaly_map.ravel()[known.pixels])
+                pixels = anomaly_map.ravel()
+                self._normal.append(_without(pixels, known.pixels))
+                self._anomalous.append(pixels[known.pixels])
                 self._regions.append(known.in_image(mask.size))
             else:
                 self._normal_images.append(anomaly_map.ravel())
@@ -134,9 +136,10 @@ class PixelAccumulator(Accumulator):
             # The pieces are released, so that they and the whole are never both in memory for long.
             self._anomalous = [np.concatenate([np.empty(0, np.float32), *self._anomalous])]
             self._regions = [Regions.joined(self._regions)]
+            normal, of_images = in_threads([self._normal.runs, self._normal_images.runs])
             self._counts = SortedPixels(
-                list(self._normal.runs()),
-                NormalImages(list(self._normal_images.runs()), self._image_sizes),
+                normal,
+                NormalImages(of_images, self._image_sizes),
                 self._anomalous[0],
                 self._regions[0],
             )
@@ -150,3 +153,14 @@ class PixelAccumulator(Accumulator):
         self._image_sizes = frozenset()
         self._images = 0
         self._counts = None
+
+
+def _without(values: Scores, places: NDArray[np.intp]) -> Scores:
+    """All values [n] but those at rising places, in any order: the last ones fill the gaps."""
+    rest = values.copy()
+    count = values.size - places.size
+    first_beyond = np.searchsorted(places, count)
+    beyond = np.ones(places.size, dtype=bool)
+    beyond[places[first_beyond:] - count] = False
+    rest[places[:first_beyond]] = rest[count:][beyond]
+    return rest[:count]

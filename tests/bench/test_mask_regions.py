@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 from zsad.bench.mask_regions import regions_of
 
 
@@ -19,3 +20,14 @@ def test_a_mask_without_anomaly_has_no_regions(mask):
 
 def test_a_mask_that_is_all_anomalous_is_one_region():
     assert regions_of(np.ones((5, 7), bool)).sizes.tolist() == [35]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.3])
+def test_rows_and_columns_without_anomaly_part_regions_as_in_the_whole_mask(share):
+    mask = np.random.default_rng(0).random((60, 80)) < share
+    mask[:, ::7] = mask[::5] = False
+    labelled, count = ndimage.label(mask, np.ones((3, 3)))
+    regions = regions_of(mask)
+    assert np.array_equal(regions.numbers, labelled[mask] - 1)
+    assert np.array_equal(regions.sizes, np.bincount(labelled[mask])[1:])
+    assert len(regions.sizes) == count
