@@ -11,6 +11,7 @@ no other. All of them work without a network: backbones have random weights.
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import time
@@ -27,35 +28,35 @@ LARGE = ("--backbone", "ViT-L-14-336-quickgelu", "--pretrained", "random", "--de
 Runs = Mapping[str, tuple[Sequence[str], int]]
 QUICK: Runs = {
     "forward": (["--images", "2", "--repeats", "1"], 90),
-    "shared_forward": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 120),
+    "grid": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 120),
     "metrics": (["--maps", "20"], 60),
     "training": (["--images", "4", "--batch-size", "4"], 180),
     "loading": (["--rounds", "2"], 60),
     "second_start": (["--images", "1000"], 90),
     "musc": (["--images", "50", "100"], 60),
     "builtin": ([], 60),
-    "grid_cost": (["--narrow"], 180),
+    "cost_model": (["--narrow"], 180),
     "end_to_end": (["--methods", "clip,clip-ac,winclip", "--limit", "10", "--repeats", "1"], 90),
 }
 FULL: Runs = {
     "forward": ([], 600),
-    "shared_forward": ([], 1200),
+    "grid": ([], 1200),
     "metrics": (["--maps", "200"], 900),
     "training": ([], 1200),
     "loading": ([], 120),
     "second_start": ([], 300),
     "musc": ([], 600),
     "builtin": ([], 120),
-    "grid_cost": ([], 1800),
+    "cost_model": ([], 1800),
     "end_to_end": ([], 1800),
     "noise": ([], 3600),
 }
 CUDA: Runs = {
     "forward": ([*LARGE, "--images", "64"], 90),
-    "shared_forward": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
+    "grid": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
     "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 120),
     "musc": (["--backbone", "ViT-L-14-336", "--device", "cuda"], 60),
-    "grid_cost": (["--device", "cuda", "--images", "8"], 180),
+    "cost_model": (["--device", "cuda", "--images", "8"], 180),
     "end_to_end": (["--device", "cuda", "--repeats", "1"], 120),
 }
 
@@ -74,11 +75,20 @@ def main() -> None:
     for name in arguments.only or runs:
         options, limit = runs[name]
         print(f"\n=== {name} {' '.join(options)}", flush=True)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), processor_seconds()
         outcome = run(name, [*options, "--json", str(arguments.out / f"{name}.json")], limit)
-        outcomes.append([name, outcome, time.perf_counter() - started])
-    print(f"\n{tabulate(outcomes, ['script', 'outcome', 'seconds'], floatfmt='.0f')}")
-    sys.exit(any(outcome != "done" for _, outcome, _ in outcomes))
+        wall, busy = time.perf_counter() - started, processor_seconds() - before
+        outcomes.append([name, outcome, wall, busy])
+    outcomes.append(["all", "", sum(row[2] for row in outcomes), sum(row[3] for row in outcomes)])
+    headers = ["script", "outcome", "seconds", "processor seconds"]
+    print(f"\n{tabulate(outcomes, headers, floatfmt='.0f')}")
+    sys.exit(any(outcome != "done" for _, outcome, *_ in outcomes[:-1]))
+
+
+def processor_seconds() -> float:
+    """What the processes of ended scripts have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run(name: str, options: Sequence[str], limit: int) -> str:

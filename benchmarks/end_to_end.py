@@ -2,6 +2,7 @@
 
     python benchmarks/end_to_end.py [--dataset synthetic] [--map-size 518] [--device cuda]
     python benchmarks/end_to_end.py --dataset elpv --data-root DIR
+    python benchmarks/end_to_end.py --images 2000    # drawn for it
 
 The run learns first, which does not count; then its images are scored by turns with the metrics in
 a thread beside the next batch, as a run does, and one after the other. The stages are those of
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from unittest import mock
 
+from _pictures import draw_pictures
 from _result import parser_of, result_of
 from zsad.bench.progress import Progress
 from zsad.bench.records.record import Record, read_records
@@ -68,6 +70,9 @@ def main() -> None:
     parser.add_argument("--methods", default="all")
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--data-root")
+    parser.add_argument("--images", type=int, help="draw so many instead of taking a dataset")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--map-size", type=int, default=518)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int)
@@ -77,14 +82,20 @@ def main() -> None:
     walls: dict[str, list[float]] = {"overlapping": [], "one after the other": []}
     sums: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
+        dataset: object = arguments.dataset
+        if arguments.images is not None:
+            draw_pictures(Path(folder) / "drawn", arguments.images)
+            dataset = {"name": "folder", "root": str(Path(folder) / "drawn")}
         settings = {
             "methods": arguments.methods.split(","),
-            "datasets": [arguments.dataset],
+            "datasets": [dataset],
             "data_root": arguments.data_root,
             "auxiliary": "synthetic-aux",
             "map_size": arguments.map_size,
+            "batch_size": arguments.batch_size,
+            "workers": arguments.workers,
             "device": arguments.device,
-            "out": folder,
+            "out": str(Path(folder) / "run"),
             "profile": True,
             "retry": "always",
         }
@@ -94,11 +105,12 @@ def main() -> None:
                 engine = AtOnce if way == "one after the other" else None
                 seconds.append(scored(settings, arguments.limit, engine))
                 if engine is not None:
-                    sums.append(stages(read_records(Path(folder))))
+                    sums.append(stages(read_records(Path(folder) / "run")))
     medians = {way: statistics.median(seconds) for way, seconds in walls.items()}
     whole = {stage: statistics.median(one[stage] for one in sums) for stage in sums[0]}
     result = result_of(__file__, arguments)
-    title = f"Scoring {arguments.dataset} with maps of {arguments.map_size} px, one process"
+    name = f"{arguments.images} images" if arguments.images else arguments.dataset
+    title = f"Scoring {name} with maps of {arguments.map_size} px, one process"
     rows = [*medians.items(), *((f"stage: {stage}", taken) for stage, taken in whole.items())]
     result.table(title, ["what", "seconds"], rows)
     result.ratio(

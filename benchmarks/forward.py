@@ -10,43 +10,26 @@ matrix product in the same arithmetic, measured in the same process.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from _backbone import add_arguments, backbone_of
+from _measure import timed
 from _result import parser_of, result_of
 from torch.utils.flop_counter import FlopCounterMode
 from zsad.bench import create
 
 READERS = ("clip", "april-gan", "anomalyclip", "faprompt")
 ARITHMETIC = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-
-
-def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median of a call's wall seconds, after two calls that do not count."""
-    taken = []
-    for _ in range(repeats + 2):
-        wait(device)
-        started = time.perf_counter()
-        work()
-        wait(device)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken[2:])
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+UNCOUNTED = 2  # the first calls allocate memory and choose kernels
 
 
 def peak_rate(dtype: torch.dtype, device: torch.device, repeats: int) -> float:
     """Operations a second of a square matrix product."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / seconds(lambda: a @ b, device, repeats)
+    return 2 * side**3 / timed(lambda: a @ b, device, repeats, UNCOUNTED)
 
 
 @contextmanager
@@ -79,7 +62,7 @@ def measured(arguments: argparse.Namespace, arithmetic: str) -> list[list[object
 
         try:
             with torch.no_grad():
-                taken = seconds(encode, device, arguments.repeats)
+                taken = timed(encode, device, arguments.repeats, UNCOUNTED)
                 with FlopCounterMode(display=False) as counter:
                     encode()
         except torch.OutOfMemoryError:

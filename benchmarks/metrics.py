@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _measure import peak_resident
 from _result import parser_of, result_of
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -115,15 +116,6 @@ def timed(work: Callable[[], object]) -> Cost:
     wall, processor = time.perf_counter(), time.process_time()
     work()
     return Cost(time.process_time() - processor, time.perf_counter() - wall)
-
-
-def peak_resident() -> int | None:
-    """Peak resident bytes since the last reset, None where /proc is not there."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def resident_growth(work: Callable[[], object]) -> int | None:

@@ -11,12 +11,11 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from _backbone import add_arguments, backbone_of, images_with_squares
+from _measure import timed
 from _result import parser_of, result_of
 from torch import Tensor
 from torch.nn import functional as F
@@ -77,18 +76,6 @@ def one_by_one(method: TrainableMethod, whole_context: bool) -> TrainableMethod:
     other = copy.copy(method)
     other.backbone = backbone
     return other
-
-
-def timed(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
-    """Median seconds of a call."""
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 def epochs(method: TrainableMethod, count: int, batch_size: int) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """All methods that share a visual forward together, against each of them alone.
 
-    python benchmarks/shared_forward.py [--methods clip,clip-ac,coop,cocoop,anomalyclip,faprompt]
+    python benchmarks/grid.py [--methods clip,clip-ac,coop,cocoop,anomalyclip,faprompt]
                               [--images 16] [--threads 1]
 
 Together means: one visual forward per batch with the patch tokens of all, then each method's

@@ -1,0 +1,84 @@
+"""How far the metrics of the built-in set move with the device and the precision of the forward.
+
+    python benchmarks/precision.py [--device cuda] [--precisions fp32 bf16] [--methods all]
+
+Each setting is a whole run in a process of its own, trainings included, and is compared with fp32
+on the CPU. Moves are in points (hundredths of a metric): the largest of a dataset's mean and the
+largest of a category, over all methods and the metrics of the paper.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+from _result import parser_of, result_of
+from zsad.bench import load_run
+from zsad.bench.backbone import PRECISIONS
+from zsad.bench.metric_table import HEADLINES
+
+KEYS = ["method", "category", "metric"]
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--methods", default="all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=PRECISIONS)
+    parser.add_argument("--limit", type=int, help="images per category and label")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    folder = arguments.out or Path(tempfile.mkdtemp())
+    asked = [(arguments.device, precision) for precision in arguments.precisions]
+    settings = list(dict.fromkeys([("cpu", "fp32"), *asked]))
+    frames, seconds = {}, {}
+    for setting in settings:
+        started = time.perf_counter()
+        frames[setting] = values_of(folder / "-".join(setting), setting, arguments)
+        seconds[setting] = time.perf_counter() - started
+    reference = frames[settings[0]]
+    rows = [
+        [*setting, *moves(frames[setting], reference), seconds[setting]] for setting in settings[1:]
+    ]
+    result = result_of(__file__, arguments)
+    result.table(
+        f"Moves against fp32 on the CPU, in points; {arguments.methods}",
+        ["device", "precision", "of a mean", "where", "of a category", "where", "seconds"],
+        rows,
+        ".3f",
+    )
+    result.write()
+
+
+def values_of(out: Path, setting: tuple[str, str], arguments) -> pd.Series:
+    """The metrics of a whole run, by `KEYS`."""
+    device, precision = setting
+    command = [sys.executable, "-m", "zsad", "run", "--quiet", "--gallery", "0"]
+    command += ["--methods", arguments.methods, "--device", device, "--precision", precision]
+    command += ["--out", str(out)]
+    if arguments.limit is not None:
+        command += ["--limit", str(arguments.limit)]
+    features = {"ZSAD_FEATURES": str(out / "features")}  # each setting encodes for itself
+    environment = {**os.environ, **features}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    values = load_run(out).set_index(KEYS).value
+    return values[values.index.get_level_values("metric").isin(HEADLINES)]
+
+
+def moves(values: pd.Series, reference: pd.Series) -> list[object]:
+    """The largest move of a mean over the categories, where, that of a category, and where."""
+    means = [one.groupby(["method", "metric"]).mean() for one in (values, reference)]
+    found: list[object] = []
+    for moved in (means[0] - means[1], values - reference):
+        place = moved.abs().idxmax()
+        found += [100 * abs(moved[place]), " ".join(place)]
+    return found
+
+
+if __name__ == "__main__":
+    main()
