@@ -39,15 +39,18 @@ from .forecast import Forecast, Part
 from .open_datasets import OpenDatasets, OpenedDataset
 from .parallel import default_jobs
 from .plan import Job, Plan
-from .prepare import checkpoint_path, created, in_training_precision, split_of
+from .prepare import created, in_training_precision, split_of, trainings_of
 from .prepared_method import PreparedMethod
 from .runner import units
+from .thresholds import further_images
 
 LOG = logging.getLogger(__name__)
 SECONDS = 10.0  # of measuring; importing and loading do not count
 LOADING_SECONDS = 120.0
 SCORED = 8  # images of a dataset
-STEPS = 2  # of a training, beside one that does not count
+STEPS = 2  # of an epoch of a measured training
+EPOCHS = (1, 4, 16)
+ENOUGH = 0.25  # seconds of steps, so that the start of a training does not count
 
 Tell = Callable[[Sequence[Part]], None]
 
@@ -140,16 +143,12 @@ def _trainings(
 ) -> list[_Work]:
     """Each training that the run has not done: the features it learns from, and its steps."""
     own = dataclasses.replace(plan, out=str(run))
-    paths: set[Path] = set()
-    found: list[tuple[PreparedMethod, Job]] = []
-    for job in jobs:
-        method = next((one for one in ready if _entry(one.job) == _entry(job)), None)
-        if method is None or not job.trained:
-            continue
-        path = checkpoint_path(own, job)
-        if path not in paths and not path.exists():
-            found.append((method, job))
-        paths.add(path)
+    of_entry = {_entry(one.job): one for one in ready}
+    found = [
+        (of_entry[_entry(job)], job)
+        for path, (job, *_) in trainings_of(own, jobs).items()
+        if _entry(job) in of_entry and not path.exists()
+    ]
     at_once = min(default_jobs(plan, datasets), max(len(found), 1))
     cached: set[tuple[object, ...]] = set()
     return [
@@ -191,14 +190,17 @@ def _training(
     steps = sum(-(-len(samples) // size) * epochs for epochs, size in lengths)
 
     def learn() -> Sequence[float]:
-        seconds = []
-        for chosen in (few[: len(few) // STEPS], few):  # the first steps allocate memory
-            sources = dataset_sources(method, stages, auxiliary, chosen, cache, config)
+        sources = dataset_sources(method, stages, auxiliary, few, cache, config)
+        optimise(method, sources, TrainingConfig(epochs=1, progress=Progress()))
+        each = 0.0  # the first steps allocate memory
+        for epochs in EPOCHS:
             started = time.perf_counter()
-            state = optimise(method, sources, TrainingConfig(epochs=1, progress=Progress()))
-            taken = len(state.history) or sum(-(-len(chosen) // size) for _, size in lengths)
-            seconds.append((time.perf_counter() - started) / taken)
-        return seconds[-1:]
+            state = optimise(method, sources, TrainingConfig(epochs=epochs, progress=Progress()))
+            taken = time.perf_counter() - started
+            each = taken / (len(state.history) or sum(-(-len(few) // size) for _, size in lengths))
+            if taken > ENOUGH:
+                break
+        return [each]
 
     return [*work, _Work([Part(f"training of {about}", steps, "step", at_once)], learn)]
 
@@ -211,7 +213,8 @@ def _scorings(
     processes: int,
 ) -> list[_Work]:
     """Each dataset: what its first batch takes once a process, and each further image."""
-    work = []
+    work: list[_Work] = []
+    learned_on: set[tuple[str, frozenset[tuple[str, ...]]]] = set()
     for target, group in itertools.groupby(jobs, lambda job: job.cell.target):
         members = list(group)
         opened = datasets.target(members[0].dataset)
@@ -219,11 +222,13 @@ def _scorings(
         entries = {_entry(job) for job in members}
         methods = [one for one in ready if _entry(one.job) in entries]
         samples = _mixture(next(iter(opened.by_category.values())), SCORED)
+        thresholds = _for_thresholds(plan, members, datasets, learned_on)
 
         def score(
             samples: Sequence[Sample] = samples,
             methods: Sequence[PreparedMethod] = methods,
             opened: OpenedDataset = opened,
+            further: int = len(thresholds),
         ) -> Sequence[float]:
             seconds = []
             for chosen in (samples[:2], samples):
@@ -231,15 +236,41 @@ def _scorings(
                 score_category(plan, opened.dataset, chosen, methods, Progress())
                 seconds.append(time.perf_counter() - started)
             each = seconds[1] / len(samples)
-            return [max(seconds[0] - 2 * each, 0.0), each]
+            return [max(seconds[0] - 2 * each, 0.0), each, *[each] * further]
 
         name = display_name(target)
         parts = [
             Part(f"first batch of {name}", 1, "start"),
             Part(f"scoring of {name}", opened.images, "image", at_once),
+            *thresholds,
         ]
         work.append(_Work(parts, score))
     return work
+
+
+def _for_thresholds(
+    plan: Plan,
+    members: Sequence[Job],
+    datasets: OpenDatasets,
+    learned_on: set[tuple[str, frozenset[tuple[str, ...]]]],
+) -> list[Part]:
+    """What is scored for the thresholds of a target's methods, as far as nothing has counted it.
+
+    Args:
+        plan: of the run.
+        members: jobs of one target.
+        datasets: that were opened.
+        learned_on: auxiliary datasets with the entries that have thresholds from them; added to.
+    """
+    target, parts = members[0].cell.target, []
+    entries = frozenset(map(_entry, members))
+    for name, count in further_images(plan, members[0], datasets).items():
+        if name != target and (name, entries) in learned_on:
+            continue
+        learned_on.add((name, entries))
+        title = f"thresholds of {display_name(target)} on {display_name(name)}"
+        parts.append(Part(title, count, "image"))
+    return parts
 
 
 def _entry(job: Job) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from ..backbone_spec import BUILT_IN, RANDOM, check_device
 from ..data.completeness import Completeness, completeness
 from ..dataset import Dataset
 from ..errors import ZsadError
-from ..metric_table import METRICS
 from ..names import display_name
 from ..packages import refuse_missing
 from ..progress import Progress
@@ -33,6 +32,7 @@ from .missing import Missing, MissingThings, missing_text
 from .open_datasets import OpenDatasets, served_jobs
 from .plan import Job, Plan
 from .prepare import backbone_name, checkpoint_of, checkpoint_path, split_of
+from .thresholds import with_thresholds
 
 TO_DO = ("to do", "failed", "changed")
 HEAD = ("method", "variant", "options", "dataset", "seed", "state", "images", "estimate")
@@ -135,9 +135,10 @@ class DryRun:
         elif todo:
             lines[-1] += f", about {duration(self.seconds_left)}"
         if todo and self.scoring_further:
+            beside = ", beside this time" if self.forecast is None else ""
             lines.append(
                 f"metrics {', '.join(map(display_name, self.scoring_further))} score the auxiliary "
-                "dataset or normal training images for their thresholds, beside this time"
+                f"dataset or normal training images for their thresholds{beside}"
             )
         lines += [f"cost of {cost.words()}" for cost in self.costs]
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
@@ -207,7 +208,7 @@ def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
         possible = {cell.cell for cell in cells if cell.state in TO_DO}
         parts = forecast(plan, [job for job in jobs if job.cell in possible])
     data = {**auxiliaries, **held}
-    further = [name for name in plan.measured if METRICS[name].scores_further_images]
+    further = with_thresholds(plan)
     return DryRun(cells, missing.all(), data, costs, parts, plan.data_root, further)
 
 

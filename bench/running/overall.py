@@ -18,7 +18,7 @@ from ..progress import Progress
 from ..records.run_folder import part_path, record_path
 from .open_datasets import OpenDatasets
 from .plan import Job, Plan
-from .prepare import checkpoint_path
+from .prepare import trainings_of
 
 EVERY = 0.2  # seconds between two looks
 FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {elapsed} gone{postfix}"
@@ -57,14 +57,16 @@ def steps_of(plan: Plan, work: Iterable[tuple[Job, str]], datasets: OpenDatasets
         datasets: that were opened.
     """
     folder = Path(plan.out)
-    scored, trained = [], dict[Path, list[Path]]()
+    jobs, scored = [], []
     for job, category in work:
+        jobs.append(job)
         record = record_path(folder, job.cell)
         images = len(datasets.target(job.dataset).by_category[category])
         scored.append(Step("scoring", images, (record, part_path(folder, job.cell, category))))
-        if job.trained:
-            trained.setdefault(checkpoint_path(plan, job), []).append(record)
-    learned = [Step("training", 1, (path,), tuple(own)) for path, own in trained.items()]
+    learned = [
+        Step("training", 1, (path,), tuple({record_path(folder, job.cell): None for job in own}))
+        for path, own in trainings_of(plan, jobs).items()
+    ]
     return [*learned, *scored]
 
 

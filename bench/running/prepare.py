@@ -8,7 +8,7 @@ and shared by all its datasets.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -118,6 +118,15 @@ def checkpoint_path(plan: Plan, job: Job) -> Path:
         cell, dataset=dataset, options=options, label="", dataset_label=""
     )
     return weights_path(Path(plan.out), training)
+
+
+def trainings_of(plan: Plan, jobs: Iterable[Job]) -> dict[Path, list[Job]]:
+    """The trainings of some jobs: where learned weights are kept, and the jobs that share them."""
+    found: dict[Path, list[Job]] = {}
+    for job in jobs:
+        if job.trained:
+            found.setdefault(checkpoint_path(plan, job), []).append(job)
+    return found
 
 
 def created(plan: Plan, job: Job, target: Dataset, progress: Progress) -> PreparedMethod:

@@ -91,7 +91,7 @@ class ThresholdLearning:
     @property
     def metrics(self) -> list[str]:
         """The metrics of the plan that need a threshold."""
-        return [name for name in self.plan.measured if METRICS[name].scores_further_images]
+        return with_thresholds(self.plan)
 
     def of_category(
         self, category: str, prepared_methods: Sequence[PreparedMethod]
@@ -146,9 +146,7 @@ class ThresholdLearning:
         job = prepared_methods[0].job  # all jobs of a target have one auxiliary dataset
         cells, title = [one.cell for one in prepared_methods], display_name(job.auxiliary.name)
         try:
-            auxiliary = self.datasets.auxiliary(job)
-            samples = auxiliary_samples(auxiliary, "test", self.plan.auxiliary_limit)
-            refuse_leakage(auxiliary, self.target, samples)
+            auxiliary, samples = _of_auxiliary(self.plan, job, self.datasets, self.target)
         except UsageError:
             return dict.fromkeys(cells, f"auxiliary dataset {title} shares images with the target")
         except ZsadError:
@@ -196,7 +194,7 @@ class ThresholdLearning:
         self, category: str, prepared_methods: Sequence[PreparedMethod]
     ) -> dict[Cell, OfLevel | str]:
         try:
-            samples = normal_references(self.target, category, None, 0)[: self.plan.limit]
+            samples = _normal_images(self.plan, self.target, category)
         except ZsadError:
             why = f"{self.target.title} has no normal training images of the category"
             return {one.cell: why for one in prepared_methods}
@@ -233,6 +231,48 @@ class ThresholdLearning:
                     values = rule(Answered.joined(answers[one.cell]), pixels[one.cell])
                     found[one.cell] = {k: Threshold(v, source) for k, v in values.items()}
         return found
+
+
+def with_thresholds(plan: Plan) -> list[str]:
+    """The metrics of a plan whose thresholds are learned from images that are scored for them."""
+    return [name for name in plan.measured if METRICS[name].scores_further_images]
+
+
+def further_images(plan: Plan, job: Job, datasets: OpenDatasets) -> dict[str, int]:
+    """How many images are scored for the thresholds of a job, by the name of their dataset."""
+    metrics, opened = with_thresholds(plan), datasets.target(job.dataset)
+    if not metrics:
+        return {}
+    found: dict[str, int] = {}
+    with suppress(ZsadError):
+        found[job.auxiliary.name] = len(_of_auxiliary(plan, job, datasets, opened.dataset)[1])
+    if not found or any(metric in NORMAL_ONLY for metric in metrics):
+        with suppress(ZsadError):
+            found[job.cell.target] = sum(
+                len(_normal_images(plan, opened.dataset, category))
+                for category in opened.by_category
+            )
+    return found
+
+
+def _of_auxiliary(
+    plan: Plan, job: Job, datasets: OpenDatasets, target: Dataset
+) -> tuple[Dataset, list[Sample]]:
+    """The auxiliary dataset of a job, and its images that thresholds are learned from.
+
+    Raises:
+        UsageError: it shares images with the target.
+        ZsadError: it is not here.
+    """
+    auxiliary = datasets.auxiliary(job)
+    samples = auxiliary_samples(auxiliary, "test", plan.auxiliary_limit)
+    refuse_leakage(auxiliary, target, samples)
+    return auxiliary, samples
+
+
+def _normal_images(plan: Plan, target: Dataset, category: str) -> list[Sample]:
+    """The normal training images of a category that thresholds are learned from."""
+    return list(normal_references(target, category, None, 0)[: plan.limit])
 
 
 def _by_category(samples: Sequence[Sample]) -> list[list[Sample]]:

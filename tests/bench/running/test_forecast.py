@@ -59,6 +59,20 @@ def test_what_the_run_has_learned_already_is_not_counted(plan, tmp_path, monkeyp
     assert not any("CoOp" in name for name in names)
 
 
+def test_images_that_are_scored_for_thresholds_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZSAD_FEATURES", str(tmp_path / "features"))
+    metrics = ["image-f1-learned", "pixel-segf1"]
+    two = make_plan(["clip"], ["synthetic", "synthetic-parts"], metrics=metrics, limit=2)
+    last = measured_parts(two, tmp_path)[-1]
+    further = {part.name: part.count for part in last if part.name.startswith("thresholds")}
+    assert further == {
+        "thresholds of synthetic on synthetic-aux": 324,  # not again for the other dataset
+        "thresholds of synthetic on synthetic": 12,  # 6 categories of 2 normal images
+        "thresholds of synthetic-parts on synthetic-parts": 4,
+    }
+    assert all(part.each for part in last if part.name in further)
+
+
 def test_measuring_stops_in_time_and_writes_nothing_into_the_run(plan):
     found = forecast(plan, plan.jobs(), seconds=0)
     assert found is not None
