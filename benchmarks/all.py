@@ -24,40 +24,55 @@ from tabulate import tabulate
 HERE = Path(__file__).parent
 LARGE = ("--backbone", "ViT-L-14-336-quickgelu", "--pretrained", "random", "--device", "cuda")
 
+UNTRAINED = "clip,clip-ac,winclip"
+
 # name -> arguments and the most seconds that it may take
 Runs = Mapping[str, tuple[Sequence[str], int]]
 QUICK: Runs = {
-    "forward": (["--images", "2", "--repeats", "1"], 90),
-    "grid": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 120),
+    "cost_model": (["--narrow"], 120),
+    "forward": (["--images", "2", "--repeats", "1"], 60),
+    "grid": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 90),
+    "training": (["--images", "4", "--batch-size", "4"], 120),
     "metrics": (["--maps", "20"], 60),
-    "training": (["--images", "4", "--batch-size", "4"], 180),
+    "end_to_end": (["--methods", UNTRAINED, "--limit", "10", "--repeats", "1"], 60),
+    "memory": (["--images", "100", "500", "--methods", UNTRAINED], 120),
+    "precision": (["--methods", UNTRAINED, "--limit", "20"], 90),
     "loading": (["--rounds", "2"], 60),
     "second_start": (["--images", "1000"], 90),
     "musc": (["--images", "50", "100"], 60),
     "builtin": ([], 60),
-    "cost_model": (["--narrow"], 180),
-    "end_to_end": (["--methods", "clip,clip-ac,winclip", "--limit", "10", "--repeats", "1"], 90),
 }
 FULL: Runs = {
+    "cost_model": ([], 3600),
     "forward": ([], 600),
     "grid": ([], 1200),
-    "metrics": (["--maps", "200"], 900),
     "training": ([], 1200),
+    "metrics": (["--maps", "200"], 900),
+    "end_to_end": ([], 1800),
+    "memory": ([], 1800),
+    "precision": ([], 900),
     "loading": ([], 120),
     "second_start": ([], 300),
     "musc": ([], 600),
     "builtin": ([], 120),
-    "cost_model": ([], 1800),
-    "end_to_end": ([], 1800),
     "noise": ([], 3600),
 }
+ON_GPU = ("--device", "cuda")
 CUDA: Runs = {
-    "forward": ([*LARGE, "--images", "64"], 90),
-    "grid": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
-    "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 120),
-    "musc": (["--backbone", "ViT-L-14-336", "--device", "cuda"], 60),
-    "cost_model": (["--device", "cuda", "--images", "8"], 180),
-    "end_to_end": (["--device", "cuda", "--repeats", "1"], 120),
+    "agree": (ON_GPU, 90),
+    "forward": ([*LARGE, "--images", "64"], 60),
+    "grid": ([*LARGE, "--images", "64", "--batch-size", "16"], 60),
+    "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
+    "cost_model": ([*ON_GPU, "--images", "8"], 120),
+    "end_to_end": (
+        [*ON_GPU, "--images", "2000", "--batch-size", "64", "--workers", "8", "--repeats", "1"],
+        120,
+    ),
+    "precision": (
+        [*ON_GPU, "--precisions", *("fp32", "tf32", "bf16", "fp16"), "--methods", UNTRAINED],
+        120,
+    ),
+    "musc": ([*ON_GPU, "--backbone", "ViT-L-14-336"], 30),
 }
 
 

@@ -40,18 +40,19 @@ def main() -> None:
     methods = arguments.methods.split(",")
     peaks: dict[tuple[int, int], float] = {}
     with tempfile.TemporaryDirectory() as temporary:
+        settings: dict[str, Any] = {
+            "auxiliary": "synthetic-aux",
+            "auxiliary_limit": arguments.auxiliary_limit,
+            "out": str(Path(temporary) / "run"),
+            "retry": "always",
+        }
         for count in arguments.images:
             root = Path(temporary) / str(count)
             draw_pictures(root, count)
-            settings = {
-                "datasets": [{"name": "folder", "root": str(root)}],
-                "auxiliary": "synthetic-aux",
-                "auxiliary_limit": arguments.auxiliary_limit,
-                "out": f"{root}-run",
-                "retry": "always",
-            }
+            settings["datasets"] = [{"name": "folder", "root": str(root)}]
+            if not peaks:  # all runs take what this one has learned
+                alone({**settings, "methods": methods, "limit": 1}, arguments.budget)
             for chosen in (methods[:1], methods):
-                alone({**settings, "methods": chosen, "limit": 1}, arguments.budget)  # learns
                 found = alone({**settings, "methods": chosen}, arguments.budget)
                 peaks[count, len(chosen)] = found / MIB
                 print(f"{count} images, methods: {len(chosen)}: {found / MIB:.0f} MiB", flush=True)

@@ -1,5 +1,6 @@
 """How long a run will take: the sum of its parts, and their measurement in a process of its own."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,8 @@ def test_measuring_stops_in_time_and_writes_nothing_into_the_run(plan):
 def test_zsad_plan_shows_the_forecast_unless_it_is_told_not_to(tmp_path):
     arguments = ["plan", "--methods", "clip", "--limit", "2", "--out", str(tmp_path / "run")]
     with_it = CliRunner().invoke(app, arguments).stdout
-    assert "1 of 1 cells to do, about 0:00:" in with_it
-    assert "time of scoring of synthetic: 0:00:" in with_it
+    assert re.search(r"1 of 1 cells to do, (about|more than) 0:0", with_it)
+    assert re.search(r"time of scoring of synthetic: (0:0|not measured)", with_it)
     without = CliRunner().invoke(app, [*arguments, "--no-calibrate"]).stdout
     assert "time of" not in without
 
