@@ -22,6 +22,7 @@ from PIL import Image, TiffImagePlugin
 from .errors import DataError, UsageError
 
 MaskResize = Literal["official", "nearest", "none"]
+Mask = NDArray[np.bool_]  # [H, W], True = anomalous
 
 MAX_PIXELS = 80_000_000
 """An image with more pixels is refused before it is decoded: a decompression bomb, or a mistake."""
@@ -100,14 +101,14 @@ def read_picture(path: Path, upright: bool = True) -> Picture:
     return Picture(turned, orientation if upright else 1, stored.size)
 
 
-def read_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> NDArray[np.bool_]:
+def read_mask(path: Path, rule: MaskRule, picture: Picture | None = None) -> Mask:
     """`read_drawn_mask` without where it was drawn."""
     return read_drawn_mask(path, rule, picture)[0]
 
 
 def read_drawn_mask(
     path: Path, rule: MaskRule, picture: Picture | None = None
-) -> tuple[NDArray[np.bool_], bool]:
+) -> tuple[Mask, bool]:
     """Load a mask as booleans [H, W], True = anomalous, and say whether only alpha held it.
 
     A mask without an orientation of its own that was drawn on the stored pixels of `picture` is
@@ -160,9 +161,7 @@ def header(path: Path) -> tuple[str, str, int]:
         return image.format or "", mode, _orientation(image)
 
 
-def resize_mask(
-    mask: NDArray[np.bool_], size: int, rule: MaskRule
-) -> tuple[NDArray[np.bool_], int]:
+def resize_mask(mask: Mask, size: int, rule: MaskRule) -> tuple[Mask, int]:
     """Bring a mask [H, W] to [size, size] and count the regions that vanish on the way.
 
     "official" is what the released codes do: PIL's antialiased bilinear on 0/255, then > 0.5.
@@ -182,7 +181,7 @@ def resize_mask(
     return resized, _lost_regions(mask, resized)
 
 
-def _lost_regions(mask: NDArray[np.bool_], resized: NDArray[np.bool_]) -> int:
+def _lost_regions(mask: Mask, resized: Mask) -> int:
     """The number of 8-connected regions of `mask` of which `resized` keeps nothing."""
     from scipy import ndimage
 
@@ -259,7 +258,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _above(image: Image.Image, threshold: int) -> NDArray[np.bool_]:
+def _above(image: Image.Image, threshold: int) -> Mask:
     """Booleans of a mask in any mode; 16-bit masks are compared in the range that they use."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image).astype(np.float64))

@@ -10,9 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,7 +18,7 @@ from .backbone import Backbone, BackboneSpec, TokenSpec
 from .declaration import refuse_incomplete
 from .errors import ContractError, WeightsError
 from .extra_work import ExtraWork
-from .images import MaskResize
+from .images import Mask, MaskResize
 from .learned_tensors import own_names, refuse_misfit, take, tensors_of
 from .names import display_name, known_name
 from .options import DEFAULT_SEED, AuxiliarySplit, Options, with_overrides
@@ -387,12 +385,8 @@ class TrainableMethod(Method):
         return images, masks
 
     def augment_image(
-        self,
-        image: Image.Image,
-        mask: NDArray[np.bool_],
-        class_name: str,
-        generator: torch.Generator,
-    ) -> tuple[Image.Image, NDArray[np.bool_]]:
+        self, image: Image.Image, mask: Mask, class_name: str, generator: torch.Generator
+    ) -> tuple[Image.Image, Mask]:
         """Change a training image and its mask together, as they were read.
 
         Called before they are resized, where the schedule `augments_images`, in the processes that

@@ -18,6 +18,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.images import Mask
 from ._mosaics import MosaicMethod, MosaicOptions, anomalous_partners
 
 SHARE = 0.5  # of the images that each change is made to
@@ -28,7 +29,6 @@ JITTER = 0.2  # of brightness, contrast, saturation and hue, to either side
 KERNELS = (3, 5, 7)  # sides of Gaussian kernels
 
 Pixels = NDArray[np.floating[Any]]  # [H, W, 3] grey levels
-Mask = NDArray[np.bool_]  # [H, W]
 
 
 @dataclass(frozen=True)

@@ -21,28 +21,19 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bench.anomaly_maps import smooth, state_maps
 from ..bench.backbone import Attention, Backbone, BackboneSpec, TextHooks, TokenSpec
-from ..bench.method import (
-    ExtraWork,
-    Options,
-    Prediction,
-    Query,
-    Schedule,
-    Stage,
-    Track,
-    TrainableMethod,
-)
+from ..bench.images import Mask
+from ..bench.method import ExtraWork, Options, Schedule, Stage, Track, TrainableMethod
 from ..bench.preprocess import Preprocess, Unencoded
 from ..bench.prompt_learner import FrozenText
 from ..bench.prompts import fill
+from ..bench.query import Prediction, Query
 from ._aa_clip_images import jittered, moved
 from ._adapters import AdapterHook, Projection
 from ._descriptions import description, plain
@@ -228,12 +219,8 @@ class AaClip(TrainableMethod):
             self.text_features([self.phrase(name) for name in class_names])
 
     def augment_image(
-        self,
-        image: Image.Image,
-        mask: NDArray[np.bool_],
-        class_name: str,
-        generator: torch.Generator,
-    ) -> tuple[Image.Image, NDArray[np.bool_]]:
+        self, image: Image.Image, mask: Mask, class_name: str, generator: torch.Generator
+    ) -> tuple[Image.Image, Mask]:
         """Brightness, contrast and saturation are changed by chance."""
         return jittered(image, generator), mask
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..dataset import Reading, Sample
 from ..errors import ContractError
+from ..images import Mask
 from ..method import TrainableMethod
 from ..names import display_name
 
@@ -73,10 +73,10 @@ class ImageChange:
 def changed(
     method: TrainableMethod,
     image: Image.Image,
-    mask: NDArray[np.bool_],
+    mask: Mask,
     class_name: str,
     generator: torch.Generator,
-) -> tuple[Image.Image, NDArray[np.bool_]]:
+) -> tuple[Image.Image, Mask]:
     """An image and its mask [H, W] as `augment_image` changes them.
 
     Args:
