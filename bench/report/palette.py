@@ -44,6 +44,11 @@ def line_style(index: int) -> dict[str, Any]:
     return {"color": colour(index), "linestyle": dash}
 
 
+def marked_line(index: int, size: float = 5.0) -> dict[str, Any]:
+    """Its line with a marker of so many points at every value, as arguments of `plot`."""
+    return {"marker": marker(index), "markersize": size, "linewidth": 1.5, **line_style(index)}
+
+
 def css_classes(index: int) -> str:
     """Its colour and dash, as classes of the page."""
     return f"s{index % len(COLOURS)} d{index // len(COLOURS) % len(DASHES)}"

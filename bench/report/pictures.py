@@ -115,7 +115,7 @@ def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
     """
     if budget <= 0:
         return GalleryView({}, {}, 0)
-    groups: Groups = {}
+    shown: list[tuple[_Planned, Row]] = []
     left_out = 0
     planned = sorted(_planned(run, matrix), key=lambda own: (own.rank, own.place))
     for own in planned:
@@ -124,17 +124,12 @@ def gallery(run: Path, matrix: Matrix, budget: int) -> GalleryView:
         if row is None or budget < 0:
             left_out += 1
             continue
-        groups.setdefault(own.dataset, {}).setdefault(own.category, []).append(row)
+        shown.append((own, row))
     order = list(CHOICES)
-    groups = {
-        dataset: {
-            category: sorted(groups[dataset][category], key=lambda row: order.index(row.choice))
-            for category in matrix.categories(dataset)
-            if category in groups[dataset]
-        }
-        for dataset in matrix.datasets
-        if dataset in groups
-    }
+    shown.sort(key=lambda pair: (*reversed(pair[0].place), order.index(pair[0].choice)))
+    groups: Groups = {}
+    for own, row in shown:
+        groups.setdefault(own.dataset, {}).setdefault(own.category, []).append(row)
     strips, more = _strips(run, matrix, budget)
     return GalleryView(groups, strips, left_out + more)
 

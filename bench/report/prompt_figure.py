@@ -59,16 +59,13 @@ def tsne(scene: Scene) -> Drawing:
     for panel in panels.flat[len(shown) :]:
         panel.set_visible(False)
     _legend(figure, prompts)
-    left_out = len(found) - len(shown)
-    return Drawing(
-        figure,
-        frozenset(dataset for _, dataset, _, _ in shown),
-        frozenset(method for method, *_ in shown),
-        f"{left_out} further panels are left out: choose with --method, --dataset or --category, "
-        "or give --panels."
-        if left_out
-        else "",
+    left_out = (
+        f"{len(found) - len(shown)} further panels are left out: choose with --method, --dataset "
+        "or --category, or give --panels."
     )
+    datasets = frozenset(dataset for _, dataset, _, _ in shown)
+    methods = frozenset(method for method, *_ in shown)
+    return Drawing(figure, datasets, methods, left_out if len(found) > len(shown) else "")
 
 
 def _first_of_each(found: Sequence[_Place], most: int) -> list[_Place]:

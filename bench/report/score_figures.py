@@ -15,7 +15,7 @@ from ..analysis.matrix import TargetDataset
 from ..errors import UsageError
 from ..metric_table import METRICS
 from .canvas import Drawing, bottom, legend, limits, panels_of
-from .palette import colour, line_style, marker
+from .palette import colour, marked_line, marker
 from .scene import Scene
 
 LANES = 0.74  # share of a dataset's row that the lanes of its methods take
@@ -130,21 +130,11 @@ def _radar_panel(
     for method in scene.matrix.methods:
         measured = [scene.measured(method, d, metric) or (0.0, 0.0) for d in datasets]
         means, spreads = np.array([*measured, measured[0]]).T
-        ends += [*(means - spreads), *(means + spreads)]
-        style = line_style(method.index)
+        low, high, shade = means - spreads, means + spreads, colour(method.index)
+        ends += [*low, *high]
         if spreads.any():
-            panel.fill_between(
-                around, means - spreads, means + spreads, color=style["color"], alpha=0.15, lw=0
-            )
-        panel.plot(
-            around,
-            means,
-            linewidth=1.5,
-            marker=marker(method.index),
-            markersize=3.5,
-            label=method.label,
-            **style,
-        )
+            panel.fill_between(around, low, high, color=shade, alpha=0.15, lw=0)
+        panel.plot(around, means, label=method.label, **marked_line(method.index, 3.5))
     panel.set_title(f"{METRICS[metric].title} in percent", pad=18)
     panel.set_theta_offset(np.pi / 2)
     panel.set_theta_direction(-1)

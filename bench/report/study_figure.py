@@ -13,7 +13,7 @@ from ..analysis.notices import notices
 from ..analysis.study import Study
 from ..metric_table import METRICS
 from .canvas import SOFT, STYLE, check_format, legend, limits, note, panels_of, save
-from .palette import line_style, marker
+from .palette import marked_line
 
 
 def draw_study(study: Study, out: Path) -> Path:
@@ -50,15 +50,7 @@ def _panel(panel: Axes, study: Study, dataset: TargetDataset, metric: str) -> No
         found = [matrix.value(method, dataset, metric).value for matrix in study.matrices]
         points = [float("nan") if value is None else 100 * value for value in found]
         ends += [100 * value for value in found if value is not None]
-        panel.plot(
-            range(len(points)),
-            points,
-            marker=marker(i),
-            markersize=5,
-            linewidth=1.5,
-            label=method.label,
-            **line_style(i),
-        )
+        panel.plot(range(len(points)), points, label=method.label, **marked_line(i))
     choice = study.choice
     panel.set_title(f"{METRICS[metric].title}, {dataset.title}"[:110])
     panel.set_xlabel(choice.title + (f" ({choice.unit})" if choice.unit else ""))

@@ -141,17 +141,12 @@ class ReportTable:
     @property
     def bodies(self) -> list[tuple[str, list[tuple[Head, list[tuple[Head, Entry]]]]]]:
         """Its lines as shown by domain ("" where lines are methods), each with its entries."""
-        entries = [row.entries for row in self.rows]
+        heads, entries = self._datasets, [row.entries for row in self.rows]
         if self.methods_are_rows:
-            columns = zip(*entries, strict=True)
-            lines = [
-                (head, list(zip(self.heads, own, strict=True)))
-                for head, own in zip(self._methods, columns, strict=True)
-            ]
-            return [("", lines)]
+            heads, entries = self._methods, list(zip(*entries, strict=True))
         lines = [
             (head, list(zip(self.heads, own, strict=True)))
-            for head, own in zip(self._datasets, entries, strict=True)
+            for head, own in zip(heads, entries, strict=True)
         ]
         by_domain = groupby(lines, key=lambda line: line[0].domain)
         return [(domain, list(own)) for domain, own in by_domain]
@@ -163,19 +158,13 @@ class ReportTable:
 
     @cached_property
     def _datasets(self) -> list[Head]:
-        return [
-            Head(
-                f"{own.row.label}, {domain_title(own.row.group).lower()}"
-                if own.row.summary and self.methods_are_rows
-                else own.row.label,
-                own.row.notes,
-                None,
-                own.dataset,
-                own.row.group,
-                own.row.summary,
-            )
-            for own in self.rows
-        ]
+        found = []
+        for row, dataset in ((own.row, own.dataset) for own in self.rows):
+            label = row.label
+            if row.summary and self.methods_are_rows:
+                label += f", {domain_title(row.group).lower()}"
+            found.append(Head(label, row.notes, None, dataset, row.group, row.summary))
+        return found
 
     @property
     def remarks(self) -> list[str]:
