@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from ..metric_table import HEADLINES, METRICS
@@ -17,8 +16,9 @@ from .protocol_notes import column_notes
 from .table_data import Column, Number, Row, Table, TableCell, has_printed
 from .values import measure, source_notes
 
-# Label of a column, attribute of `Cost`, digits after the point, column of Table 6 beside it.
-COST_COLUMNS = (
+CostColumn = tuple[str, str, int, str]
+"""Label, attribute of `Cost`, digits after the point, column of Table 6 beside it."""
+COST_COLUMNS: tuple[CostColumn, ...] = (
     ("Parameters", "parameters", 0, "parameters"),
     ("of them learning", "trained_parameters", 0, ""),
     ("Training ms/batch", "train_ms_per_batch", 1, "train_ms"),
@@ -41,8 +41,8 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
     shown = (*COST_COLUMNS, OWN_FORWARDS) if stated else COST_COLUMNS
     means = {metric: _means(matrix, metric) for metric in request.metrics}
     rows = [
-        dataclasses.replace(row, cells=(*row.cells, *(own[cost.method] for own in means.values())))
-        for cost, row in ((cost, _cost_row(matrix, cost, shown)) for cost in found)
+        _cost_row(matrix, cost, shown, [own[cost.method] for own in means.values()])
+        for cost in found
     ]
     devices = sorted({device for cost in found for device in cost.devices})
     remarks = [f"Measured on: {', '.join(devices)}."] if devices else []
@@ -63,25 +63,21 @@ def complexity_table(matrix: Matrix, request: Request) -> Table:
             "Table 6 of the FAPrompt paper was measured on an RTX 3090: training per batch of 8, "
             "inference per image. In brackets its numbers, in braces the difference to them."
         )
-    return Table(
-        "complexity",
-        "Complexity",
-        ("Method",),
-        tuple(
-            Column(label) for label in (*(s[0] for s in shown), *(METRICS[m].title for m in means))
-        ),
-        tuple(rows),
-        tuple(remarks),
-    )
+    labels = (*(label for label, *_ in shown), *(METRICS[metric].title for metric in means))
+    columns = tuple(map(Column, labels))
+    return Table("complexity", "Complexity", ("Method",), columns, tuple(rows), tuple(remarks))
 
 
-def _cost_row(matrix: Matrix, cost: Cost, shown: Sequence[tuple[str, str, int, str]]) -> Row:
+def _cost_row(
+    matrix: Matrix, cost: Cost, shown: Sequence[CostColumn], more: Iterable[TableCell]
+) -> Row:
     """A method's row, beside its row of Table 6; the reason where nothing finished.
 
     Args:
         matrix: of the run.
         cost: of the method.
         shown: columns as in `COST_COLUMNS`.
+        more: cells behind those of the costs.
     """
     records = matrix.of_method(cost.method)
     notes = () if any(r.error is None for r in records) else measure(records, HEADLINES[0]).notes
@@ -91,24 +87,18 @@ def _cost_row(matrix: Matrix, cost: Cost, shown: Sequence[tuple[str, str, int, s
     for _, name, decimals, beside in shown:
         printed = getattr(cost.printed, beside, None)
         cells.append(TableCell((Number(getattr(cost, name), None, printed, decimals),)))
-    return Row(cost.method.label, tuple(cells), notes=notes)
+    return Row(cost.method.label, (*cells, *more), notes=notes)
 
 
 def _means(matrix: Matrix, metric: str) -> Mapping[EvaluatedMethod, TableCell]:
     """The mean of a metric for each method, over the datasets where all methods have a value."""
-    values = [
-        {method: matrix.value(method, dataset, metric) for method in matrix.methods}
-        for dataset in matrix.datasets
-    ]
-    common = [own for own in values if all(v.value is not None for v in own.values())]
-    return {method: _mean_cell([own[method].value for own in common]) for method in matrix.methods}
-
-
-def _mean_cell(values: Sequence[float | None]) -> TableCell:
-    known = [value for value in values if value is not None]
-    if not known:
-        return TableCell((Number(),), notes=("no dataset where every method shown has a value",))
-    return TableCell((Number(100 * fmean(known)),))
+    values = [[matrix.value(m, d, metric).value for m in matrix.methods] for d in matrix.datasets]
+    common = [own for own in values if None not in own]
+    if not common:
+        nothing = ("no dataset where every method shown has a value",)
+        return dict.fromkeys(matrix.methods, TableCell((Number(),), notes=nothing))
+    means = [fmean(v for v in own if v is not None) for own in zip(*common, strict=True)]
+    return {m: TableCell((Number(100 * v),)) for m, v in zip(matrix.methods, means, strict=True)}
 
 
 # -- datasets (Tables 4 and 5) ------------------------------------------------------------------

@@ -136,7 +136,7 @@ class Matrix:
             RecordError: the directory is not a run, or a record is broken.
             NoRecordsError: it has no records yet.
         """
-        return arrange(read_records(run), allow_incomplete=allow_incomplete)
+        return arrange(run, allow_incomplete=allow_incomplete)
 
     @cached_property
     def finished_records(self) -> list[Record]:
@@ -246,20 +246,23 @@ def _select(
 
 
 def arrange(
-    records: Iterable[Record], datasets: Sequence[str] = (), allow_incomplete: bool = False
+    source: Path | str | Iterable[Record],
+    datasets: Sequence[str] = (),
+    allow_incomplete: bool = False,
 ) -> Matrix:
     """Records by method and dataset.
 
     Args:
-        records: of any status.
+        source: a run directory, or records of any status.
         datasets: only these; all if empty.
         allow_incomplete: see `Matrix`.
 
     Raises:
+        RecordError: the directory is not a run, or a record is broken.
         NoRecordsError: there are no records.
         UsageError: a dataset is not among them.
     """
-    everything = list(records)
+    everything = read_records(source) if isinstance(source, str | Path) else list(source)
     if not everything:
         raise NoRecordsError("the run has no records yet: 'zsad run' fills it")
     matrix = _arranged(everything, allow_incomplete)

@@ -22,6 +22,7 @@ MEAN = "Mean"
 PrintedNumber = paper.Printed | NewerNumber
 Models = Mapping[EvaluatedMethod, str | None]  # the paper's name of each column, if it has one
 RowValues = Mapping[EvaluatedMethod, Sequence[Value]]  # all metrics of every column
+Measured = Mapping[TargetDataset, RowValues]
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ class RowMaker:
             cells.append(TableCell(tuple(numbers), notes=notes))
         return ranked(cells, self.metrics)
 
-    def by_domain(
-        self, measured: Mapping[TargetDataset, RowValues], group_prefix: str = ""
-    ) -> list[Row]:
+    def by_domain(self, measured: Measured, group_prefix: str = "") -> list[Row]:
         """The rows of datasets with the mean of each domain, a group for each domain."""
         rows = []
         for domain in self.matrix.domains:
@@ -83,9 +82,7 @@ class RowMaker:
             rows += [] if mean is None else [mean]
         return rows
 
-    def _mean(
-        self, measured: Mapping[TargetDataset, RowValues], domain: str, group: str
-    ) -> Row | None:
+    def _mean(self, measured: Measured, domain: str, group: str) -> Row | None:
         """The mean over a domain: of the paper's datasets those that every shown method has.
 
         Of the domains of built-in sets, which the paper does not have, any dataset counts.
@@ -118,25 +115,21 @@ class RowMaker:
             notes.append(f"over {', '.join(d.title for d in common)}")
         return Row(label, ranked(cells, self.metrics), group, tuple(notes), summary=True)
 
-    def averaged(
-        self, measured: Mapping[TargetDataset, RowValues], domain: str
-    ) -> list[TargetDataset]:
+    def averaged(self, measured: Measured, domain: str) -> list[TargetDataset]:
         """The datasets that the mean over a domain is over; none where there is no mean."""
         present = self._present(measured, domain)
         active = self._active(measured, present)
         common = [d for d in present if all(self._counts(measured[d][m]) for m in active)]
         return common if len(present) > 1 and active else []
 
-    def _present(
-        self, measured: Mapping[TargetDataset, RowValues], domain: str
-    ) -> list[TargetDataset]:
+    def _present(self, measured: Measured, domain: str) -> list[TargetDataset]:
         """The datasets there are of those that the mean over a domain covers."""
         names = _averaged(METRICS[self.metrics[0]].level, domain, measured)
         by_name = {normalize_name(d.name): d for d in measured if d.domain == domain}
         return [by_name[n] for n in map(normalize_name, names) if n in by_name]
 
     def _active(
-        self, measured: Mapping[TargetDataset, RowValues], present: Sequence[TargetDataset]
+        self, measured: Measured, present: Sequence[TargetDataset]
     ) -> list[EvaluatedMethod]:
         """The methods that have a value that counts on one of some datasets."""
         every = self.matrix.methods

@@ -234,12 +234,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    corrected = [0.0] * len(p_values)
-    greatest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        greatest = max(greatest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = greatest
-    return corrected
+    order = np.argsort(p_values, kind="stable")
+    steps = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    corrected = np.empty(len(order))
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, steps))
+    return [float(p) for p in corrected]
 
 
 def rank_methods(values: Mapping[str, Sequence[float]], alpha: float = 0.05) -> Ranking:

@@ -97,7 +97,7 @@ def study_maps(
         RecordError: the run, a record or a file of maps is broken, or no maps were kept.
         UsageError: an unknown dataset.
     """
-    records = arrange(read_records(run), datasets).finished_records
+    records = arrange(run, datasets).finished_records
     kept = [record for record in records if _has_maps(run, record)]
     if not kept:
         raise RecordError(

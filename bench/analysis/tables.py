@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..metric_table import checked_metrics
 from ..names import known_name
-from ..records.record import Record, read_records
+from ..records.record import Record
 from .ablation_tables import ABLATION, AVERAGING, TCP, full_shot_table, study_table
 from .fact_tables import complexity_table, datasets_table
 from .hyperparameter_table import hyperparameter_table
@@ -78,8 +78,7 @@ def make_table(
             f"layout '{layout}' shows no metrics: they are chosen in layouts "
             f"{', '.join(name for name in LAYOUTS if name not in WITHOUT_METHODS)}"
         )
-    records = read_records(source) if isinstance(source, (str, Path)) else list(source)
-    matrix = arrange(records, datasets, allow_incomplete)
+    matrix = arrange(source, datasets, allow_incomplete)
     request = Request(published, delta, pro, tuple(datasets), chosen)
     if layout in WITHOUT_METHODS:
         return _made(MAKERS[layout](matrix, request), request)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..metric_table import LEVELS, METRICS, checked_metrics
 from ..names import known_name
-from ..records.record import Record, read_records
+from ..records.record import Record
 from . import published as paper
 from .layout import in_track, percent
 from .matrix import EvaluatedMethod, Matrix, TargetDataset, arrange
@@ -95,8 +95,7 @@ def third_party_table(
     """
     level = known_name("layout of third-party numbers", level, LEVELS)
     chosen = [m for m in checked_metrics(metrics) or METRICS if METRICS[m].level == level]
-    records = read_records(source) if isinstance(source, (str, Path)) else list(source)
-    matrix = arrange(records, datasets, allow_incomplete)
+    matrix = arrange(source, datasets, allow_incomplete)
     tables = []
     for track in matrix.tracks:
         own = matrix.of_track(track)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..metric_table import METRICS, checked_metrics
 from ..records.frames import to_frame
-from ..records.record import Record, read_records
+from ..records.record import Record
 from .matrix import arrange
 from .resampling import DEFAULT_SETTINGS, Settings, pair_images
 from .statistics import RESAMPLED, Interval, interval
@@ -46,8 +46,7 @@ def tidy_frame(
     """
     import pandas as pd
 
-    records = read_records(source) if isinstance(source, (str, Path)) else list(source)
-    shown = arrange(records, datasets).records
+    shown = arrange(source, datasets).records
     chosen = checked_metrics(metrics) or tuple(METRICS)
     frames = [_of_record(record, settings) for record in shown]
     frame = pd.concat(frames, ignore_index=True)
