@@ -99,7 +99,8 @@ class KeptImages:
         kept = self._room.map(lambda tensor: tensor[start:stop])
         for name, tensor in batch.tensors().items():
             kept.tensors()[name].copy_(tensor)
-        self._batches.append(_labelled(kept, [batch], range(start, stop)))
+        labelled = kept.labelled([batch])
+        self._batches.append(dataclasses.replace(labelled, places=tuple(range(start, stop))))
 
     def batches(self) -> Iterator[Query]:
         """The batches as they came, with the places of their images."""
@@ -114,23 +115,10 @@ class KeptImages:
         if self._room is None:
             raise ContractError("there are no images to observe")
         count = len(self)
-        return _labelled(self._room.map(lambda t: t[:count]), self._batches, range(count))
+        return self._room.map(lambda tensor: tensor[:count]).labelled(self._batches)
 
     def _space_for(self, tensor: Tensor) -> Tensor:
         return self._scratch.zeros((self._capacity, *tensor.shape[1:]), tensor.dtype)
-
-
-def _labelled(tensors: Query, batches: Sequence[Query], places: Iterable[int]) -> Query:
-    """The tensors of one query with what is known of the images of some batches."""
-    keys = [key for batch in batches for key in batch.keys or ()]
-    return dataclasses.replace(
-        tensors,
-        class_names=tuple(name for batch in batches for name in batch.class_names),
-        domains=tuple(domain for batch in batches for domain in batch.domains),
-        descriptions=tuple(text for batch in batches for text in batch.descriptions),
-        keys=tuple(keys) or None,
-        places=tuple(places),
-    )
 
 
 def track_of(method: Method) -> Track:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -124,10 +125,9 @@ def answers_in_shape(cls: type[Method], backbone: Backbone) -> None:
 def is_deterministic(cls: type[Method], backbone: Backbone) -> None:
     """The same query twice gives the same answer, and so does a second instance."""
     method = _ready(cls, backbone)
-    pictures = _pictures(method)
-    first, second = _predict(method, pictures), _predict(method, pictures)
+    first, second = _predict(method), _predict(method)
     _require_equal(first, second, "a second call answers differently")
-    _require_equal(first, _predict(_ready(cls, backbone), pictures), "a second instance differs")
+    _require_equal(first, _predict(_ready(cls, backbone)), "a second instance differs")
 
 
 def ignores_the_batch(cls: type[Method], backbone: Backbone) -> None:
@@ -155,10 +155,7 @@ def ignores_the_order(cls: type[Method], backbone: Backbone) -> None:
         pictures, names = _pictures(method), _names(method)
         order = [*range(2, len(pictures), 2), 0, *range(3, len(pictures), 2), 1]
         permuted = _predict(method, pictures[order], [names[i] for i in order])
-        given = _predict(method, pictures)
-        expected = Prediction(
-            *(None if part is None else part[order] for part in (given.scores, given.maps))
-        )
+        expected = _predict(method, pictures).map(itemgetter(order))
         _require_equal(expected, permuted, "the order matters")
 
 
@@ -170,13 +167,12 @@ def keeps_to_its_track(cls: type[Method], backbone: Backbone) -> None:
     """
     for variant in _one_of_each_track(cls):
         method = _ready(cls, backbone, variant)
-        pictures = _pictures(method)
-        query = _asked(method, pictures)
+        query = _asked(method)
         with torch.no_grad():
             refuse_parts(method, method.predict(query))
         if observes_references(method):
-            again = _predict(method, pictures, references=_references(method).flip(0))
-            _require_equal(_predict(method, pictures), again, "the order of references matters")
+            again = _predict(method, references=_references(method).flip(0))
+            _require_equal(_predict(method), again, "the order of references matters")
 
 
 def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
@@ -184,7 +180,7 @@ def reads_what_it_declares(cls: type[Method], backbone: Backbone) -> None:
     method = _ready(cls, backbone)
     try:
         with torch.no_grad():
-            method.predict(_asked(method, _pictures(method)))
+            method.predict(_asked(method))
     except KeyError as error:
         raise ContractError(f"reads tokens {error} that token_specs does not declare") from error
 
@@ -194,7 +190,7 @@ def states_its_forwards(cls: type[Method], backbone: Backbone) -> None:
     stated = {cls.extra_work_of(options): name for name, options in cls.variants.items()}
     for work, variant in stated.items():
         method = _ready(cls, backbone, variant)
-        query = _asked(method, _pictures(method))
+        query = _asked(method)
         counter = method.backbone.counter
         before = counter.images
         with torch.no_grad():
@@ -210,9 +206,7 @@ def states_its_forwards(cls: type[Method], backbone: Backbone) -> None:
 def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
     """Predicting and learning change no weight, mode or gradient of the backbone."""
     before = copy.deepcopy(backbone.model.state_dict())
-    method = _ready(cls, backbone)
-    pictures = _pictures(method)
-    _predict(method, pictures)
+    _predict(_ready(cls, backbone))
     learner = build(cls, backbone)
     if isinstance(learner, TrainableMethod):
         _fit(learner, epochs=1)
@@ -227,7 +221,7 @@ def leaves_the_backbone_alone(cls: type[Method], backbone: Backbone) -> None:
 def leaves_its_input_alone(cls: type[Method], backbone: Backbone) -> None:
     """`predict` changes none of the tensors it is given."""
     method = _ready(cls, backbone)
-    query = _asked(method, _pictures(method))
+    query = _asked(method)
     before = query.map(torch.clone).tensors()
     with torch.no_grad():
         method.predict(query)
@@ -246,10 +240,8 @@ def refuses_unknown_options(cls: type[Method], backbone: Backbone) -> None:
 
 def smooths_as_asked(cls: type[Method], backbone: Backbone) -> None:
     """`smoothing_sigma` changes the maps, and 0 leaves them unsmoothed."""
-    plain = _ready(cls, backbone, smoothing_sigma=0.0)
-    pictures = _pictures(plain)
-    sharp = _predict(plain, pictures).maps
-    soft = _predict(_ready(cls, backbone, smoothing_sigma=3.0), pictures).maps
+    sharp = _predict(_ready(cls, backbone, smoothing_sigma=0.0)).maps
+    soft = _predict(_ready(cls, backbone, smoothing_sigma=3.0)).maps
     if sharp is None or soft is None:
         return
     _require(not torch.equal(sharp, soft), "ignores smoothing_sigma")
@@ -265,8 +257,7 @@ def keeps_its_state(cls: type[Method], backbone: Backbone) -> None:
     other = build(cls, backbone, seed=5)
     assert isinstance(other, TrainableMethod)
     other.load_learned(method.learned_state())
-    pictures = _pictures(method)
-    _require_equal(_predict(method, pictures), _predict(other, pictures), "loses what it learned")
+    _require_equal(_predict(method), _predict(other), "loses what it learned")
 
 
 def learns(cls: type[Method], backbone: Backbone) -> None:
@@ -293,10 +284,8 @@ def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
 
     on_gpu = load_backbone(device="cuda")
     method, reference = _ready(cls, on_gpu), _ready(cls, load_backbone())
-    pictures = _pictures(reference)
-    gpu = _predict(method, pictures).map(lambda tensor: tensor.cpu())
-    cpu = _predict(reference, pictures)
-    _require_equal(gpu, cpu, "CUDA answers differently", tolerance=1e-3)
+    gpu = _predict(method).map(lambda tensor: tensor.cpu())
+    _require_equal(gpu, _predict(reference), "CUDA answers differently", tolerance=1e-3)
 
 
 METHOD_CHECKS: tuple[MethodCheck, ...] = (
@@ -381,12 +370,13 @@ def _one_of_each_track(cls: type[Method]) -> list[str]:
 
 def _predict(
     method: Method,
-    images: Tensor,
+    images: Tensor | None = None,
     names: Sequence[str] | None = None,
     batch_size: int = CATEGORY,
     references: Tensor | None = None,
 ) -> Prediction:
-    """The answer to images, after the method was shown what its track has for it."""
+    """The answer to images (the pictures), after a method was shown what its track has for it."""
+    images = _pictures(method) if images is None else images
     words = (_names(method) if names is None else names)[: len(images)]
     starts = range(0, len(images), batch_size)
     batches = (
@@ -399,8 +389,9 @@ def _predict(
     return Prediction.joined(answers_to_category(method, batches, len(images), normal))
 
 
-def _asked(method: Method, images: Tensor) -> Query:
-    """The images as one batch, after the method was shown what its track has for it."""
+def _asked(method: Method) -> Query:
+    """The pictures as one batch, after the method was shown what its track has for it."""
+    images = _pictures(method)
     _predict(method, images)
     query = Query.encoded(method, images, _names(method)[: len(images)])
     places = tuple(range(len(images))) if observes_category(method) else None

@@ -129,14 +129,18 @@ class Query:
     def joined(cls, parts: Sequence[Query]) -> Query:
         """The images of several queries of one method as one batch."""
         images = [part.images for part in parts if part.images is not None]
-        return cls(
-            features=VisualFeatures.joined([part.features for part in parts]),
-            class_names=tuple(name for part in parts for name in part.class_names),
-            images=torch.cat(images) if images else None,
-            domains=tuple(domain for part in parts for domain in part.domains),
-            descriptions=tuple(text for part in parts for text in part.descriptions),
-            keys=_chained([part.keys for part in parts]),
-            places=_chained([part.places for part in parts]),
+        features = VisualFeatures.joined([part.features for part in parts])
+        return cls(features, (), torch.cat(images) if images else None).labelled(parts)
+
+    def labelled(self, batches: Sequence[Query]) -> Query:
+        """The same tensors with all else that is known of the images of some batches."""
+        return replace(
+            self,
+            class_names=tuple(name for batch in batches for name in batch.class_names),
+            domains=tuple(domain for batch in batches for domain in batch.domains),
+            descriptions=tuple(text for batch in batches for text in batch.descriptions),
+            keys=_chained([batch.keys for batch in batches]),
+            places=_chained([batch.places for batch in batches]),
         )
 
     def __len__(self) -> int:
@@ -182,11 +186,8 @@ class Prediction:
             there = [tensor for tensor in tensors if tensor is not None]
             return torch.cat(there) if len(there) == len(tensors) else None
 
-        return cls(
-            join([part.scores for part in parts]),
-            join([part.maps for part in parts]),
-            join([part.parts for part in parts]),
-        )
+        answers = ((part.scores, part.maps, part.parts) for part in parts)
+        return cls(*map(join, zip(*answers, strict=True)))
 
     def checked(self, batch: int, method: str) -> Prediction:
         """A copy of the prediction as float32, after checking shapes and finiteness.
