@@ -60,6 +60,9 @@ class TrainingBatch:
         return cls(query.map(move), move(labels), move(masks).to(dtype))
 
 
+Batches = Iterator[TrainingBatch]
+
+
 class Source(ABC):
     """Training samples that can be asked for in any order."""
 
@@ -72,9 +75,7 @@ class Source(ABC):
         """The word for the prompts of each sample."""
 
     @abstractmethod
-    def batches(
-        self, order: Sequence[int], batch_size: int, draws: Draws
-    ) -> Iterator[TrainingBatch]:
+    def batches(self, order: Sequence[int], batch_size: int, draws: Draws) -> Batches:
         """The samples in this order, as batches; the last one may be smaller.
 
         Args:
@@ -107,9 +108,7 @@ class MemorySource(Source):
         """See `Source`."""
         return self.class_names
 
-    def batches(
-        self, order: Sequence[int], batch_size: int, draws: Draws
-    ) -> Iterator[TrainingBatch]:
+    def batches(self, order: Sequence[int], batch_size: int, draws: Draws) -> Batches:
         """See `Source`."""
         return map(self._batch, _chunks(order, batch_size))
 
@@ -139,9 +138,7 @@ class CachedSource(Source):
         """See `Source`."""
         return [sample.class_name for sample in self.samples]
 
-    def batches(
-        self, order: Sequence[int], batch_size: int, draws: Draws
-    ) -> Iterator[TrainingBatch]:
+    def batches(self, order: Sequence[int], batch_size: int, draws: Draws) -> Batches:
         """See `Source`."""
         batches = map(self._batch, _chunks(order, batch_size))
         small = self.features.nbytes(self.method.token_specs) <= SMALL_CACHE
@@ -183,9 +180,7 @@ class ImageSource(Source):
         """See `Source`."""
         return self.class_names
 
-    def batches(
-        self, order: Sequence[int], batch_size: int, draws: Draws
-    ) -> Iterator[TrainingBatch]:
+    def batches(self, order: Sequence[int], batch_size: int, draws: Draws) -> Batches:
         """See `Source`."""
         partners = mosaic_partners(self.method, self.stage)
         for every in _with_partners(self.class_names, order, batch_size, partners, draws.generator):
@@ -231,9 +226,7 @@ class DiskSource(Source):
         """See `Source`."""
         return [sample.class_name for sample in self.samples]
 
-    def batches(
-        self, order: Sequence[int], batch_size: int, draws: Draws
-    ) -> Iterator[TrainingBatch]:
+    def batches(self, order: Sequence[int], batch_size: int, draws: Draws) -> Batches:
         """See `Source`."""
         partners = mosaic_partners(self.method, self.stage)
         rows = _with_partners(self.words(), order, batch_size, partners, draws.generator)
@@ -365,7 +358,7 @@ def _with_partners(
     return rows
 
 
-def _read_ahead(batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+def _read_ahead(batches: Batches) -> Batches:
     """The same batches, each read while the one before is learned from."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = reader.submit(next, batches, None)

@@ -31,7 +31,7 @@ from .batches import (
     reads_images,
     resized,
 )
-from .feature_cache import CachedFeatures, CachedMasks, FeatureCache
+from .feature_cache import FeatureCache
 from .optimisation import TrainingConfig
 from .sharded_array import SHARD
 from .stages import passes
@@ -97,17 +97,12 @@ def _still_source(
     """Images that stay as they are, with their features; arguments as of `memory_sources`."""
     prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
     truth = torch.stack([resized(mask, method) for mask in masks])
-    features = _features(method, prepared, batch_size)
-    return MemorySource(method, features, labels, truth, names, prepared)
-
-
-def _features(method: TrainableMethod, prepared: Tensor, batch_size: int) -> VisualFeatures:
     backbone = method.backbone
     parts = [
         method.preprocess.encode(backbone, part.to(backbone.device), method.token_specs)
         for part in torch.split(prepared, batch_size)
     ]
-    return VisualFeatures.joined(parts)
+    return MemorySource(method, VisualFeatures.joined(parts), labels, truth, names, prepared)
 
 
 def _refuse_misfit(
@@ -212,8 +207,9 @@ def cache_features(
         for number, method in zip(numbers, members, strict=True):
             view = read_for(method, dataset)
             masks = cache.masks(view, samples, method.map_size)
-            _fill(first, cached, masks, view, samples, workers, progress or Progress())
-            sources[number] = CachedSource(method, cached, masks, view, samples)
+            source = CachedSource(method, cached, masks, view, samples)
+            _fill(source, workers, progress or Progress())
+            sources[number] = source
     return sources
 
 
@@ -226,18 +222,11 @@ def read_for(method: TrainableMethod, dataset: Dataset) -> Dataset:
     return view
 
 
-def _fill(
-    method: TrainableMethod,
-    cached: CachedFeatures,
-    masks: CachedMasks,
-    dataset: Dataset,
-    samples: Sequence[Sample],
-    workers: int,
-    progress: Progress,
-) -> None:
+def _fill(source: CachedSource, workers: int, progress: Progress) -> None:
     """Compute the shards that are absent, whole shards in their order."""
-    to_encode = frozenset(cached.missing())
-    lacking = sorted(to_encode.union(masks.missing()))
+    method, dataset, samples = source.method, source.dataset, source.samples
+    to_encode = frozenset(source.features.missing())
+    lacking = sorted(to_encode.union(source.masks.missing()))
     if not lacking:
         return
     rows = [i for s in lacking for i in range(s * SHARD, min((s + 1) * SHARD, len(samples)))]
@@ -245,7 +234,7 @@ def _fill(
         dataset,
         [samples[i] for i in rows],
         method.preprocess,
-        masks.size,
+        source.masks.size,
         ENCODE_AT_ONCE,
         workers,
         pin=method.backbone.device.type == "cuda",
@@ -255,7 +244,7 @@ def _fill(
             size = min(SHARD, len(samples) - shard * SHARD)
             parts: list[VisualFeatures] = []
             truths: list[Tensor] = []
-            specs = cached.specs_missing(shard)
+            specs = source.features.specs_missing(shard)
             while sum(map(len, truths)) < size:
                 batch = next(batches)
                 truths.append(masks_of(batch, dataset))
@@ -264,8 +253,8 @@ def _fill(
                 bar.update(len(batch))
                 progress.check()
             if shard in to_encode:
-                cached.write(shard, VisualFeatures.joined(parts))
-            masks.write(shard, torch.cat(truths))
+                source.features.write(shard, VisualFeatures.joined(parts))
+            source.masks.write(shard, torch.cat(truths))
 
 
 def _encoded(

@@ -200,13 +200,8 @@ def choose(
     if "" in checkpoints:
         order.append("")
     if not order:
-        raise UsageError(
-            _leak(
-                f"the checkpoint of '{display_name(method)}'",
-                method,
-                f"'{display_name(target.name)}'",
-            )
-        )
+        what = f"the checkpoint of '{display_name(method)}'"
+        raise UsageError(_leak(what, method, f"'{display_name(target.name)}'"))
     return order[0]
 
 
