@@ -85,6 +85,7 @@ class Method(nn.Module, ABC):
         in_benchmark: meant by "all". Newer methods than the paper's, ablations and ensembles are
             run by name, or with all others as "all-known".
         package: an optional package that it cannot be built without.
+        specs: the patch tokens that `predict` reads, in its own order; see `token_specs`.
         options: what was asked of this instance; a method with options of its own declares their
             class (`options: MyOptions`), so that what it reads of them is checked.
     """
@@ -103,6 +104,7 @@ class Method(nn.Module, ABC):
     published_parameters: ClassVar[int] = 0
     in_benchmark: ClassVar[bool] = True
     package: ClassVar[Package | None] = None
+    specs: Sequence[TokenSpec] = ()
     options: Options
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -149,7 +151,7 @@ class Method(nn.Module, ABC):
     @property
     def token_specs(self) -> frozenset[TokenSpec]:
         """The patch tokens that `predict` reads; it receives no others."""
-        return frozenset()
+        return frozenset(self.specs)
 
     def forward_key(self) -> tuple[Any, ...]:
         """Methods with equal keys can be fed from one visual forward."""

@@ -96,11 +96,7 @@ class ClassPromptLearner(TrainableMethod):
         self.frozen = FrozenText(self)
         plain = TokenSpec(self.backbone.layer(LAST))
         self._spec = value_specs(self.backbone)[0] if chosen.value_path else plain
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """The last block's tokens, of CLIP's own path or the V-V path."""
-        return frozenset({self._spec})
+        self.specs = (self._spec,)
 
     @property
     def schedule(self) -> Schedule:

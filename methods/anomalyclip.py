@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..bench.anomaly_maps import prompt_probabilities, smooth, state_probabilities, upsample
-from ..bench.backbone import Backbone, TokenSpec
+from ..bench.backbone import Backbone
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import (
     FrozenText,
@@ -101,7 +101,7 @@ class AnomalyClip(TrainableMethod):
         self._normal = make_frame(self.backbone, chosen.n_context, [NORMAL_ENDING])
         self._abnormal = make_frame(self.backbone, chosen.n_context, [ABNORMAL_ENDING])
         self._frozen = FrozenText(self)
-        self._specs = value_specs(self.backbone, chosen.layers)
+        self.specs = value_specs(self.backbone, chosen.layers)
 
     def other_prompts(self, state: Mapping[str, Any]) -> str:
         """See `TrainableMethod`; by the tokens and embeddings that the released code stores."""
@@ -114,11 +114,6 @@ class AnomalyClip(TrainableMethod):
         """The normal and the abnormal one."""
         endings = (NORMAL_ENDING, ABNORMAL_ENDING)
         return [learned_prompt(self.options.n_context, ending) for ending in endings]
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """V-V tokens of the chosen layers."""
-        return frozenset(self._specs)
 
     @property
     def schedule(self) -> Schedule:
@@ -144,7 +139,7 @@ class AnomalyClip(TrainableMethod):
 
     def _patch_probabilities(self, query: Query, text: Tensor) -> list[Tensor]:
         """[B, L, 2] of each layer."""
-        tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self._specs]
+        tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self.specs]
         return [state_probabilities(t, text, self.options.temperature) for t in tokens]
 
     def predict(self, query: Query) -> Prediction:
@@ -159,7 +154,7 @@ class AnomalyClip(TrainableMethod):
     def prompt_maps(self, query: Query) -> Tensor:
         """[B, K, L] of each abnormal prompt against the normal one, mean over layers."""
         prompts, temperature = self.raw_features(), self.options.temperature
-        tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self._specs]
+        tokens = [self.backbone.project(query.features.tokens[spec]) for spec in self.specs]
         layers = [prompt_probabilities(t, prompts, temperature) for t in tokens]
         return torch.stack(layers).mean(dim=0)
 

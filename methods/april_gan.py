@@ -80,18 +80,13 @@ class AprilGan(MosaicMethod):
         self.fc = nn.ModuleList(
             linear(self.backbone.width, self.backbone.embed_dim) for _ in chosen.layers
         )
-        self._specs = [TokenSpec(self.backbone.layer(layer)) for layer in chosen.layers]
+        self.specs = [TokenSpec(self.backbone.layer(layer)) for layer in chosen.layers]
         self.text = PromptEnsemble(self.backbone, APRIL_35, APRIL_NORMAL, APRIL_ABNORMAL, True)
 
     @property
     def prompts(self) -> list[str]:
         """7 normal and 5 abnormal states in 35 templates."""
         return self.text.prompts()
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """Of the ordinary path, as they leave their blocks."""
-        return frozenset(self._specs)
 
     @property
     def schedule(self) -> Schedule:
@@ -104,7 +99,7 @@ class AprilGan(MosaicMethod):
     def _similarities(self, query: Query, text: Tensor) -> list[Tensor]:
         """[B, L, 2] of each layer, which are enlarged and then made probabilities."""
         similarities = []
-        for layer, spec in zip(self.fc, self._specs, strict=True):
+        for layer, spec in zip(self.fc, self.specs, strict=True):
             patches = F.normalize(layer(query.features.tokens[spec]), dim=-1)  # [B, L, D]
             similarities.append(patches @ text.transpose(1, 2) / self.options.temperature)
         return similarities

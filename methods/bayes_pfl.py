@@ -160,7 +160,7 @@ class BayesPfl(ChangingMethod):
         super().__init__(backbone, options)
         own = self.backbone
         dim, words, hidden = own.embed_dim, own.text_width, own.width // 2
-        self._specs = [TokenSpec(own.layer(layer)) for layer in LAYERS]
+        self.specs = [TokenSpec(own.layer(layer)) for layer in LAYERS]
         self.prompt_context = learned_tokens(PROMPTS, CONTEXT_TOKENS, words)
         self.prompt_state_normal = _state_tokens(words, STATE_MEAN)
         self.prompt_state_abnormal = _state_tokens(words, -STATE_MEAN)
@@ -190,11 +190,6 @@ class BayesPfl(ChangingMethod):
     def prompts(self) -> list[str]:
         """One text for both states: the learned tokens tell them apart."""
         return [learned_prompt(CONTEXT_TOKENS + STATE_TOKENS, "{}")]
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """Of the ordinary path, as they leave their blocks."""
-        return frozenset(self._specs)
 
     # -- prompts ------------------------------------------------------------------------------
 
@@ -265,7 +260,7 @@ class BayesPfl(ChangingMethod):
         return (logits[:, 1] - logits[:, 0]).sigmoid().mean(dim=-1)
 
     def _patches(self, query: Query) -> list[Tensor]:
-        return [query.features.tokens[spec] for spec in self._specs]
+        return [query.features.tokens[spec] for spec in self.specs]
 
     def layer_logits(self, query: Query, text: Tensor) -> list[Tensor]:
         """[B, L, 2, P] of each layer, whose patches have refined the text features."""
@@ -284,7 +279,7 @@ class BayesPfl(ChangingMethod):
                 for one in difference
             ]
             total = total.to(difference) + torch.cat(layer)
-        return total / len(self._specs)
+        return total / len(self.specs)
 
     # -- training -----------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Clip(Method):
     def __init__(self, backbone: Backbone, options: Options | None = None) -> None:
         super().__init__(backbone, options)
         self.text = self.ensemble()
+        self.specs = [TokenSpec(self.backbone.layer(layer)) for layer in self.options.layers]
 
     def ensemble(self) -> PromptEnsemble:
         """The prompts of either state; with these AnomalyCLIP's issue 76 gets the printed row."""
@@ -63,16 +64,6 @@ class Clip(Method):
     def prompts(self) -> list[str]:
         """Those of `ensemble`."""
         return self.text.prompts()
-
-    @property
-    def layers(self) -> list[TokenSpec]:
-        """The patch tokens whose maps are added, in order."""
-        return [TokenSpec(self.backbone.layer(layer)) for layer in self.options.layers]
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """See `layers`."""
-        return frozenset(self.layers)
 
     def predict(self, query: Query) -> Prediction:
         """Class token against the prompts for the score, patch tokens for the map."""
@@ -84,7 +75,7 @@ class Clip(Method):
         patches = torch.stack(
             [
                 state_probabilities(self.backbone.project(features.tokens[s]), text, temperature)
-                for s in self.layers
+                for s in self.specs
             ]
         ).sum(dim=0)  # [B, L, 2]
         maps = upsample(patches[..., 1], features.grid, self.map_size)

@@ -122,6 +122,7 @@ class Mrad(TrainableMethod):
         super().__init__(backbone, options)
         chosen, own = self.options, self.backbone
         self._spec = TokenSpec(own.layer(LAST), own.layer(VALUE_FROM))
+        self.specs = (self._spec,)
         self.memory = Memory(own.embed_dim, own.width)
         if chosen.learned:
             image, images = projections(own.embed_dim, own.embed_dim, chosen.key_bias)
@@ -142,11 +143,6 @@ class Mrad(TrainableMethod):
         """AnomalyCLIP's pair, where the map comes from the text."""
         endings = (NORMAL_ENDING, ABNORMAL_ENDING) if self.options.text_map else ()
         return [learned_prompt(CONTEXT_TOKENS, ending) for ending in endings]
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """V-V tokens of the last layer."""
-        return frozenset({self._spec})
 
     @classmethod
     def extra_work_of(cls, options: Options) -> ExtraWork:

@@ -98,6 +98,7 @@ class MuSc(Method):
             self.backbone = backbone.view("gelu", PLAIN)
         elif self.options.view == "shared":
             self.backbone = backbone.view()
+        self.specs = [TokenSpec(self.backbone.layer(layer)) for layer in self.options.layers]
         self._patch_maps: Tensor | None = None  # [N, L] float64
         self._scores = torch.empty(0)  # [N]
 
@@ -108,16 +109,6 @@ class MuSc(Method):
             memory="the patch tokens of all images of a category, on disk beyond a budget, and "
             f"their similarities in tiles of {TILE_BYTES >> 20} MiB"
         )
-
-    @property
-    def layers(self) -> list[TokenSpec]:
-        """The patch tokens that are compared, of the ordinary path."""
-        return [TokenSpec(self.backbone.layer(layer)) for layer in self.options.layers]
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """See `layers`."""
-        return frozenset(self.layers)
 
     def observe(self, images: Observed) -> None:
         """Score all images of the category against each other.
@@ -169,15 +160,15 @@ class MuSc(Method):
         kept = self._room(scratch, count, length, self.backbone.width)
         best = self._room(scratch, count, length, count)
         total = torch.zeros(count, length, dtype=torch.float64)
-        for layer in self.layers:
+        for spec in self.specs:
             for degree in self.options.degrees:
                 normalise = degree > 1 or self.options.normalise_degree_one
                 for row, place in enumerate(part):
-                    tokens = images.tokens(layer, slice(place, place + 1))
+                    tokens = images.tokens(spec, slice(place, place + 1))
                     kept[row] = aggregated(tokens, grid, degree, normalise)[0]
                 greatest_similarities(kept, best, images.check)
                 total += nearest_distances(best, nearest).cpu()
-        return total / (len(self.layers) * len(self.options.degrees))
+        return total / (len(self.specs) * len(self.options.degrees))
 
     def _room(self, scratch: Scratch, *shape: int) -> Tensor:
         """Zeros on the backbone's device; on the CPU within a budget of memory."""

@@ -111,7 +111,7 @@ class VcpClip(ChangingMethod):
         nn.init.kaiming_normal_(self.prompt_proj.weight, mode="fan_out")
         self.prompt_norm = nn.LayerNorm(embed, eps=NORM_EPS, dtype=torch.float64)
         self.dropout = nn.Dropout(chosen.dropout)
-        self._specs = [TokenSpec(self.backbone.layer(layer)) for layer in chosen.layers]
+        self.specs = [TokenSpec(self.backbone.layer(layer)) for layer in chosen.layers]
         self._ids = self.backbone.tokenize(STATES)
         self._words = self.backbone.embed_tokens(self._ids).detach()  # [2, T, D]
 
@@ -133,11 +133,6 @@ class VcpClip(ChangingMethod):
     def prompts(self) -> list[str]:
         """The normal and the abnormal one."""
         return list(STATES)
-
-    @property
-    def token_specs(self) -> frozenset[TokenSpec]:
-        """Of the ordinary path, as they leave their blocks."""
-        return frozenset(self._specs)
 
     @property
     def schedule(self) -> Schedule:
@@ -192,7 +187,7 @@ class VcpClip(ChangingMethod):
         """[B, 2, M, M] of each layer: those of Pre-VCP, and those of Post-VCP."""
         text = self.text_features(query.features.class_token)  # [B, 2, D]
         pre, post = [], []
-        for layer, spec in zip(self.fc, self._specs, strict=True):
+        for layer, spec in zip(self.fc, self.specs, strict=True):
             tokens = query.features.tokens[spec]  # [B, L, W]
             patches = F.normalize(layer(tokens), dim=-1)
             pre.append(patches @ text.transpose(1, 2) * self.prompt_temp.exp())
