@@ -5,6 +5,8 @@ Axes: B images, K prompts, T prompt positions, n learned tokens, W a tower's wid
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -142,6 +144,11 @@ def learned_tokens(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape, dtype=torch.float64).normal_(std=INIT_STD))
 
 
+def log_temperature(temperature: float = 0.07) -> nn.Parameter:
+    """A temperature to be learned, as CLIP's is: the logarithm of its inverse."""
+    return nn.Parameter(torch.tensor(math.log(1 / temperature), dtype=torch.float64))
+
+
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear layer with torch's initial values, drawn in double precision.
 
@@ -208,23 +215,17 @@ class InsertedTokens:
         return torch.cat([x[:, :kept], inserted], dim=1)
 
 
-class MetaNet(nn.Module):
+class MetaNet(nn.Sequential):
     """Linear, ReLU, Linear with a hidden layer of 1/16 of the input (CoCoOp, FAPrompt).
 
-    Never fewer than `LEAST_HIDDEN` units: the four that a small backbone would get can all be
-    dead for all its images, and nothing would be learned.
+    From [..., inputs] to [..., outputs]. Never fewer than `LEAST_HIDDEN` units: the four that a
+    small backbone would get can all be dead for all its images, and nothing would be learned.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
         hidden = max(LEAST_HIDDEN, inputs // META_REDUCTION)
-        self.linear1 = linear(inputs, hidden)
-        self.linear2 = linear(hidden, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] -> [..., outputs]."""
-        result: Tensor = self.linear2(F.relu(self.linear1(x)))
-        return result
+        first, second = linear(inputs, hidden), linear(hidden, outputs)
+        super().__init__(OrderedDict(linear1=first, relu=nn.ReLU(), linear2=second))
 
 
 @dataclass

@@ -5,6 +5,7 @@ Axes: T tokens, W width of a tower, D the width that a layer gives.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -14,19 +15,15 @@ SLOPE = 0.01  # of LeakyReLU
 SHARE = 0.1  # of the adapter in the mixture
 
 
-class Projection(nn.Module):
-    """A layer of its own; an adapter is a square or narrowing one with LeakyReLU behind it."""
+def projection(width: int, given: int, adapts: bool = False) -> nn.Sequential:
+    """A layer under its released name, [..., W] -> [..., D].
 
-    def __init__(self, width: int, given: int, adapts: bool = False) -> None:
-        super().__init__()
-        layer = nn.Linear(width, given, bias=False)
-        nn.init.xavier_uniform_(layer.weight)
-        self.fc = nn.Sequential(layer, nn.LeakyReLU(SLOPE)) if adapts else layer
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[..., W] -> [..., D]."""
-        result: Tensor = self.fc(tokens)
-        return result
+    An adapter is a square or narrowing one with LeakyReLU behind it.
+    """
+    layer = nn.Linear(width, given, bias=False)
+    nn.init.xavier_uniform_(layer.weight)
+    adapter = nn.Sequential(layer, nn.LeakyReLU(SLOPE))
+    return nn.Sequential(OrderedDict(fc=adapter if adapts else layer))
 
 
 class AdapterHook:

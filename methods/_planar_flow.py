@@ -8,6 +8,7 @@ Axes: B images, R samples, K flows, V width of what is distributed, h hidden uni
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -80,24 +81,19 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.weight_mean = _Mlp(inputs, hidden, outputs)
-        self.weight_log_variance = _Mlp(inputs, hidden, outputs)
+        self.weight_mean = _mlp(inputs, hidden, outputs)
+        self.weight_log_variance = _mlp(inputs, hidden, outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, inputs] -> mean and variance, both [B, V]."""
         return self.weight_mean(x), torch.exp(self.weight_log_variance(x) / 2)
 
 
-class _Mlp(nn.Module):
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
-        super().__init__()
-        sizes = [(inputs, hidden), (hidden, hidden), (hidden, outputs)]
-        first, second, third = (normal_linear(*size) for size in sizes)
-        self.module = nn.Sequential(first, nn.Softplus(), second, nn.Softplus(), third)
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.module(x)
-        return result
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    sizes = [(inputs, hidden), (hidden, hidden), (hidden, outputs)]
+    first, second, third = (normal_linear(*size) for size in sizes)
+    layers = nn.Sequential(first, nn.Softplus(), second, nn.Softplus(), third)
+    return nn.Sequential(OrderedDict(module=layers))
 
 
 class ImageFlow(nn.Module):

@@ -35,7 +35,7 @@ from ..bench.prompt_learner import FrozenText
 from ..bench.prompts import fill
 from ..bench.query import Prediction, Query
 from ._aa_clip_images import jittered, moved
-from ._adapters import AdapterHook, Projection
+from ._adapters import AdapterHook, projection
 from ._descriptions import description, plain
 from ._grid_blur import blurred
 from ._losses import LocalLoss, local_loss
@@ -116,9 +116,9 @@ class VisualAdapters(nn.Module):
 
     def __init__(self, blocks: int, width: int, given: int) -> None:
         super().__init__()
-        self.layer_adapters = nn.ModuleList(Projection(width, width, True) for _ in range(blocks))
-        self.seg_proj = nn.ModuleList(Projection(width, given) for _ in LAYERS)
-        self.det_proj = Projection(width, given)
+        self.layer_adapters = nn.ModuleList(projection(width, width, True) for _ in range(blocks))
+        self.seg_proj = nn.ModuleList(projection(width, given) for _ in LAYERS)
+        self.det_proj = projection(width, given)
 
 
 class AaClip(TrainableMethod):
@@ -157,7 +157,7 @@ class AaClip(TrainableMethod):
         clip = self.backbone
         text, width = clip.text_layer(TEXT_BLOCKS), clip.width
         self.text_adapter = nn.ModuleList(
-            Projection(clip.text_width, given, True)
+            projection(clip.text_width, given, True)
             for given in (*[clip.text_width] * text, clip.embed_dim)
         )
         self.image_adapter = VisualAdapters(clip.layer(VISUAL_BLOCKS), width, clip.embed_dim)

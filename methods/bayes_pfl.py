@@ -19,7 +19,6 @@ Differences from the released code: docs/fidelity.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -32,7 +31,7 @@ from ..bench.anomaly_maps import smooth, state_maps, upsample
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, Stage, Track
 from ..bench.options import Positive
-from ..bench.prompt_learner import learned_prompt, learned_tokens, make_frame
+from ..bench.prompt_learner import learned_prompt, learned_tokens, log_temperature, make_frame
 from ._augmentation import ChangeOptions, ChangingMethod
 from ._category_scores import category_parts, category_scores
 from ._largest_pixels import largest_mean
@@ -46,7 +45,6 @@ STATE_TOKENS = 5
 FLOWS = 10
 HEADS = 4  # of the cross-attention
 STATE_MEAN = 0.5  # initial tokens of the normal state; the abnormal ones have its negative
-FIRST_TEMPERATURE = math.log(1 / 0.07)  # both temperatures are learned as logarithms
 DIVERGENCE_WEIGHT = 0.01
 ON_MVTEC: Mapping[str, Any] = {"mosaic_rate": 0.4}
 # Class names as the released code writes them; other names stay.
@@ -164,8 +162,8 @@ class BayesPfl(ChangingMethod):
         self.prompt_context = learned_tokens(PROMPTS, CONTEXT_TOKENS, words)
         self.prompt_state_normal = _state_tokens(words, STATE_MEAN)
         self.prompt_state_abnormal = _state_tokens(words, -STATE_MEAN)
-        self.temperature_pixel = _temperature()
-        self.temperature_image = _temperature()
+        self.temperature_pixel = log_temperature()
+        self.temperature_image = log_temperature()
         self.context_encoder = GaussianEncoder(dim, hidden, words)
         self.state_encoder = GaussianEncoder(words, hidden, words)
         self.PFL_context = ImageFlow(dim, FLOWS, words)
@@ -413,7 +411,3 @@ def _offset(tokens: Tensor, drawn: Tensor) -> Tensor:
 def _state_tokens(width: int, mean: float) -> nn.Parameter:
     drawn = torch.empty(PROMPTS, STATE_TOKENS, width, dtype=torch.float64)
     return nn.Parameter(nn.init.trunc_normal_(drawn, mean=mean, std=0.02, a=-2, b=2))
-
-
-def _temperature() -> nn.Parameter:
-    return nn.Parameter(torch.tensor(FIRST_TEMPERATURE, dtype=torch.float64))

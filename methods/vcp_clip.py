@@ -15,7 +15,6 @@ Differences from the paper and from the released code: docs/fidelity.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -29,7 +28,7 @@ from ..bench.backbone import Backbone, BackboneSpec, TextHooks, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule
 from ..bench.options import Positive, Share
-from ..bench.prompt_learner import linear
+from ..bench.prompt_learner import linear, log_temperature
 from ._augmentation import ChangeOptions, ChangingMethod
 from ._largest_pixels import largest_mean
 from ._losses import dice_loss, focal_loss
@@ -37,7 +36,6 @@ from ._losses import dice_loss, focal_loss
 STATES = ("a photo of a good X", "a photo of a damaged X")  # no full stop; X is the placeholder
 HEADS = 8  # of the cross-attention
 NORM_EPS = 1e-6
-START_LOGIT = math.log(1 / 0.07)  # of both temperatures, which are learned as logarithms
 ON_MVTEC: Mapping[str, Any] = {"lr": 2e-5, "mosaic_rate": 0.2}
 
 
@@ -98,12 +96,12 @@ class VcpClip(ChangingMethod):
         self.prompt_query = _drawn(1, chosen.n_context, embed, kind="normal")
         convolution = nn.Conv1d(1, chosen.n_context, 3, padding=1, dtype=torch.float64)
         self.prompt_linear1 = nn.ModuleDict({"fc": convolution})
-        self.prompt_temp = nn.Parameter(torch.tensor(START_LOGIT, dtype=torch.float64))
+        self.prompt_temp = log_temperature()
         self.q_proj_pre = _pointwise(embed, width)
         self.k_proj_pre_1 = _pointwise(width, width)
         self.v_proj_pre_1 = _pointwise(width, width)
         self.proj_post_t = _pointwise(width, width)
-        self.prompt_temp_l1 = nn.Parameter(torch.tensor(START_LOGIT, dtype=torch.float64))
+        self.prompt_temp_l1 = log_temperature()
         self.prompt_embeddings = _drawn(1, chosen.deep_length, embed, kind="uniform")
         deep = self.backbone.text_depth - 1
         self.deep_prompt_embeddings = _drawn(deep, chosen.deep_length, embed, kind="uniform")
