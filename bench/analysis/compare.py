@@ -104,10 +104,11 @@ class _Side:
     cells: Mapping[str, tuple[TargetDataset, Sequence[Record]]]
 
     @classmethod
-    def of(cls, matrix: Matrix, method: EvaluatedMethod, label: str) -> _Side:
-        """The side of a method in a matrix."""
+    def of(cls, matrix: Matrix, method: EvaluatedMethod, run: str = "") -> _Side:
+        """The side of a method in a matrix, which is that of run "a" or "b" where there are two."""
         finished = [d for d in matrix.datasets if matrix.finished(method, d)]
         cells = {normalize_name(d.name): (d, matrix.cell(method, d)) for d in finished}
+        label = f"{method.label} (run {run})" if run else method.label
         return cls(label, method.track, cells)
 
 
@@ -148,16 +149,20 @@ def compare_pairs(
     Raises:
         UsageError: two methods of a pair are of two tracks.
     """
-    sides = []
-    for a, b in pairs:
-        _refuse_two_tracks(a, b)
-        sides.append((_Side.of(matrix, a, a.label), _Side.of(matrix, b, b.label)))
+    sides = ((_Side.of(matrix, a), _Side.of(matrix, b)) for a, b in pairs)
     return _compared(sides, settings)
 
 
 def _compared(pairs: Iterable[tuple[_Side, _Side]], settings: Settings) -> list[Comparison]:
+    sides = list(pairs)
+    for a, b in sides:
+        if a.track is not b.track:
+            raise UsageError(
+                f"{a.label} is of the {a.track} track and {b.label} of the {b.track} track, which "
+                "are not compared: name two methods of one track"
+            )
     bootstrap = remembering(settings)
-    found = [_compare(a, b, settings, bootstrap) for a, b in pairs]
+    found = [_compare(a, b, settings, bootstrap) for a, b in sides]
     by_track: dict[Track, list[Comparison]] = {}
     for comparison in found:
         by_track.setdefault(comparison.track, []).append(comparison)
@@ -185,29 +190,16 @@ def _sides(
         a, b = find_method(matrix_a, method_a), find_method(matrix_a, method_b)
         if a == b:
             raise UsageError(f"'{method_a}' and '{method_b}' are the same method of this run")
-        _refuse_two_tracks(a, b)
-        return [(_Side.of(matrix_a, a, a.label), _Side.of(matrix_a, b, b.label))]
+        return [(_Side.of(matrix_a, a), _Side.of(matrix_a, b))]
     matrix_b = arrange(run_b)
     pairs = [(method, method) for method in matrix_a.methods if method in matrix_b.methods]
     if method_a is not None or method_b is not None:
         a = find_method(matrix_a, method_a or method_b or "")
         b = find_method(matrix_b, method_b or method_a or "")
-        _refuse_two_tracks(a, b)
         pairs = [(a, b)]
     if not pairs:
         raise UsageError("the runs share no method: name one of each (--method-a, --method-b)")
-    return [
-        (_Side.of(matrix_a, a, f"{a.label} (run a)"), _Side.of(matrix_b, b, f"{b.label} (run b)"))
-        for a, b in pairs
-    ]
-
-
-def _refuse_two_tracks(a: EvaluatedMethod, b: EvaluatedMethod) -> None:
-    if a.track is not b.track:
-        raise UsageError(
-            f"{a.label} is of the {a.track} track and {b.label} of the {b.track} track, which are "
-            "not compared: name two methods of one track"
-        )
+    return [(_Side.of(matrix_a, a, "a"), _Side.of(matrix_b, b, "b")) for a, b in pairs]
 
 
 def find_method(matrix: Matrix, name: str) -> EvaluatedMethod:

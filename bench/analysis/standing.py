@@ -34,11 +34,6 @@ class Standing:
     p_holm: float | None = None
 
     @property
-    def is_best(self) -> bool:
-        """Whether no method has a higher value."""
-        return self.test is None
-
-    @property
     def is_near_best(self) -> bool:
         """Whether the method is not the best one, and not distinguishable from it."""
         return self.p_holm is not None and self.p_holm > ALPHA
@@ -63,24 +58,21 @@ class Resampled:
         """Each method against the best one; without methods none."""
         if not self.values:
             return {}
-        best = max(self.values, key=lambda method: self.values[method])
-        others = [method for method in self.values if method != best]
+        values, replicates = self.values, self.replicates
+        best = max(values, key=values.__getitem__)
         tests = {
-            method: paired(
-                self.values[best] - self.values[method],
-                self.replicates[best] - self.replicates[method],
-                level,
-            )
-            for method in others
+            method: paired(values[best] - value, replicates[best] - replicates[method], level)
+            for method, value in values.items()
+            if method != best
         }
-        corrected = dict(zip(others, holm([tests[m].p for m in others]), strict=True))
+        corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
         return {
             method: Standing(
-                interval(self.values[method], self.replicates[method], level),
+                interval(value, replicates[method], level),
                 tests.get(method),
                 corrected.get(method),
             )
-            for method in self.values
+            for method, value in values.items()
         }
 
 

@@ -82,13 +82,11 @@ def _with_intervals(
 
     place = list(frame.columns).index("value") + 1
     columns: dict[str, Any] = {
-        "low": [None if span is None else span.low for span in spans],
-        "high": [None if span is None else span.high for span in spans],
-        "level": [None if span is None else settings.level for span in spans],
-        "replicates": pd.Series(
-            [None if span is None else settings.replicates for span in spans], dtype=object
-        ),
-        "resampling": [None if span is None else settings.resampling for span in spans],
+        "low": [span and span.low for span in spans],
+        "high": [span and span.high for span in spans],
+        "level": [span and settings.level for span in spans],
+        "replicates": pd.Series([span and settings.replicates for span in spans], dtype=object),
+        "resampling": [span and settings.resampling for span in spans],
         "status": status,
     }
     for i, (name, values) in enumerate(columns.items()):

@@ -73,6 +73,15 @@ def limits(ends: Sequence[float]) -> tuple[float, float]:
     return max(middle - half, -0.8), min(middle + half, 100.8)
 
 
+def percentages(panel: Axes, ends: Sequence[float]) -> None:
+    """The vertical axis of a panel that shows these values, or a word where there are none."""
+    panel.set_ylabel("percent")
+    if ends:
+        panel.set_ylim(*limits(ends))
+    else:
+        note(panel, "no value")
+
+
 def check_format(out: Path) -> None:
     """Refuse a file that no figure is written as.
 

@@ -12,7 +12,7 @@ from ..analysis.matrix import TargetDataset
 from ..analysis.notices import notices
 from ..analysis.study import Study
 from ..metric_table import METRICS
-from .canvas import SOFT, STYLE, check_format, legend, limits, note, panels_of, save
+from .canvas import SOFT, STYLE, check_format, legend, panels_of, percentages, save
 from .palette import marked_line
 
 
@@ -54,9 +54,5 @@ def _panel(panel: Axes, study: Study, dataset: TargetDataset, metric: str) -> No
     choice = study.choice
     panel.set_title(f"{METRICS[metric].title}, {dataset.title}"[:110])
     panel.set_xlabel(choice.title + (f" ({choice.unit})" if choice.unit else ""))
-    panel.set_ylabel("percent")
     panel.set_xticks(range(len(study.values)), study.values)
-    if ends:
-        panel.set_ylim(*limits(ends))
-    else:
-        note(panel, "no value")
+    percentages(panel, ends)

@@ -16,7 +16,7 @@ from ..analysis.values import is_incomplete, measure
 from ..errors import UsageError, unknown_name
 from ..metric_table import HEADLINES, METRICS
 from ..names import display_name, normalize_name, registry_name
-from .canvas import Drawing, legend, limits, note, panels_of
+from .canvas import Drawing, legend, panels_of, percentages
 from .palette import colour, marker
 from .scene import Scene
 
@@ -75,12 +75,8 @@ def _panel(scene: Scene, panel: Axes, found: Sweep, domain: str) -> None:
                 panel.errorbar(positions, values, yerr=spreads, fmt="none", capsize=2, **style)
     panel.set_title(f"{found.title}\n{domain}, {', '.join(d.title for d in datasets)}"[:110])
     panel.set_xlabel(display_name(found.option))
-    panel.set_ylabel("percent")
     panel.set_xticks(positions, found.values)
-    if ends:
-        panel.set_ylim(*limits(ends))
-    else:
-        note(panel, "no value")
+    percentages(panel, ends)
 
 
 def _averaged(scene: Scene, domain: str) -> list[TargetDataset]:
