@@ -312,12 +312,8 @@ def _picture_arrays(
     """Seeded pictures [N, S, S, 3], the third and fourth with a bright defect, and masks."""
     random = np.random.default_rng(seed)
     coarse = random.integers(40, 160, (count, 6, 6, 3)).astype(np.uint8)
-    pictures = np.stack(
-        [
-            np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC))
-            for c in coarse
-        ]
-    ).copy()
+    resized = (Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC) for c in coarse)
+    pictures = np.stack([np.asarray(picture) for picture in resized])
     masks = np.zeros((count, size, size), dtype=bool)
     if count < IMAGES:
         return pictures, masks

@@ -191,13 +191,8 @@ class Trainer:
         states = np.repeat(self.pictures.states[chosen], 2)
         states[shares.sum(1) < WINDOW_IS_ANOMALOUS] = 0
         classes = np.repeat(self.pictures.classes[chosen], 2)
-        return (
-            normalised(images, self.backbone.device),
-            classes,
-            states,
-            shares,
-            (corner[0], corner[1]),
-        )
+        windows_seen = normalised(images, self.backbone.device)
+        return windows_seen, classes, states, shares, (corner[0], corner[1])
 
     def _corner(self, covered: NDArray[np.float32], side: int) -> tuple[int, int]:
         """Where a window is laid: mostly over the defect."""
