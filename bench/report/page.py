@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from ..analysis.costs import costs
@@ -30,11 +30,11 @@ from .curves import curve_panels
 from .differences import differences, direction, signed, summary
 from .facts import cell_rows, dump, facts, plan_text
 from .overview import average_ranks, cards, hardest
+from .page_templates import TEMPLATES, page_templates
 from .palette import COLOURS, DASHES, css_classes, marker_path
 from .pictures import gallery
 from .tables import ReportTable, domain_title, report_tables
 
-TEMPLATES = Path(__file__).parent / "templates"
 STYLES = ("page.css", "controls.css", "tables.css", "pictures.css", "print.css")
 SCRIPTS = ("theme.js", "sorting.js", "filters.js", "download.js", "gallery.js")
 MEGABYTE = 1_000_000
@@ -62,22 +62,19 @@ def render_report(
     """
     matrix = Matrix.read(run, allow_incomplete)
     pictures = gallery(run, matrix, int(picture_megabytes * MEGABYTE))
-    return (
-        templates()
-        .get_template("report.html")
-        .render(
-            title=title or run.resolve().name,
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            version=environment()["zsad"],
-            matrix=matrix,
-            notices=notices(matrix),
-            gallery=pictures,
-            rates=[f"{100 * rate:g}" for rate in RATES],
-            map_colours="".join(f"{r:02x}{g:02x}{b:02x}" for r, g, b in map_colours()),
-            plan=plan_text(run),
-            **_results(matrix),
-            **_details(matrix),
-        )
+    page = templates().get_template("report.html")
+    return page.render(
+        title=title or run.resolve().name,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=environment()["zsad"],
+        matrix=matrix,
+        notices=notices(matrix),
+        gallery=pictures,
+        rates=[f"{100 * rate:g}" for rate in RATES],
+        map_colours="".join(f"{r:02x}{g:02x}{b:02x}" for r, g, b in map_colours()),
+        plan=plan_text(run),
+        **_results(matrix),
+        **_details(matrix),
     )
 
 
@@ -138,13 +135,7 @@ def _read(names: tuple[str, ...]) -> str:
 def templates() -> Environment:
     """The templates, with the page's own style and script; they escape everything else."""
     script = _read(tuple(f"scripts/{name}" for name in SCRIPTS))
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    found = page_templates()
     found.globals |= {
         "css": Markup(_read(tuple(f"styles/{name}" for name in STYLES))),
         "colours": COLOURS,

@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ..files import write_text
 from ..records.predictions import Predictions
+from .page_templates import page_templates
 
 INDEX = "index.html"
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_index(out: Path, found: Predictions, facts: Mapping[str, str]) -> Path:
@@ -30,28 +28,14 @@ def write_index(out: Path, found: Predictions, facts: Mapping[str, str]) -> Path
     Raises:
         FileError: it cannot be written.
     """
-    page = (
-        _templates()
-        .get_template("predictions.html")
-        .render(
-            found=found,
-            facts=facts,
-            decided=found.decision.threshold is not None,
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        )
+    templates = page_templates()
+    templates.filters["url"] = quote
+    page = templates.get_template("predictions.html").render(
+        found=found,
+        facts=facts,
+        decided=found.decision.threshold is not None,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     path = out / INDEX
     write_text(path, page)
     return path
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["url"] = lambda name: quote(name)
-    return templates

@@ -27,8 +27,8 @@ from ..files import write_json, write_text
 from ..metric_table import HEADLINES, METRICS
 from ..names import display_name
 from ..records.provenance import environment
-from ..report.page import TEMPLATES as REPORT_TEMPLATES
 from ..report.page import templates as report_templates
+from ..report.page_templates import TEMPLATES as REPORT_TEMPLATES
 from .cards import dataset_card, method_card
 from .catalogue import (
     Catalogue,
