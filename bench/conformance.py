@@ -35,7 +35,7 @@ from .dataset import Dataset, Domain
 from .errors import ContractError, UsageError
 from .method import Method, TrainableMethod, build
 from .query import Prediction, Query
-from .schedule import Loss, Schedule
+from .schedule import Loss
 from .simulated_device import on_device, simulated_device
 from .track import Track
 from .training.loop import remember
@@ -404,13 +404,11 @@ def _hold_still(method: TrainableMethod) -> None:
 
         return drawn_alike
 
-    def still(schedule: Schedule) -> Schedule:
-        return dataclasses.replace(schedule, augments=False, augments_images=False)
-
-    stages = [
-        dataclasses.replace(s, loss=fixed(s.loss or method.loss), schedule=still(s.schedule))
-        for s in method.stages()
-    ]
+    stages = []
+    for stage in method.stages():
+        still = dataclasses.replace(stage.schedule, augments=False, augments_images=False)
+        loss = fixed(stage.loss or method.loss)
+        stages.append(dataclasses.replace(stage, loss=loss, schedule=still))
     method.stages = lambda: stages  # type: ignore[method-assign]
 
 

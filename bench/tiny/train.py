@@ -160,9 +160,8 @@ class Trainer:
             state[::2] = 0
             captions = self.captions(classes, state)
             true = torch.from_numpy(captions.true_of(classes, state)).float().to(device)
-            oracle = F.normalize(
-                things[torch.from_numpy(classes)] + states[torch.from_numpy(state)]
-            )
+            meant = things[torch.from_numpy(classes)] + states[torch.from_numpy(state)]
+            oracle = F.normalize(meant)
             loss = image_loss(oracle @ self.text(captions.texts).T / TEMPERATURE, true)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -297,14 +296,8 @@ def validation(backbone: Backbone, per_class: int = 28) -> dict[str, float]:
     last = TokenSpec(backbone.depth), TokenSpec(backbone.depth, backbone.layer(6))
     found: dict[str, list[float]] = {}
     for number, kind in enumerate(catalogue.VALIDATION_KINDS):
-        pictures = draw_pictures(
-            per_class,
-            1000 + number,
-            (kind,),
-            backbone.patch_size,
-            0.0,
-            catalogue.VALIDATION_DEFECTS,
-        )
+        patch, defects = backbone.patch_size, catalogue.VALIDATION_DEFECTS
+        pictures = draw_pictures(per_class, 1000 + number, (kind,), patch, 0.0, defects)
         pixels = pictures.pixels.reshape(-1, *pictures.pixels.shape[2:])
         features = backbone.encode_image(normalised(pixels, backbone.device), last)
         prompts = [f"a photo of a {state} {kind.name}." for state in ("normal", "damaged")]

@@ -85,16 +85,16 @@ class Checkpoint:
             "auxiliary": self.auxiliary,
             "auxiliary_source": self.source,
         }
-        for header in self.headers.values():
-            if header:
-                stated |= auxiliary_options(header)
-                limit = _table(header, "auxiliary").get("limit")
-                stated |= {} if limit is None else {"auxiliary_limit": limit}
-                stated |= {
-                    "auxiliary_split": _table(header, "auxiliary").get("split"),
-                    "epochs": header.get("epochs"),
-                    "training_precision": header.get("precision"),
-                }
+        for header in filter(None, self.headers.values()):
+            told = _table(header, "auxiliary")
+            stated |= auxiliary_options(header)
+            if told.get("limit") is not None:
+                stated["auxiliary_limit"] = told["limit"]
+            stated |= {
+                "auxiliary_split": told.get("split"),
+                "epochs": header.get("epochs"),
+                "training_precision": header.get("precision"),
+            }
         return stated
 
 
