@@ -192,17 +192,13 @@ def refuse_references(method: Method, count: int) -> None:
 
 
 def answers_to_category(
-    method: Method,
-    batches: Iterable[Query],
-    capacity: int,
-    references: Iterable[Query] = (),
-    check: Callable[[], None] = lambda: None,
+    method: Method, batches: Iterable[Query], capacity: int, references: Iterable[Query] = ()
 ) -> list[Prediction]:
     """A method's answers to all images of a category, batch by batch on the CPU, with final scores.
 
     Arguments and errors as `each_answer`.
     """
-    return with_scores(method, list(each_answer(method, batches, capacity, references, check)))
+    return with_scores(method, list(each_answer(method, batches, capacity, references)))
 
 
 def each_answer(

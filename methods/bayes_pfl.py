@@ -191,8 +191,12 @@ class BayesPfl(ChangingMethod):
 
     # -- prompts ------------------------------------------------------------------------------
 
-    def encode(self, query: Query, noise: Noise) -> Encoded:
-        """Text features of each image: every prompt of the bank with every sample's offsets."""
+    def encode(self, query: Query, noise: Noise | None = None) -> Encoded:
+        """Text features of each image: every prompt of the bank with every sample's offsets.
+
+        Without noise from outside those of what was drawn when the method was built.
+        """
+        noise = noise or Noise(self.noise_context, self.noise_normal, self.noise_abnormal)
         batch, image = len(query), query.features.class_token  # [B, D], not normalised
         context = self.PFL_context(self.context_encoder, image, noise.context.expand(batch, -1, -1))
         normal = self.PFL_normal(self.state_encoder, noise.normal)
@@ -227,7 +231,7 @@ class BayesPfl(ChangingMethod):
 
     def predict(self, query: Query) -> Prediction:
         """Image-level probability and the map's largest values, and the smoothed map."""
-        text = self.encode(query, self._kept_noise()).text
+        text = self.encode(query).text
         image = self.image_probability(query, text)
         maps = self._maps(query, text)
         smoothed = smooth(maps, self.smoothing_sigma)
@@ -239,9 +243,6 @@ class BayesPfl(ChangingMethod):
     def conclude(self, parts: Tensor) -> Tensor:
         """Scores of the category as released; see `category_scores`."""
         return category_scores(parts)
-
-    def _kept_noise(self) -> Noise:
-        return Noise(self.noise_context, self.noise_normal, self.noise_abnormal)
 
     def image_logits(self, query: Query, text: Tensor, second_stage: bool) -> Tensor:
         """[B, 2, P] of the class token, into which the second stage mixes the patches."""
@@ -328,7 +329,7 @@ class BayesPfl(ChangingMethod):
         """Image, pixel and orthogonality losses, and the evidence lower bound's divergences."""
         noise, pair = self.draw(len(query))
         encoded = self.encode(query, noise)
-        image = self._image_entropy(query, encoded.text, labels, pair, second_stage=False)
+        image = F.cross_entropy(self.image_logits(query, encoded.text, False)[..., pair], labels)
         grid, size = query.features.grid, self.map_size
         layers = self.layer_logits(query, encoded.text)
         abnormal = [state_maps(x[..., pair], grid, size)[:, 1] for x in layers]  # [B, M, M] each
@@ -350,13 +351,8 @@ class BayesPfl(ChangingMethod):
         """Cross-entropy of the second stage's image embedding alone."""
         noise, pair = self.draw(len(query))
         text = self.encode(query, noise).text
-        image = self._image_entropy(query, text, labels, pair, second_stage=True)
+        image = F.cross_entropy(self.image_logits(query, text, True)[..., pair], labels)
         return {"image": image, "total": image}
-
-    def _image_entropy(
-        self, query: Query, text: Tensor, labels: Tensor, pair: int, second_stage: bool
-    ) -> Tensor:
-        return F.cross_entropy(self.image_logits(query, text, second_stage)[..., pair], labels)
 
 
 class ResidualCrossAttention(nn.Module):

@@ -13,6 +13,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..files import csv_text
 from ..names import known_name
@@ -49,12 +50,8 @@ _MARKDOWN = Style(_escape_markdown, "**%s**", "<u>%s</u>", "[^%s]", "][^")
 _HTML = Style(html.escape, "<strong>%s</strong>", "<u>%s</u>", "<sup>%s</sup>", ",")
 
 
-def _markdown(table: Table) -> str:
-    return "\n".join(_page(own, _MARKDOWN, "table.md") for own in table.tracks)
-
-
-def _html(table: Table) -> str:
-    return "\n".join(_page(own, _HTML, "table.html") for own in table.tracks)
+def _pages(style: Style, template: str, table: Table) -> str:
+    return "\n".join(_page(own, style, template) for own in table.tracks)
 
 
 def _page(table: Table, style: Style, template: str) -> str:
@@ -167,10 +164,10 @@ def _json(table: Table) -> str:
 
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {
-    "md": _markdown,
+    "md": partial(_pages, _MARKDOWN, "table.md"),
     "csv": _csv,
     "latex": latex,
-    "html": _html,
+    "html": partial(_pages, _HTML, "table.html"),
     "json": _json,
 }
 FORMATS = tuple(WRITERS)
