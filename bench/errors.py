@@ -75,16 +75,16 @@ def message_of(error: BaseException) -> str:
     except BaseException:  # the text of somebody's exception is somebody's code
         return f"{type(error).__name__}, whose message cannot be printed"
     text = text.encode("utf-8", "backslashreplace").decode()
-    if is_out_of_memory(error, text):
+    if is_out_of_memory(error):
         return f"out of memory, use a smaller --batch-size ({text or type(error).__name__})"
     return text
 
 
-def is_out_of_memory(error: BaseException, text: str) -> bool:
-    """Whether an error with this text says that memory ran out: Python's, torch's or CUDA's."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, torch's or CUDA's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def shortened(text: str, most: int = 40) -> str:

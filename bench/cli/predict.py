@@ -12,7 +12,7 @@ import typer
 from .. import registry
 from ..errors import UsageError
 from ..names import display_name
-from ..running.plan import Plan
+from ..running.plan import USUAL
 from .options import (
     BACKBONE,
     LearnedFrom,
@@ -22,7 +22,6 @@ from .options import (
     chosen_backbone,
     method_table,
     out_option,
-    setting_option,
     with_options,
 )
 from .terminal import echo
@@ -53,7 +52,7 @@ def predict(
     learned_from: LearnedFrom = None,
     references: list[Path] | None = None,
     option: MethodOptions = None,
-    batch_size: Annotated[int, setting_option("batch_size")] = Plan.batch_size,
+    batch_size: int = USUAL,
     quiet: Quiet = False,
     **backbone: Any,
 ) -> None:
@@ -76,6 +75,7 @@ def predict(
         fail_on_anomaly: Exit with 3 if an image is anomalous.
         checkpoint: Trained weights; repeated, the files of one checkpoint.
         references: Files or folders of normal images, for few-shot methods; repeated.
+        batch_size: Images per visual forward.
     """
     from ..progress import Progress
     from ..report.predictions import write_index

@@ -117,6 +117,8 @@ def _plan(context: typer.Context, line: Mapping[str, Any]) -> Plan:
         settings["metrics"] = given["metric"]
     plain = SETTINGS.keys() - {"methods", "datasets", "seeds"}
     settings |= {name: value for name, value in given.items() if name in plain}
+    if given.get("batch_size", "").isdigit():
+        settings["batch_size"] = int(given["batch_size"])
     if settings.get("data_root") is None:  # of the environment: a plan file goes before it
         settings["data_root"] = line["data_root"]
     settings["device"] = chosen_device(str(settings.get("device", line["device"])))

@@ -53,6 +53,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getitem__(self, images: slice) -> Batch:
+        """Some of the samples; what is said of the whole batch stays with its first one."""
+        first = not images.start
+        return replace(
+            self,
+            images=self.images[images],
+            labels=self.labels[images],
+            masks=None if self.masks is None else self.masks[images],
+            class_names=self.class_names[images],
+            names=self.names[images],
+            regions_lost=self.regions_lost if first else 0,
+            warnings=self.warnings if first else (),
+            regions=None if self.regions is None else self.regions[images],
+        )
+
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory; the DataLoader calls this by its name."""
         masks = None if self.masks is None else self.masks.pin_memory()

@@ -39,14 +39,14 @@ def answer(
     with torch.no_grad(), member.own.running():
         given = method.predict(query)
     prediction, check = given.copied(len(query), method.name)
-    if keeps_prompts:
-        member.prompts += _prompt_maps(method, query)
+    prompts = _prompt_maps(method, query) if keeps_prompts else []
     _refuse_changes(method, versions, _versions(query))
     _refuse_gaps(prepared, prediction)
     if not prepared.examined:
         check()
         examine(prepared, query, prediction)
     refuse_parts(method, prediction)
+    member.prompts += prompts  # all that is kept is kept at last: memory may run out before
     if prediction.parts is not None:
         member.parts.append(prediction.parts)
     if prediction.scores is not None:

@@ -37,16 +37,18 @@ from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
 from ..records.gallery import Gallery
 from .answers import answer, own_copy
+from .at_once import AtOnce, images_at_once, images_stated
 from .background import Background
 from .measuring import Learned, Measurement, Targets
 from .observation import KeptBatches, show_references
-from .plan import Plan
+from .plan import USUAL, Plan
 from .prepared_method import PreparedMethod, isolated
 from .stopwatch import Stopwatch
 
 BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
 DEVICE_SHARE = 0.25  # of a GPU's free memory is for the same there
 BATCHES_BEHIND = 2  # that may wait for their metrics
+BYTES_OF_VALUE = 4  # in a map
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class _Group:
     Attributes:
         background: measures what they answer.
         forward: seconds of the shared forwards.
+        at_once: how many images are encoded together.
+        own: how many each method answers together.
         seconds_read: spent on waiting for images.
     """
 
@@ -75,6 +79,8 @@ class _Group:
     members: Sequence[Measurement]
     background: Background
     forward: Stopwatch
+    at_once: AtOnce
+    own: dict[Cell, AtOnce] = field(default_factory=dict)
     targets: Targets = field(default_factory=Targets)
     seconds_read: float = 0.0
 
@@ -221,7 +227,7 @@ def _score_group(
         for prepared, accumulator in zip(prepared_methods, pixels, strict=True)
     ]
     background = Background(BATCHES_BEHIND * len(members), category.progress)
-    group = _Group(category, members, background, forward)
+    group = _Group(category, members, background, forward, AtOnce(device, USUAL))
     try:
         with background:
             _run_group(group, bar)
@@ -238,12 +244,15 @@ def _score_group(
 def _run_group(group: _Group, bar: tqdm[Any]) -> None:
     """Feed the methods of one group from one visual forward per batch."""
     category, members = group.category, group.members
+    specs = _specs(group)
+    group.at_once = _at_once(group, specs)
+    group.own = {m.prepared.cell: dataclasses.replace(group.at_once) for m in members}
     for member in members:
-        _show_references(category, member)
+        _show_references(group, member)
     observers = [m for m in members if observes_category(m.prepared.ready)]
     others = [m for m in members if not observes_category(m.prepared.ready)]
     kept = KeptBatches.with_room_for(len(category.samples))
-    for batch, query in _encoded(group):
+    for batch, query in _encoded(group, specs):
         group.targets.add(batch, category.plan.save_maps)
         if observers:
             kept.add(query, batch)
@@ -261,16 +270,35 @@ def _run_group(group: _Group, bar: tqdm[Any]) -> None:
                 member.conclude()
 
 
-def _encoded(group: _Group) -> Iterator[tuple[Batch, Query]]:
-    """Each batch, and what all methods of a group read of it."""
+def _specs(group: _Group) -> frozenset[TokenSpec]:
+    """The patch tokens that some method of a group reads."""
+    specs: set[TokenSpec] = set()
+    for member in group.members:
+        with isolated(member.prepared, group.category.progress):
+            specs |= member.prepared.ready.token_specs
+    return frozenset(specs)
+
+
+def _at_once(group: _Group, specs: frozenset[TokenSpec]) -> AtOnce:
+    """As many images as the plan asks for, or as memory holds of those of the category."""
+    category, first = group.category, group.members[0].prepared
+    method, device = first.ready, first.ready.backbone.device
+
+    def encode(count: int) -> None:
+        image = method.preprocess(category.dataset.read(category.samples[0]).image)
+        images = image.expand(count, *image.shape).to(device)
+        method.preprocess.encode(method.backbone, images, specs)
+
+    maps = (BATCHES_BEHIND + 1) * len(group.members) * BYTES_OF_VALUE * first.map_size**2
+    return AtOnce(device, images_at_once(category.plan.batch_size, device, encode, maps))
+
+
+def _encoded(group: _Group, specs: frozenset[TokenSpec]) -> Iterator[tuple[Batch, Query]]:
+    """Each batch, and what all methods of a group read of it: these tokens, among others."""
     category, members = group.category, group.members
     dataset, plan = category.dataset, category.plan
     first = members[0].prepared.ready
     device = first.backbone.device
-    specs: set[TokenSpec] = set()
-    for member in members:
-        with isolated(member.prepared, category.progress):
-            specs |= member.prepared.ready.token_specs
     needs_keys = any(member.prepared.ready.needs_keys for member in members)
     description = dataset.description(category.samples[0].category)
     batches = load_batches(
@@ -278,19 +306,23 @@ def _encoded(group: _Group) -> Iterator[tuple[Batch, Query]]:
         category.samples,
         first.preprocess,
         members[0].prepared.map_size,
-        plan.batch_size,
+        group.at_once.images,
         plan.workers,
         pin=device.type == "cuda",
         label_regions=True,
     )
-    for batch in _timed_reading(group, batches):
-        category.progress.check()
+
+    def encode(batch: Batch) -> Query:
         with group.forward.running():
             images = batch.images.to(device, non_blocking=True)
             features = first.preprocess.encode(first.backbone, images, specs)
         domains, descriptions = [dataset.domain] * len(batch), [description] * len(batch)
         keys = image_keys(batch.images) if needs_keys else None
-        yield batch, Query(features, batch.class_names, images, domains, descriptions, keys)
+        return Query(features, batch.class_names, images, domains, descriptions, keys)
+
+    for batch in _timed_reading(group, batches):
+        category.progress.check()
+        yield from group.at_once.each(batch, encode)
 
 
 def _timed_reading(group: _Group, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -302,9 +334,9 @@ def _timed_reading(group: _Group, batches: Iterable[Batch]) -> Iterator[Batch]:
         began = time.perf_counter()
 
 
-def _show_references(category: _Category, member: Measurement) -> None:
+def _show_references(group: _Group, member: Measurement) -> None:
     """Let a method of the few-shot or full-shot track observe normal training images."""
-    prepared = member.prepared
+    category, prepared = group.category, member.prepared
     if prepared.error is not None or not observes_references(prepared.ready):
         return
     with isolated(prepared, category.progress), member.own.running():
@@ -314,6 +346,7 @@ def _show_references(category: _Category, member: Measurement) -> None:
             category.samples[0].category,
             category.plan,
             category.progress,
+            group.own[prepared.cell],
         )
 
 
@@ -330,10 +363,29 @@ def _answer_observed(group: _Group, member: Measurement, kept: KeptBatches) -> N
             _answer(group, member, query, batch)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A batch as it was read, with what a method sees of it."""
+
+    query: Query
+    batch: Batch
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def __getitem__(self, images: slice) -> _Asked:
+        return _Asked(self.query[images], self.batch[images])
+
+
 def _answer(group: _Group, member: Measurement, query: Query, batch: Batch) -> None:
     """Let one method answer a batch, and have the answer measured in the background."""
-    measure = answer(member, query, batch, group.category.plan.save_prompt_scores)
-    group.background.submit(partial(_measured, group, member, measure))
+    keeps_prompts = group.category.plan.save_prompt_scores
+
+    def ask(asked: _Asked) -> Callable[[], None]:
+        return answer(member, asked.query, asked.batch, keeps_prompts)
+
+    for _, measure in group.own[member.prepared.cell].each(_Asked(query, batch), ask):
+        group.background.submit(partial(_measured, group, member, measure))
 
 
 def _measured(group: _Group, member: Measurement, measure: Callable[[], None]) -> None:
@@ -365,7 +417,12 @@ def _record(group: _Group, member: Measurement) -> CategoryRecord | None:
     if prepared.error is None:
         with isolated(prepared, category.progress):
             record = member.record(category.dataset, category.samples, group.targets)
-            return dataclasses.replace(record, timing={**record.timing, **_stages(group, member)})
+            limits = (group.at_once, group.own[prepared.cell])
+            return dataclasses.replace(
+                record,
+                timing={**record.timing, **images_stated(limits), **_stages(group, member)},
+                warnings=[*record.warnings, *(text for one in limits for text in one.remarks())],
+            )
     return None
 
 

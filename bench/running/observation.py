@@ -15,6 +15,7 @@ from ..method import Method, Query
 from ..progress import Progress
 from ..scratch import Scratch
 from ..training.references import normal_references, shots_of
+from .at_once import AtOnce
 from .plan import Plan
 
 
@@ -60,8 +61,17 @@ def show_references(
     category: str,
     plan: Plan,
     progress: Progress,
+    at_once: AtOnce,
 ) -> None:
     """Let a few-shot or full-shot method observe normal training images of a category.
+
+    Args:
+        method: that observes.
+        dataset: to read from.
+        category: of it.
+        plan: says how many processes read.
+        progress: asked before each batch whether to stop.
+        at_once: how many images are encoded together.
 
     Raises:
         DataError: there are too few, one is a test image, or one cannot be read; names the dataset
@@ -72,14 +82,21 @@ def show_references(
     )
     kept = KeptImages(len(chosen))
     domain, description = dataset.domain, dataset.description(category)
+
+    def encode(batch: Batch) -> Query:
+        told = [domain] * len(batch), [description] * len(batch)
+        return Query.encoded(method, batch.images, batch.class_names, *told)
+
     for batch in load_batches(
-        dataset, chosen, method.preprocess, method.map_size, plan.batch_size, plan.workers
+        dataset,
+        chosen,
+        method.preprocess,
+        method.map_size,
+        at_once.images,
+        plan.workers,
+        pin=method.backbone.device.type == "cuda",
     ):
         progress.check()
-        count = len(batch)
-        kept.add(
-            Query.encoded(
-                method, batch.images, batch.class_names, [domain] * count, [description] * count
-            )
-        )
+        for _, query in at_once.each(batch, encode):
+            kept.add(query)
     observe(method, kept, progress.check)

@@ -30,6 +30,8 @@ from .plan_entries import (
 
 PUBLISHED = "published"
 BUILT_IN_SET = "synthetic"
+AUTO = "auto"
+USUAL = 8  # images per visual forward on a CPU, where more are not faster
 
 
 def setting(
@@ -90,7 +92,9 @@ class Plan:
     precision: Literal["fp64", "fp32", "tf32", "fp16", "bf16"] = setting(
         "fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.", "fp32"
     )
-    batch_size: int = setting("Images per visual forward.", 8, least=1)
+    batch_size: int | Literal["auto"] = setting(
+        "Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.", AUTO, least=1
+    )
     workers: int = setting("Processes that read images.", 0, least=0)
     map_size: int | None = setting("Compare all maps at this size.", None, least=8)
     auxiliary: str | None = setting("Dataset to train on.", None)
@@ -334,8 +338,13 @@ def _check_setting(item: dataclasses.Field[Any], kind: Any, value: Any) -> None:
         if value is None:
             return
         kind = get_args(kind)[0]
+    other = ""
+    if kind == int | Literal["auto"]:
+        if value == AUTO:
+            return
+        kind, other = int, f" or {AUTO}"
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise unknown_name(f"value of '{name}'", str(value), get_args(kind))
-    words = {str: "text", bool: "true or false", int: f"a whole number of at least {least}"}
+    words = {str: "text", bool: "true or false", int: f"a whole number of at least {least}{other}"}
     if kind in words and (type(value) is not kind or (least is not None and value < least)):
         raise UsageError(f"'{name}' is {words[kind]}, not {value!r}")

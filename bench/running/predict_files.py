@@ -32,6 +32,7 @@ from .decision import (
 )
 from .overlay import Map, Scale, draw_overlay, short
 from .own_images import RESULT_SUFFIXES, image_files, refuse_replacing, result_stems
+from .plan import USUAL
 
 LOG = logging.getLogger(__name__)
 GROUND, TOP = 0.01, 0.999  # quantiles of a map between which its colours are spread
@@ -50,7 +51,7 @@ class Request:
 
     rule: DecisionRule = field(default_factory=DecisionRule)
     references: Sequence[Path] = ()
-    batch_size: int = 8
+    batch_size: int = USUAL
     progress: Progress = field(default_factory=Progress)
 
 

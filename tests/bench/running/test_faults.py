@@ -186,7 +186,7 @@ def error_of(out: Path, method: str):
     ("method", "says"),
     [
         ("raising", "the moon was full"),
-        ("out_of_memory", "out of memory, use a smaller --batch-size"),
+        ("out_of_memory", "memory of cpu ran out with one image at once"),
         ("not_a_number", "NaN"),
         ("wrong_shape", "shape"),
     ],
