@@ -169,7 +169,7 @@ def _training(
     """The features and the steps of one training; features that another one shares count once."""
     method = in_training_precision(plan, prepared)
     auxiliary = datasets.auxiliary(job)
-    samples = auxiliary_samples(auxiliary, split_of(plan, job))
+    samples = auxiliary_samples(auxiliary, split_of(plan, job), plan.auxiliary_limit)
     stages = passes(method)
     config = TrainingConfig(progress=Progress())
     lengths = [config.lengths(stage.schedule) for stage in stages]

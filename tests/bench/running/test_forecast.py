@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 from zsad.bench.cli.app import app
+from zsad.bench.registry import load_dataset
 from zsad.bench.running.calibration import forecast, measure
 from zsad.bench.running.dry_run import dry_run
 from zsad.bench.running.forecast import Forecast, Part
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.prepare import checkpoint_path
+from zsad.bench.training.trainer import auxiliary_samples
 
 
 @pytest.fixture
@@ -58,6 +60,16 @@ def test_what_the_run_has_learned_already_is_not_counted(plan, tmp_path, monkeyp
     path.touch()
     names = [part.name for part in measured_parts(plan, tmp_path)[-1]]
     assert not any("CoOp" in name for name in names)
+
+
+def test_the_limit_of_images_to_learn_from_holds_in_a_forecast(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZSAD_FEATURES", str(tmp_path / "features"))
+    limited = make_plan(["coop"], ["synthetic-parts"], limit=2, auxiliary_limit=2)
+    images = {part.name: part.count for part in measured_parts(limited, tmp_path)[-1]}
+    learned_from = len(auxiliary_samples(load_dataset("synthetic-aux"), "test", 2))
+    assert learned_from < 324
+    assert images["features for CoOp on Synthetic-aux"] == learned_from
+    assert images["training of CoOp on Synthetic-aux"] == 50 * -(-learned_from // 8)
 
 
 def test_images_that_are_scored_for_thresholds_are_counted(tmp_path, monkeypatch):
