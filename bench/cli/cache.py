@@ -40,7 +40,8 @@ def show(as_json: Json = False) -> None:
         [
             entry.folder.name.removeprefix("masks-")[:12],
             display_name(entry.dataset) or "?",
-            entry.kind + (" in fp16" if entry.stored == "fp16" else ""),
+            entry.kind,
+            entry.dtype or "?",
             entry.images or "?",
             f"{entry.nbytes / 1e9:.3f}",
             f"{entry.days():.1f}",
@@ -49,7 +50,7 @@ def show(as_json: Json = False) -> None:
         for entry in state.entries
     ]
     if rows:
-        header = ["folder", "dataset", "kind", "images", "GB", "days unused", "arrays"]
+        header = ["folder", "dataset", "kind", "dtype", "images", "GB", "days unused", "arrays"]
         echo(tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True) + "\n")
     echo(
         f"{state.used / 1e9:.1f} of {state.budget / 1e9:.1f} GB in {state.root}, "

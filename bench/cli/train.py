@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..backbone import Backbone
 
 
-@with_options(*BACKBONE)
+@with_options(*BACKBONE, "feature_precision")
 def train(
     method: MethodName,
     on: Annotated[str, typer.Option()],
@@ -44,7 +44,7 @@ def train(
     dataset_option: DatasetOptions = None,
     workers: Annotated[int, setting_option("workers")] = Plan.workers,
     quiet: Quiet = False,
-    **backbone: Any,
+    **given: Any,
 ) -> None:
     """Fit a trainable method on an auxiliary dataset; the same command again resumes.
 
@@ -53,6 +53,7 @@ def train(
         out: Where the trained weights go (safetensors).
         seed: Seed of weights and image order.
     """
+    from ..training.feature_cache import FeatureCache
     from ..training.optimisation import TrainingConfig
     from ..training.trainer import refuse_unwritable
     from ..training.trainer import train as train_on
@@ -61,7 +62,8 @@ def train(
     table = method_table(method, option or [])
     refuse_unwritable(out)
     auxiliary = chosen_dataset(on, data_root, dataset_option)
-    loaded = _training_backbone(table["name"], **backbone)
+    cache = FeatureCache(precision=given.pop("feature_precision"))
+    loaded = _training_backbone(table["name"], **given)
     with progress_bar(quiet) as progress:
         done = train_on(
             table["name"],
@@ -72,6 +74,7 @@ def train(
             variant=table["variant"],
             options=table["options"],
             split=split,
+            cache=cache,
         )
     echo(f"{done.path}: {done.method.title}, {done.seconds:.0f} s")
     source = learned_from(done.provenance)

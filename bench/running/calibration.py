@@ -28,7 +28,6 @@ from ..dataset import Sample
 from ..errors import ZsadError
 from ..names import display_name
 from ..progress import Progress
-from ..training.feature_cache import FeatureCache
 from ..training.loop import optimise
 from ..training.optimisation import TrainingConfig
 from ..training.sources import cache_features, can_cache, dataset_sources
@@ -39,7 +38,7 @@ from .forecast import Forecast, Part
 from .open_datasets import OpenDatasets, OpenedDataset
 from .parallel import default_jobs
 from .plan import Job, Plan
-from .prepare import created, in_training_precision, split_of, trainings_of
+from .prepare import created, feature_cache, in_training_precision, split_of, trainings_of
 from .prepared_method import PreparedMethod
 from .runner import units
 from .thresholds import further_images
@@ -174,7 +173,7 @@ def _training(
     config = TrainingConfig(progress=Progress())
     lengths = [config.lengths(stage.schedule) for stage in stages]
     few = samples[: STEPS * max(size for _, size in lengths)]
-    cache = FeatureCache()
+    cache = feature_cache(plan)
     about = f"{method.title} on {auxiliary.title}"
     work = []
 

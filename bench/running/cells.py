@@ -47,8 +47,10 @@ SAME_IN_A_RUN = (
     "auxiliary",
     "auxiliary_split",
     "auxiliary_limit",
+    "feature_precision",
     "limit",
 )
+OF_TRAINING = frozenset({"auxiliary", "auxiliary_limit", "feature_precision"})
 
 
 def start_run(plan: Plan, jobs: Sequence[Job], datasets: OpenDatasets, progress: Progress) -> None:
@@ -144,12 +146,13 @@ def _refuse_other_settings(plan: Plan, path: Path) -> None:
         return
     earlier = read_plan_settings(path)
     for name in SAME_IN_A_RUN:
-        if name in ("auxiliary", "auxiliary_limit") and not _has_trained_cells(path.parent):
+        if name in OF_TRAINING and not _has_trained_cells(path.parent):
             continue
-        if earlier.get(name) != getattr(plan, name):
+        before = earlier.get(name, getattr(Plan, name))  # an older version may not state it
+        if before != getattr(plan, name):
             raise UsageError(
                 f"run directory {plan.out} was made with {display_name(name)} "
-                f"{earlier.get(name)}, not {getattr(plan, name)}: choose another --out, or "
+                f"{before}, not {getattr(plan, name)}: choose another --out, or "
                 "--retry always"
             )
 

@@ -86,6 +86,8 @@ class Identities:
             identity["auxiliary"] = self._auxiliary(job)
             if plan.auxiliary_limit is not None:
                 identity["auxiliary limit"] = str(plan.auxiliary_limit)
+            if plan.feature_precision != "full":
+                identity["feature precision"] = plan.feature_precision
         if cls.track_of(options).has_references:
             identity["references"] = _references(dataset, shots_of(cls, options), job.cell.seed)
         return identity

@@ -105,6 +105,9 @@ class Plan:
         "Images per category and label to train on.", None, least=1
     )
     auxiliary_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    feature_precision: Literal["full", "fp16"] = setting(
+        "full, or fp16: methods learn from features rounded to half the bytes.", "full"
+    )
     limit: int | None = setting("Images per category and label.", None, least=1)
     save_maps: bool = setting("Keep raw maps.", False)
     save_prompt_scores: bool = setting("Keep the scores of each prompt, for t-SNE.", False)

@@ -208,6 +208,11 @@ def in_training_precision(plan: Plan, prepared: PreparedMethod) -> TrainableMeth
     return method
 
 
+def feature_cache(plan: Plan) -> FeatureCache:
+    """The feature cache of this machine, with features as precise as a plan wants them."""
+    return FeatureCache(precision=plan.feature_precision)
+
+
 def _cache(plan: Plan, auxiliary: Dataset, new: Sequence[_Training], progress: Progress) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
     groups: dict[tuple[Sample, ...], list[TrainableMethod]] = {}
@@ -215,7 +220,7 @@ def _cache(plan: Plan, auxiliary: Dataset, new: Sequence[_Training], progress: P
         samples = tuple(auxiliary_samples(auxiliary, one.split, plan.auxiliary_limit))
         groups.setdefault(samples, []).append(one.trained)
     for samples, members in groups.items():
-        cache_features(members, auxiliary, samples, FeatureCache(), plan.workers, progress)
+        cache_features(members, auxiliary, samples, feature_cache(plan), plan.workers, progress)
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,7 @@ class _Training:
                     ),
                     split=self.split,
                     target=target,
+                    cache=feature_cache(self.plan),
                     supersede=partial(supersede, run),
                 )
                 self._take(training)

@@ -28,7 +28,7 @@ from ..method import Query, Stage, TrainableMethod
 from ..names import display_name
 from ..union import Union
 from .augmentation import Draws, ImageChange, changed
-from .feature_cache import CachedFeatures, CachedMasks
+from .feature_cache import CachedFeatures, CachedMasks, FeatureCache
 
 LOG = logging.getLogger(__name__)
 
@@ -58,6 +58,11 @@ class TrainingBatch:
 
         dtype = query.features.class_token.dtype
         return cls(query.map(move), move(labels), move(masks).to(dtype))
+
+    def rounded(self, cache: FeatureCache) -> TrainingBatch:
+        """The same batch with the features that a cache would give back."""
+        query = replace(self.query, features=cache.rounded(self.query.features))
+        return replace(self, query=query)
 
 
 Batches = Iterator[TrainingBatch]
@@ -214,6 +219,10 @@ class DiskSource(Source):
     """Images read from disk and encoded each time.
 
     For a stage that reads or changes images, or where the cache is full.
+
+    Attributes:
+        cache: that has no room for the features, which are rounded as it would have done; so
+            what is learned does not depend on the room. None rounds nothing.
     """
 
     method: TrainableMethod
@@ -221,6 +230,7 @@ class DiskSource(Source):
     dataset: Dataset
     samples: Sequence[Sample]
     workers: int = 0
+    cache: FeatureCache | None = None
 
     def words(self) -> Sequence[str]:
         """See `Source`."""
@@ -244,7 +254,8 @@ class DiskSource(Source):
             masks = masks_of(batch, self.dataset)
             domains = domains_of(self.dataset, [self.samples[i] for i in chosen])
             prepared = _Prepared(batch.images, masks, batch.labels, batch.class_names, domains)
-            yield _encoded(self.method, self.stage, prepared, draws.generator)
+            encoded = _encoded(self.method, self.stage, prepared, draws.generator)
+            yield encoded if self.cache is None else encoded.rounded(self.cache)
 
     def _change(self, draws: Draws) -> ImageChange | None:
         if not self.stage.schedule.augments_images:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .feature_cache import DEFAULT_BUDGET, KEY, FeatureCache, size_of
 
 DAY = 86400.0
@@ -32,6 +34,7 @@ class CacheEntry:
         dataset: registry name of the auxiliary dataset; "" where its key is not readable.
         images: how many; 0 where its key is not readable.
         stored: "full" or "fp16"; "" of masks.
+        dtype: of its numbers on disk, as "float16"; "bits" of masks, "" where no array is readable.
         arrays: names of the arrays, as tokens-24-from-6.
         nbytes: on disk.
         used: seconds since 1970 when a training or a run asked for it last.
@@ -42,6 +45,7 @@ class CacheEntry:
     dataset: str
     images: int
     stored: str
+    dtype: str
     arrays: tuple[str, ...]
     nbytes: int
     used: float
@@ -58,6 +62,7 @@ class CacheEntry:
             "dataset": self.dataset,
             "images": self.images,
             "stored": self.stored,
+            "dtype": self.dtype,
             "arrays": list(self.arrays),
             "bytes": self.nbytes,
             "days_since_use": round(self.days(), 3),
@@ -118,6 +123,14 @@ def clear(entries: Iterable[CacheEntry]) -> None:
             shutil.rmtree(entry.folder)
 
 
+def _dtype_of(files: Iterable[Path]) -> str:
+    """The dtype that an array's header states; "" where none is readable."""
+    for path in files:
+        with suppress(OSError, ValueError, EOFError):
+            return str(np.load(path, mmap_mode="r", allow_pickle=False).dtype)
+    return ""
+
+
 def _entry(folder: Path) -> CacheEntry:
     key: Any = {}
     with suppress(OSError, ValueError):
@@ -135,6 +148,7 @@ def _entry(folder: Path) -> CacheEntry:
         str(key.get("dataset", "")),
         int(key.get("images", 0)),
         str(key.get("stored", "")),
+        "bits" if masks else _dtype_of(files),
         tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())),
         sum(map(size_of, files)),
         used,

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,9 +30,10 @@ from ..backbone import Backbone, TokenSpec, VisualFeatures
 from ..code_hash import READING, bench_code
 from ..content import content_hashes
 from ..dataset import Dataset, Sample
+from ..errors import unknown_name
 from ..files import remove_abandoned, write_json
 from ..images import MaskRule
-from .sharded_array import ShardedArray
+from .sharded_array import ShardedArray, too_large
 
 LOG = logging.getLogger(__name__)
 
@@ -138,14 +139,27 @@ class FeatureCache:
 
     Attributes:
         root: the folder; it may be deleted at any time, and is shared by all runs.
-        precision: "full" is the backbone's own; "fp16" takes half the bytes for slightly other
-            numbers.
+        precision: "full" is the backbone's own, fp32 or fp64; "fp16" takes half or a quarter of
+            the bytes for slightly other numbers.
         budget: bytes that the folder may grow to; features that do not fit are computed each time.
     """
 
     root: Path = field(default_factory=features_folder)
     precision: CachePrecision = "full"
     budget: int = DEFAULT_BUDGET
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown precision; raises `UsageError`."""
+        if self.precision not in get_args(CachePrecision):
+            raise unknown_name("feature precision", self.precision, get_args(CachePrecision))
+
+    def rounded(self, features: VisualFeatures) -> VisualFeatures:
+        """What features would be if they were kept here, for those that are computed each time.
+
+        Raises:
+            ZsadError: a value is too large for half precision.
+        """
+        return features if self.precision == "full" else features.map(_to_half_and_back)
 
     def features(
         self,
@@ -241,6 +255,13 @@ def _take_down(folder: Path, described: Mapping[str, Any]) -> None:
             path.touch()
     else:
         write_json(path, dict(described))
+
+
+def _to_half_and_back(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    if bool(half.isinf().any()):
+        raise too_large("of a training batch", float(tensor.abs().max()))
+    return half.to(tensor.dtype)
 
 
 def size_of(path: Path) -> int:

@@ -90,10 +90,7 @@ class ShardedArray:
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(rows, dtype=self.dtype)
         if array.dtype == np.float16 and np.isinf(array).any():
-            raise ZsadError(
-                f"features for {self.folder} reach {np.abs(rows).max():.0f}, and half precision "
-                "ends at 65504: keep them in full precision"
-            )
+            raise too_large(f"for {self.folder}", float(np.abs(rows).max()))
         with whole_file(self._path(shard)) as file:
             np.save(file, array, allow_pickle=False)
             file.write(_as_bytes(zlib.crc32(array.data)))
@@ -131,6 +128,14 @@ class ShardedArray:
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"{shard:05d}.npy"
+
+
+def too_large(what: str, largest: float) -> ZsadError:
+    """The error for features that half precision cannot hold."""
+    return ZsadError(
+        f"features {what} reach {largest:.0f}, and half precision ends at 65504: keep them in full "
+        "precision (--feature-precision full)"
+    )
 
 
 def _is_whole(path: Path, array: NDArray[Any]) -> bool:

@@ -160,7 +160,9 @@ def dataset_sources(
     for stage in stages:
         if not can_cache(method, stage):
             LOG.info("%s: every epoch of stage '%s' encodes images", method.name, stage.name)
-        live = DiskSource(method, stage, read_for(method, dataset), samples, config.workers)
+        rounding = cache if can_cache(method, stage) else None
+        view = read_for(method, dataset)
+        live = DiskSource(method, stage, view, samples, config.workers, rounding)
         sources.append(cached if cached and can_cache(method, stage) else live)
     return sources
 

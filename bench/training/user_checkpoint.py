@@ -90,6 +90,8 @@ class Checkpoint:
             stated |= auxiliary_options(header)
             if told.get("limit") is not None:
                 stated["auxiliary_limit"] = told["limit"]
+            if header.get("stored_precision", "full") != "full":
+                stated["feature_precision"] = header["stored_precision"]
             stated |= {
                 "auxiliary_split": told.get("split"),
                 "epochs": header.get("epochs"),

@@ -4,6 +4,7 @@ import json
 import os
 import time
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 from zsad.bench.cli.cache import app
@@ -37,6 +38,15 @@ def test_entries_say_what_they_are(root):
     assert last.days() == pytest.approx(40, abs=0.1)
     assert 3000 < state.used < 3500
     assert state.free > 0
+
+
+def test_an_entry_states_the_dtype_of_its_arrays(root):
+    shards = [root / (letter * 32) / "tokens-24" / "00000.npy" for letter in "ab"]
+    np.save(shards[0], np.zeros((2, 3), np.float16))
+    found = {entry.folder.name[:1]: entry for entry in cache_state(FeatureCache(root)).entries}
+    assert [found[letter].dtype for letter in "abm"] == ["float16", "", "bits"]
+    assert found["a"].to_json()["dtype"] == "float16"
+    assert "float16" in zsad_cache(root, "list")
 
 
 def test_an_entry_without_a_readable_key_is_listed_and_cleared(root):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from zsad.bench.backbone import TokenSpec, VisualFeatures
 from zsad.bench.dataset import Dataset, Sample
-from zsad.bench.errors import FileError, ZsadError
+from zsad.bench.errors import FileError, UsageError, ZsadError
 from zsad.bench.files import remove_abandoned
 from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.sharded_array import SHARD
@@ -107,6 +107,21 @@ def test_features_that_half_precision_cannot_hold_are_refused(tmp_path, backbone
     with pytest.raises(ZsadError, match=r"reach 70000, .* keep them in full precision"):
         fill(cached, random_features(COUNT).map(lambda t: t * 0 + 7e4))
     assert cached.missing() == [0, 1]
+
+
+def test_an_unknown_precision_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="unknown feature precision 'fp15': did you mean fp16"):
+        FeatureCache(tmp_path, "fp15")
+
+
+def test_features_without_room_are_rounded_as_kept_ones_are(tmp_path):
+    features = random_features(3)
+    assert FeatureCache(tmp_path).rounded(features) is features
+    half = FeatureCache(tmp_path, "fp16")
+    rounded = half.rounded(features)
+    assert torch.equal(rounded.class_token, features.class_token.half().float())
+    with pytest.raises(ZsadError, match="reach 70000, .* --feature-precision full"):
+        half.rounded(features.map(lambda t: t * 0 + 7e4))
 
 
 def test_a_checksum_is_compared_once_in_a_process_and_again_where_a_file_changed(

@@ -549,6 +549,21 @@ def test_cached_and_recomputed_batches_are_equal(backbone, squares, cache):
         assert list(one.query.class_names) == list(other.query.class_names)
 
 
+def test_half_precision_rounds_cached_and_recomputed_features_alike(backbone, squares, tmp_path):
+    method = Probe(backbone)
+    order, learned = [7, 2, 9], []
+    for budget in (10**9, 100):  # room for the features, and none
+        cache = FeatureCache(tmp_path / str(budget), "fp16", budget)
+        samples, config = squares.samples(), TrainingConfig()
+        (source,) = dataset_sources(method, method.stages(), squares, samples, cache, config)
+        (batch,) = source.batches(order, 3, Draws(torch.Generator()))
+        learned.append(batch.query.features.tokens[PATCHES])
+    for tokens in learned:
+        assert tokens.dtype == torch.float32
+        assert torch.equal(tokens, tokens.half().float())
+    torch.testing.assert_close(learned[0], learned[1], rtol=2e-3, atol=1e-5)
+
+
 def test_features_that_do_not_fit_the_cache_are_computed_each_epoch(
     backbone, squares, cache, tmp_path, caplog
 ):
