@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from .errors import UsageError, WeightsError, unknown_name
 
 RANDOM_SEED = 0
 RANDOM_SHA256 = f"{RANDOM}-{RANDOM_SEED}"  # stands for the hash of random weights
+UNKNOWN_SHA256 = "unknown"  # of weights that are not on this machine
 HUB_KEYS = (  # of a model config; open_clip builds from the hub what they name
     ("vision_cfg", "timm_model_name"),
     ("text_cfg", "hf_model_name"),
@@ -84,15 +86,10 @@ def load_backbone(
     label, settings, tag, full_name = _asked(name, pretrained, config)
     file = Path(tag) if Path(tag).is_file() else None
     path = None if tag == RANDOM else file or _fetch(label, tag)
-    published = {} if file else get_pretrained_cfg(label, tag) or {}
-    openai = tag == "openai" or (path is not None and file_sha256(path) in archive_hashes())
-    if openai or published.get("quick_gelu"):  # open_clip itself only warns
-        settings = {**settings, "quick_gelu": True}
-    model = _build(settings)
-    visual: Any = model.visual
+    model, openai = _unfilled(label, settings, tag, path)
     if where.type == "cuda":  # as images come to it there, see `Backbone`
+        visual: Any = model.visual
         visual.conv1.to(memory_format=torch.channels_last)
-    visual.image_mean, visual.image_std = published.get("mean"), published.get("std")
     if path is not None:
         _load(model, path)
     backbone = Backbone(
@@ -106,6 +103,68 @@ def load_backbone(
     if openai and backbone.own_activation != "quick_gelu":
         raise WeightsError(f"OpenAI weights must run QuickGELU but '{label}' was built without it")
     return backbone
+
+
+def outline_backbone(
+    name: str | None = None,
+    pretrained: str | Path | None = None,
+    config: str | Path | None = None,
+    precision: Precision = "fp32",
+) -> Backbone:
+    """A backbone's shapes and keys without its weights, which need not be on this machine.
+
+    Methods are built on it in no memory, to be asked what they declare; what it encodes are shapes.
+
+    Args:
+        name: as of `load_backbone`; the others likewise.
+        pretrained: weights that are not here count as unknown ones.
+        config: instead of a name.
+        precision: that features would have.
+
+    Raises:
+        UsageError: unknown name, tag or precision.
+        WeightsError: the only file of the weights' name is another one.
+    """
+    label, settings, tag, full_name = _asked(name, pretrained, config)
+    file = Path(tag) if Path(tag).is_file() else None
+    path = None if tag == RANDOM else file or find_weights(label, tag)
+    with torch.device("meta"):
+        model, _ = _unfilled(label, settings, tag, path)
+    absent = RANDOM_SHA256 if tag == RANDOM else UNKNOWN_SHA256
+    return _Outline(
+        model=model.to(torch.float64 if precision == "fp64" else torch.float32),
+        name=full_name,
+        weights_sha256=absent if path is None else file_sha256(path),
+        tokenizer=_tokenizer(settings),
+        device=torch.device("meta"),
+        precision=precision,
+    )
+
+
+class _Outline(Backbone):
+    """A backbone on torch's meta device, where nothing has a value but the ids of prompts."""
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids in memory, as methods look how long their prompts are."""
+        return self.tokenizer(list(texts))
+
+    def _arithmetic(self, visual: bool = True) -> AbstractContextManager[Any]:
+        """Nothing is computed, in whatever precision; autocast does not know this device."""
+        return nullcontext()
+
+
+def _unfilled(
+    label: str, settings: Mapping[str, Any], tag: str, path: Path | None
+) -> tuple[torch.nn.Module, bool]:
+    """The model as its weights want to be run, with random ones, and whether they are OpenAI's."""
+    published = {} if Path(tag).is_file() else get_pretrained_cfg(label, tag) or {}
+    openai = tag == "openai" or (path is not None and file_sha256(path) in archive_hashes())
+    if openai or published.get("quick_gelu"):  # open_clip itself only warns
+        settings = {**settings, "quick_gelu": True}
+    model = _build(settings)
+    visual: Any = model.visual
+    visual.image_mean, visual.image_std = published.get("mean"), published.get("std")
+    return model, openai
 
 
 def _asked(

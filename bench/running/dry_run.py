@@ -24,6 +24,7 @@ from ..records.record import Record, RecordError, read_record
 from ..records.run_folder import CELLS, record_path
 from ..training.leakage import refuse_leakage
 from ..training.trainer import auxiliary_samples
+from .cache_forecast import CacheForecast, cache_forecast
 from .calibration import forecast
 from .cells import changed_cells
 from .declared_costs import DeclaredCost, declared_costs
@@ -67,6 +68,7 @@ class DryRun:
         costs: what the methods declare to cost that have cells which are not done.
         forecast: how long the run will take, from parts measured on this machine; None where they
             were not measured.
+        cache: what the feature cache will take; None where nothing is trained.
         data_root: where datasets were looked for.
         scoring_further: metrics whose thresholds are learned from images that are scored for them.
     """
@@ -76,6 +78,7 @@ class DryRun:
     data: Mapping[str, Completeness] = field(default_factory=dict)
     costs: Sequence[DeclaredCost] = ()
     forecast: Forecast | None = None
+    cache: CacheForecast | None = None
     data_root: str | None = None
     scoring_further: Sequence[str] = ()
 
@@ -141,6 +144,7 @@ class DryRun:
                 f"dataset or normal training images for their thresholds{beside}"
             )
         lines += [f"cost of {cost.words()}" for cost in self.costs]
+        lines += self.cache.lines() if self.cache is not None else []
         lines += [f"again: {c.cell.key}: {c.why}" for c in self.cells if c.why]
         lines += missing_text(self.missing, self.data_root)
         told = {display_name(name): held.words() for name, held in self.data.items()}
@@ -160,6 +164,7 @@ class DryRun:
             },
             "scoring_further": list(self.scoring_further),
             "costs": [asdict(cost) for cost in self.costs],
+            "feature_cache": None if self.cache is None else self.cache.to_json(),
             "time": [asdict(part) for part in self.forecast.parts] if self.forecast else [],
             "cells": [asdict(c) for c in self.cells],
         }
@@ -209,7 +214,8 @@ def dry_run(plan: Plan, calibrate: bool = False) -> DryRun:
         parts = forecast(plan, [job for job in jobs if job.cell in possible])
     data = {**auxiliaries, **held}
     further = with_thresholds(plan)
-    return DryRun(cells, missing.all(), data, costs, parts, plan.data_root, further)
+    cache = cache_forecast(plan, waiting, datasets) if any(j.trained for j in waiting) else None
+    return DryRun(cells, missing.all(), data, costs, parts, cache, plan.data_root, further)
 
 
 def _data(

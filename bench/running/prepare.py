@@ -148,9 +148,7 @@ def _method(
     plan: Plan, job: Job, checkpoint: Checkpoint | None = None, precision: Precision | None = None
 ) -> Method:
     """The method of a job, in the plan's precision unless another is asked for."""
-    cell, options = job.cell, dict(job.method.options)
-    if job.trained and plan.auxiliary_split is not None and hasattr(_options(job), "split"):
-        options["split"] = plan.auxiliary_split
+    cell, options = job.cell, _own_options(plan, job)
     backbone = cached_backbone(
         *backbone_name(plan, cell.method),
         plan.backbone_config,
@@ -161,6 +159,40 @@ def _method(
     if checkpoint is not None:
         files, trained_on = checkpoint.files, checkpoint.trained_on
     return create(cell.method, backbone, cell.variant, files, cell.seed, trained_on, **options)
+
+
+def outlined(plan: Plan, job: Job) -> TrainableMethod:
+    """The method that is trained for a job, on a backbone without weights: for what it declares.
+
+    Raises:
+        UsageError, WeightsError: as `weights.outline_backbone`.
+    """
+    asked = (*backbone_name(plan, job.cell.method), plan.backbone_config)
+    outline = _outline_backbone(*asked, plan.precision)
+    if outline.training_precision != plan.precision:
+        outline = _outline_backbone(*asked, outline.training_precision)
+    cell, options = job.cell, _own_options(plan, job)
+    trained_on = job.auxiliary.name
+    method = create(cell.method, outline, cell.variant, None, cell.seed, trained_on, **options)
+    assert isinstance(method, TrainableMethod)
+    return method
+
+
+@lru_cache(maxsize=8)
+def _outline_backbone(
+    name: str, pretrained: str | None, config: str | None, precision: Precision
+) -> Backbone:
+    from ..weights import outline_backbone  # imports open_clip, which takes seconds
+
+    return outline_backbone(name, pretrained, config, precision)
+
+
+def _own_options(plan: Plan, job: Job) -> dict[str, Any]:
+    """What the plan says of a job's method, and the split that it chooses for all."""
+    options = dict(job.method.options)
+    if job.trained and plan.auxiliary_split is not None and hasattr(_options(job), "split"):
+        options["split"] = plan.auxiliary_split
+    return options
 
 
 def _options(job: Job) -> Options:

@@ -171,7 +171,22 @@ class FeatureCache:
         samples: Sequence[Sample],
     ) -> CachedFeatures:
         """The (perhaps still empty) arrays of these samples under this forward."""
-        described = {
+        described = self._described(forward_key, dataset, samples)
+        folder = self.root / digest(described)[:32]
+        _take_down(folder, {**described, "images": len(samples)})
+        return self.arrays(folder, backbone, image_size, specs, len(samples))
+
+    def folder(
+        self, forward_key: tuple[Any, ...], dataset: Dataset, samples: Sequence[Sample]
+    ) -> Path:
+        """Where `features` looks for them; it need not exist."""
+        return self.root / digest(self._described(forward_key, dataset, samples))[:32]
+
+    def _described(
+        self, forward_key: tuple[Any, ...], dataset: Dataset, samples: Sequence[Sample]
+    ) -> dict[str, Any]:
+        """What the key of features stands for."""
+        return {
             "forward": [str(part) for part in forward_key],
             "stored": self.precision,
             "dataset": dataset.name,
@@ -179,15 +194,24 @@ class FeatureCache:
             "files": digest(_image_identities(dataset, samples)),
             "code": bench_code(READING),
         }
-        folder = self.root / digest(described)[:32]
+
+    def arrays(
+        self,
+        folder: Path,
+        backbone: Backbone,
+        image_size: int,
+        specs: Iterable[TokenSpec],
+        count: int,
+    ) -> CachedFeatures:
+        """The arrays of so many samples in a folder, which tell their shapes and bytes."""
         side = image_size // backbone.patch_size
         own = np.dtype(np.float64 if backbone.precision == "fp64" else np.float32)
         dtype = own if self.precision == "full" else np.dtype(np.float16)
 
         def array(name: str, *row: int) -> ShardedArray:
-            return ShardedArray(folder / name, len(samples), row, dtype)
+            return ShardedArray(folder / name, count, row, dtype)
 
-        cached = CachedFeatures(
+        return CachedFeatures(
             array("class_token", backbone.embed_dim),
             array("class_token_no_ln", backbone.embed_dim),
             {
@@ -197,8 +221,6 @@ class FeatureCache:
             (side, side),
             own,
         )
-        _take_down(folder, {**described, "images": len(samples)})
-        return cached
 
     def masks(self, dataset: Dataset, samples: Sequence[Sample], map_size: int) -> CachedMasks:
         """The (perhaps still empty) masks of these samples at a size."""
@@ -228,7 +250,7 @@ class FeatureCache:
         self.root.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.root)
         used, free = self.used(), self.free()
-        if used + needed <= self.budget and needed < free * 0.9:
+        if self.fits(needed, used, free):
             return True
         LOG.warning(
             "features of %.1f GB do not fit the cache %s (%.1f of %.1f GB used, %.1f GB free on "
@@ -236,6 +258,10 @@ class FeatureCache:
             *(needed / 1e9, self.root, used / 1e9, self.budget / 1e9, free / 1e9),
         )
         return False
+
+    def fits(self, needed: int, used: int, free: int) -> bool:
+        """Whether bytes fit the budget beside those used, and leave some of the disk free."""
+        return used + needed <= self.budget and needed < free * 0.9
 
     def used(self) -> int:
         """Bytes that the folder holds."""

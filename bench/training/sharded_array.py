@@ -60,6 +60,11 @@ class ShardedArray:
         """Bytes of the whole array."""
         return self.count * self.row_bytes
 
+    def bytes_there(self) -> int:
+        """Bytes of the rows whose shards are there; nothing is read, so a broken one counts."""
+        there = [shard for shard in range(self.shards) if self._path(shard).exists()]
+        return sum(self._rows(shard) for shard in there) * self.row_bytes
+
     def has(self, shard: int) -> bool:
         """Whether a shard is there, and whole; a broken one is removed."""
         if shard in self._open:
@@ -67,10 +72,9 @@ class ShardedArray:
         path = self._path(shard)
         if not path.exists():
             return False
-        rows = min(SHARD, self.count - shard * SHARD)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            fits = array.shape == (rows, *self.row) and array.dtype == self.dtype
+            fits = array.shape == (self._rows(shard), *self.row) and array.dtype == self.dtype
             broken = not fits or not _is_whole(path, array)
         except (OSError, ValueError, EOFError):
             broken = True
@@ -125,6 +129,9 @@ class ShardedArray:
             start = getattr(self._open[shard], "offset", 0) + within * self.row_bytes
             with self._path(shard).open("rb") as file:
                 os.posix_fadvise(file.fileno(), start, self.row_bytes, os.POSIX_FADV_WILLNEED)
+
+    def _rows(self, shard: int) -> int:
+        return min(SHARD, self.count - shard * SHARD)
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"{shard:05d}.npy"
