@@ -33,6 +33,7 @@ QUICK: Runs = {
     "forward": (["--images", "2", "--repeats", "1"], 60),
     "grid": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 90),
     "training": (["--images", "4", "--batch-size", "4"], 120),
+    "cached_training": (["--images", "64", "--steps", "2"], 120),
     "metrics": (["--maps", "20"], 60),
     "end_to_end": (["--methods", UNTRAINED, "--limit", "10", "--repeats", "1"], 60),
     "memory": (["--images", "100", "500", "--methods", UNTRAINED], 120),
@@ -47,6 +48,7 @@ FULL: Runs = {
     "forward": ([], 600),
     "grid": ([], 1200),
     "training": ([], 1200),
+    "cached_training": ([], 900),
     "metrics": (["--maps", "200"], 900),
     "end_to_end": ([], 1800),
     "memory": ([], 1800),
@@ -63,6 +65,7 @@ CUDA: Runs = {
     "forward": ([*LARGE, "--images", "64"], 60),
     "grid": ([*LARGE, "--images", "64", "--batch-size", "16"], 60),
     "training": ([*LARGE, "--images", "64", "--batch-size", "16"], 90),
+    "cached_training": ([*ON_GPU, "--images", "512", "--steps", "32"], 90),
     "cost_model": ([*ON_GPU, "--images", "8"], 120),
     "end_to_end": (
         [*ON_GPU, "--images", "2000", "--batch-size", "64", "--workers", "8", "--repeats", "1"],
