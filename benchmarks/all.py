@@ -29,13 +29,13 @@ UNTRAINED = "clip,clip-ac,winclip"
 # name -> arguments and the most seconds that it may take
 Runs = Mapping[str, tuple[Sequence[str], int]]
 QUICK: Runs = {
-    "cost_model": (["--narrow"], 120),
-    "forward": (["--images", "2", "--repeats", "1"], 60),
-    "grid": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 90),
-    "training": (["--images", "4", "--batch-size", "4"], 120),
+    "cost_model": (["--narrow"], 180),
+    "forward": (["--images", "2", "--repeats", "1"], 90),
+    "grid": (["--images", "4", "--batch-size", "4", "--repeats", "1"], 120),
+    "training": (["--images", "4", "--batch-size", "4"], 180),
     "cached_training": (["--images", "64", "--steps", "2"], 120),
-    "metrics": (["--maps", "20"], 60),
-    "end_to_end": (["--methods", UNTRAINED, "--limit", "10", "--repeats", "1"], 60),
+    "metrics": (["--maps", "20"], 90),
+    "end_to_end": (["--methods", UNTRAINED, "--limit", "10", "--repeats", "1"], 90),
     "memory": (["--images", "100", "500", "--methods", UNTRAINED], 120),
     "precision": (["--methods", UNTRAINED, "--limit", "20"], 90),
     "loading": (["--rounds", "2"], 60),

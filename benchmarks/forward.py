@@ -10,8 +10,6 @@ matrix product in the same arithmetic, measured in the same process.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from _backbone import add_arguments, backbone_of
@@ -19,6 +17,7 @@ from _measure import timed
 from _result import parser_of, result_of
 from torch.utils.flop_counter import FlopCounterMode
 from zsad.bench import create
+from zsad.bench.arithmetic import single_precision
 
 READERS = ("clip", "april-gan", "anomalyclip", "faprompt")
 ARITHMETIC = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -32,21 +31,9 @@ def peak_rate(dtype: torch.dtype, device: torch.device, repeats: int) -> float:
     return 2 * side**3 / timed(lambda: a @ b, device, repeats, UNCOUNTED)
 
 
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether matrix products and convolutions on CUDA may round their inputs to tf32."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-
-
 def measured(arguments: argparse.Namespace, arithmetic: str) -> list[list[object]]:
     """Rows of the table, one for each size of a batch that fits."""
-    arguments.precision = "bf16" if arithmetic == "bf16" else "fp32"
+    arguments.precision = arithmetic
     backbone = backbone_of(arguments)
     device = backbone.device
     methods = [create(name, backbone) for name in READERS]
@@ -82,7 +69,7 @@ def main() -> None:
     on_gpu = arguments.device.startswith("cuda")
     rows = []
     for arithmetic in ARITHMETIC if on_gpu else ("fp32", "bf16"):
-        with tf32(arithmetic == "tf32"):
+        with single_precision(arithmetic == "tf32"):
             rows += measured(arguments, arithmetic)
     result = result_of(__file__, arguments)
     result.table(
