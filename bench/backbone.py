@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .arithmetic import single_precision
 from .backbone_spec import PRECISIONS, Activation, BackboneSpec, PosEmbed, Precision
 from .blocks import Attention, BlockHook
+from .compiled_block import CompiledBlock
 from .errors import UsageError
 from .text_forward import NO_HOOKS, TextForward, TextHooks
 from .visual_forward import TokenSpec, VisualFeatures, VisualForward, resized_positions
@@ -66,6 +67,7 @@ class Backbone:
         model: the open_clip model, frozen, in eval mode, on `device`.
         name: as asked for ("ViT-L-14-336:openai", "tiny").
         weights_sha256: identity of the weights.
+        compiled: what `encode_image` runs in the place of a block, see `with_compiled_blocks`.
     """
 
     model: Any
@@ -77,6 +79,7 @@ class Backbone:
     activation: Activation = "own"
     pos_embed: PosEmbed = "bilinear"
     counter: ForwardCounter = field(default_factory=ForwardCounter)
+    compiled: CompiledBlock | None = None
 
     def __post_init__(self) -> None:
         self.visual = self.model.visual
@@ -206,10 +209,23 @@ class Backbone:
         other.activation, other.pos_embed = activation, pos_embed
         return other
 
+    def with_compiled_blocks(self) -> Backbone:
+        """A copy whose `encode_image` runs compiled blocks, or itself where they do not compile.
+
+        Two images are encoded to see that; a warning says why it cannot be.
+        """
+        other = copy.copy(self)
+        other.counter, other.compiled = ForwardCounter(), CompiledBlock()
+        size = self.native_size
+        other.encode_image(torch.zeros(2, 3, size, size, device=self.device))
+        other.counter = self.counter
+        return self if other.compiled.failure else other
+
     def forward_key(self, image_size: int) -> tuple[str, str, str, int, str]:
         """Two views with equal keys compute equal features, so one forward serves both."""
         resized = "native" if image_size == self.native_size else self.pos_embed
-        return (self.weights_sha256, self._activation, resized, image_size, self.precision)
+        how = f"{self.precision} compiled" if self.compiled else str(self.precision)
+        return (self.weights_sha256, self._activation, resized, image_size, how)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -246,7 +262,12 @@ class Backbone:
         Raises:
             UsageError: the size is not a multiple of the patch size, or a layer does not exist.
         """
-        return self.forward_image(images, specs)
+        wanted = frozenset(specs)
+        self.check_specs(wanted)
+        forward = VisualForward(self.visual.transformer.resblocks, self._activation)
+        if self.compiled is not None:
+            forward = replace(forward, encode_block=self.compiled)
+        return self._run_visual(forward, images, wanted)
 
     def forward_image(
         self,

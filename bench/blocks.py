@@ -137,3 +137,22 @@ def feed_forward(block: Any, x: Tensor, activation: str) -> Tensor:
         hidden = F.gelu(hidden)
     result: Tensor = x + block.ls_2(block.mlp.c_proj(hidden))
     return result
+
+
+def encode_block(
+    block: Any, x: Tensor, attention: Attention, with_value: bool, activation: str
+) -> tuple[Tensor, Tensor | None]:
+    """What leaves a block of the visual tower, and the residual of V-V attention in it.
+
+    Args:
+        block: of the visual tower.
+        x: [B, T, W].
+        attention: see `residuals`.
+        with_value: also give the residual of "value".
+        activation: of the MLP, "gelu" or "quick_gelu".
+
+    Returns:
+        Both [B, T, W].
+    """
+    ordinary, value = residuals(block, x, attention, with_value)
+    return feed_forward(block, x + ordinary, activation), value

@@ -36,6 +36,7 @@ TOWERS = (
     "backbone",
     "backbone_spec",
     "blocks",
+    "compiled_block",
     "text_forward",
     "visual_forward",
     "window_forward",

@@ -21,10 +21,9 @@ from .blocks import (
     Attention,
     BlockHook,
     by_head,
-    feed_forward,
+    encode_block,
     projected,
     read_one,
-    residuals,
 )
 from .errors import UsageError
 
@@ -103,6 +102,7 @@ class VisualForward:
         after: changes what leaves a block.
         attention: of the blocks from `attention_from` on; those before it have CLIP's own.
         checkpointing: keep what enters a block, and compute what is inside again for the gradient.
+        encode_block: one block, compiled or not.
     """
 
     blocks: Iterable[Any]
@@ -112,6 +112,7 @@ class VisualForward:
     attention: Attention = "own"
     attention_from: int = 1
     checkpointing: bool = False
+    encode_block: Callable[..., tuple[Tensor, Tensor | None]] = encode_block
 
     def run(self, x: Tensor, specs: frozenset[TokenSpec]) -> tuple[Tensor, dict[TokenSpec, Tensor]]:
         """The class token [B, W] that leaves the last block, and the tokens asked for.
@@ -164,8 +165,7 @@ class VisualForward:
         attention = self.attention if number >= self.attention_from else "own"
 
         def inside(x: Tensor) -> tuple[Tensor, Tensor | None]:
-            ordinary, value = residuals(block, x, attention, with_value)
-            return feed_forward(block, x + ordinary, self.activation), value
+            return self.encode_block(block, x, attention, with_value, self.activation)
 
         if not (self.checkpointing and torch.is_grad_enabled()):
             return inside(x)

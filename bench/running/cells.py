@@ -43,6 +43,7 @@ SAME_IN_A_RUN = (
     "backbone_config",
     "pretrained",
     "precision",
+    "compile",
     "map_size",
     "auxiliary",
     "auxiliary_split",

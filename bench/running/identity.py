@@ -79,6 +79,8 @@ class Identities:
                 [dataset.title, dataset.domain, dataset.has_masks, dataset.mask_rule]
             ),
         }
+        if plan.compile:
+            identity["compiled"] = "where that can be"
         if entry.checkpoint:
             identity["checkpoint"] = None if checkpoint is None else _about(checkpoint)
         if job.trained:

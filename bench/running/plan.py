@@ -92,6 +92,7 @@ class Plan:
     precision: Literal["fp64", "fp32", "tf32", "fp16", "bf16"] = setting(
         "fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.", "fp32"
     )
+    compile: bool = setting("Compile the visual forward, where torch can.", False)
     batch_size: int | Literal["auto"] = setting(
         "Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.", AUTO, least=1
     )

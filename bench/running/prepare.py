@@ -39,9 +39,16 @@ from .prepared_method import PreparedMethod, isolated
 
 @lru_cache(maxsize=4)
 def cached_backbone(
-    name: str, pretrained: str | None, config: str | None, device: str, precision: Precision
+    name: str,
+    pretrained: str | None,
+    config: str | None,
+    device: str,
+    precision: Precision,
+    compiled: bool = False,
 ) -> Backbone:
-    """A backbone, loaded once per process."""
+    """A backbone, loaded once per process, its blocks compiled where that is asked for."""
+    if compiled:
+        return cached_backbone(name, pretrained, config, device, precision).with_compiled_blocks()
     from ..weights import load_backbone  # imports open_clip, which takes seconds
 
     return load_backbone(name, pretrained, config, device, precision)
@@ -154,6 +161,7 @@ def _method(
         plan.backbone_config,
         plan.device,
         precision or plan.precision,
+        plan.compile and precision is None,
     )
     files, trained_on = None, job.auxiliary.name if job.trained else None
     if checkpoint is not None:
@@ -331,6 +339,7 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
         "weights_sha256": method.backbone.weights_sha256,
         "precision": method.backbone.precision,
         **_tf32(method.backbone),
+        **({"compiled": True} if method.backbone.compiled else {}),
         "mask_threshold": rule.threshold,
         "mask_resize": rule.resize,
         "dataset_options": dict(dataset.options),
