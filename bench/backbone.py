@@ -150,8 +150,7 @@ class Backbone:
         the second digit of a metric. In double precision it stays out of sight, and where the
         towers are small it costs little.
         """
-        single = self.precision in ("fp32", "tf32")
-        return "fp64" if self.small and single else self.precision
+        return "fp64" if self.small else self.precision
 
     @property
     def native_grid(self) -> int:
@@ -247,6 +246,12 @@ class Backbone:
             return single_precision(tf32=visual and self.precision == "tf32")
         return nullcontext()
 
+    def _exactly(self) -> AbstractContextManager[Any]:
+        """Single precision, or double: for projections, which cost little and decide much."""
+        if self.precision in ("fp16", "bf16"):
+            return torch.autocast(self.device.type, enabled=False)
+        return single_precision() if self.device.type == "cuda" else nullcontext()
+
     # -- images -------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -327,10 +332,11 @@ class Backbone:
             class_token, kept = forward.run(self.visual.ln_pre(embedded), inner)
             for spec in wanted - inner:
                 kept[spec] = embedded[:, :1] if spec.class_token else embedded[:, 1:]
-            plain = class_token @ self.visual.proj
+        with self._exactly():
+            plain = class_token.to(self.dtype) @ self.visual.proj
         return VisualFeatures(
             self.project(class_token),
-            plain.to(self.dtype),
+            plain,
             {s: t.to(self.dtype) for s, t in kept.items()},
             (side, side),
         )
@@ -340,18 +346,18 @@ class Backbone:
 
         Gradients flow to the tokens.
         """
-        with self._arithmetic():
-            projected: Tensor = self.visual.ln_post(tokens) @ self.visual.proj
-        return projected.to(self.dtype)
+        with self._exactly():
+            projected: Tensor = self.visual.ln_post(tokens.to(self.dtype)) @ self.visual.proj
+        return projected
 
     def normalise_tokens(self, tokens: Tensor) -> Tensor:
         """Patch tokens [..., D] through ln_post alone, for a projection of the method's own.
 
         Gradients flow to the tokens.
         """
-        with self._arithmetic():
-            normalised: Tensor = self.visual.ln_post(tokens)
-        return normalised.to(self.dtype)
+        with self._exactly():
+            normalised: Tensor = self.visual.ln_post(tokens.to(self.dtype))
+        return normalised
 
     @torch.no_grad()
     def class_tokens(self, images: Tensor) -> Tensor:
@@ -373,8 +379,8 @@ class Backbone:
         with self._arithmetic():
             for part in torch.split(images, at_once):
                 x = self.visual.ln_pre(self._embed_images(part.to(self.dtype)))
-                parts.append(self.visual.ln_post(forward.class_token(x)) @ self.visual.proj)
-        return torch.cat(parts).to(self.dtype)
+                parts.append(self.project(forward.class_token(x)))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def encode_windows(self, patch_embeddings: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
@@ -399,7 +405,7 @@ class Backbone:
         with self._arithmetic():
             x = self.visual.ln_pre(torch.cat([first, patch_embeddings], dim=1))
             parts = forward.run(x, scales, self._at_once(1))
-            encoded = [(self.visual.ln_post(x) @ self.visual.proj).to(self.dtype) for x in parts]
+            encoded: list[Any] = [self.project(x) for x in parts]
         return [tokens.unflatten(0, (batch, -1)) for tokens in encoded]
 
     def _at_once(self, tokens: int) -> int:
@@ -441,7 +447,7 @@ class Backbone:
             )
         if self.device.type == "cuda":  # where channels behind pixels are what its kernels read
             images = images.contiguous(memory_format=torch.channels_last)
-        patches = self.visual.conv1(images).flatten(2).transpose(1, 2)  # [B, L, D]
+        patches = self.visual.conv1(images).flatten(2).transpose(1, 2).to(self.dtype)  # [B, L, D]
         first = self.visual.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         positions = self._positions(size // self.patch_size)
         return torch.cat([first, patches], dim=1) + positions.to(patches.dtype)
