@@ -197,29 +197,24 @@ def training(bench: Bench, arguments: argparse.Namespace, result: Result, reads:
     bench.drop()
     timed = TimedSource(bench.source(images))
     whole = optimise(bench.method, [timed], config).seconds
-    wait, step = sum(timed.waits) / arguments.steps, whole / arguments.steps
+    first, *later, _ = timed.waits  # the last answer says that there are no more
+    step = (whole - sum(timed.waits)) / arguments.steps
     threads = torch.get_num_threads()
     result.table(
         f"Seconds of a step of {bench.method.title}, batch {size}, {threads} threads",
-        ["step", "of it waiting for features", "reading the batch alone"],
-        [[step, wait, reads]],
+        ["computing", "waiting for an epoch's first batch", "for a later one", "reading one alone"],
+        [[step, first, sum(later) / len(later), reads]],
         ".3f",
     )
     steps = -(-arguments.of // size) * arguments.epochs
     held = bench.features().nbytes(bench.method.token_specs) * arguments.of / bench.images
+    waiting = arguments.epochs * first + (steps - arguments.epochs) * sum(later) / len(later)
+    hours, share = (steps * step + waiting) / 3600, 100 * waiting / (steps * step + waiting)
     result.table(
         f"{arguments.epochs} epochs on {arguments.of:,} images, extrapolated from these steps",
         ["steps", "GB kept", "GB read", "hours", "of them waiting", "% waiting"],
-        [
-            [
-                steps,
-                held / 1e9,
-                held * arguments.epochs / 1e9,
-                steps * step / 3600,
-                steps * wait / 3600,
-                100 * wait / step,
-            ]
-        ],
+        [[steps, held / 1e9, held * arguments.epochs / 1e9, hours, waiting / 3600, share]],
+        ".3f",
     )
     result.ratio("a step, against reading its batch from disk", step / reads)
 
