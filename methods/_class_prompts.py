@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import state_probabilities, upsample_smoothed
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import (
@@ -174,8 +174,8 @@ class ClassPromptLearner(TrainableMethod):
         text = self.text_features(query)
         scores = state_probabilities(self.class_token(query), text, self.temperature)
         patches = self._patch_probabilities(query, text)[..., 1]
-        maps = upsample(patches, query.features.grid, self.map_size)
-        return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
+        grid, size, sigma = query.features.grid, self.map_size, self.smoothing_sigma
+        return Prediction(scores[:, 1], upsample_smoothed(patches, grid, size, sigma))
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """See `terms`."""

@@ -8,11 +8,12 @@ patch tokens, D embedding, K prompts, M map side, [H, W] a map.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..bench.anomaly_maps import enlarging_matrix
 
 FOCAL_GAMMA = 2.0
 FOCAL_SMOOTH = 1e-5
@@ -91,15 +92,8 @@ def enlarged(
     A product with a matrix per axis: with its gradient five times as fast on a CPU, and the same
     from run to run on a GPU.
     """
-    rows, columns = (_enlarging(side, size, align_corners).to(patches) for side in grid)
-    return rows.T @ patches.reshape(-1, *grid) @ columns
-
-
-@lru_cache(maxsize=16)
-def _enlarging(side: int, size: int, align_corners: bool) -> Tensor:
-    """[side, size] float64: column j holds the weights with which `side` values enter value j."""
-    each = torch.eye(side, dtype=torch.float64)[None]
-    return F.interpolate(each, size=size, mode="linear", align_corners=align_corners)[0]
+    rows, columns = (enlarging_matrix(side, size, align_corners).to(patches) for side in grid)
+    return rows @ patches.reshape(-1, *grid) @ columns.T
 
 
 def focal_loss(abnormal: Tensor, masks: Tensor) -> Tensor:

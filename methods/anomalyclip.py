@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import prompt_probabilities, smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import prompt_probabilities, state_probabilities, upsample_smoothed
 from ..bench.backbone import Backbone
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
 from ..bench.prompt_learner import (
@@ -148,8 +148,8 @@ class AnomalyClip(TrainableMethod):
         scores = state_probabilities(self._class_token(query), text, self.options.temperature)
         layers = [p[..., 1] for p in self._patch_probabilities(query, text)]
         patches = torch.stack(layers).sum(dim=0)  # [B, L]; upsampling is linear
-        maps = upsample(patches, query.features.grid, self.map_size)
-        return Prediction(scores[:, 1], smooth(maps, self.smoothing_sigma))
+        grid, size, sigma = query.features.grid, self.map_size, self.smoothing_sigma
+        return Prediction(scores[:, 1], upsample_smoothed(patches, grid, size, sigma))
 
     def prompt_maps(self, query: Query) -> Tensor:
         """[B, K, L] of each abnormal prompt against the normal one, mean over layers."""

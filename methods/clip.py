@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import torch
 
-from ..bench.anomaly_maps import smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import state_probabilities, upsample_smoothed
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import Method, Options, Prediction, Query
 from ..bench.prompts import PromptEnsemble
@@ -78,5 +78,5 @@ class Clip(Method):
                 for s in self.specs
             ]
         ).sum(dim=0)  # [B, L, 2]
-        maps = upsample(patches[..., 1], features.grid, self.map_size)
-        return Prediction(scores, smooth(maps, self.smoothing_sigma))
+        grid, size, sigma = features.grid, self.map_size, self.smoothing_sigma
+        return Prediction(scores, upsample_smoothed(patches[..., 1], grid, size, sigma))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import prompt_probabilities, smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import prompt_probabilities, state_probabilities, upsample_smoothed
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Options, Prediction, Query, Schedule, TrainableMethod
@@ -211,8 +211,8 @@ class FaPrompt(TrainableMethod):
         """Score from class token and map maxima; map as the mean of both passes."""
         passes, _, _ = self._forward(query)
         patches = torch.stack([p.patches[..., 1] for p in passes]).mean(dim=0)  # [B, L]
-        maps = upsample(patches, query.features.grid, self.map_size)
-        return Prediction(self._scores(passes), smooth(maps, self.smoothing_sigma))
+        grid, size, sigma = query.features.grid, self.map_size, self.smoothing_sigma
+        return Prediction(self._scores(passes), upsample_smoothed(patches, grid, size, sigma))
 
     def prompt_maps(self, query: Query) -> Tensor:
         """[B, K, L] of each prior-free abnormal prompt against the normal one."""

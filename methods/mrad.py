@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import state_probabilities, upsample, upsample_smoothed
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.method import ExtraWork, Options, Prediction, Query, Schedule, Stage, TrainableMethod
 from ..bench.prompt_learner import (
@@ -221,7 +221,8 @@ class Mrad(TrainableMethod):
         if self.options.text_map:
             text = self.text_features(region_means(features.projected, patches))
             patches = state_probabilities(features.projected, text, TEMPERATURE)[..., 1]
-        maps = smooth(upsample(patches, query.features.grid, self.map_size), self.smoothing_sigma)
+        grid, size, sigma = query.features.grid, self.map_size, self.smoothing_sigma
+        maps = upsample_smoothed(patches, grid, size, sigma)
         largest = maps.flatten(1).topk(max(1, int(TOP_SHARE * maps[0].numel()))).values
         weight = self.options.image_weight
         image = self.image_probability(features.image)

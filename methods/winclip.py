@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, state_probabilities, upsample
+from ..bench.anomaly_maps import state_probabilities, upsample_smoothed
 from ..bench.backbone import Backbone, BackboneSpec, TokenSpec
 from ..bench.errors import UsageError
 from ..bench.method import Method, Options, Prediction, Query
@@ -79,8 +79,8 @@ class WinClip(Method):
     def predict(self, query: Query) -> Prediction:
         """The class token's score, and the harmonic mean of all windows over a patch."""
         scores, patches = self.guided_by_language(query, self.windows(query))
-        maps = upsample(patches, query.features.grid, self.map_size).float()
-        return Prediction(scores, smooth(maps, self.smoothing_sigma))
+        grid, size, sigma = query.features.grid, self.map_size, self.smoothing_sigma
+        return Prediction(scores, upsample_smoothed(patches.float(), grid, size, sigma))
 
     def windows(self, query: Query) -> list[Tensor]:
         """The windows of each size, sent through the tower: [B, windows, D]."""

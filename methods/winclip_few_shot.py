@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bench.anomaly_maps import smooth, upsample
+from ..bench.anomaly_maps import upsample_smoothed
 from ..bench.backbone import Backbone, TokenSpec
 from ..bench.category import Observed
 from ..bench.errors import UsageError
@@ -87,9 +87,9 @@ class WinClipFewShot(WinClip):
         scores, guided = self.guided_by_language(query, windows)
         associated = self.association(query, windows)  # [B, L]
         patches = (guided + associated) / 2
-        maps = upsample(patches, query.features.grid, self.map_size).float()
         image_scores = (scores + associated.amax(dim=1).to(scores.dtype)) / 2
-        return Prediction(image_scores, smooth(maps, self.smoothing_sigma))
+        grid, size, sigma = query.features.grid, self.map_size, self.smoothing_sigma
+        return Prediction(image_scores, upsample_smoothed(patches.float(), grid, size, sigma))
 
     def association(self, query: Query, windows: list[Tensor]) -> Tensor:
         """Mean [B, L] float64 over the scales of half the cosine distance to what is remembered."""

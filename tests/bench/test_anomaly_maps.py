@@ -15,6 +15,7 @@ from zsad.bench.anomaly_maps import (
     smooth,
     state_probabilities,
     upsample,
+    upsample_smoothed,
 )
 
 
@@ -91,6 +92,13 @@ def test_upsampling_keeps_rows_and_columns_apart():
     assert maps.shape == (1, 6, 6)
     assert maps[0, 0, -1] == 2
     assert maps[0, -1, 0] == 3
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 4.0, 10.0])
+def test_patches_are_upsampled_and_smoothed_at_once(sigma):
+    patches = torch.rand(3, 5 * 7, generator=torch.Generator().manual_seed(6))
+    found = upsample_smoothed(patches, (5, 7), 60, sigma)
+    torch.testing.assert_close(found, smooth(upsample(patches, (5, 7), 60), sigma))
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
