@@ -15,26 +15,29 @@ from torch.nn import functional as F
 TRUNCATE = 4.0  # scipy.ndimage.gaussian_filter's default radius in sigmas
 
 
-def state_similarity(visual: Tensor, text: Tensor) -> Tensor:
+def state_similarity(visual: Tensor, text: Tensor, normalised: bool = False) -> Tensor:
     """Cosine similarity to the two states.
 
     Args:
         visual: [B, D] class tokens or [B, L, D] patch tokens; normalised here.
         text: [2, D] or [B, 2, D], L2-normalised, (normal, abnormal).
+        normalised: `visual` is L2-normalised already.
 
     Returns:
         [B, 2] or [B, L, 2].
     """
-    normalised = F.normalize(visual, dim=-1)
+    visual = visual if normalised else F.normalize(visual, dim=-1)
     text = text.expand(len(visual), -1, -1)  # [B, 2, D]
     if visual.dim() == 2:
-        return torch.einsum("bd,bsd->bs", normalised, text)
-    return normalised @ text.transpose(1, 2)
+        return torch.einsum("bd,bsd->bs", visual, text)
+    return visual @ text.transpose(1, 2)
 
 
-def state_probabilities(visual: Tensor, text: Tensor, temperature: float) -> Tensor:
+def state_probabilities(
+    visual: Tensor, text: Tensor, temperature: float, normalised: bool = False
+) -> Tensor:
     """Softmax of `state_similarity` divided by the temperature: [B, 2] or [B, L, 2]."""
-    return (state_similarity(visual, text) / temperature).softmax(dim=-1)
+    return (state_similarity(visual, text, normalised) / temperature).softmax(dim=-1)
 
 
 def prompt_probabilities(patches: Tensor, prompts: Tensor, temperature: float) -> Tensor:

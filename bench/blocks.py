@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+QUICK = 1.702  # of QuickGELU
+
 Attention = Literal["own", "value", "value_batch"]
 BlockHook = Callable[[int, Tensor], Tensor]
 """A callback before or after blocks: (block number from 1, tokens [B, T, W]) -> tokens."""
@@ -130,12 +132,8 @@ def residuals(
 
 def feed_forward(block: Any, x: Tensor, activation: str) -> Tensor:
     """X + MLP(ln_2(x)) of tokens [B, T, W], with activation "gelu" or "quick_gelu"."""
-    hidden = block.mlp.c_fc(block.ln_2(x))
-    if activation == "quick_gelu":
-        hidden = hidden * torch.sigmoid(1.702 * hidden)
-    else:
-        hidden = F.gelu(hidden)
-    result: Tensor = x + block.ls_2(block.mlp.c_proj(hidden))
+    inner = _quick_gelu_mlp if activation == "quick_gelu" else _gelu_mlp
+    result: Tensor = x + block.ls_2(inner(block.mlp, block.ln_2(x)))
     return result
 
 
@@ -156,3 +154,18 @@ def encode_block(
     """
     ordinary, value = residuals(block, x, attention, with_value)
     return feed_forward(block, x + ordinary, activation), value
+
+
+def _gelu_mlp(mlp: Any, x: Tensor) -> Tensor:
+    inner: Tensor = mlp.c_proj(F.gelu(mlp.c_fc(x)))
+    return inner
+
+
+def _quick_gelu_mlp(mlp: Any, x: Tensor) -> Tensor:
+    """An MLP [..., W] with QuickGELU, y sigmoid(1.702 y) = silu(1.702 y) / 1.702.
+
+    The factors are taken out of the wide hidden layer, which then takes one pass, not three.
+    """
+    wide, narrow = mlp.c_fc, mlp.c_proj
+    hidden = F.silu(F.linear(QUICK * x, wide.weight, QUICK * wide.bias))
+    return torch.add(narrow.bias, F.linear(hidden, narrow.weight), alpha=1 / QUICK)

@@ -8,9 +8,11 @@ patch tokens, D embedding, K prompts, M map side, [H, W] a map.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..bench.anomaly_maps import enlarging_matrix
@@ -73,15 +75,69 @@ def local_loss(abnormal: Tensor, masks: Tensor) -> LocalLoss:
 
 
 def map_loss(abnormal: Tensor, grid: tuple[int, int], size: int, masks: Tensor) -> LocalLoss:
-    """The local loss of a layer's upsampled probabilities.
+    """`local_loss` of a layer's `enlarged` probabilities, without the maps.
+
+    Enlarging is linear, so that an image's sums over pixels, of which the dice terms are made, are
+    sums over its patches, with what the mask's pixels weigh in each.
 
     Args:
         abnormal: [B, L] probabilities of the patches.
         grid: rows and columns of the patches.
         size: M, side of the maps in pixels.
         masks: [B, M, M], 0 or 1.
+
+    Raises:
+        ValueError: the masks do not fit.
     """
-    return local_loss(enlarged(abnormal, grid, size), masks)
+    rows, columns = (enlarging_matrix(side, size).to(abnormal) for side in grid)
+    if masks.shape != (len(abnormal), size, size):
+        raise ValueError(f"masks {tuple(masks.shape)} must be {(len(abnormal), size, size)}")
+    focal: Tensor = _EnlargedFocal.apply(abnormal.reshape(-1, *grid), masks, rows, columns)
+    pixels = size * size
+    marked, truth = (rows.T @ masks @ columns).flatten(1), masks.sum(dim=(1, 2))
+    weight = torch.outer(rows.sum(dim=0), columns.sum(dim=0)).flatten()
+    shared, predicted = (abnormal * marked).sum(dim=1), abnormal @ weight
+    return LocalLoss(
+        focal,
+        _dice(shared, predicted + truth),
+        _dice(pixels - predicted - truth + shared, 2 * pixels - predicted - truth),
+    )
+
+
+class _EnlargedFocal(torch.autograd.Function):
+    """`focal_loss` of `enlarged` probabilities, which finds their gradient on its way.
+
+    So no map is kept, and on a CPU an image's stay in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, abnormal: Tensor, masks: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """The scalar; `rows` [M, ..] and `columns` [M, ..] enlarge `abnormal` [B, .., ..]."""
+        at_once = 1 if abnormal.device.type == "cpu" else len(abnormal)
+        sums, gradients = [], []
+        for part, mask in zip(*(torch.split(x, at_once) for x in (abnormal, masks)), strict=True):
+            each, slopes = _negated_focal(rows @ part @ columns.T, mask)
+            sums.append(each.sum())
+            gradients.append(rows.T @ slopes @ columns)
+        ctx.save_for_backward(torch.cat(gradients) / masks.numel())
+        return -torch.stack(sums).sum() / masks.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """That of the patches' probabilities."""
+        (own,) = ctx.saved_tensors
+        return gradient * own, None, None, None
+
+
+def _negated_focal(abnormal: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the `focal_loss` of each pixel, and that loss's slope in the abnormal probability."""
+    least, slope = _true_state(masks, abnormal.dtype)
+    true = torch.addcmul(least, slope, abnormal)
+    wrong, logarithm = 1 - true, true.log()
+    term = wrong * logarithm
+    each = wrong * term
+    return each, term.mul_(2).sub_(wrong.square_().div_(true)).mul_(slope)
 
 
 def enlarged(
@@ -110,11 +166,16 @@ def focal_loss(abnormal: Tensor, masks: Tensor) -> Tensor:
         ValueError: the shapes do not fit.
     """
     _refuse_misfit(abnormal, masks)
-    masks = masks.float()  # released bounds are those of single precision, even in double precision
-    target = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(abnormal.dtype)
-    normal = (1 - masks).clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(abnormal.dtype)
-    true = torch.addcmul(normal + FOCAL_SMOOTH, target - normal, abnormal)
+    true = torch.addcmul(*_true_state(masks, abnormal.dtype), abnormal)
     return -((1 - true).square() * true.log()).mean()
+
+
+def _true_state(masks: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The true state's probability is the first plus the second times the abnormal one."""
+    masks = masks.float()  # released bounds are those of single precision, even in double precision
+    target = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(dtype)
+    normal = (1 - masks).clamp_(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(dtype)
+    return normal + FOCAL_SMOOTH, target - normal
 
 
 def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
@@ -130,8 +191,11 @@ def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
     """
     _refuse_misfit(probabilities, masks)
     predicted, truth = probabilities.flatten(1), masks.flatten(1)
-    shared = (predicted * truth).sum(dim=1)
-    size = predicted.sum(dim=1) + truth.sum(dim=1)
+    return _dice((predicted * truth).sum(dim=1), predicted.sum(dim=1) + truth.sum(dim=1))
+
+
+def _dice(shared: Tensor, size: Tensor) -> Tensor:
+    """`dice_loss` of the sums [B] of p g, and of p and g together."""
     return 1 - ((2 * shared + DICE_SMOOTH) / (size + DICE_SMOOTH)).mean()
 
 

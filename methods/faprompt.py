@@ -164,11 +164,13 @@ class FaPrompt(TrainableMethod):
         prototype = mean if weights is None else weights[:, None] @ abnormal
         text = F.normalize(torch.cat([normal, prototype], dim=-2), dim=-1)
         class_token, temperature = query.features.class_token_no_ln, self.options.temperature
-        compare, reference = state_probabilities, text
         if self.options.prototype == "best" and not torch.is_grad_enabled():
-            compare, reference = best_probabilities, features
-        image = compare(class_token, reference, temperature)[:, 1]
-        return Output(text, compare(patches, reference, temperature), image)
+            image = best_probabilities(class_token, features, temperature)
+            local = best_probabilities(patches, features, temperature)
+        else:
+            image = state_probabilities(class_token, text, temperature)
+            local = state_probabilities(patches, text, temperature, normalised=True)
+        return Output(text, local, image[:, 1])
 
     def select(self, patches: Tensor, probabilities: Tensor) -> Tensor:
         """[B, n_selected * D] of patches [B, L, D]: the most abnormal [B, L] ones, in that order.

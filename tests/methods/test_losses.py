@@ -13,6 +13,7 @@ from zsad.methods._losses import (
     enlarged,
     focal_loss,
     local_loss,
+    map_loss,
     orthogonality_loss,
 )
 
@@ -114,3 +115,33 @@ def test_enlarging_by_products_equals_interpolation_and_its_gradient(grid, align
         gradients.append((maps.detach(), leaf.grad))
     for found, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def patches_and_masks(dtype):
+    random = torch.Generator().manual_seed(7)
+    patches = torch.rand(3, 5 * 4, generator=random, dtype=dtype)
+    masks = (torch.rand(3, 11, 11, generator=random) > 0.7).to(dtype)
+    masks[1] = 0  # a normal image
+    return patches.requires_grad_(), masks
+
+
+@pytest.mark.parametrize("term", ["focal", "dice_abnormal", "dice_normal", "total"])
+def test_the_loss_of_a_map_is_that_of_its_enlarged_patches_and_so_is_its_gradient(term):
+    patches, masks = patches_and_masks(torch.float64)
+    found = getattr(map_loss(patches, (5, 4), 11, masks), term)
+    expected = getattr(local_loss(enlarged(patches, (5, 4), 11), masks), term)
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(3 * loss, patches)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*slopes)
+
+
+def test_the_loss_of_a_map_is_as_good_in_single_precision():
+    patches, masks = patches_and_masks(torch.float32)
+    found = map_loss(patches, (5, 4), 11, masks).total
+    torch.testing.assert_close(found, local_loss(enlarged(patches, (5, 4), 11), masks).total)
+
+
+def test_the_loss_of_a_map_refuses_masks_of_another_size():
+    patches, masks = patches_and_masks(torch.float32)
+    with pytest.raises(ValueError, match=r"\(3, 12, 12\)"):
+        map_loss(patches, (5, 4), 12, masks)
