@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +13,16 @@ from .sorted_runs import RunFile
 
 SORTING_BYTES: Final = 32  # that a value takes while it is sorted, with its index and copies
 _FEWEST: Final = 1 << 10  # values of a run
+_MERGED: Final = 4  # pieces, which take half of what sorting one takes
 
 
 class DeviceRuns:
     """Normal pixels as sorted runs: on the device, then in the host's memory, then in a file.
 
-    Half of the budget is for sorting a piece, which becomes a run, and half for runs. The host's
-    part is page-locked, so that runs come back as fast as the bus allows.
+    Half of the budget is for sorting a piece, which becomes a run, and half for runs. Two runs of
+    the device that are equally long become one, up to what the first half has room for, so that
+    fewer are searched. The host's part is page-locked, so that runs come back as fast as the bus
+    allows.
 
     Args:
         budget_bytes: of the device.
@@ -55,19 +58,21 @@ class DeviceRuns:
         return list(self._all())
 
     def __len__(self) -> int:
-        return self._waiting_values + sum(map(len, self._runs)) + len(self._file)
+        in_memory = sum(map(len, [*self._on_device, *self._on_host]))
+        return self._waiting_values + in_memory + len(self._file)
 
     def release(self) -> None:
         """Forget all values and give back memory and temporary file."""
         self._file.release()
-        self._runs: list[Tensor] = []
-        self._kept = {"device": 0, "host": 0}
+        self._on_device: list[Tensor] = []
+        self._on_host: list[Tensor] = []
         self._waiting: list[Tensor] = []
         self._waiting_values = 0
         self._last: Tensor | None = None
 
     def _all(self) -> Iterator[Tensor]:
-        yield from self._runs
+        yield from self._on_device
+        yield from self._on_host
         yield from map(torch.from_numpy, self._file.runs())
         if self._waiting_values:
             if self._last is None or len(self._last) != self._waiting_values:
@@ -81,16 +86,42 @@ class DeviceRuns:
     def _keep(self, run: Tensor) -> None:
         """Keep a run where there is room for it."""
         self._waiting, self._waiting_values, self._last = [], 0, None
-        if self._has_room("device", run):
-            self._runs.append(run)
-        elif self._has_room("host", run):
+        if _has_room(self._on_device, self._room["device"], run):
+            self._on_device.append(run)
+            self._merge()
+        elif _has_room(self._on_host, self._room["host"], run):
             pinned = run.device.type == "cuda"
-            self._runs.append(torch.empty(len(run), pin_memory=pinned).copy_(run))
+            self._on_host.append(torch.empty(len(run), pin_memory=pinned).copy_(run))
         else:
             self._file.append(run.cpu().numpy())
 
-    def _has_room(self, place: str, run: Tensor) -> bool:
-        there = self._kept[place] + len(run) <= self._room[place]
-        if there:
-            self._kept[place] += len(run)
-        return there
+    def _merge(self) -> None:
+        """Merge the last two runs of the device while they are equally long."""
+        runs = self._on_device
+        while len(runs) > 1 and len(runs[-2]) == len(runs[-1]) <= _MERGED * self._piece // 2:
+            runs[-2:] = [merged(runs[-2], runs[-1], self._piece // 2)]
+
+
+def merged(one: Tensor, other: Tensor, at_a_time: int) -> Tensor:
+    """Two rising runs as one.
+
+    A value's place is its place in its own run and the number of values of the other in front of
+    it; where they are equal those of `one` come first.
+
+    Args:
+        one: [n].
+        other: [m].
+        at_a_time: values whose places are in memory, with 16 bytes each.
+    """
+    whole = torch.empty(len(one) + len(other), dtype=one.dtype, device=one.device)
+    for run, beside, right in ((one, other, False), (other, one, True)):
+        for start in range(0, len(run), at_a_time):
+            some = run[start : start + at_a_time]
+            places = torch.searchsorted(beside, some, right=right)
+            places += torch.arange(start, start + len(some), device=run.device)
+            whole[places] = some
+    return whole
+
+
+def _has_room(runs: Sequence[Tensor], room: int, run: Tensor) -> bool:
+    return sum(map(len, runs)) + len(run) <= room

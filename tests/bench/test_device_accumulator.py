@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from zsad.bench.device_accumulator import DeviceAccumulator
+from zsad.bench.device_runs import merged
 from zsad.bench.mask_regions import regions_of
 from zsad.bench.metric_table import METRICS
 from zsad.bench.metrics import MetricInputError, PixelAccumulator
@@ -145,10 +146,18 @@ def test_runs_leave_the_device_beyond_the_budget_and_come_back_whole(tmp_path):
     pixels = DeviceAccumulator(torch.device("cpu"), 1 << 18, 1 << 15, tmp_path)
     filled(pixels, masks, torch.from_numpy(maps), 7)
     runs = pixels._normal
-    on_device = sum(map(len, runs._runs[: runs._room["device"] // runs._piece]))
-    assert 0 < 4 * on_device <= 1 << 16
+    on_device = [len(run) // runs._piece for run in runs._on_device]
+    assert on_device == [4, 4]  # merged two by two, up to four pieces
+    assert 4 * sum(map(len, runs._on_device)) <= 1 << 16
     assert len(runs._file) > 0
     assert_equal(measured(pixels), measured(filled(PixelAccumulator(), masks, maps, 60)))
+
+
+@pytest.mark.parametrize("lengths", [(0, 3), (7, 0), (5, 5), (100, 1)])
+def test_runs_are_merged_in_their_order(lengths):
+    rng = np.random.default_rng(0)
+    one, other = (torch.tensor(np.sort(rng.integers(0, 9, n))).float() for n in lengths)
+    assert torch.equal(merged(one, other, 3), torch.cat([one, other]).sort().values)
 
 
 def test_a_budget_must_be_positive():
