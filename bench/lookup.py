@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,13 @@ def count(run: Rising, values: Rising, below: Counts, equal: Counts) -> None:
             places = _first_not_below(stretch, some)
             below[rows] += places
             _add_equal(stretch, some, places, equal[rows])
+
+
+def release_pages(run: Rising) -> None:
+    """Give back the memory of a run that is mapped from a file; it is read again where needed."""
+    mapped = getattr(run, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _first_not_below(run: Rising, values: Rising) -> NDArray[np.intp]:

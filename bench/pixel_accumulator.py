@@ -145,6 +145,10 @@ class PixelAccumulator(Accumulator):
             )
         return self._counts
 
+    def spilled_bytes(self) -> int:
+        """Size of the temporary files."""
+        return self._normal.spilled_bytes() + self._normal_images.spilled_bytes()
+
     def release(self) -> None:
         """Forget all images and give back memory and temporary files."""
         self._normal.release()

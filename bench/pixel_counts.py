@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .lookup import release_pages
 from .mask_regions import Regions, regions_of
 from .ranks import Counts, NormalImages, Ranks, Scores, checked_maps, rank
 
@@ -77,6 +78,7 @@ class SortedPixels:
         above = np.zeros(thresholds.size, np.int64)
         for run in self.runs:
             above += run.size - np.searchsorted(run, thresholds, side="right")
+            release_pages(run)
         return above
 
     def found_in_regions(self, threshold: np.floating[Any]) -> Counts:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import ContractError, ZsadError
-from .lookup import count
+from .lookup import count, release_pages
 from .mask_regions import Indices, Regions
 from .threads import in_threads
 
@@ -173,15 +173,14 @@ def _looked_up(
 ) -> tuple[Counts, Counts, Counts]:
     """Normal scores below each value, those of normal images, and all that equal it [rows]."""
     below, below_images, equal = (np.zeros(values.size, np.int64) for _ in range(3))
-
-    def count_rows(rows: slice) -> None:
-        for run in image_runs:
-            count(run, values[rows], below_images[rows], equal[rows])
-        below[rows] = below_images[rows]
-        for run in normal_runs:
-            count(run, values[rows], below[rows], equal[rows])
-
-    in_threads([partial(count_rows, rows) for rows in row_slices(values.size)])
+    slices = row_slices(values.size)
+    for runs, column in ((image_runs, below_images), (normal_runs, below)):
+        for run in runs:
+            in_threads(
+                [partial(count, run, values[rows], column[rows], equal[rows]) for rows in slices]
+            )
+            release_pages(run)
+    below += below_images
     return below, below_images, equal
 
 

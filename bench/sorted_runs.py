@@ -49,6 +49,10 @@ class SortedRuns:
         in_memory = [self._sorted_buffer()] if self._filled else []
         return [*self._file.runs(), *in_memory]
 
+    def spilled_bytes(self) -> int:
+        """Size of the temporary file."""
+        return 4 * len(self._file)
+
     def release(self) -> None:
         """Forget all values and give back memory and temporary file."""
         self._file.release()

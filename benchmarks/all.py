@@ -50,6 +50,7 @@ FULL: Runs = {
     "training": ([], 1200),
     "cached_training": ([], 900),
     "metrics": (["--maps", "200"], 900),
+    "metrics_stream": ([], 900),
     "end_to_end": ([], 1800),
     "memory": ([], 1800),
     "precision": ([], 900),
