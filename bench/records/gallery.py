@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -137,6 +138,7 @@ class Gallery:
         self.room = PER_CHOICE * 4 * keep
         self._considered = _Considered()
         self._answers: dict[Cell, _Answers] = {}
+        self._lock = Lock()
 
     def add_batch(
         self,
@@ -146,7 +148,7 @@ class Gallery:
         maps: Tensor,
         preprocess: Preprocess,
     ) -> None:
-        """Offer the images of a batch.
+        """Offer the images of a batch; methods may do so from several threads.
 
         Args:
             cell: of the run.
@@ -156,15 +158,16 @@ class Gallery:
             preprocess: the method's own; images are shown as it sees them, without normalisation.
         """
         low, high = map(float, maps.aminmax())
-        for i, name in enumerate(batch.names):
-            label = int(batch.labels[i])
-            score = None if scores is None else float(scores[i])
-            if not self._notes(cell, name, label, score, low, high):
-                continue
-            if name not in self._considered.labels:
-                mask = None if batch.masks is None else batch.masks[i].cpu().numpy()
-                self._consider(name, label, preprocess.picture(batch.images[i]), mask)
-            self._answers[cell].heats[name] = _small(maps[i].cpu().float().numpy())
+        with self._lock:
+            for i, name in enumerate(batch.names):
+                label = int(batch.labels[i])
+                score = None if scores is None else float(scores[i])
+                if not self._notes(cell, name, label, score, low, high):
+                    continue
+                if name not in self._considered.labels:
+                    mask = None if batch.masks is None else batch.masks[i].cpu().numpy()
+                    self._consider(name, label, preprocess.picture(batch.images[i]), mask)
+                self._answers[cell].heats[name] = _small(maps[i].cpu().float().numpy())
 
     def add(
         self,

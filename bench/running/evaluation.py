@@ -3,7 +3,7 @@
 All methods whose `forward_key` is equal read one visual forward per batch. A method that fails
 keeps its error and is left out; the others are scored to the end. Each method reads its own copies,
 so that what it writes into does not reach another method, and what it returns is copied. Answers
-are measured in a thread while the next batch is encoded.
+are measured in threads while the next batch is encoded.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Group:
     """The methods of a category that share its visual forwards, while they are scored.
 
     Attributes:
-        background: measures what they answer.
+        backgrounds: what measures a method's answers, by its cell; several may share one.
         forward: seconds of the shared forwards.
         at_once: how many images are encoded together.
         own: how many each method answers together.
@@ -77,7 +77,7 @@ class _Group:
 
     category: _Category
     members: Sequence[Measurement]
-    background: Background
+    backgrounds: Mapping[Cell, Background]
     forward: Stopwatch
     at_once: AtOnce
     own: dict[Cell, AtOnce] = field(default_factory=dict)
@@ -226,10 +226,12 @@ def _score_group(
         )
         for prepared, accumulator in zip(prepared_methods, pixels, strict=True)
     ]
-    background = Background(BATCHES_BEHIND * len(members), category.progress)
-    group = _Group(category, members, background, forward, AtOnce(device, USUAL))
+    backgrounds = _backgrounds(members, device, category.progress)
+    group = _Group(category, members, backgrounds, forward, AtOnce(device, USUAL))
     try:
-        with background:
+        with ExitStack() as threads:
+            for background in {*backgrounds.values()}:
+                threads.enter_context(background)
             _run_group(group, bar)
     except Stopped:
         raise
@@ -239,6 +241,20 @@ def _score_group(
         for prepared in prepared_methods:
             prepared.error = prepared.error or reason
     return group
+
+
+def _backgrounds(
+    members: Sequence[Measurement], device: torch.device, progress: Progress
+) -> dict[Cell, Background]:
+    """Threads that measure answers: as many as torch may use, each for some of the methods.
+
+    One where maps are on a GPU, which does the work.
+    """
+    most = 1 if device.type == "cuda" else torch.get_num_threads()
+    count = max(1, min(most, len(members)))
+    behind = BATCHES_BEHIND * -(-len(members) // count)
+    threads = [Background(behind, progress) for _ in range(count)]
+    return {one.prepared.cell: threads[i % count] for i, one in enumerate(members)}
 
 
 def _run_group(group: _Group, bar: tqdm[Any]) -> None:
@@ -385,7 +401,7 @@ def _answer(group: _Group, member: Measurement, query: Query, batch: Batch) -> N
         return answer(member, asked.query, asked.batch, keeps_prompts)
 
     for _, measure in group.own[member.prepared.cell].each(_Asked(query, batch), ask):
-        group.background.submit(partial(_measured, group, member, measure))
+        group.backgrounds[member.prepared.cell].submit(partial(_measured, group, member, measure))
 
 
 def _measured(group: _Group, member: Measurement, measure: Callable[[], None]) -> None:
@@ -433,5 +449,5 @@ def _stages(group: _Group, member: Measurement) -> dict[str, float]:
     return {
         "seconds_read": group.seconds_read,
         "seconds_metrics": member.seconds_metrics,
-        "seconds_wait": group.background.seconds_waited,
+        "seconds_wait": sum(one.seconds_waited for one in {*group.backgrounds.values()}),
     }
