@@ -161,7 +161,7 @@ class Dataset(ABC):
         has_masks: pixel-level masks exist, so pixel-level metrics do.
         categories: category -> CategoryInfo, in the paper's order; empty when found on disk only.
         released_keys: released code -> the class key of the set's only category in that code's
-            loader, where it is not the category's name; None where that loader has no key for it.
+            loader, where it is not the category's name; "" where that loader has no key for it.
         folders: names under which the dataset's folder is looked for below a data root; without
             any the root is taken as it is.
         needs_match: only a folder that `match` knows is taken for the dataset's.
@@ -174,6 +174,7 @@ class Dataset(ABC):
             "readable"; class_name: one word for every category instead; mask_threshold and
             mask_resize: see `MaskRule`; orientation: "exif" turns photographs upright, "stored"
             leaves them as the released codes do.
+        option_choices: the words that an option takes, where it takes some words only.
         count_options: options that change how many images there are, so that the counts of
             `categories` hold for their defaults only.
     """
@@ -185,7 +186,7 @@ class Dataset(ABC):
     has_image_labels: bool = True
     has_masks: bool = True
     categories: ClassVar[Mapping[str, CategoryInfo]] = {}
-    released_keys: ClassVar[Mapping[str, str | None]] = {}
+    released_keys: ClassVar[Mapping[str, str]] = {}
     source: ClassVar[Source] = Source()
     folders: ClassVar[Sequence[str]] = ()
     needs_match: ClassVar[bool] = False
@@ -199,6 +200,10 @@ class Dataset(ABC):
         "mask_threshold": None,
         "mask_resize": None,
         "orientation": "exif",
+    }
+    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
+        "class_names": ("official", "readable"),
+        "orientation": ("exif", "stored"),
     }
     count_options: ClassVar[Set[str]] = frozenset()
 
@@ -214,10 +219,10 @@ class Dataset(ABC):
             threshold=self.mask_rule.threshold if threshold is None else threshold,
             resize=resize or self.mask_rule.resize,
         )
-        if self.options.get("orientation", "exif") not in ("exif", "stored"):
-            raise UsageError(
-                f"orientation is 'exif' or 'stored', not '{self.options['orientation']}'"
-            )
+        for name, choices in self.option_choices.items():
+            if self.options.get(name, choices[0]) not in choices:
+                known = " or ".join(map(repr, choices))
+                raise UsageError(f"{name} is {known}, not '{self.options[name]}'")
 
     @classmethod
     def open(cls, root: Path | str | None = None, **options: Any) -> Self:
@@ -328,20 +333,14 @@ class Dataset(ABC):
         return Reading(image, mask, warnings)
 
     def class_name(self, category: str) -> str:
-        """The word for a category in prompts, official or readable as the option says.
-
-        Raises:
-            UsageError: the option class_names is neither.
-        """
+        """The word for a category in prompts, official or readable as the option says."""
         if self.options.get("class_name"):
             return str(self.options["class_name"])
         info = self.categories.get(category)
         if info is None:
             return category
-        which = self.options.get("class_names", "official")
-        if which not in ("official", "readable"):
-            raise UsageError(f"class_names is 'official' or 'readable', not '{which}'")
-        return info.official_name if which == "official" else info.readable_name
+        readable = self.options.get("class_names") == "readable"
+        return info.readable_name if readable else info.official_name
 
     def description(self, category: str) -> str | None:
         """What the objects of a category look like, where that is known."""

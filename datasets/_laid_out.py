@@ -45,11 +45,13 @@ class LaidOutDataset(Dataset):
         "categories": None,
         "missing": "refuse",
     }
+    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
+        **Dataset.option_choices,
+        "missing": ("refuse", "skip"),
+    }
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)
-        if self.options["missing"] not in ("refuse", "skip"):
-            raise UsageError(f"missing is 'refuse' or 'skip', not '{self.options['missing']}'")
         for name in ("layout", "class_name", "split_list"):
             if not isinstance(self.options.get(name), str | Path | None):
                 raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bench.dataset import Box, Sample
-from ..bench.errors import DataError, UsageError
+from ..bench.errors import DataError
 from ..bench.images import MaskRule, image_size, read_mask
 from ._catalogue import with_facts
 from ._folders import child, lacking, list_images, subfolders
@@ -133,10 +133,8 @@ class AITEX(SplitDataset):
         **SplitDataset.option_defaults,
         "multi_mask": "skip",
     }
+    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
+        **SplitDataset.option_choices,
+        "multi_mask": ("skip", "union"),
+    }
     count_options: ClassVar[Set[str]] = SplitDataset.count_options | {"multi_mask"}
-    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
-
-    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
-        super().__init__(root, **options)
-        if self.options["multi_mask"] not in ("skip", "union"):
-            raise UsageError(f"multi_mask is 'skip' or 'union', not '{self.options['multi_mask']}'")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
@@ -16,4 +13,3 @@ class Br35H(LaidOutDataset):
 
     name = "br35h"
     layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), *USUAL_LAYOUTS)
-    released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "br35", "anomalyclip": None}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
@@ -19,7 +16,3 @@ class BrainMRI(LaidOutDataset):
 
     name = "brainmri"
     layouts = (LabelFolders(normal=("no",), anomalous=("yes",)), *USUAL_LAYOUTS)
-    released_keys: ClassVar[Mapping[str, str | None]] = {
-        "faprompt": "brainmri2",
-        "anomalyclip": None,
-    }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
 from ..bench.dataset import Sample
 from ..bench.errors import DataError
@@ -82,7 +80,6 @@ class ELPV(SplitDataset):
 
     name = "elpv"
     layouts = (GradedCells(), *USUAL_LAYOUTS)
-    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}
 
     @classmethod
     def packaged(cls) -> Path | None:

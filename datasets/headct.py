@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from ..bench.errors import DataError
 from ._catalogue import with_facts
@@ -86,4 +84,3 @@ class HeadCT(LaidOutDataset):
         LabelFolders(normal=("normal", "no", "good"), anomalous=("hemorrhage", "yes", "defect")),
         MetaJson(),
     )
-    released_keys: ClassVar[Mapping[str, str | None]] = {"faprompt": "headct2", "anomalyclip": None}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from ._catalogue import with_facts
 from ._laid_out import SplitDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
@@ -32,4 +29,3 @@ class LAG(SplitDataset):
 
     name = "lag"
     layouts = (FUNDUS_FOLDERS, *USUAL_LAYOUTS)
-    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": None}

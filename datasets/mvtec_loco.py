@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bench.dataset import SPLITS, Split
-from ..bench.errors import DataError, UsageError
+from ..bench.errors import DataError
 from ..bench.names import registry_name
 from ._catalogue import with_facts
 from ._folders import child, descend, list_images, refuse_unreadable, subfolders
@@ -108,11 +108,8 @@ class MVTecLOCO(LaidOutDataset):
         **LaidOutDataset.option_defaults,
         "anomalies": "all",
     }
+    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
+        **LaidOutDataset.option_choices,
+        "anomalies": ("all", "structural"),
+    }
     count_options: ClassVar[Set[str]] = frozenset({"anomalies"})
-
-    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
-        super().__init__(root, **options)
-        if self.options["anomalies"] not in ("all", "structural"):
-            raise UsageError(
-                f"anomalies is 'all' or 'structural', not '{self.options['anomalies']}'"
-            )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from ..bench.dataset import SPLITS
-from ..bench.errors import DataError, UsageError
+from ..bench.errors import DataError
 from ._catalogue import with_facts
 from ._folders import child, descend, find_file, lacking
 from ._laid_out import LaidOutDataset
@@ -144,9 +144,8 @@ class RealIAD(LaidOutDataset):
         **LaidOutDataset.option_defaults,
         "views": "all",
     }
+    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
+        **LaidOutDataset.option_choices,
+        "views": ("all", "single"),
+    }
     count_options: ClassVar[Set[str]] = frozenset({"views"})
-
-    def __init__(self, root: Path | str | None = None, **options: Any) -> None:
-        super().__init__(root, **options)
-        if self.options["views"] not in SPLIT_FILES:
-            raise UsageError(f"views is 'all' or 'single', not '{self.options['views']}'")

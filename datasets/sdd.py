@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
 
 from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError
@@ -94,4 +92,3 @@ class SDD(SplitDataset):
 
     name = "sdd"
     layouts = (CommutatorParts(), *USUAL_LAYOUTS)
-    released_keys: ClassVar[Mapping[str, str | None]] = {"anomalyclip": "electrical commutators"}

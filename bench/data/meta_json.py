@@ -68,7 +68,7 @@ def class_key(dataset: Dataset, category: str, code: str) -> str:
     if code not in CODES:
         raise unknown_name("released code", code, CODES)
     key = dataset.released_keys.get(code, category)
-    if key is None:
+    if not key:
         having = [other for other in CODES if dataset.released_keys.get(other, category)]
         fix = f": choose --code {' or '.join(having)}" if having else ""
         raise UsageError(
