@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
-from collections.abc import Iterable
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 NAMES_SHOWN = 32
+UNREADABLE = (  # what readers of JSON, tables and archives raise on files that are something else
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError),
+    *(MemoryError, csv.Error, zlib.error, zipfile.BadZipFile),
+)
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports of a command that Ctrl-C ended
 OUT_OF_MEMORY = (  # how torch's CPU allocator and CUDA's libraries say it
     "not enough memory",
@@ -106,3 +115,25 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     shown = ", ".join(names[:NAMES_SHOWN]) or "none"
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return UsageError(f"unknown {kind} '{name}': {hint}known are {shown}{more}")
+
+
+@contextmanager
+def reading(path: Path, what: str, kind: type[ZsadError], fix: str = "") -> Iterator[None]:
+    """Turn whatever is wrong with a file into one error that names the file.
+
+    Args:
+        path: of the file.
+        what: it should be.
+        kind: of the error.
+        fix: how to repair it, with the punctuation before it.
+
+    Raises:
+        ZsadError: of that kind.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise kind(f"{what} {path} does not exist{fix}") from error
+    except UNREADABLE as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise kind(f"{path} is not a readable {what} ({why}){fix}") from error

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .errors import FileError, ZsadError, shortened
+from .errors import FileError, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -127,25 +127,6 @@ def _lives(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@contextmanager
-def reading(path: Path, what: str, kind: type[ZsadError], fix: str = "") -> Iterator[None]:
-    """Turn whatever is wrong with a JSON file into one error that names the file.
-
-    Args:
-        path: of the file.
-        what: it should be.
-        kind: of the error.
-        fix: how to repair it, with the punctuation before it.
-
-    Raises:
-        ZsadError: of that kind.
-    """
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise kind(f"{path} is not a readable {what} ({error}){fix}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -36,7 +36,7 @@ from .backbone_spec import (
     check_precision,
 )
 from .checkpoint import archive_hashes, file_sha256, read_tensors, sha256_in_url
-from .errors import UsageError, WeightsError, unknown_name
+from .errors import UsageError, WeightsError, reading, unknown_name
 
 RANDOM_SEED = 0
 RANDOM_SHA256 = f"{RANDOM}-{RANDOM_SEED}"  # stands for the hash of random weights
@@ -254,12 +254,8 @@ def _device(device: str | torch.device) -> torch.device:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "model config", UsageError):
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"model config {path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"model config {path} is not readable JSON ({error})") from error
     if isinstance(settings, dict):
         settings = settings.get("model_cfg", settings)
     needed = {"embed_dim", "vision_cfg", "text_cfg"}

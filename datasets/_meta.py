@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..bench.dataset import Split
-from ..bench.errors import DataError
+from ..bench.errors import DataError, reading
 from ._laid_out import LaidOutDataset
 from ._listing import Layout, Listing
 
@@ -118,10 +118,8 @@ def _relative(path: PurePosixPath, folder: Path, real: Path) -> PurePosixPath | 
 
 def _rows(path: Path, dataset: LaidOutDataset) -> Sequence[tuple[Split, str, Mapping[str, Any]]]:
     """Split, category and row of every image; the keys are compared in lower case."""
-    try:
+    with reading(path, "JSON file", DataError):
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_twins)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a meta.json: it holds no object of splits")
     rows: list[tuple[Split, str, Mapping[str, Any]]] = []

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..bench.errors import DataError, UsageError
+from ..bench.errors import DataError, UsageError, reading
 
 Item = TypeVar("Item")
 
@@ -72,8 +72,6 @@ class NormalSplit:
 
 
 def _read_list(path: Path) -> set[str]:
-    try:
+    with reading(path, "list of test images", DataError):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"list of test images {path} cannot be read ({error})") from error
     return {line.strip() for line in lines if line.strip()}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..bench.content import content_hashes
 from ..bench.dataset import CategoryInfo, Counts, Dataset, Domain, Sample, Source, Split, files_of
-from ..bench.errors import DataError, UsageError
+from ..bench.errors import DataError, UsageError, reading
 from ..bench.images import MaskRule, read_mask, read_picture
 from ..bench.names import display_name
 from ._damage import DEFECTS
@@ -257,10 +257,8 @@ class DrawnDataset(Dataset):
             return []
         folder = self.root if split == "test" else self._drawn(split)
         manifest = folder / MANIFEST
-        try:
+        with reading(manifest, "list of samples", DataError, ": delete its folder"):
             rows = json.loads(manifest.read_text(encoding="utf-8"))["samples"]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{manifest} is broken ({error}): delete its folder") from error
         samples: list[Sample] = []
         for image, label, name, defect, mask in rows:
             category = name.replace(" ", "_")

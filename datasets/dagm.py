@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.dataset import SPLITS, Split
-from ..bench.errors import DataError
+from ..bench.errors import DataError, reading
 from ._catalogue import with_facts
 from ._folders import child, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
@@ -23,10 +23,8 @@ def read_labels(path: Path) -> dict[str, str]:
         DataError: the file cannot be read or a line is none of these.
     """
     labels: dict[str, str] = {}
-    try:
+    with reading(path, "list of labels", DataError):
         lines = path.read_text(encoding="latin-1").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
     for line in lines:
         cells = line.split()
         if len(cells) < 2:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..bench.dataset import Sample
-from ..bench.errors import DataError
+from ..bench.errors import DataError, reading
 from ._catalogue import with_facts
 from ._folders import begins_with, child, find_file, lacking
 from ._laid_out import LaidOutDataset, SplitDataset
@@ -23,14 +23,10 @@ def read_grades(path: Path) -> list[tuple[str, float, str]]:
     Raises:
         DataError: the file is missing or a row is not "path probability type".
     """
-    try:
+    with reading(path, "table with rows of 'images/cell0001.png 1.0 mono'", DataError):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         rows = [line.replace(",", " ").split() for line in lines if line.strip()]
         return [(name, float(probability), module) for name, probability, module in rows]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read as rows of 'images/cell0001.png 1.0 mono' ({error})"
-        ) from error
 
 
 @dataclass(frozen=True)

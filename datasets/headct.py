@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bench.errors import DataError
+from ..bench.errors import DataError, reading
 from ._catalogue import with_facts
 from ._folders import begins_with, child, find_file, lacking, list_images
 from ._laid_out import LaidOutDataset
@@ -21,12 +21,10 @@ def read_labels(path: Path) -> dict[int, int]:
     Raises:
         DataError: the file has other columns or no numbers in them.
     """
-    try:
+    with reading(path, "table of the columns id and hemorrhage", DataError):
         lines = path.read_text(encoding="utf-8-sig").lower().splitlines()
         rows = csv.DictReader(lines, skipinitialspace=True)
         labels = {int(row["id"]): int(row["hemorrhage"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as columns id and hemorrhage ({error})") from error
     if not set(labels.values()) <= {0, 1}:
         raise DataError(f"{path} has labels other than 0 and 1")
     return labels

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from ..bench.dataset import SPLITS
-from ..bench.errors import DataError
+from ..bench.errors import DataError, reading
 from ._catalogue import with_facts
 from ._folders import child, descend, find_file, lacking
 from ._laid_out import LaidOutDataset
@@ -104,17 +104,12 @@ def _content(table: Path) -> Mapping[str, Any]:
     Raises:
         DataError: it cannot be read, or a row has no image_path or anomaly_class.
     """
-    try:
+    with reading(table, "split file with image_path and anomaly_class", DataError):
         content = json.loads(table.read_text(encoding="utf-8"))
         rows = [row for split in SPLITS for row in content[split]]
         texts = [row[key] for row in rows for key in ("image_path", "anomaly_class")]
         texts += [row["mask_path"] for row in rows if row.get("mask_path")]
         texts += [content["meta"].get("prefix", "")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{table} cannot be read as meta, train and test with image_path and anomaly_class "
-            f"({type(error).__name__}: {error})"
-        ) from error
     if not all(isinstance(text, str) for text in texts):
         raise DataError(f"{table} has a path or an anomaly_class that is not text")
     return dict(content)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..bench.dataset import Split
-from ..bench.errors import DataError
+from ..bench.errors import DataError, reading
 from ._catalogue import with_facts
 from ._folders import child, descend, few, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
@@ -36,14 +36,11 @@ def read_split(path: Path) -> list[SplitRow]:
     Raises:
         DataError: the file is missing, has other columns, or a path in it leads out of its folder.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != COLUMNS:
-                raise DataError(f"{path} has the columns {reader.fieldnames}, not {COLUMNS}")
-            return [_row(cells, path) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
+    with reading(path, "table", DataError), path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != COLUMNS:
+            raise DataError(f"{path} has the columns {reader.fieldnames}, not {COLUMNS}")
+        return [_row(cells, path) for cells in reader]
 
 
 def _row(cells: Mapping[str, str], path: Path) -> SplitRow:

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from ..errors import UsageError, ZsadError, unknown_name
-from ..files import read_json, reading, write_json
+from ..errors import UsageError, ZsadError, reading, unknown_name
+from ..files import read_json, write_json
 from ..json_fields import Count, Fraction, from_json
 from ..metric_table import METRICS
 from ..names import display_name, registry_name

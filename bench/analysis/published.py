@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_origin, get_type_hints
 
-from ..errors import ZsadError
+from ..errors import ZsadError, reading
 from ..metric_table import HEADLINES, LEVELS, METRICS, Level, of_level
 from ..names import normalize_name
 from ..registry import NAMESPACE
@@ -331,11 +331,9 @@ def rows(name: str) -> list[dict[str, str]]:
     Raises:
         PublishedError: it cannot be read.
     """
-    try:
-        with (folder() / name).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise PublishedError(f"{folder() / name} is not readable ({error})") from error
+    path = folder() / name
+    with reading(path, "table", PublishedError), path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _unique(names: Iterable[str]) -> list[str]:

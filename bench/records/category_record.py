@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..data.completeness import Completeness
 from ..dataset import Dataset
+from ..errors import reading
 from ..extra_work import ExtraWork
-from ..files import read_json, reading
+from ..files import read_json
 from ..json_fields import Amount, Count, from_json
 from ..track import Track
 from .cell import Cell

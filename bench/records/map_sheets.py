@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from ..errors import ZsadError
-from ..files import file_name, read_json, reading, whole_file, write_json
+from ..errors import ZsadError, reading
+from ..files import file_name, read_json, whole_file, write_json
 from ..json_fields import Binary, Fraction, Label, from_json
 from .cell import Cell
 from .run_folder import GALLERY, gallery_folder, shared_picture_path

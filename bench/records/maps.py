@@ -5,20 +5,16 @@ maps/<cell>/<category>.npz    `maps` float32 [N, M, M] and `masks` bool [N, M, M
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import reading
 from ..files import whole_file
 from .cell import Cell
 from .record import RecordError
 from .run_folder import maps_path
-
-# What numpy raises on files that are not an archive, are cut, or claim an absurd size.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, BadZipFile)
 
 
 def write_maps(
@@ -37,13 +33,11 @@ def read_maps(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     Raises:
         RecordError: the file is broken or holds something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            maps, masks = stored["maps"], stored["masks"]
-    except UNREADABLE as error:
-        raise RecordError(
-            f"{path} holds no maps and masks ({error}): run the cell again"
-        ) from error
+    with (
+        reading(path, "file of maps and masks", RecordError, ": run the cell again"),
+        np.load(path, allow_pickle=False) as stored,
+    ):
+        maps, masks = stored["maps"], stored["masks"]
     if masks.shape != maps.shape or maps.ndim != 3 or masks.dtype != bool:
         raise RecordError(f"{path}: maps {maps.shape} and masks {masks.shape} do not fit")
     return maps, masks

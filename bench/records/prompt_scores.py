@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ZsadError
+from ..errors import ZsadError, reading
 from ..files import whole_file
 from .cell import Cell
 from .run_folder import prompt_scores_path
@@ -47,11 +46,11 @@ def read_prompt_scores(path: Path) -> PromptScores:
     Raises:
         PromptScoresError: the file is broken, or its arrays do not fit one another.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            scores, labels = np.asarray(file["scores"], np.float32), np.asarray(file["labels"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise PromptScoresError(f"{path} holds no prompt-wise scores ({error})") from error
+    with (
+        reading(path, "file of prompt-wise scores", PromptScoresError),
+        np.load(path, allow_pickle=False) as file,
+    ):
+        scores, labels = np.asarray(file["scores"], np.float32), np.asarray(file["labels"])
     fits = scores.ndim == 3 and labels.shape == scores.shape[:1] and min(scores.shape) > 0
     if not fits or not np.isfinite(scores).all() or not np.isin(labels, (0, 1)).all():
         raise PromptScoresError(

@@ -18,9 +18,9 @@ from annotated_types import Ge, Le
 from typing_extensions import TypedDict
 
 from ..data.completeness import Completeness
-from ..errors import ZsadError
+from ..errors import ZsadError, reading
 from ..extra_work import ExtraWork
-from ..files import read_json, reading, write_json
+from ..files import read_json, write_json
 from ..json_fields import Amount, Binary, Count, Fraction, Label, ReadAs, from_json
 from ..track import Track
 from .cell import Cell

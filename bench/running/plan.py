@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .. import registry
-from ..errors import UsageError, unknown_name
+from ..errors import UsageError, reading, unknown_name
 from ..files import read_json
 from ..metric_table import chosen_metrics
 from ..names import display_name, known_keys, parts_named, registry_name
@@ -262,12 +262,8 @@ def read_plan_settings(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is missing, unreadable or not a table.
     """
-    try:
+    with reading(path, "plan file", UsageError):
         raw = read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"plan file {path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"plan file {path} is not readable ({error})") from error
     if not isinstance(raw, dict):
         raise UsageError(f"plan file {path} must be a table of settings")
     for one, many in (("method", "methods"), ("dataset", "datasets")):

@@ -233,7 +233,7 @@ def test_loop_of_links_among_own_images_is_refused(tmp_path, trees):
 def test_labels_of_elpv_and_headct_must_make_sense(tmp_path, trees):
     trees.elpv(tmp_path / "elpv")
     (tmp_path / "elpv" / "labels.csv").write_text("images/cell0001.png maybe mono\n")
-    with pytest.raises(DataError, match=r"labels.csv cannot be read as rows of"):
+    with pytest.raises(DataError, match=r"labels.csv is not a readable table with rows of"):
         load_dataset("elpv", tmp_path / "elpv").samples()
     trees.headct(tmp_path / "HeadCT")
     (tmp_path / "HeadCT" / "labels.csv").write_text("id, hemorrhage\n0,2\n")

@@ -261,7 +261,7 @@ def test_rows_that_make_no_sense_are_shown(listed, change):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "not a readable JSON file"),
         ("[]", "holds no object of splits"),
         ('{"val": {}}', "has the split 'val'"),
         ('{"test": {"screw": {}}}', "is not a list of rows"),

@@ -36,7 +36,7 @@ def test_list_file_replaces_the_rule(tmp_path):
     assert rule.divide([1, 2, 3, 4], ["a", "b", "c", "d"]) == ([2, 4], [1, 3])
     with pytest.raises(DataError, match="names 1 images that do not exist, first 'd'"):
         rule.divide([1, 2], ["a", "b"])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="list of test images .* does not exist"):
         NormalSplit(list_file=tmp_path / "none").divide([1], ["a"])
 
 

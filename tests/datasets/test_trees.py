@@ -264,8 +264,8 @@ def test_real_iad_says_which_size_it_reads_and_what_is_not_there(tmp_path, trees
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{", "cannot be read as meta, train and test"),
-        ('{"meta": {}, "train": []}', "KeyError: 'test'"),
+        ("{", "not a readable split file"),
+        ('{"meta": {}, "train": []}', "it lacks 'test'"),
         (
             '{"meta": {}, "train": [], "test": [{"image_path": 3, "anomaly_class": "OK"}]}',
             "not text",

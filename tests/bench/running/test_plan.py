@@ -83,7 +83,7 @@ def test_plan_file_and_stored_plan_say_the_same(tmp_path):
         ("save_maps = 1", "'save-maps' is true or false"),
         ("backbone = 1", "'backbone' is text"),
         ("out = 3", "out"),
-        ("out = ", "not readable"),
+        ("out = ", "not a readable plan file"),
     ],
 )
 def test_a_wrong_plan_is_refused_by_the_name_of_what_is_wrong(tmp_path, content, named):
