@@ -69,11 +69,23 @@ def from_json(kind: type[T], raw: Any) -> T:
     return found
 
 
+def fault_of(value: Any, kind: Any) -> str:
+    """Why a value is not what a type and its bounds say, to be read after a name; "" if it is."""
+    from pydantic import ValidationError
+
+    try:
+        _adapter(kind, strict=True, allow_inf_nan=False).validate_python(value)
+    except ValidationError as error:
+        words = dict.fromkeys(f["msg"].removeprefix("Input ") for f in error.errors())
+        return f"{' or '.join(words)}, not {shortened(repr(value))}"
+    return ""
+
+
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Any, **config: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(kind, config=config or None)  # type: ignore[arg-type]
 
 
 def _first_fault(error: ValidationError) -> str:

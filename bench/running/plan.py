@@ -8,12 +8,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
+
+from annotated_types import Ge
 
 from .. import registry
-from ..errors import UsageError, reading, unknown_name
+from ..errors import UsageError, reading
 from ..files import read_json
+from ..json_fields import fault_of
 from ..metric_table import chosen_metrics
 from ..names import display_name, known_keys, parts_named, registry_name
 from ..options import DEFAULT_SEED, AuxiliarySplit
@@ -34,9 +36,7 @@ AUTO = "auto"
 USUAL = 8  # images per visual forward on a CPU, where more are not faster
 
 
-def setting(
-    words: str, default: Any = MISSING, least: int | None = None, line: str | None = None
-) -> Any:
+def setting(words: str, default: Any = MISSING, line: str | None = None) -> Any:
     """A field of `Plan`, which is a key of plan files and an option of `zsad run` at once.
 
     Its annotation says what it takes: text, a whole number, true or false, or some words.
@@ -44,10 +44,9 @@ def setting(
     Args:
         words: what it is; the help of the option.
         default: of the field.
-        least: the smallest whole number that it takes.
         line: the default of the option, where it is not that of the field.
     """
-    return field(default=default, metadata={"words": words, "least": least, "line": line})
+    return field(default=default, metadata={"words": words, "line": line})
 
 
 @dataclass(frozen=True)
@@ -93,27 +92,27 @@ class Plan:
         "fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.", "fp32"
     )
     compile: bool = setting("Compile the visual forward, where torch can.", False)
-    batch_size: int | Literal["auto"] = setting(
-        "Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.", AUTO, least=1
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = setting(
+        "Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.", AUTO
     )
-    workers: int = setting("Processes that read images.", 0, least=0)
-    map_size: int | None = setting("Compare all maps at this size.", None, least=8)
+    workers: Annotated[int, Ge(0)] = setting("Processes that read images.", 0)
+    map_size: Annotated[int, Ge(8)] | None = setting("Compare all maps at this size.", None)
     auxiliary: str | None = setting("Dataset to train on.", None)
     auxiliary_split: AuxiliarySplit | None = setting(  # noqa: RUF009
         "test, or all for train and test. [default: each method's own]", None
     )
-    auxiliary_limit: int | None = setting(
-        "Images per category and label to train on.", None, least=1
+    auxiliary_limit: Annotated[int, Ge(1)] | None = setting(
+        "Images per category and label to train on.", None
     )
     auxiliary_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     feature_precision: Literal["full", "fp16"] = setting(
         "full, or fp16: methods learn from features rounded to half the bytes.", "full"
     )
-    limit: int | None = setting("Images per category and label.", None, least=1)
+    limit: Annotated[int, Ge(1)] | None = setting("Images per category and label.", None)
     save_maps: bool = setting("Keep raw maps.", False)
     save_prompt_scores: bool = setting("Keep the scores of each prompt, for t-SNE.", False)
-    gallery: int = setting(
-        "Images to show for each of four choices, of each category; 0 is none.", 2, least=0
+    gallery: Annotated[int, Ge(0)] = setting(
+        "Images to show for each of four choices, of each category; 0 is none.", 2
     )
     retry: Literal["failed", "never", "always"] = setting("failed, never or always.", "failed")
     keep_old: bool = setting("Keep finished cells of other code.", False)
@@ -311,9 +310,9 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 
 def _check_settings(plan: Plan) -> None:
-    kinds = get_type_hints(Plan)
-    for item in dataclasses.fields(plan):
-        _check_setting(item, kinds[item.name], getattr(plan, item.name))
+    for name, kind in get_type_hints(Plan, include_extras=True).items():
+        if fault := fault_of(getattr(plan, name), kind):
+            raise UsageError(f"'{display_name(name)}' {fault}")
     if not plan.out.strip():
         raise UsageError("'out' is an empty path: name a folder or leave it out")
     if plan.precision == "tf32":
@@ -329,22 +328,3 @@ def _check_settings(plan: Plan) -> None:
                 f"'auxiliary-options' has options of dataset '{display_name(dataset)}', which no "
                 "method of the plan is trained on: remove them"
             )
-
-
-def _check_setting(item: dataclasses.Field[Any], kind: Any, value: Any) -> None:
-    """Raise `UsageError` if the value is not what the field's annotation and minimum say."""
-    name, least = display_name(item.name), item.metadata.get("least")
-    if NoneType in get_args(kind):
-        if value is None:
-            return
-        kind = get_args(kind)[0]
-    other = ""
-    if kind == int | Literal["auto"]:
-        if value == AUTO:
-            return
-        kind, other = int, f" or {AUTO}"
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise unknown_name(f"value of '{name}'", str(value), get_args(kind))
-    words = {str: "text", bool: "true or false", int: f"a whole number of at least {least}{other}"}
-    if kind in words and (type(value) is not kind or (least is not None and value < least)):
-        raise UsageError(f"'{name}' is {words[kind]}, not {value!r}")

@@ -226,9 +226,9 @@ def test_clusters_are_the_same_in_every_run_and_for_few_rows():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fusion_weight": 1.5}, "fusion-weight.*from 0 to 1, not 1.5"),
-        ({"n_tokens": 0}, "at least 1"),
-        ({"clusters": 0}, "at least 1"),
+        ({"fusion_weight": 1.5}, "fusion-weight.*equal to 1, not 1.5"),
+        ({"n_tokens": 0}, "equal to 1, not 0"),
+        ({"clusters": 0}, "equal to 1, not 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tiny, options, message):

@@ -71,5 +71,5 @@ def test_its_learned_state_can_be_loaded_again(seeds, tiny):
 
 
 def test_an_ensemble_without_members_is_refused(tiny):
-    with pytest.raises(UsageError, match="n-members.*at least 1, not 0"):
+    with pytest.raises(UsageError, match="n-members.*equal to 1, not 0"):
         create("anomalyclip_ensemble", tiny, n_members=0)

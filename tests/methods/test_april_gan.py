@@ -168,5 +168,5 @@ def test_a_rate_of_zero_changes_nothing_and_the_same_seed_the_same(tiny):
 
 
 def test_a_rate_that_is_no_share_is_refused(tiny):
-    with pytest.raises(UsageError, match="mosaic-rate.*from 0 to 1, not 20"):
+    with pytest.raises(UsageError, match="mosaic-rate.*equal to 1, not 20"):
         create("april_gan", tiny, mosaic_rate=20)

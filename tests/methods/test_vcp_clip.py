@@ -194,9 +194,9 @@ def test_class_names_play_no_part(tiny, random_case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"post_weight": 1.5}, "from 0 to 1, not 1.5"),
-        ({"dropout": -0.5}, "from 0 to 1, not -0.5"),
-        ({"n_context": 0}, "at least 1"),
+        ({"post_weight": 1.5}, "less than or equal to 1, not 1.5"),
+        ({"dropout": -0.5}, "greater than or equal to 0, not -0.5"),
+        ({"n_context": 0}, "equal to 1, not 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tiny, options, message):
