@@ -20,7 +20,9 @@ from .. import registry
 from ..docstrings import described
 from ..errors import UsageError
 from ..names import display_name, known_name, parts_named, registry_name
-from ..running.plan import PUBLISHED, Plan
+from ..options import DEFAULT_SEED
+from ..running.plan import BUILT_IN_SET, PUBLISHED, Plan
+from ..running.plan_entries import ALL
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -30,13 +32,21 @@ if TYPE_CHECKING:
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
-SETTINGS = {item.name: item for item in dataclasses.fields(Plan) if item.metadata}
+SETTINGS = {  # name -> default of the option
+    **{item.name: item.default for item in dataclasses.fields(Plan)},
+    "methods": ALL,
+    "datasets": BUILT_IN_SET,
+    "seeds": str(DEFAULT_SEED),
+    "device": "auto",
+}
+del SETTINGS["auxiliary_options"], SETTINGS["metrics"]  # have options of another form
+WORDS = described(Plan.__doc__, "Attributes")[1]
 KINDS = get_type_hints(Plan)
 
 
 def setting_option(name: str, *flags: str, **more: Any) -> Any:
     """The option of a setting of a plan, with what the plan says of it, as `typer.Option`."""
-    return typer.Option(*flags, help=SETTINGS[name].metadata["words"], **more)
+    return typer.Option(*flags, help=WORDS[name], **more)
 
 
 BACKBONE = ("backbone", "backbone_config", "pretrained", "device", "precision")
@@ -101,7 +111,7 @@ def _nonempty_path(text: str) -> Path:
 
 SHARED: Mapping[str, Any] = {  # what follows from no setting of a plan alone
     "plan_file": Annotated[Path | None, typer.Argument(help="A plan file (TOML).")],
-    "out": Annotated[Path | None, out_option(help=SETTINGS["out"].metadata["words"])],
+    "out": Annotated[Path | None, out_option(help=WORDS["out"])],
     "data_root": DataRoot,
     "option": MethodOptions,
     "dataset_option": DatasetOptions,
@@ -139,11 +149,9 @@ def with_options(*names: str) -> Callable[[Verb], Verb]:
 
 def _parameter(name: str) -> inspect.Parameter:
     """A shared option as the parameter of a verb from which typer makes it."""
-    item = SETTINGS.get(name)
-    default = None if item is None else item.metadata["line"] or item.default
     annotation = SHARED.get(name) or _annotation(name)
     named = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, named, default=default, annotation=annotation)
+    return inspect.Parameter(name, named, default=SETTINGS.get(name), annotation=annotation)
 
 
 def _annotation(name: str) -> Any:

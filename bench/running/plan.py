@@ -6,9 +6,9 @@ import dataclasses
 import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 from annotated_types import Ge
 
@@ -32,91 +32,77 @@ from .plan_entries import (
 
 PUBLISHED = "published"
 BUILT_IN_SET = "synthetic"
-AUTO = "auto"
+AUTO: Final = "auto"
 USUAL = 8  # images per visual forward on a CPU, where more are not faster
-
-
-def setting(words: str, default: Any = MISSING, line: str | None = None) -> Any:
-    """A field of `Plan`, which is a key of plan files and an option of `zsad run` at once.
-
-    Its annotation says what it takes: text, a whole number, true or false, or some words.
-
-    Args:
-        words: what it is; the help of the option.
-        default: of the field.
-        line: the default of the option, where it is not that of the field.
-    """
-    return field(default=default, metadata={"words": words, "line": line})
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that a run depends on. Equal plans give equal tables.
 
+    Every field is a key of plan files; `zsad run` has an option for each, whose help is read from
+    here. Methods that neither learn nor are shown normal images run with the first seed only. The
+    backbone "published" is for each method the one that it was published with. Where `auxiliary` is
+    None, the protocol decides (MVTec AD for all others, VisA for MVTec AD, synthetic-aux for the
+    built-in set), and each method which split of it; other settings that are None limit or change
+    nothing. A profile waits for a GPU around each stage, so that their seconds can be told apart.
+
     Attributes:
-        methods, datasets, seeds: the grid; methods that neither learn nor are shown normal
-            images run with the first seed only.
-        backbone: "published" is for each method the one that it was published with.
-        map_size: side at which maps and masks are compared; None is the method's own.
-        auxiliary: None follows the protocol (MVTec AD for all others, VisA for MVTec AD,
-            synthetic-aux for the built-in set).
-        auxiliary_split: None follows each method: the test split in all released codes.
-        auxiliary_options: options of datasets to learn from, by registry name.
-        limit: to try things out; None is all. So is auxiliary_limit.
-        metrics: which are measured; none are all but those that score further images.
-        retry: which finished cells are done again.
-        keep_old: cells that were made by other code are done again otherwise.
-        profile: wait for a GPU around each stage, so that the seconds of stages can be told apart.
+        methods: Comma-separated; name@variant; all; all-known.
+        datasets: Comma-separated; all; all-known; builtin-all.
+        seeds: Comma-separated training seeds.
+        out: Run directory.
+        data_root: Folder that holds the datasets' folders, or one dataset's own.
+        backbone: tiny, NAME[:PRETRAINED or FILE], or published.
+        backbone_config: An open_clip model-config json instead of a name.
+        pretrained: A pretrained tag or a checkpoint file.
+        device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
+        precision: fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.
+        compile: Compile the visual forward, where torch can.
+        batch_size: Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.
+        workers: Processes that read images.
+        map_size: Compare all maps at this size.
+        auxiliary: Dataset to train on.
+        auxiliary_split: test, or all for train and test. [default: each method's own]
+        auxiliary_limit: Images per category and label to train on.
+        auxiliary_options: Options of datasets to learn from, by registry name.
+        feature_precision: full, or fp16: methods learn from features rounded to half the bytes.
+        limit: Images per category and label.
+        save_maps: Keep raw maps.
+        save_prompt_scores: Keep the scores of each prompt, for t-SNE.
+        gallery: Images to show for each of four choices, of each category; 0 is none.
+        retry: failed, never or always.
+        keep_old: Keep finished cells of other code.
+        profile: Print and record the seconds of each stage.
+        metrics: Which are measured; none are all but those that score further images.
     """
 
-    methods: tuple[MethodPlan, ...] = setting(
-        "Comma-separated; name@variant; all; all-known.", line=ALL
-    )
-    datasets: tuple[DatasetPlan, ...] = setting(
-        "Comma-separated; all; all-known; builtin-all.", line=BUILT_IN_SET
-    )
-    seeds: tuple[int, ...] = setting(
-        "Comma-separated training seeds.", (DEFAULT_SEED,), line=str(DEFAULT_SEED)
-    )
-    out: str = setting("Run directory.", "results/runs/builtin")
-    data_root: str | None = setting(
-        "Folder that holds the datasets' folders, or one dataset's own.", None
-    )
-    backbone: str = setting("tiny, NAME[:PRETRAINED or FILE], or published.", "tiny")
-    backbone_config: str | None = setting("An open_clip model-config json instead of a name.", None)
-    pretrained: str | None = setting("A pretrained tag or a checkpoint file.", None)
-    device: str = setting(
-        "cpu, cuda, cuda:1; auto takes a GPU if there is one.", "cpu", line="auto"
-    )
-    precision: Literal["fp64", "fp32", "tf32", "fp16", "bf16"] = setting(
-        "fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.", "fp32"
-    )
-    compile: bool = setting("Compile the visual forward, where torch can.", False)
-    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = setting(
-        "Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.", AUTO
-    )
-    workers: Annotated[int, Ge(0)] = setting("Processes that read images.", 0)
-    map_size: Annotated[int, Ge(8)] | None = setting("Compare all maps at this size.", None)
-    auxiliary: str | None = setting("Dataset to train on.", None)
-    auxiliary_split: AuxiliarySplit | None = setting(  # noqa: RUF009
-        "test, or all for train and test. [default: each method's own]", None
-    )
-    auxiliary_limit: Annotated[int, Ge(1)] | None = setting(
-        "Images per category and label to train on.", None
-    )
+    methods: tuple[MethodPlan, ...]
+    datasets: tuple[DatasetPlan, ...]
+    seeds: tuple[int, ...] = (DEFAULT_SEED,)
+    out: str = "results/runs/builtin"
+    data_root: str | None = None
+    backbone: str = "tiny"
+    backbone_config: str | None = None
+    pretrained: str | None = None
+    device: str = "cpu"
+    precision: Literal["fp64", "fp32", "tf32", "fp16", "bf16"] = "fp32"
+    compile: bool = False
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = AUTO
+    workers: Annotated[int, Ge(0)] = 0
+    map_size: Annotated[int, Ge(8)] | None = None
+    auxiliary: str | None = None
+    auxiliary_split: AuxiliarySplit | None = None
+    auxiliary_limit: Annotated[int, Ge(1)] | None = None
     auxiliary_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    feature_precision: Literal["full", "fp16"] = setting(
-        "full, or fp16: methods learn from features rounded to half the bytes.", "full"
-    )
-    limit: Annotated[int, Ge(1)] | None = setting("Images per category and label.", None)
-    save_maps: bool = setting("Keep raw maps.", False)
-    save_prompt_scores: bool = setting("Keep the scores of each prompt, for t-SNE.", False)
-    gallery: Annotated[int, Ge(0)] = setting(
-        "Images to show for each of four choices, of each category; 0 is none.", 2
-    )
-    retry: Literal["failed", "never", "always"] = setting("failed, never or always.", "failed")
-    keep_old: bool = setting("Keep finished cells of other code.", False)
-    profile: bool = setting("Print and record the seconds of each stage.", False)
+    feature_precision: Literal["full", "fp16"] = "full"
+    limit: Annotated[int, Ge(1)] | None = None
+    save_maps: bool = False
+    save_prompt_scores: bool = False
+    gallery: Annotated[int, Ge(0)] = 2
+    retry: Literal["failed", "never", "always"] = "failed"
+    keep_old: bool = False
+    profile: bool = False
     metrics: tuple[str, ...] = ()
 
     @property
