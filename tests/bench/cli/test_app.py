@@ -74,6 +74,16 @@ def test_every_verb_writes_to_out_and_o():
     assert written >= 14  # verbs come and go, the rule stays
 
 
+def test_every_option_has_a_help():
+    groups = [typer.main.get_command(cli.app)]
+    while groups:
+        group = groups.pop()
+        groups += getattr(group, "commands", {}).values()
+        assert "Args:" not in (group.help or "")
+        for parameter in group.params:
+            assert getattr(parameter, "help", None), (group.name, parameter.name)
+
+
 @pytest.mark.parametrize("words", [("--help",), ("list",), ("list", "datasets"), ("run", "--help")])
 def test_help_and_names_need_no_torch(words):
     code = (
