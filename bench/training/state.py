@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import io
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,9 +91,10 @@ class StateFile:
 
     def keep(self, optimisation: Optimisation, state: TrainingState) -> None:
         """Write the training; the file is whole or the one before."""
+        # As text: copying and pickling thousands of steps after each epoch takes longer than it.
         payload = {
             "identity": self.identity,
-            "state": dataclasses.asdict(state),
+            "state": {**vars(state), "history": json.dumps(state.history)},
             "optimisation": optimisation.state_dict(),
         }
         buffer = io.BytesIO()  # torch would turn an error of the disk into one of its own
@@ -130,9 +131,9 @@ def _checked_state(raw: Mapping[str, Any], epochs: int) -> TrainingState:
     """How far a training that was kept has come.
 
     Raises:
-        ValueError, TypeError: a field is missing, of a wrong type or out of range.
+        KeyError, ValueError, TypeError: a field is missing, of a wrong type or out of range.
     """
-    state = TrainingState(**raw)
+    state = TrainingState(**{**raw, "history": json.loads(raw["history"])})
     counts = (state.epoch, state.step)
     if not all(isinstance(count, int) for count in counts) or not 1 <= state.epoch <= epochs:
         raise ValueError(f"epoch {state.epoch!r} and step {state.step!r} do not fit")
