@@ -65,6 +65,33 @@ def merged(block: Any, attended: Tensor) -> Tensor:
     return residual(block, of_all_heads(attended))
 
 
+def read_some(
+    block: Any,
+    readers: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    activation: str,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Tokens of each sequence as they leave a block, of which no other ones are read.
+
+    Args:
+        block: of a tower.
+        readers: [B, n, W] the tokens as they enter the block.
+        keys: [B, heads, T, W / heads] of their sequences.
+        values: likewise.
+        activation: of the MLP.
+        mask: which tokens each sees, [B, 1, n, T] bool or added to the attention's logits; None is
+            all.
+
+    Returns:
+        [B, n, W].
+    """
+    (query,) = by_head(block, projected(block, readers, last=0))
+    attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return feed_forward(block, readers + merged(block, attended), activation)
+
+
 def read_one(
     block: Any,
     reader: Tensor,
@@ -73,22 +100,8 @@ def read_one(
     activation: str,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """One token of each sequence as it leaves a block, of which no other one is read.
-
-    Args:
-        block: of a tower.
-        reader: [B, 1, W] the token as it enters the block.
-        keys: [B, heads, T, W / heads] of its sequence.
-        values: likewise.
-        activation: of the MLP.
-        mask: [B, 1, 1, T] bool, which tokens it sees; None is all.
-
-    Returns:
-        [B, W].
-    """
-    (query,) = by_head(block, projected(block, reader, last=0))
-    attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-    return feed_forward(block, reader + merged(block, attended), activation)[:, 0]
+    """`read_some` of one token [B, 1, W] of each sequence: [B, W]."""
+    return read_some(block, reader, keys, values, activation, mask)[:, 0]
 
 
 def attend(block: Any, x: Tensor, causal: bool = False) -> Tensor:

@@ -1,6 +1,7 @@
 """Block by block through the text tower: prompts, deep tokens, and what may change on the way.
 
-Axes: P prompts, G beginnings, T prompt positions, W width of the tower, n deep tokens.
+Axes: P prompts, G beginnings, K prompts of a beginning, T prompt positions, W width of the tower, n
+deep tokens.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,11 +21,14 @@ from .blocks import (
     attend,
     by_head,
     feed_forward,
-    of_all_heads,
+    heads,
+    merged,
     projected,
     read_one,
-    residual,
+    read_some,
 )
+
+TOKENS_IN_ROW = 512  # that follow one beginning; their attention grows with the square
 
 
 @dataclass(frozen=True)
@@ -97,93 +102,63 @@ class TextForward:
     def continue_prompts(self, beginnings: Tensor, x: Tensor, ends: Tensor) -> Tensor:
         """The end-of-text tokens [P, W] of prompts of which several begin alike.
 
-        The attention is causal, so a beginning does not see what follows, and gives all its prompts
-        the same keys and values. Everything else is computed of all tokens in one row.
+        The attention is causal, so a beginning does not see what follows, and is computed once for
+        all its prompts.
 
         Args:
             beginnings: [G, T', W] with their positions; each is that of P / G prompts in a row.
             x: [P, T, W] what follows, with its positions.
             ends: [P] position of each end-of-text token in `x`.
         """
-        row = _Row((beginnings.shape[0], beginnings.shape[1]), (x.shape[0], x.shape[1]))
-        tokens = row.joined(beginnings, x)
-        seen = torch.ones(x.shape[1], row.length, dtype=torch.bool, device=x.device)
-        seen = seen.tril(diagonal=beginnings.shape[1])
+        groups, at_once = len(beginnings), max(1, TOKENS_IN_ROW // x.shape[1])
+        own = torch.split(x.reshape(groups, -1, *x.shape[1:]), at_once, dim=1)
+        parts = zip(own, torch.split(ends.reshape(groups, -1), at_once, dim=1), strict=True)
+        read = [self._continued(beginnings, part, within) for part, within in parts]
+        return torch.cat(read, dim=1).flatten(0, 1)
+
+    def _continued(self, beginnings: Tensor, own: Tensor, ends: Tensor) -> Tensor:
+        """[G, K, W] of beginnings [G, T', W] with K prompts each, [G, K, T, W] ending at [G, K].
+
+        A beginning and all that follows it are one row of tokens.
+        """
+        begun, (count, length) = beginnings.shape[1], own.shape[1:3]
+        seen = _seen_in_row(begun, count, length)
+        x = torch.cat([beginnings, own.flatten(1, 2)], dim=1)
         for number, block in enumerate(self.blocks[:-1], start=1):
-            tokens = self._with_deep_beginnings(row, tokens, number)
-            first, own = (by_head(block, part) for part in row.parts(projected(block, tokens)))
-            query, key, value = first
-            keys, values = row.continued(first[1:], own[1:])
-            attended = row.joined(
-                of_all_heads(F.scaled_dot_product_attention(query, key, value, is_causal=True)),
-                of_all_heads(F.scaled_dot_product_attention(own[0], keys, values, attn_mask=seen)),
-            )
-            tokens = feed_forward(block, tokens + residual(block, attended), self.activation)
-        tokens, last = self._with_deep_beginnings(row, tokens, len(self.blocks)), self.blocks[-1]
-        first, own = (by_head(last, part) for part in row.parts(projected(last, tokens, first=1)))
-        keys, values = row.continued(first, own)
-        mask = _up_to(ends + beginnings.shape[1], row.length)
-        reader = _rows(row.parts(tokens)[1], ends)
-        return read_one(last, reader, keys, values, self.activation, mask)
-
-    def _with_deep_beginnings(self, row: _Row, tokens: Tensor, number: int) -> Tensor:
-        """What block `number` sees of a row whose beginnings hold the positions of deep tokens."""
-        if not self._has_deep_tokens(number):
-            return tokens
-        beginnings, own = row.parts(tokens)
-        return row.joined(self._with_deep_tokens(beginnings, number), own)
-
-    def _has_deep_tokens(self, number: int) -> bool:
-        return 2 <= number <= len(self.deep_tokens) + 1
+            x = self._with_deep_tokens(x, number)
+            query, key, value = heads(block, x)
+            seen = seen.to(query)
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+            x = feed_forward(block, x + merged(block, attended), self.activation)
+        x, last = self._with_deep_tokens(x, len(self.blocks)), self.blocks[-1]
+        keys, values = by_head(last, projected(last, x, first=1))
+        places = begun + length * torch.arange(count, device=ends.device) + ends
+        readers = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+        mask = seen.to(keys)[places][:, None]
+        return read_some(last, readers, keys, values, self.activation, mask)
 
     def _with_deep_tokens(self, x: Tensor, number: int) -> Tensor:
         """What block `number` sees of [P, T, W]: positions 1..n overwritten by its set."""
-        if not self._has_deep_tokens(number):
+        if not 2 <= number <= len(self.deep_tokens) + 1:
             return x
         deep = self.deep_tokens[number - 2].to(x.dtype).expand(len(x), -1, -1)
         return torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """Beginnings and what follows them in one row of tokens [N, W], N = G T' + P T.
+@lru_cache(maxsize=64)
+def _seen_in_row(begun: int, count: int, length: int) -> Tensor:
+    """[N, N], N = T' + K T: 0 where a token sees another one, minus infinity elsewhere.
 
-    Attributes:
-        beginnings: (G, T').
-        own: (P, T).
+    Each token sees what is before it in the beginning and in its own prompt.
+
+    Args:
+        begun: T', tokens of the beginning.
+        count: K, the prompts behind it.
+        length: T, tokens of each.
     """
-
-    beginnings: tuple[int, int]
-    own: tuple[int, int]
-
-    @property
-    def length(self) -> int:
-        """Positions of a whole prompt."""
-        return self.beginnings[1] + self.own[1]
-
-    def joined(self, beginnings: Tensor, own: Tensor) -> Tensor:
-        """[G, T', W] and [P, T, W] -> [N, W]."""
-        return torch.cat([beginnings.flatten(0, 1), own.flatten(0, 1)])
-
-    def parts(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, W] -> [G, T', W] and [P, T, W]."""
-        first, own = torch.split(tokens, [math.prod(self.beginnings), math.prod(self.own)])
-        return first.reshape(*self.beginnings, -1), own.reshape(*self.own, -1)
-
-    def continued(self, first: Sequence[Tensor], own: Sequence[Tensor]) -> list[Tensor]:
-        """Keys or values [P, heads, T' + T, ..] of whole prompts.
-
-        Args:
-            first: each [G, heads, T', ..].
-            own: each [P, heads, T, ..].
-        """
-        groups = (self.beginnings[0], self.own[0] // self.beginnings[0])
-        joined = []
-        for before, behind in zip(first, own, strict=True):
-            spread = before[:, None].expand(-1, groups[1], -1, -1, -1)
-            apart = behind.reshape(*groups, *behind.shape[1:])
-            joined.append(torch.cat([spread, apart], dim=3).flatten(0, 1))
-        return joined
+    own = torch.kron(torch.eye(count), torch.ones(length, length))
+    row = F.pad(own, (begun, 0, begun, 0), value=1).tril()
+    return torch.zeros_like(row).masked_fill(row == 0, -math.inf)
 
 
 def _rows(x: Tensor, positions: Tensor) -> Tensor:

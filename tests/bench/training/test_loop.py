@@ -976,7 +976,10 @@ def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
     payload = torch.load(state, weights_only=True)
     if path.startswith("optimisation."):  # what is loaded before the wrong part must not stay
         payload["optimisation"]["method"]["head.weight"] += 5
+    payload["state"]["history"] = json.loads(payload["state"]["history"])
     set_in(payload, path, value)
+    if isinstance(payload["state"], dict):
+        payload["state"]["history"] = json.dumps(payload["state"]["history"])
     torch.save(payload, state)
     with caplog.at_level(logging.WARNING):
         training = train_method(Probe(backbone), squares, out, cache=cache)
