@@ -123,8 +123,10 @@ def mask_threshold_wrong(patch):
 
 
 def bilinear_corners_flipped(patch):
-    kept = anomaly_maps.upsample
-    patch.setattr(clip, "upsample", lambda m, g, s: kept(m, g, s, align_corners=True))
+    def flipped(patch_map, grid, size, sigma):
+        return anomaly_maps.smooth(anomaly_maps.upsample(patch_map, grid, size, True), sigma)
+
+    patch.setattr(clip, "upsample_smoothed", flipped)
 
 
 def deep_tokens_skipped(patch):

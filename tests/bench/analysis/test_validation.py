@@ -80,7 +80,7 @@ def _first(*where):
         (_set(("protocol", "limit"), 3), "counts", "a limit of 3"),
         (_set(("protocol", "auxiliary"), "visa+elpv"), "leakage", "tested on"),
         (_set(("status",), "done"), "schema", "status"),
-        (_set(_first("metrics", "image_ap"), 1.5), "schema", "outside"),
+        (_set(_first("metrics", "image_ap"), 1.5), "schema", "less than or equal to 1"),
         (_set(("cell", "seed"), 5), "place", "seed5"),
     ],
 )

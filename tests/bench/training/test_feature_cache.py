@@ -120,7 +120,7 @@ def test_features_without_room_are_rounded_as_kept_ones_are(tmp_path):
     half = FeatureCache(tmp_path, "fp16")
     rounded = half.rounded(features)
     assert torch.equal(rounded.class_token, features.class_token.half().float())
-    with pytest.raises(ZsadError, match="reach 70000, .* --feature-precision full"):
+    with pytest.raises(ZsadError, match="reach 70000, .*--feature-precision full"):
         half.rounded(features.map(lambda t: t * 0 + 7e4))
 
 
