@@ -35,7 +35,7 @@ QUICK: Runs = {
     "training": (["--images", "4", "--batch-size", "4"], 180),
     "cached_training": (["--images", "64", "--steps", "2"], 120),
     "metrics": (["--maps", "20"], 90),
-    "end_to_end": (["--methods", UNTRAINED, "--limit", "10", "--repeats", "1"], 90),
+    "end_to_end": (["--methods", UNTRAINED, "--limit", "20", "--repeats", "3"], 150),
     "memory": (["--images", "100", "500", "--methods", UNTRAINED], 120),
     "precision": (["--methods", UNTRAINED, "--limit", "20"], 90),
     "loading": (["--rounds", "2"], 60),

@@ -137,7 +137,7 @@ def of_stages(
 ) -> None:
     """Wall time against the sum of the stages, both measured in this process by turns."""
     settings = {**settings, "profile": True}
-    run(make_plan(**settings, limit=1))  # type: ignore[arg-type]
+    run(make_plan(**settings, limit=arguments.limit or 1))  # type: ignore[arg-type]
     walls: dict[str, list[float]] = {"overlapping": [], "one after the other": []}
     sums: list[dict[str, float]] = []
     for _ in range(arguments.repeats):

@@ -37,7 +37,7 @@ def measured(images: int) -> float:
         token = torch.randn(count, method.backbone.embed_dim, generator=generator)
         tokens: dict[TokenSpec, torch.Tensor] = {
             spec: torch.randn(count, side * side, method.backbone.width, generator=generator)
-            for spec in method.layers
+            for spec in method.specs
         }
         features = VisualFeatures(token, token, tokens, (side, side))
         keys = range(start, start + count)
