@@ -37,7 +37,7 @@ from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
 
 
-class AtOnce:
+class Inline:
     """Does work when it is handed in, instead of in a thread."""
 
     seconds_waited = 0.0
@@ -48,7 +48,7 @@ class AtOnce:
     def submit(self, work: Work) -> None:
         work()
 
-    def __enter__(self) -> AtOnce:
+    def __enter__(self) -> Inline:
         return self
 
     def __exit__(
@@ -142,7 +142,7 @@ def of_stages(
     sums: list[dict[str, float]] = []
     for _ in range(arguments.repeats):
         for way, seconds in walls.items():
-            engine = AtOnce if way == "one after the other" else None
+            engine = Inline if way == "one after the other" else None
             seconds.append(scored(settings, arguments.limit, engine))
             if engine is not None:
                 sums.append(stages(read_records(Path(str(settings["out"])))))
@@ -163,7 +163,7 @@ def of_stages(
     result.ratio(f"{dataset}: the largest stage, against their sum", max(whole.values()) / total)
 
 
-def scored(settings: dict[str, object], limit: int | None, engine: type[AtOnce] | None) -> float:
+def scored(settings: dict[str, object], limit: int | None, engine: type[Inline] | None) -> float:
     """Wall seconds of scoring all images of the run."""
     plan = make_plan(**settings, limit=limit)  # type: ignore[arg-type]
     started = time.perf_counter()
