@@ -7,21 +7,20 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..bench.dataset import CategoryInfo, Counts, Dataset, Source
 
 FOLDER = Path(__file__).parent
 COUNTED = ("test_normal", "test_anomalous", "train_normal", "train_anomalous")
-Class = TypeVar("Class", bound=type[Dataset])
 
 
-def with_facts(dataset: Class) -> Class:
+def take_facts(dataset: type[Dataset]) -> None:
     """Give a class what the tables have under its name: the attributes of `Dataset` that are facts.
 
     Categories are in the paper's order; where a number of theirs is unknown, the cell is empty.
     """
-    facts = dict(_facts()[dataset.name])
+    facts = dict(known_facts()[dataset.name])
     dataset.source = Source(**facts.pop("source"))
     if "total" in facts:
         facts["total"] = Counts(**facts["total"])
@@ -34,11 +33,11 @@ def with_facts(dataset: Class) -> Class:
             names = row["official_name"], row["readable_name"]
             categories[row["category"]] = CategoryInfo(*names, Counts(**counts))
     dataset.categories = categories
-    return dataset
 
 
 @cache
-def _facts() -> Mapping[str, Mapping[str, Any]]:
+def known_facts() -> Mapping[str, Mapping[str, Any]]:
+    """The facts of each dataset of the tables, by its name, without the categories."""
     return tomllib.loads((FOLDER / "facts.toml").read_text(encoding="utf-8"))
 
 

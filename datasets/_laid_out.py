@@ -16,6 +16,7 @@ from ..bench.dataset import SPLITS, Box, Counts, Dataset, Reading, Sample, Split
 from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
 from ..bench.images import read_mask
 from ..bench.names import display_name, registry_name
+from ._catalogue import known_facts, take_facts
 from ._folders import few
 from ._listing import Layout, Listing
 from ._splits import NormalSplit
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 class LaidOutDataset(Dataset):
     """A dataset that lies on disk in one of several layouts.
+
+    A class whose name stands in the tables of `_catalogue` has the facts that stand there.
 
     Attributes:
         layouts: tried in order; the surest match wins, the earlier one of equals.
@@ -49,6 +52,10 @@ class LaidOutDataset(Dataset):
         **Dataset.option_choices,
         "missing": ("refuse", "skip"),
     }
+
+    def __init_subclass__(cls) -> None:
+        if vars(cls).get("name") in known_facts():
+            take_facts(cls)
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)

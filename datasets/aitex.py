@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, image_size, read_mask
-from ._catalogue import with_facts
 from ._folders import child, lacking, list_images, subfolders
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
@@ -119,7 +118,6 @@ def _unnested(folder: Path, name: str) -> Path:
     return child(outer, name) or outer
 
 
-@with_facts
 class AITEX(SplitDataset):
     """AITEX, pooled over its defects: a quarter of the normal patches and all anomalous ones.
 

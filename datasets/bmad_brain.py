@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ._bmad import GoodUngood
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._meta import MetaJson
 
 
-@with_facts
 class BMADBrain(LaidOutDataset):
     """BMAD's brain set, from BraTS 2021; the counts are those of AA-CLIP's per-image metadata."""
 

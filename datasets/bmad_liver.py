@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ._bmad import GoodUngood
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._meta import MetaJson
 
 
-@with_facts
 class BMADLiver(LaidOutDataset):
     """BMAD's liver set, from BTCV and LiTS; the counts are those of AA-CLIP's metadata."""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ._bmad import GoodUngood
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._meta import MetaJson
 
 
-@with_facts
 class BMADOCT2017(LaidOutDataset):
     """BMAD's OCT2017, from Kermany et al.; the counts are not established."""
 

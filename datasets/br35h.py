@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
 
 
-@with_facts
 class Br35H(LaidOutDataset):
     """Br35H (Kaggle, ahmedhamada0): yes/ and no/ are tested, pred/ and Br35H-Mask-RCNN/ are not."""
 

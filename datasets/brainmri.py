@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
 
 
-@with_facts
 class BrainMRI(LaidOutDataset):
     """BrainMRI (Kaggle, navoneel): the whole set is tested.
 

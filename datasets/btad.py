@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees
 from ._meta import MetaJson
 
 
-@with_facts
 class BTAD(LaidOutDataset):
     """BTAD (beanTech): product 01 has bmp images and png masks, 02 png, 03 bmp."""
 

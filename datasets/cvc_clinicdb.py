@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import GROUND_TRUTH, IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
@@ -10,7 +9,6 @@ DRAWN = ("ground truth", *GROUND_TRUTH)
 """The release's name of the folder of masks, and how copies spell it."""
 
 
-@with_facts
 class CVCClinicDB(LaidOutDataset):
     """CVC-ClinicDB, the official TIFFs or a PNG copy.
 

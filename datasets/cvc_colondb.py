@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._catalogue import with_facts
 from ._folders import list_images
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
@@ -38,7 +37,6 @@ class NumberedFrames(Layout):
         return found
 
 
-@with_facts
 class CVCColonDB(LaidOutDataset):
     """CVC-ColonDB, the official TIFFs or a PNG copy."""
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError, reading
-from ._catalogue import with_facts
 from ._folders import child, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
@@ -97,7 +96,6 @@ class LabelledClasses(Layout):
             )
 
 
-@with_facts
 class DAGM(LaidOutDataset):
     """DAGM 2007 as uploaded to Kaggle; the counts are those of its twenty Labels.txt."""
 

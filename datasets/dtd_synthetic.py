@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
 
 
-@with_facts
 class DTDSynthetic(LaidOutDataset):
     """DTD-Synthetic (Aota et al., WACV 2023); counts from Bayes-PFL's per-image metadata."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..bench.dataset import Sample
 from ..bench.errors import DataError, reading
-from ._catalogue import with_facts
 from ._folders import begins_with, child, find_file, lacking
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
@@ -67,7 +66,6 @@ class GradedCells(Layout):
         return found
 
 
-@with_facts
 class ELPV(SplitDataset):
     """ELPV: 377 normal and 715 anomalous test cells, pooled over both kinds of module.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 
 
-@with_facts
 class Endo(LaidOutDataset):
     """EndoTect 2020; jpg images and png masks, paired by their stems."""
 

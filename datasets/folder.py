@@ -10,7 +10,6 @@ from typing import Any
 from ..bench.content import content_hashes
 from ..bench.dataset import Dataset
 from ..bench.errors import DataError
-from ._catalogue import with_facts
 from ._folders import child, lacking_folders, list_images, subfolders, unreadable
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
@@ -147,7 +146,6 @@ def _is_category(folder: Path) -> bool:
     return child(folder, *ANOMALOUS) is not None and child(folder, "test") is None
 
 
-@with_facts
 class Folder(LaidOutDataset):
     """Own images: folders normal/ and anomalous/ with optional masks/, MVTec's tree or a meta.json.
 

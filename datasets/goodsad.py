@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
 
 
-@with_facts
 class GoodsAD(LaidOutDataset):
     """GoodsAD (PKU-GoodsAD); the counts are those of the authors' page."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.errors import DataError, reading
-from ._catalogue import with_facts
 from ._folders import begins_with, child, find_file, lacking, list_images
 from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees, LabelFolders
@@ -71,7 +70,6 @@ class NumberedSlices(Layout):
         return found
 
 
-@with_facts
 class HeadCT(LaidOutDataset):
     """HeadCT (Kaggle, felipekitamura): the whole set is tested."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
 
-@with_facts
 class ISIC(LaidOutDataset):
     """ISIC 2016 (ISBI challenge, part 1): test data and, where there, training data."""
 

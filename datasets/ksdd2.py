@@ -8,7 +8,6 @@ from pathlib import Path
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
-from ._catalogue import with_facts
 from ._folders import child, list_images
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
@@ -65,7 +64,6 @@ def _index_split(place: Path, split: Split, dataset: LaidOutDataset, found: List
     found.tell_unused(list(masks.values()))
 
 
-@with_facts
 class KSDD2(LaidOutDataset):
     """KolektorSDD2; the counts are those of its release (Bozic et al. 2021)."""
 

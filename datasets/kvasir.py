@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 
 
-@with_facts
 class Kvasir(LaidOutDataset):
     """Kvasir-SEG, all 1000 images (the copy in PraNet's TestDataset has 100).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import SplitDataset
 from ._layouts import USUAL_LAYOUTS, LabelFolders
 
@@ -18,7 +17,6 @@ FUNDUS_FOLDERS = LabelFolders(
 ophthalmologists looked; it does not mask a lesion and is not used."""
 
 
-@with_facts
 class LAG(SplitDataset):
     """LAG, part 1: a quarter of the normal images and all suspicious ones.
 

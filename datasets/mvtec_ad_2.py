@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.names import registry_name
-from ._catalogue import with_facts
 from ._folders import child, descend, list_images, refuse_unreadable, subfolders
 from ._laid_out import LaidOutDataset
 from ._listing import Layout, Listing
@@ -75,7 +74,6 @@ def _list_category(folder: Path, category: str, dataset: LaidOutDataset, found: 
     ]
 
 
-@with_facts
 class MVTecAD2(LaidOutDataset):
     """MVTec AD 2, its public test set."""
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
 from ..bench.names import registry_name
-from ._catalogue import with_facts
 from ._folders import child, descend, list_images, refuse_unreadable, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import NORMAL_FOLDERS
@@ -94,7 +93,6 @@ class StructuralRows(MetaJson):
         return found
 
 
-@with_facts
 class MVTecLOCO(LaidOutDataset):
     """MVTec LOCO AD; the counts are those of its archive, which has more than its paper's table.
 

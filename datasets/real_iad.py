@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from ..bench.dataset import SPLITS
 from ..bench.errors import DataError, reading
-from ._catalogue import with_facts
 from ._folders import child, descend, find_file, lacking
 from ._laid_out import LaidOutDataset
 from ._listing import Layout, Listing
@@ -126,7 +125,6 @@ class RowsOfAllViews(MetaJson):
         return super().index(folder, dataset)
 
 
-@with_facts
 class RealIAD(LaidOutDataset):
     """Real-IAD; the counts are those of all its json files together.
 

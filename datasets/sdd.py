@@ -9,7 +9,6 @@ from pathlib import Path
 from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError
 from ..bench.images import MaskRule, read_mask
-from ._catalogue import with_facts
 from ._folders import list_images, subfolders
 from ._laid_out import LaidOutDataset, SplitDataset
 from ._layouts import USUAL_LAYOUTS
@@ -86,7 +85,6 @@ def _pieces(image: Path, mask: Path, dataset: LaidOutDataset) -> list[Sample]:
     ]
 
 
-@with_facts
 class SDD(SplitDataset):
     """KolektorSDD, 399 images in thirds: a quarter of the normal thirds and all anomalous ones."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._catalogue import with_facts
 from ._laid_out import LaidOutDataset
 from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS, PairFolders
 
 
-@with_facts
 class TN3K(LaidOutDataset):
     """TN3K: its 614 test images; trainval is the train split. Masks are JPEG."""
 

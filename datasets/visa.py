@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 
 from ..bench.dataset import Split
 from ..bench.errors import DataError, reading
-from ._catalogue import with_facts
 from ._folders import child, descend, few, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import CategoryTrees
@@ -137,7 +136,6 @@ class _Files:
         return sorted({file for files in folders for file in files.values()} - self._used)
 
 
-@with_facts
 class VisA(LaidOutDataset):
     """VisA, in its release or converted (VisA_pytorch/1cls).
 
