@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.dataset import SPLITS
@@ -16,14 +15,11 @@ IMAGES = ("img", "test", "train")
 MASKS = ("label", "anomaly_mask", "test_label")
 
 
-@dataclass(frozen=True)
 class GoodUngood(Layout):
     """BMAD: {train,test}/{good,Ungood}, with an img/ and a label/ inside or around them.
 
     Masks have the names of their images. Nothing of valid/ or val/ is listed.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`: by shape only, which all six sets share."""

@@ -81,9 +81,13 @@ class Listing:
 
 
 class Layout(ABC):
-    """One way in which a dataset lies on disk."""
+    """One way in which a dataset lies on disk.
 
-    key: str
+    Attributes:
+        key: what the option `layout` calls it.
+    """
+
+    key: str = "official"
 
     @abstractmethod
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:

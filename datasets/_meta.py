@@ -12,7 +12,6 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,11 +23,10 @@ from ._listing import Layout, Listing
 FILE_NAME = "meta.json"
 
 
-@dataclass(frozen=True)
 class MetaJson(Layout):
     """Rows of a meta.json in the dataset's folder. No row may lead out of that folder."""
 
-    key: str = "meta"
+    key = "meta"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`: a meta.json may be of any dataset."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,7 +40,6 @@ def patches(width: int, height: int) -> list[Box]:
     return [Box(x, 0, min(x + PATCH, width), height) for x in range(0, width, PATCH)]
 
 
-@dataclass(frozen=True)
 class FabricStrips(Layout):
     """The release: Defect_images, Mask_images, NODefect_images/<fabric> (each maybe nested twice).
 
@@ -49,8 +47,6 @@ class FabricStrips(Layout):
     whose part of the mask is not empty; other patches of defective strips are not used. Rule of
     DRA's convert_AITEX.py, whose file-system order of the normal patches is here that of the names.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

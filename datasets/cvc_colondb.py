@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ._folders import list_images
@@ -11,11 +10,8 @@ from ._layouts import IMAGES_AND_MASKS, USUAL_LAYOUTS
 from ._listing import Layout, Listing
 
 
-@dataclass(frozen=True)
 class NumberedFrames(Layout):
     """The release, flat: frame N.tiff (77 to 97 are N.tif), mask pN.tiff, contour cpN.tiff."""
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

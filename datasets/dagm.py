@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.dataset import SPLITS, Split
@@ -34,15 +33,12 @@ def read_labels(path: Path) -> dict[str, str]:
     return labels
 
 
-@dataclass(frozen=True)
 class LabelledClasses(Layout):
     """Class<N>/{Train,Test}/0001.PNG with Label/0001_label.PNG for defective images alone.
 
     As in AnomalyCLIP an image is anomalous if it has a label image; Labels.txt, where there is
     one, must agree and names the images that must exist.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

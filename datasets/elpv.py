@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,14 +27,11 @@ def read_grades(path: Path) -> list[tuple[str, float, str]]:
         return [(name, float(probability), module) for name, probability, module in rows]
 
 
-@dataclass(frozen=True)
 class GradedCells(Layout):
     """The release: labels.csv beside images/. Probability 0 is normal, 1 anomalous, the rest out.
 
     The rule is that of DRA's convert_elpv.py; the order of labels.csv decides the split.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

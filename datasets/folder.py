@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ ANOMALOUS = ("anomalous", "anomaly", "abnormal", "defective", "defect", "bad", "
 MASKS = ("masks", "mask", "ground_truth", "groundtruth", "gt")
 
 
-@dataclass(frozen=True)
 class OwnFolders(Layout):
     """normal/ and anomalous/ (also in each category's folder), and masks/ named as the images are.
 
@@ -30,8 +28,8 @@ class OwnFolders(Layout):
     its own parents is refused.
     """
 
-    key: str = "folders"
-    mask_endings: tuple[str, ...] = ("", "_mask", "_gt", "_label")
+    key = "folders"
+    mask_endings = ("", "_mask", "_gt", "_label")
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

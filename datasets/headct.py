@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.errors import DataError, reading
@@ -29,11 +28,8 @@ def read_labels(path: Path) -> dict[int, int]:
     return labels
 
 
-@dataclass(frozen=True)
 class NumberedSlices(Layout):
     """The release: labels.csv beside head_ct/head_ct/000.png."""
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

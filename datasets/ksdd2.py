@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.dataset import SPLITS, Split
@@ -17,14 +16,11 @@ ENDING = "_gt"
 """What the stem of a mask adds to its image's, in lower case."""
 
 
-@dataclass(frozen=True)
 class PairedSurfaces(Layout):
     """The release: {train,test}/20000.png, each with 20000_GT.png, all zero if it is normal.
 
     Nothing but the mask says whether an image is anomalous; the train split has anomalous images.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.names import registry_name
@@ -15,15 +14,12 @@ from ._meta import MetaJson
 PRIVATE = ("test_private", "test_private_mixed")
 
 
-@dataclass(frozen=True)
 class PublicTest(Layout):
     """The release: <category>/test_public/{good,bad}, masks in test_public/ground_truth/bad.
 
     The two private test sets have no ground truth; MVTec's server alone measures them. Nothing of
     validation/ is listed: its images are normal ones kept for thresholds.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,6 @@ from ._meta import MetaJson
 LOGICAL = "logical_anomalies"
 
 
-@dataclass(frozen=True)
 class FoldersOfMasks(Layout):
     """The release: MVTec AD's tree, but ground_truth/<kind>/<image>/ holds the masks of an image.
 
@@ -27,8 +25,6 @@ class FoldersOfMasks(Layout):
     of anomaly, none of them 0. Nothing of validation/ is listed: its images are normal ones kept
     for thresholds.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
@@ -81,7 +77,6 @@ def _list_anomalies(
     found.tell_unused(list(truth.values()))
 
 
-@dataclass(frozen=True)
 class StructuralRows(MetaJson):
     """A meta.json, of which the option `anomalies` leaves out rows as it does files."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -21,15 +20,12 @@ SPLIT_FILES = {"all": "realiad_jsons", "single": "realiad_jsons_sv"}
 """The option `views` -> the folder of its json files: all five sides, or the one from above."""
 
 
-@dataclass(frozen=True)
 class SplitFiles(Layout):
     """The release: realiad_jsons/<category>.json beside realiad_1024/<category>/.
 
     A row's label is its `anomaly_class`, never its path: sides without a defect of items that have
     one lie below NG/ and are normal (26,881 test images). A mask is named by its row.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
@@ -114,7 +110,6 @@ def _content(table: Path) -> Mapping[str, Any]:
     return dict(content)
 
 
-@dataclass(frozen=True)
 class RowsOfAllViews(MetaJson):
     """A meta.json, which does not say what belongs to the split of one side."""
 

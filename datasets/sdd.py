@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,15 +20,12 @@ def thirds(width: int, height: int) -> list[Box]:
     return [Box(0, top, width, bottom) for top, bottom in pairwise(edges)]
 
 
-@dataclass(frozen=True)
 class CommutatorParts(Layout):
     """The release: kos<NN>/Part<N>.jpg, each with Part<N>_label.bmp, all zero if it is normal.
 
     A third is anomalous if its part of the mask is not empty. Rule of DRA's convert_SDD.py; there
     the order of the normal thirds was the file system's, here it is that of the names.
     """
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""

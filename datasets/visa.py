@@ -54,11 +54,8 @@ def _row(cells: Mapping[str, str], path: Path) -> SplitRow:
     return SplitRow(cells["object"], split_name, int(label == "anomaly"), *names)
 
 
-@dataclass(frozen=True)
 class SplitTable(Layout):
     """The release: <category>/Data/{Images,Masks}, divided by split_csv/1cls.csv."""
-
-    key: str = "official"
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`: a category's Data folder, or the split file beside categories."""
