@@ -10,6 +10,7 @@ from ._folders import child, list_images, refuse_unreadable
 from ._laid_out import LaidOutDataset
 from ._listing import Layout, Listing
 from ._masks import normal_masks, pair_masks
+from ._meta import MetaJson
 
 IMAGES = ("img", "test", "train")
 MASKS = ("label", "anomaly_mask", "test_label")
@@ -50,6 +51,12 @@ class GoodUngood(Layout):
                     for image in images
                 ]
         return found
+
+
+class BMADDataset(LaidOutDataset):
+    """One of the six sets."""
+
+    layouts = (GoodUngood(), MetaJson())
 
 
 def _place(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ._bmad import GoodUngood
-from ._laid_out import LaidOutDataset
-from ._meta import MetaJson
+from ._bmad import BMADDataset
 
 
-class BMADBrain(LaidOutDataset):
+class BMADBrain(BMADDataset):
     """BMAD's brain set, from BraTS 2021; the counts are those of AA-CLIP's per-image metadata."""
 
     name = "bmad_brain"
-    layouts = (GoodUngood(), MetaJson())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ._bmad import GoodUngood
-from ._laid_out import LaidOutDataset
-from ._meta import MetaJson
+from ._bmad import BMADDataset
 
 
-class BMADChest(LaidOutDataset):
+class BMADChest(BMADDataset):
     """BMAD's chest set, from the RSNA challenge; the counts are not established."""
 
     name = "bmad_chest"
-    layouts = (GoodUngood(), MetaJson())

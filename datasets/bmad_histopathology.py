@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ._bmad import GoodUngood
-from ._laid_out import LaidOutDataset
-from ._meta import MetaJson
+from ._bmad import BMADDataset
 
 
-class BMADHistopathology(LaidOutDataset):
+class BMADHistopathology(BMADDataset):
     """BMAD's histopathology set, from Camelyon16; the counts are not established."""
 
     name = "bmad_histopathology"
-    layouts = (GoodUngood(), MetaJson())

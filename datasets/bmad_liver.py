@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ._bmad import GoodUngood
-from ._laid_out import LaidOutDataset
-from ._meta import MetaJson
+from ._bmad import BMADDataset
 
 
-class BMADLiver(LaidOutDataset):
+class BMADLiver(BMADDataset):
     """BMAD's liver set, from BTCV and LiTS; the counts are those of AA-CLIP's metadata."""
 
     name = "bmad_liver"
-    layouts = (GoodUngood(), MetaJson())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ._bmad import GoodUngood
-from ._laid_out import LaidOutDataset
-from ._meta import MetaJson
+from ._bmad import BMADDataset
 
 
-class BMADOCT2017(LaidOutDataset):
+class BMADOCT2017(BMADDataset):
     """BMAD's OCT2017, from Kermany et al.; the counts are not established."""
 
     name = "bmad_oct2017"
-    layouts = (GoodUngood(), MetaJson())
