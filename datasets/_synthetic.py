@@ -24,7 +24,7 @@ from ..bench.images import MaskRule, read_mask, read_picture
 from ..bench.names import display_name
 from ._damage import DEFECTS
 from ._drawing import TAU, Canvas, Mask, Picture, jittered, to_bytes, to_image
-from ._kinds import Kind
+from ._kinds import TEST_DEFECTS, Kind
 from ._lesions import LESIONS
 
 VERSION = 3  # of the drawings: a change that moves a pixel is a new version
@@ -127,6 +127,7 @@ class DrawnDataset(Dataset):
 
     The root is the folder that drawn sets are kept in; None is the cache, and so is the folder of
     the user's datasets in ZSAD_DATA. The options seed and size give other drawings.
+    What a class does not say itself is that of the small sets, one for each domain.
 
     Attributes:
         kinds: a category each.
@@ -138,10 +139,11 @@ class DrawnDataset(Dataset):
     domain: ClassVar[Domain] = "synthetic"
     modality = "drawing"
     auxiliary = "synthetic_aux"
+    is_built_in = True
     kinds: ClassVar[tuple[Kind, ...]]
-    defects: ClassVar[tuple[str, ...]]
-    per_kind: ClassVar[tuple[int, int]]
-    train_per_kind: ClassVar[int] = 0
+    defects: ClassVar[tuple[str, ...]] = TEST_DEFECTS
+    per_kind: ClassVar[tuple[int, int]] = (8, 8)
+    train_per_kind: ClassVar[int] = 8
     source = Source(
         page="drawn by zsad itself", download="nothing to download", licence="Apache-2.0"
     )

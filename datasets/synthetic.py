@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._kinds import TEST_DEFECTS, TEST_KINDS
+from ._kinds import TEST_KINDS
 from ._synthetic import DrawnDataset
 
 
@@ -12,7 +12,5 @@ class Synthetic(DrawnDataset):
     name = "synthetic"
     title = "Synthetic"
     kinds = TEST_KINDS
-    defects = TEST_DEFECTS
     per_kind = (40, 40)
     train_per_kind = 16
-    is_built_in = True

@@ -18,3 +18,5 @@ class SyntheticAux(DrawnDataset):
     kinds = KINDS
     defects = AUXILIARY_DEFECTS
     per_kind = (4, 8)
+    train_per_kind = 0
+    is_built_in = False

@@ -14,6 +14,3 @@ class SyntheticMoles(DrawnDataset):
     domain = "lesions"
     kinds = kinds_of("moles")
     defects = ("mole", "patchy")
-    per_kind = (8, 8)
-    is_built_in = True
-    train_per_kind = 8

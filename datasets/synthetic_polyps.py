@@ -16,4 +16,4 @@ class SyntheticPolyps(DrawnDataset):
     kinds = kinds_of("polyps")
     defects = ("polyp", "patchy")
     per_kind = (0, 12)
-    is_built_in = True
+    train_per_kind = 0

@@ -15,6 +15,3 @@ class SyntheticScans(DrawnDataset):
     has_masks = False
     kinds = kinds_of("scans")
     defects = ("mass",)
-    per_kind = (8, 8)
-    is_built_in = True
-    train_per_kind = 8

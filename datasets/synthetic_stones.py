@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._kinds import TEST_DEFECTS, kinds_of
+from ._kinds import kinds_of
 from ._synthetic import DrawnDataset
 
 
@@ -13,7 +13,3 @@ class SyntheticStones(DrawnDataset):
     title = "Synthetic-stones"
     domain = "surfaces"
     kinds = kinds_of("stones")
-    defects = TEST_DEFECTS
-    per_kind = (8, 8)
-    is_built_in = True
-    train_per_kind = 8
