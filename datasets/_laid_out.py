@@ -17,7 +17,7 @@ from ..bench.errors import DataError, LayoutError, UsageError, unknown_name
 from ..bench.images import read_mask
 from ..bench.names import display_name, registry_name
 from ._catalogue import known_facts, take_facts
-from ._folders import few
+from ._folders import few, subfolders
 from ._listing import Layout, Listing
 from ._splits import NormalSplit
 
@@ -130,6 +130,12 @@ class LaidOutDataset(Dataset):
             return reading
         told = f"mask {mask} of normal image {sample.image_path} is not empty and was not used"
         return replace(reading, warnings=(*reading.warnings, told))
+
+    @classmethod
+    def known_folders(cls, folder: Path) -> list[Path]:
+        """The subfolders that are named after a category of the class, however they spell it."""
+        known = {registry_name(category) for category in cls.categories}
+        return [path for name, path in subfolders(folder).items() if registry_name(name) in known]
 
     def category_named(self, text: str) -> str | None:
         """The category that a folder name or a csv cell means, None for an unknown one."""

@@ -49,11 +49,10 @@ class CategoryTrees(Layout):
             parts = subfolders(inside["test"])
             normal = any(name in NORMAL_FOLDERS for name in parts)
             return int(normal or len(parts) > 1 or (bool(parts) and "ground_truth" in inside))
-        known = {registry_name(category) for category in dataset.categories}
-        trees = [name for name, path in inside.items() if "test" in subfolders(path)]
-        if any(registry_name(name) in known for name in trees):
+        trees = {path for path in inside.values() if "test" in subfolders(path)}
+        if trees.intersection(dataset.known_folders(folder)):
             return 2
-        return 1 if trees and (dataset.open_categories or len(known) == 1) else 0
+        return 1 if trees and (dataset.open_categories or len(dataset.categories) == 1) else 0
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""

@@ -14,6 +14,8 @@ from ._folders import UnreadableFolder, few, refuse_unreadable
 if TYPE_CHECKING:
     from ._laid_out import LaidOutDataset
 
+    Index = Callable[[Path, str, LaidOutDataset, "Listing"], None]
+
 
 @dataclass
 class Listing:
@@ -47,12 +49,19 @@ class Listing:
         if masks:
             self.faults.append(f"{len(masks)} masks have no image: {few(sorted(masks))}")
 
+    def add_folder(self, folder: Path, dataset: LaidOutDataset, index: Index) -> None:
+        """Add the category that a folder is named after, or a note that it is none.
+
+        The arguments are those of `add_category`.
+        """
+        category = dataset.category_named(folder.name)
+        if category is None:
+            self.notes.append(f"folder {folder} is not a category of the dataset and was left out")
+        else:
+            self.add_category(folder, category, dataset, index)
+
     def add_category(
-        self,
-        folder: Path,
-        category: str,
-        dataset: LaidOutDataset,
-        index: Callable[[Path, str, LaidOutDataset, Listing], None],
+        self, folder: Path, category: str, dataset: LaidOutDataset, index: Index
     ) -> None:
         """Add a category's part of the listing, all of it or nothing.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError, reading
-from ._folders import child, find_file, list_images, subfolders
+from ._folders import child, descend, find_file, list_images, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import USUAL_LAYOUTS
 from ._listing import Layout, Listing
@@ -42,9 +42,8 @@ class LabelledClasses(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        known = {category.lower() for category in dataset.categories}
-        inside = [path for name, path in subfolders(folder).items() if name in known]
-        return 2 if any(child(child(path, "test"), "label") for path in inside) else 0
+        known = dataset.known_folders(folder)
+        return 2 if any(descend(path, "test", "label") for path in known) else 0
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""

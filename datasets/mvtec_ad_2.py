@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bench.names import registry_name
 from ._folders import child, descend, list_images, refuse_unreadable, subfolders
 from ._laid_out import LaidOutDataset
 from ._listing import Layout, Listing
@@ -23,27 +22,16 @@ class PublicTest(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        known = {registry_name(category) for category in dataset.categories}
-        inside = subfolders(folder).items()
-        return (
-            2
-            if any(registry_name(n) in known and child(f, "test_public") for n, f in inside)
-            else 0
-        )
+        known = dataset.known_folders(folder)
+        return 2 if any(child(path, "test_public") for path in known) else 0
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
         found = Listing()
-        private: list[str] = []
         for path in subfolders(folder).values():
-            category = dataset.category_named(path.name)
-            if category is None:
-                found.notes.append(
-                    f"folder {path} is not a category of the dataset and was left out"
-                )
-                continue
-            found.add_category(path, category, dataset, _list_category)
-            private += [name for name in PRIVATE if child(path, name)]
+            found.add_folder(path, dataset, _list_category)
+        known = dataset.known_folders(folder)
+        private = [name for path in known for name in PRIVATE if child(path, name)]
         if private:
             found.notes.append(
                 f"{' and '.join(dict.fromkeys(private))} have no ground truth and were left out"

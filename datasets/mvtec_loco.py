@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
-from ..bench.names import registry_name
 from ._folders import child, descend, list_images, refuse_unreadable, subfolders
 from ._laid_out import LaidOutDataset
 from ._layouts import NORMAL_FOLDERS
@@ -28,21 +27,14 @@ class FoldersOfMasks(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`."""
-        known = {registry_name(category) for category in dataset.categories}
-        inside = subfolders(folder).items()
-        return 2 if any(registry_name(n) in known and child(f, "test") for n, f in inside) else 0
+        known = dataset.known_folders(folder)
+        return 2 if any(child(path, "test") for path in known) else 0
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
         found = Listing()
         for path in subfolders(folder).values():
-            category = dataset.category_named(path.name)
-            if category is None:
-                found.notes.append(
-                    f"folder {path} is not a category of the dataset and was left out"
-                )
-            else:
-                found.add_category(path, category, dataset, _list_category)
+            found.add_folder(path, dataset, _list_category)
         return found
 
 

@@ -59,10 +59,8 @@ class SplitTable(Layout):
 
     def match(self, folder: Path, dataset: type[LaidOutDataset]) -> int:
         """See `Layout.match`: a category's Data folder, or the split file beside categories."""
-        inside = subfolders(folder)
-        known = [path for name, path in inside.items() if name in dataset.categories]
-        official = any(descend(path, "data", "images") for path in known)
-        return 2 if official else 0
+        known = dataset.known_folders(folder)
+        return 2 if any(descend(path, "data", "images") for path in known) else 0
 
     def index(self, folder: Path, dataset: LaidOutDataset) -> Listing:
         """See `Layout.index`."""
