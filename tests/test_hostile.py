@@ -40,12 +40,14 @@ from zsad.bench.analysis.tables import LAYOUTS, make_table
 from zsad.bench.analysis.validation import validate
 from zsad.bench.checkpoint import read_payload, read_tensors
 from zsad.bench.data.completeness import Completeness
+from zsad.bench.data.loading import Batch
 from zsad.bench.errors import DataError, UsageError, WeightsError, ZsadError
 from zsad.bench.export.every_eval_ever import Publisher, evaluation_log
 from zsad.bench.export.huggingface import write_cards
 from zsad.bench.export.results import results_of
 from zsad.bench.files import write_json
 from zsad.bench.images import MaskRule, read_image, read_mask
+from zsad.bench.preprocess import Preprocess
 from zsad.bench.records.cases import Case, read_cases
 from zsad.bench.records.category_record import CategoryRecord
 from zsad.bench.records.cell import Cell
@@ -539,8 +541,9 @@ def drawn_run(tmp_path_factory):
     run = tmp_path_factory.mktemp("drawn")
     records = [comparable_record(d, k) for d in ("visa", "btad", "sdd") for k in (1, 2)]
     gallery = Gallery(run)
-    picture, mask = np.zeros((8, 8, 3), np.uint8), np.eye(8, dtype=bool)
-    gallery.add(records[0].cell, "a.png", 1, 0.5, picture, mask, mask.astype(np.float32))
+    mask, preprocess = torch.eye(8, dtype=bool)[None], Preprocess(8)
+    batch = Batch(torch.zeros(1, 3, 8, 8), torch.tensor([1]), mask, ["x"], ["a.png"], 0)
+    gallery.add_batch(records[0].cell, batch, torch.tensor([0.5]), mask.float(), preprocess)
     gallery.write("bottle")
     return run, records
 

@@ -169,32 +169,6 @@ class Gallery:
                     self._consider(name, label, preprocess.picture(batch.images[i]), mask)
                 self._answers[cell].heats[name] = _small(maps[i].cpu().float().numpy())
 
-    def add(
-        self,
-        cell: Cell,
-        name: str,
-        label: int,
-        score: float | None,
-        image: Bytes,
-        mask: NDArray[np.bool_] | None,
-        heat: Heat,
-    ) -> None:
-        """Offer one image.
-
-        Args:
-            cell: of the run.
-            name: identity of the image in its dataset.
-            label: 0 normal, 1 anomalous.
-            score: the method's anomaly score, or None.
-            image: RGB [H, W, 3].
-            mask: [M, M], True = anomalous, or None.
-            heat: anomaly map [M, M], greater is more anomalous.
-        """
-        if self._notes(cell, name, label, score, float(heat.min()), float(heat.max())):
-            if name not in self._considered.labels:
-                self._consider(name, label, image, mask)
-            self._answers[cell].heats[name] = _small(heat.astype(np.float32))
-
     def _notes(
         self, cell: Cell, name: str, label: int, score: float | None, low: float, high: float
     ) -> bool:

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
+from zsad.bench.data.loading import Batch
 from zsad.bench.files import write_json
 from zsad.bench.metrics import PixelAccumulator, image_metrics, roc_curve_points
+from zsad.bench.preprocess import Preprocess
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.gallery import Gallery
 from zsad.bench.records.record import CategoryResult, ErrorInfo, ImageScores, Record, write_record
@@ -126,20 +130,30 @@ def _score(
     folder: Path, cell: Cell, category: str, drawn: list[Any], skill: float, keep: int
 ) -> CategoryResult:
     generator = np.random.default_rng([*cell.key.encode(), *category.encode()])
-    gallery = Gallery(folder, keep)
-    names, labels, scores = [], [], []
+    names, labels, scores, heats = [], [], [], []
     has_masks = cell.dataset not in IMAGE_ONLY
     with PixelAccumulator() as pixels:
-        for i, (image, mask, label) in enumerate(drawn):
+        for i, (_, mask, label) in enumerate(drawn):
             noise = gaussian_filter(generator.normal(size=(SIDE, SIDE)), 4) * 4
             heat = (noise + 1.4 * skill * gaussian_filter(mask.astype(float), 2.5)).astype("f4")
             score = float(heat.max() * 0.4 + skill * 0.8 * label + generator.normal() * 0.6)
             names.append(f"{category}/test/{'bad' if label else 'good'}/{i:03d}.png")
             labels.append(label)
             scores.append(score)
+            heats.append(heat)
             pixels.update(mask[None], heat[None])
-            shown_mask = mask if has_masks else None
-            gallery.add(cell, names[-1], label, score, image, shown_mask, heat)
+        preprocess = Preprocess(SIDE)
+        prepared = torch.stack([preprocess(Image.fromarray(image)) for image, _, _ in drawn])
+        truth = torch.from_numpy(np.stack([mask for _, mask, _ in drawn])) if has_masks else None
+        words = [category] * len(names)
+        gallery = Gallery(folder, keep)
+        gallery.add_batch(
+            cell,
+            Batch(prepared, torch.tensor(labels), truth, words, names, 0),
+            torch.tensor(scores, dtype=torch.float64),
+            torch.from_numpy(np.stack(heats)),
+            preprocess,
+        )
         gallery.write(category)
         measured, per_pixel = image_metrics(np.asarray(labels), np.asarray(scores)), pixels.result()
         curves = {}

@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from zsad.bench.data.loading import Batch
 from zsad.bench.metrics import auroc
+from zsad.bench.preprocess import Preprocess
 from zsad.bench.records import gallery as module
 from zsad.bench.records.cases import GAP, read_cases, read_strip
 from zsad.bench.records.cell import Cell
@@ -23,6 +26,15 @@ CELL = Cell("clip", "official", "visa", 111)
 OTHER = Cell("winclip", "official", "visa", 111)
 
 
+def add(gallery, cell, name, label, score, image, mask, heat):
+    preprocess = Preprocess(len(image))
+    pixels = preprocess(Image.fromarray(image))[None]
+    masks = None if mask is None else torch.from_numpy(mask)[None]
+    batch = Batch(pixels, torch.tensor([label]), masks, ["x"], [name], 0)
+    scores = None if score is None else torch.tensor([score], dtype=torch.float64)
+    gallery.add_batch(cell, batch, scores, torch.from_numpy(heat)[None], preprocess)
+
+
 def offer(gallery, name, label, score, with_mask=True, size=60, cell=CELL):
     generator = np.random.default_rng(sum(map(ord, name)))
     image = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
@@ -30,7 +42,7 @@ def offer(gallery, name, label, score, with_mask=True, size=60, cell=CELL):
     if label:
         mask[10:20, 10:20] = True
     heat = generator.random((size, size), dtype=np.float32) + (score or 0) * mask
-    gallery.add(cell, name, label, score, image, mask if with_mask else None, heat.astype("f4"))
+    add(gallery, cell, name, label, score, image, mask if with_mask else None, heat.astype("f4"))
 
 
 def names(run, cell=CELL):
@@ -155,8 +167,8 @@ def test_without_normal_images_the_location_of_the_region_decides_not_the_score(
     mask = np.zeros((56, 56), bool)
     mask[:20, :20] = True
     image = np.zeros((56, 56, 3), np.uint8)
-    gallery.add(CELL, "right", 1, 0.1, image, mask, mask.astype("f4"))
-    gallery.add(CELL, "wrong", 1, 0.9, image, mask, 1 - mask.astype("f4"))
+    add(gallery, CELL, "right", 1, 0.1, image, mask, mask.astype("f4"))
+    add(gallery, CELL, "wrong", 1, 0.9, image, mask, 1 - mask.astype("f4"))
     gallery.write("x")
     best, worst = read_cases(tmp_path, CELL)
     assert (best.name, worst.name) == ("right", "wrong")
@@ -213,7 +225,7 @@ def test_pictures_masks_and_maps_come_back(tmp_path):
         mask[100, 100] = True
         heat = np.zeros((224, 224), np.float32)
         heat[: 20 * i] = 1
-        gallery.add(CELL, f"image{i}", 1, 0.5, image, mask, heat)
+        add(gallery, CELL, f"image{i}", 1, 0.5, image, mask, heat)
     gallery.write("x")
     (sheet,) = read_sheets(tmp_path, CELL)
     for place, image in enumerate(sheet.sheet.images):
@@ -231,7 +243,7 @@ def test_strip_is_image_mask_and_map_with_transparent_gaps(tmp_path):
     mask[100, 100] = True
     heat = np.zeros((224, 224), np.float32)
     heat[:112] = 1
-    gallery.add(CELL, "a", 1, 0.5, np.full((224, 224, 3), 200, np.uint8), mask, heat)
+    add(gallery, CELL, "a", 1, 0.5, np.full((224, 224, 3), 200, np.uint8), mask, heat)
     gallery.write("x")
     (case,) = read_cases(tmp_path, CELL)
     pixels = np.asarray(read_strip(tmp_path, CELL, case))
@@ -254,7 +266,7 @@ def test_missing_mask_of_an_anomalous_image_is_not_drawn_as_normal(tmp_path):
 def test_constant_maps_and_strange_category_names_are_kept(tmp_path):
     gallery = Gallery(tmp_path, keep=1)
     zero = np.zeros((40, 40), np.float32)
-    gallery.add(CELL, "a", 1, 0.5, np.zeros((40, 40, 3), np.uint8), None, zero)
+    add(gallery, CELL, "a", 1, 0.5, np.zeros((40, 40, 3), np.uint8), None, zero)
     gallery.write("../<b>")
     (sheet,) = read_sheets(tmp_path, CELL)
     assert sheet.sheet.category == "../<b>"
@@ -283,10 +295,6 @@ def test_strips_of_earlier_versions_still_show(tmp_path):
     ids=["of OpenAI's weights", "of other weights"],
 )
 def test_batches_are_shown_as_they_were_before_normalisation(tmp_path, normalisation):
-    torch = pytest.importorskip("torch")
-    from zsad.bench.data.loading import Batch
-    from zsad.bench.preprocess import Preprocess
-
     image = Image.fromarray(np.full((56, 56, 3), (10, 120, 250), np.uint8))
     preprocess = Preprocess(56, **normalisation)
     tensor = preprocess(image)[None]
@@ -302,7 +310,6 @@ def test_batches_are_shown_as_they_were_before_normalisation(tmp_path, normalisa
 def test_a_run_shows_images_in_their_own_colours_whatever_its_backbone_expects(
     tmp_path, monkeypatch
 ):
-    pytest.importorskip("torch")
     from zsad.bench.backbone import Backbone
     from zsad.bench.running.plan import make_plan
     from zsad.bench.running.runner import run
