@@ -17,6 +17,12 @@ def by_metric(table: Table) -> list[Table]:
     names = table.columns[0].names if table.columns else ()
     if len(names) < 2 or not all(map(_is_metric, names)):
         return [table]
+    return by_number(table)
+
+
+def by_number(table: Table) -> list[Table]:
+    """A table for each of the numbers that stand together in every cell."""
+    names = table.columns[0].names
     together = f"({', '.join(names)})"
     found = []
     for i, name in enumerate(names):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -14,10 +13,11 @@ from rich.table import Table as Screen
 from rich.text import Text
 
 from ..analysis.style import Style
+from ..analysis.table_parts import by_number
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from ..analysis.table_data import Column, Table, TableCell
+    from ..analysis.table_data import Table
 
 STYLE = Style(lambda text: escape(printable(text)), "[bold]%s[/]", "[u]%s[/]", "[dim] %s[/]", ",")
 
@@ -37,8 +37,9 @@ def show_table(table: Table, console: Console) -> None:
 def _fitting(table: Table, console: Console) -> list[Screen]:
     """The first way of showing a table that fits the width, or the narrowest one."""
     ways = [[_upright(table)], [_turned(table)]]
-    parts = list(_by_metric(table))
-    if len(parts) > 1:
+    together = {column.names for column in table.columns}
+    if len(together) == 1 and len(*together) > 1:
+        parts = by_number(table)
         ways += [[_upright(part) for part in parts], [_turned(part) for part in parts]]
 
     def width(way: Sequence[Screen]) -> int:
@@ -46,29 +47,6 @@ def _fitting(table: Table, console: Console) -> list[Screen]:
         return max(Measurement.get(console, wide, screen).minimum for screen in way)
 
     return next((way for way in ways if width(way) <= console.width), min(ways, key=width))
-
-
-def _by_metric(table: Table) -> Iterator[Table]:
-    """A table for each of the numbers that its cells hold."""
-    names = {column.names for column in table.columns}
-    if len(names) != 1:
-        return
-    for place, name in enumerate(next(iter(names))):
-
-        def column(own: Column, name: str = name) -> Column:
-            return replace(own, names=(name,))
-
-        def cell(own: TableCell, place: int = place) -> TableCell:
-            return replace(own, numbers=own.numbers[place : place + 1])
-
-        yield replace(
-            table,
-            title=f"{table.title}: {name}",
-            columns=tuple(column(own) for own in table.columns),
-            rows=tuple(
-                replace(row, cells=tuple(cell(own) for own in row.cells)) for row in table.rows
-            ),
-        )
 
 
 def _upright(table: Table) -> Screen:
