@@ -82,7 +82,7 @@ def regions_of(mask: NDArray[np.bool_]) -> MaskRegions:
     if not pixels.size:
         empty = np.empty(0, np.int32)
         return MaskRegions(pixels, empty, empty)
-    near = mask[np.ix_(_kept(mask.any(axis=1)), _kept(mask.any(axis=0)))]
+    near = mask[_kept(mask.any(axis=1))][:, _kept(mask.any(axis=0))]
     labelled, count = ndimage.label(near, structure=_EIGHT_NEIGHBOURS, output=np.int32)
     numbers = labelled[near] - np.int32(1)
     return MaskRegions(pixels, numbers, np.bincount(numbers, minlength=count).astype(np.int32))

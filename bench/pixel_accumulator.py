@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import metric_formulas as formulas
 from .mask_regions import MaskRegions, Regions, regions_of
@@ -123,8 +123,8 @@ class PixelAccumulator(Accumulator):
             self._images += 1
             if known.pixels.size:
                 pixels = anomaly_map.ravel()
-                self._normal.append(_without(pixels, known.pixels))
-                self._anomalous.append(pixels[known.pixels])
+                self._normal.append(pixels, left_out=known.pixels)
+                self._anomalous.append(pixels.take(known.pixels))
                 self._regions.append(known.in_image(mask.size))
             else:
                 self._normal_images.append(anomaly_map.ravel())
@@ -157,14 +157,3 @@ class PixelAccumulator(Accumulator):
         self._image_sizes = frozenset()
         self._images = 0
         self._counts = None
-
-
-def _without(values: Scores, places: NDArray[np.intp]) -> Scores:
-    """All values [n] but those at rising places, in any order: the last ones fill the gaps."""
-    rest = values.copy()
-    count = values.size - places.size
-    first_beyond = np.searchsorted(places, count)
-    beyond = np.ones(places.size, dtype=bool)
-    beyond[places[first_beyond:] - count] = False
-    rest[places[:first_beyond]] = rest[count:][beyond]
-    return rest[:count]

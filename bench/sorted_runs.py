@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from .errors import ZsadError
 from .ranks import Scores
 
+Places = NDArray[np.intp]
+
 _SMALLEST_BUFFER: Final = 1 << 16
+_NONE: Final[Places] = np.empty(0, np.intp)
 _SPARE: Final[dict[int, list[Scores]]] = defaultdict(list)
 """Released buffers by their number of values: pages that are there already are twice as fast."""
 
@@ -34,15 +37,17 @@ class SortedRuns:
         self._buffer = np.empty(0, np.float32)
         self.release()
 
-    def append(self, values: Scores) -> None:
-        """Add values [n], in any order."""
+    def append(self, values: Scores, left_out: Places = _NONE) -> None:
+        """Add values [n] but those at some rising places, in any order."""
         self._sorted = False
-        while values.size > self._capacity - self._filled:
-            room = self._capacity - self._filled
-            self._append_to_buffer(values[:room])
+        if values.size > self._room():
+            values, left_out = closed_up(values.copy(), left_out), _NONE
+        while values.size > self._room():
+            room = self._room()
+            self._append_to_buffer(values[:room], _NONE)
             self._spill()
             values = values[room:]
-        self._append_to_buffer(values)
+        self._append_to_buffer(values, left_out)
 
     def runs(self) -> list[Scores]:
         """Sorted arrays that hold every pixel once; valid until `append` or `release`."""
@@ -64,13 +69,16 @@ class SortedRuns:
         self._filled = 0
         self._sorted = False
 
-    def _append_to_buffer(self, values: Scores) -> None:
+    def _room(self) -> int:
+        return self._capacity - self._filled
+
+    def _append_to_buffer(self, values: Scores, left_out: Places) -> None:
         if not self._buffer.size:
             spare = _SPARE[self._capacity]
-            self._buffer = spare.pop() if spare else _room(self._capacity)
-        end = self._filled + values.size
-        self._buffer[self._filled : end] = values
-        self._filled = end
+            self._buffer = spare.pop() if spare else _memory(self._capacity)
+        added = self._buffer[self._filled : self._filled + values.size]
+        added[:] = values
+        self._filled += closed_up(added, left_out).size
 
     def _sorted_buffer(self) -> Scores:
         run = self._buffer[: self._filled]
@@ -135,7 +143,20 @@ class RunFile:
         self._file, self._lengths = None, []
 
 
-def _room(values: int) -> NDArray[np.float32]:
+def closed_up(values: Scores, left_out: Places) -> Scores:
+    """Those of the values [n] that are not at some rising places, in place.
+
+    The last values fill the gaps, so their order changes.
+    """
+    count = values.size - left_out.size
+    inner = left_out[: np.searchsorted(left_out, count)]
+    kept = np.ones(left_out.size, dtype=bool)
+    kept[left_out[inner.size :] - count] = False
+    values[inner] = values[count:][kept]
+    return values[:count]
+
+
+def _memory(values: int) -> NDArray[np.float32]:
     """Memory for so many values that no page is taken of before it is written to.
 
     `np.empty` asks Linux for huge pages, and a machine without free ones spends more time on making
