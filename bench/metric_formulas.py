@@ -57,11 +57,13 @@ def _area(ranks: Ranks, rise: Fractions | Counts, fpr_limit: float) -> float:
     limit = fpr_limit * ranks.n_normal  # lengths are counted in normal samples
     area = 0.0
     for rows in row_slices(rise.size):
+        greatest = rows.stop - 1
+        not_above = ranks.normal_below[greatest] + ranks.normal_equal[greatest]
+        if ranks.n_normal - not_above >= limit:  # the slopes of lower scores begin further right
+            continue
         slope_end = ranks.n_normal - ranks.normal_below[rows]
         slope_length = ranks.normal_equal[rows]
         slope_start = slope_end - slope_length
-        if slope_start[-1] >= limit:  # the greatest score of the slice has the least
-            continue
         length = limit - (slope_start + slope_end) / 2
         if slope_end[0] > limit:
             cut = np.maximum(limit - slope_start, 0.0) ** 2 / (2 * np.maximum(slope_length, 1))

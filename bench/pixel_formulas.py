@@ -45,6 +45,8 @@ def aupimo(ranks: Ranks, fpr_range: tuple[float, float] = AUPIMO_RANGE) -> float
         )
     length = 0.0
     for rows in row_slices(ranks.values.size):
+        if parts.alarms[rows.stop - 1] / parts.n_in_normal_images >= high:  # the least rate
+            continue
         rates = np.clip(parts.alarms[rows] / parts.n_in_normal_images, low, high)
         length += float(np.sum(parts.of_images[rows] * np.log(high / rates)))
     return length / math.log(high / low)
