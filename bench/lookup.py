@@ -12,8 +12,7 @@ Rising = NDArray[np.floating[Any]]
 Counts = NDArray[np.int64]
 
 _AT_A_TIME: Final = 1 << 13
-_STRIDE: Final = 32  # a power of 2
-_SHARED_ROUNDS: Final = 2
+_STRIDE: Final = 32  # a power of 2, of at most 8 bits
 
 
 def count(run: Rising, values: Rising, below: Counts, equal: Counts) -> None:
@@ -54,6 +53,8 @@ def _first_not_below(run: Rising, values: Rising) -> NDArray[np.intp]:
     Every so many numbers of the run are merged with the values, which `argsort` does in one pass.
     Between two of those numbers all values are searched at once.
     """
+    if run.size < _STRIDE:
+        return np.searchsorted(run, values)
     order = np.argsort(np.concatenate([values, run[::_STRIDE]]), kind="stable")
     places = np.flatnonzero(order < values.size)
     places -= np.arange(1, values.size + 1)  # to the last of those numbers that is below
@@ -62,18 +63,19 @@ def _first_not_below(run: Rising, values: Rising) -> NDArray[np.intp]:
     width = _STRIDE
     while width > 1:
         width //= 2
-        places += width * (run.take(places + (width - 1), mode="clip") < values)
+        steps = (run[width - 1 :].take(places, mode="clip") < values).view(np.uint8)
+        steps *= np.uint8(width)
+        places += steps
     places += run.take(places, mode="clip") < values
     return np.minimum(places, run.size, out=places)
 
 
 def _add_equal(run: Rising, values: Rising, places: NDArray[np.intp], equal: Counts) -> None:
     """Add how many numbers of a run equal values; `places` are of the first not below them."""
-    rows = np.flatnonzero(run.take(places, mode="clip") == values)
-    places, values = places[rows], values[rows]
-    for _ in range(_SHARED_ROUNDS):
-        equal[rows] += 1
-        places += 1
-        more = np.flatnonzero(run.take(places, mode="clip") == values)
-        rows, places, values = rows[more], places[more], values[more]
+    same = run.take(places, mode="clip") == values
+    equal += same
+    rows = np.flatnonzero(same)
+    places, values = places[rows] + 1, values[rows]
+    more = np.flatnonzero(run.take(places, mode="clip") == values)
+    rows, places, values = rows[more], places[more], values[more]
     equal[rows] += np.searchsorted(run, values, side="right") - places

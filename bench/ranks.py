@@ -208,28 +208,29 @@ def mean_overlaps(regions: Regions, numbers: Indices, edges: Counts) -> tuple[Fr
 
     def fill(rows: slice) -> None:
         bounds = edges[rows.start : rows.stop + 1]
-        some = numbers[bounds[0] : bounds[-1]]
+        some = numbers[bounds[0] : bounds[-1]].astype(np.intp)
         for weights, found in zip((of_region, of_image), sums, strict=True):
-            found[rows] = _sums_of_rows(weights[some], bounds - bounds[0])
+            found[rows] = _sums_of_rows(weights.take(some), bounds - bounds[0])
 
     in_threads([partial(fill, rows) for rows in row_slices(edges.size - 1)])
     return sums
 
 
 def _sums_of_rows(weights: Fractions, edges: Counts) -> Fractions:
-    """Sums of the weights from each edge to the next [rows].
+    """Sums of the weights from each edge to the next [rows], of which most are of a single weight.
 
     Within a row they are put into an order that no order of images changes, so that rounding does
     not depend on it.
     """
-    lengths = edges[1:] - edges[:-1]
+    sums = weights.take(edges[:-1])
+    lengths = np.diff(edges)
     tied = np.flatnonzero(lengths > 1)
     if tied.size:
-        row = np.repeat(tied, lengths[tied])
-        starts = edges[tied] - np.append(0, np.cumsum(lengths[tied])[:-1])
-        places = np.arange(row.size) + np.repeat(starts, lengths[tied])
-        weights[places] = weights[places][np.lexsort((-weights[places], row))]
-    sums: Fractions = np.add.reduceat(weights, edges[:-1])
+        lengths = lengths[tied]
+        starts = np.append(0, np.cumsum(lengths)[:-1])
+        row = np.repeat(np.arange(tied.size), lengths)
+        some = weights[np.arange(row.size) + np.repeat(edges[tied] - starts, lengths)]
+        sums[tied] = np.add.reduceat(some[np.lexsort((-some, row))], starts)
     return sums
 
 
