@@ -35,6 +35,8 @@ class LaidOutDataset(Dataset):
         total: images of the whole release, where those of its categories are not known.
         drops_unmeasurable: a category on which nothing can be measured is left out with a fault
             instead of being refused.
+        selections: further options, each of which selects images of the release by some words, the
+            default first. They are among the other attributes on options, too.
     """
 
     layouts: ClassVar[Sequence[Layout]] = ()
@@ -42,6 +44,7 @@ class LaidOutDataset(Dataset):
     open_categories: ClassVar[bool] = False
     total: ClassVar[Counts | None] = None
     drops_unmeasurable: ClassVar[bool] = False
+    selections: ClassVar[Mapping[str, Sequence[str]]] = {}
     option_defaults: ClassVar[Mapping[str, Any]] = {
         **Dataset.option_defaults,
         "layout": None,
@@ -56,6 +59,11 @@ class LaidOutDataset(Dataset):
     def __init_subclass__(cls) -> None:
         if vars(cls).get("name") in known_facts():
             take_facts(cls)
+        if own := vars(cls).get("selections"):
+            usual = {name: words[0] for name, words in own.items()}
+            cls.option_defaults = {**cls.option_defaults, **usual}
+            cls.option_choices = {**cls.option_choices, **own}
+            cls.count_options = cls.count_options | own.keys()
 
     def __init__(self, root: Path | str | None = None, **options: Any) -> None:
         super().__init__(root, **options)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..bench.dataset import Box, Sample
 from ..bench.errors import DataError
@@ -123,12 +123,4 @@ class AITEX(SplitDataset):
 
     name = "aitex"
     layouts = (FabricStrips(), *USUAL_LAYOUTS)
-    option_defaults: ClassVar[Mapping[str, Any]] = {
-        **SplitDataset.option_defaults,
-        "multi_mask": "skip",
-    }
-    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
-        **SplitDataset.option_choices,
-        "multi_mask": ("skip", "union"),
-    }
-    count_options: ClassVar[Set[str]] = SplitDataset.count_options | {"multi_mask"}
+    selections: ClassVar[Mapping[str, Sequence[str]]] = {"multi_mask": ("skip", "union")}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..bench.dataset import SPLITS, Split
 from ..bench.errors import DataError
@@ -89,12 +89,4 @@ class MVTecLOCO(LaidOutDataset):
 
     name = "mvtec_loco"
     layouts = (FoldersOfMasks(), StructuralRows())
-    option_defaults: ClassVar[Mapping[str, Any]] = {
-        **LaidOutDataset.option_defaults,
-        "anomalies": "all",
-    }
-    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
-        **LaidOutDataset.option_choices,
-        "anomalies": ("all", "structural"),
-    }
-    count_options: ClassVar[Set[str]] = frozenset({"anomalies"})
+    selections: ClassVar[Mapping[str, Sequence[str]]] = {"anomalies": ("all", "structural")}

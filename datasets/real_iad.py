@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -128,12 +128,4 @@ class RealIAD(LaidOutDataset):
 
     name = "real_iad"
     layouts = (SplitFiles(), RowsOfAllViews())
-    option_defaults: ClassVar[Mapping[str, Any]] = {
-        **LaidOutDataset.option_defaults,
-        "views": "all",
-    }
-    option_choices: ClassVar[Mapping[str, Sequence[str]]] = {
-        **LaidOutDataset.option_choices,
-        "views": ("all", "single"),
-    }
-    count_options: ClassVar[Set[str]] = frozenset({"views"})
+    selections: ClassVar[Mapping[str, Sequence[str]]] = {"views": ("all", "single")}
