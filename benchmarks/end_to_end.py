@@ -6,7 +6,8 @@
 
 The run learns first, which does not count; then its images are scored by turns with the metrics in
 a thread beside the next batch, as a run does, and one after the other. The stages are those of
-`zsad run --profile`; the ratio that bounds what overlap can save is the largest stage's share.
+`zsad run --profile`. Two ratios bound what overlap can save: the largest stage's share, and, on a
+CPU, the processor time spread over all cores.
 Another version is run in turn in a process of its own, and so is this one beside it; the seconds
 are those of scoring alone.
 """
@@ -140,11 +141,14 @@ def of_stages(
     run(make_plan(**settings, limit=arguments.limit or 1))  # type: ignore[arg-type]
     walls: dict[str, list[float]] = {"overlapping": [], "one after the other": []}
     sums: list[dict[str, float]] = []
+    busy: list[float] = []
     for _ in range(arguments.repeats):
         for way, seconds in walls.items():
             engine = Inline if way == "one after the other" else None
+            before = time.process_time()
             seconds.append(scored(settings, arguments.limit, engine))
             if engine is not None:
+                busy.append(time.process_time() - before)
                 sums.append(stages(read_records(Path(str(settings["out"])))))
     medians = {way: statistics.median(seconds) for way, seconds in walls.items()}
     whole = {stage: statistics.median(one[stage] for one in sums) for stage in sums[0]}
@@ -161,6 +165,11 @@ def of_stages(
         medians["overlapping"] / medians["one after the other"],
     )
     result.ratio(f"{dataset}: the largest stage, against their sum", max(whole.values()) / total)
+    if arguments.device == "cpu":
+        result.ratio(
+            f"{dataset}: processor time on all cores, against one after the other",
+            statistics.median(busy) / (os.cpu_count() or 1) / medians["one after the other"],
+        )
 
 
 def scored(settings: dict[str, object], limit: int | None, engine: type[Inline] | None) -> float:

@@ -157,7 +157,7 @@ class Gallery:
             maps: [B, M, M], greater is more anomalous.
             preprocess: the method's own; images are shown as it sees them, without normalisation.
         """
-        low, high = map(float, maps.aminmax())
+        low, high = _range(maps)
         with self._lock:
             for i, name in enumerate(batch.names):
                 label = int(batch.labels[i])
@@ -298,6 +298,19 @@ def pixel_auroc(heat: Heat, mask: Bytes) -> float | None:
     below = np.cumsum(normal) - normal / 2
     value = float((anomalous * below).sum() / (anomalous.sum() * normal.sum()))
     return min(max(value, 0.0), 1.0)
+
+
+def _range(maps: Tensor) -> tuple[float, float]:
+    """The least and the greatest value of maps.
+
+    On the host with NumPy: torch would take all cores for it, from the thread that measures, and
+    the visual forward beside it would wait for its own.
+    """
+    if maps.device.type == "cpu":
+        values = maps.numpy()
+        return float(values.min()), float(values.max())
+    low, high = maps.aminmax()
+    return float(low), float(high)
 
 
 def _small(picture: NDArray[Any]) -> Heat:

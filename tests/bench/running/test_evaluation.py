@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
@@ -19,6 +20,7 @@ from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.stages import STAGES
 from zsad.bench.running.evaluation import score_category
+from zsad.bench.running.measuring import Measurement
 from zsad.bench.running.plan import Job, make_plan
 from zsad.bench.running.plan_entries import DatasetPlan, MethodPlan
 from zsad.bench.running.prepared_method import PreparedMethod
@@ -345,6 +347,34 @@ def test_a_profile_states_the_seconds_of_all_stages(score):
     results, _ = score(Plain)
     stated = {stage for stage in STAGES if f"seconds_{stage}" in results[Plain].timing}
     assert stated == {"forward", "predict"}
+
+
+class LargeWork(TorchDispatchMode):
+    """Notes the operations that read as many numbers as torch shares out among its threads."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        sizes = [a.numel() for a in args if isinstance(a, torch.Tensor)]
+        if max(sizes, default=0) > 32768 and not func.is_view:
+            self.seen.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_measures_on_the_host_leaves_the_cores_of_torch_to_the_forward(score, monkeypatch):
+    work = LargeWork()
+    measure = Measurement.add
+
+    def watched(*args):
+        with work:
+            measure(*args)
+
+    monkeypatch.setattr(Measurement, "add", watched)
+    results, _ = score(Plain, gallery=2, map_size=256)
+    assert results[Plain].result.metrics
+    assert work.seen == set()
 
 
 # -- exits and interrupts ------------------------------------------------------------------------
