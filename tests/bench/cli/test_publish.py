@@ -3,25 +3,10 @@
 import shutil
 
 import pytest
-from typer.testing import CliRunner
-from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError, ZsadError
 from zsad.bench.files import read_json, write_json
 from zsad.bench.records.record import RecordError
 from zsad.bench.records.repository import record_files
-
-
-@pytest.fixture
-def call():
-    """A function that calls `zsad` with words; errors of zsad are raised."""
-
-    def invoke(*words):
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.fixture

@@ -5,26 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 from zsad.bench.analysis.statistics import StatsError
-from zsad.bench.cli.app import app
 from zsad.bench.errors import UsageError, ZsadError
 from zsad.bench.records.record import write_record
 
 HEAVY = ("torch", "pandas", "scipy", "numpy", "matplotlib", "tabulate")
-
-
-@pytest.fixture
-def call():
-    """A function that calls `zsad` with words; errors of zsad are raised."""
-
-    def invoke(*words):
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
 
 
 @pytest.fixture
