@@ -116,11 +116,6 @@ class Completeness:
         number = len(self.differing_categories)
         return f"not as released: other counts in {number} {_categories(number)}"
 
-    @property
-    def comparable(self) -> bool:
-        """Whether its mean can be compared with that of the whole dataset, as far as is known."""
-        return self.complete is not False and not self.chosen
-
     def words(self) -> str:
         """What a reader should be told; "" for a complete copy of which nothing was left out."""
         unknown = "counts unknown" if self.complete is None and not self.chosen_options else ""

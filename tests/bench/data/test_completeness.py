@@ -43,7 +43,6 @@ def made(**held):
 def test_a_complete_copy_has_nothing_to_tell():
     whole = made(a=(2, 3), b=(2, 3))
     assert (whole.complete, whole.found, whole.expected, whole.words()) == (True, 10, 10, "")
-    assert whole.comparable
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_a_complete_copy_has_nothing_to_tell():
 )
 def test_a_copy_that_differs_says_how(held, words):
     part = made(**held)
-    assert (part.complete, part.comparable, part.words()) == (False, False, words)
+    assert (part.complete, part.words()) == (False, words)
 
 
 def test_own_categories_in_a_known_tree_have_no_known_counts():
@@ -71,14 +70,13 @@ def test_a_dataset_without_counts_says_so(tmp_path, trees):
     trees.own_categories(tmp_path / "parts")
     own = completeness(load_dataset("folder", tmp_path / "parts"))
     assert (own.complete, own.found, own.words()) == (None, 4, "counts unknown")
-    assert own.comparable
 
 
 def test_a_limit_is_a_choice_where_it_cuts():
     dataset = Made()
     cut = completeness(dataset, limit=2)
-    assert (cut.complete, cut.comparable) == (True, False)
-    assert cut.words() == "chosen: at most 2 images per category and label"
+    words = "chosen: at most 2 images per category and label"
+    assert (cut.complete, cut.words()) == (True, words)
     assert completeness(dataset, limit=3).words() == ""
 
 
@@ -100,7 +98,6 @@ def test_options_that_change_the_counts_are_a_choice(tmp_path, trees):
     trees.sdd(tmp_path / "SDD")
     half = completeness(load_dataset("sdd", tmp_path, normal_test_fraction=0.5))
     assert (half.complete, half.words()) == (None, "chosen: normal_test_fraction=0.5")
-    assert not half.comparable
     result = check(dataset_class("sdd"), tmp_path, options={"normal_test_fraction": 0.5})
     assert (result.status, result.problems) == ("ok", [])
 
