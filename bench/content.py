@@ -191,7 +191,7 @@ def _stored(places: Sequence[str]) -> dict[str, tuple[Stamp, str]]:
             row = store.execute(
                 "SELECT stamp, sha256 FROM hashes WHERE path = ?", (os.fsencode(place),)
             ).fetchone()
-            if row is not None and _is_sha256(row[1]):
+            if row is not None and is_sha256(row[1]):
                 found[place] = (str(row[0]), row[1])
 
     if places:
@@ -199,7 +199,8 @@ def _stored(places: Sequence[str]) -> dict[str, tuple[Stamp, str]]:
     return found
 
 
-def _is_sha256(value: object) -> bool:
+def is_sha256(value: object) -> bool:
+    """Whether a value is a digest of sha256 in hexadecimal digits."""
     return isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef")
 
 

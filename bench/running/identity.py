@@ -19,7 +19,7 @@ from typing import Any
 from .. import registry
 from ..backbone_spec import BUILT_IN, BUILT_IN_WEIGHTS, RANDOM
 from ..code_hash import CODE_HASHES, cell_code, training_code
-from ..content import content_hashes, content_sha256
+from ..content import content_hashes, content_sha256, is_sha256
 from ..dataset import Dataset, Sample, files_of
 from ..errors import ContractError, DataError, UsageError, ZsadError
 from ..method import make_options
@@ -172,12 +172,8 @@ def known(identity: Identity) -> dict[str, str]:
 
 
 def _change(name: str, before: str | None, now: str | None) -> str:
-    short = all(value is not None and not _is_digest(value) for value in (before, now))
+    short = all(value is not None and not is_sha256(value) for value in (before, now))
     return f"{name} changed from {before} to {now}" if short else f"other {name}"
-
-
-def _is_digest(text: str) -> bool:
-    return len(text) == 64 and not text.strip("0123456789abcdef")
 
 
 def _digest(value: Any) -> str:
