@@ -127,7 +127,7 @@ class DrawnDataset(Dataset):
 
     The root is the folder that drawn sets are kept in; None is the cache, and so is the folder of
     the user's datasets in ZSAD_DATA. The options seed and size give other drawings.
-    What a class does not say itself is that of the small sets, one for each domain.
+    What a class does not say itself is as in the small sets of one domain each.
 
     Attributes:
         kinds: a category each.
