@@ -38,6 +38,7 @@ from .query import Prediction, Query
 from .schedule import Loss
 from .simulated_device import on_device, simulated_device
 from .track import Track
+from .training.divided import fault_of_parts
 from .training.loop import remember
 from .training.optimisation import TrainingConfig
 from .training.references import refuse_tested
@@ -276,6 +277,15 @@ def learns(cls: type[Method], backbone: Backbone) -> None:
         _require(lowers, f"does not lower its loss in stage '{stage.name}'")
 
 
+def learns_in_parts(cls: type[Method], backbone: Backbone) -> None:
+    """A loss that is said to be a mean over images is one: its terms and its gradients."""
+    method = _ready(cls, _for_training(backbone))
+    if isinstance(method, TrainableMethod):
+        sources = memory_sources(method, method.stages(), *_training_arrays(method), IMAGES)
+        fault = fault_of_parts(method, sources)
+        _require(not fault, fault)
+
+
 def runs_on_cuda(cls: type[Method], backbone: Backbone) -> None:
     """The GPU gives the CPU's answer; passes where there is no GPU."""
     if not torch.cuda.is_available():
@@ -302,6 +312,7 @@ METHOD_CHECKS: tuple[MethodCheck, ...] = (
     smooths_as_asked,
     keeps_its_state,
     learns,
+    learns_in_parts,
     runs_on_cuda,
 )
 

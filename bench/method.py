@@ -281,6 +281,9 @@ class TrainableMethod(Method):
         remembers_last: `remember` is called behind the last stage, by what was learned, instead of
             before the first.
         mask_resize: how training masks are resized, see `MaskRule`; None is the dataset's rule.
+        mean_over_images: the loss of a batch is the mean of the losses of its images, and nothing
+            in it is drawn at random: so a batch that memory does not hold may be learned from in
+            parts, whose gradients are added up. The conformance kit holds the method to it.
         mosaic_partners: how many random other images of its class come with each training image,
             for `augment` to mix in; 0 unless the schedule augments.
     """
@@ -296,6 +299,7 @@ class TrainableMethod(Method):
     remembered: ClassVar[tuple[str, ...]] = ()
     remembers_last: ClassVar[bool] = False
     mask_resize: ClassVar[MaskResize | None] = None
+    mean_over_images: ClassVar[bool] = False
     mosaic_partners: ClassVar[int] = 0
 
     @property

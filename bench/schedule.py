@@ -147,6 +147,7 @@ class Stage:
         loss: what it minimises; None is the method's `loss`.
         needs_images: `Query.images` is read by the loss; None is the method's `needs_images`.
             A stage that does not read images and changes none learns from cached features.
+        mean_over_images: see `TrainableMethod`; None is the method's where the loss is.
     """
 
     schedule: Schedule
@@ -154,6 +155,7 @@ class Stage:
     learns: tuple[str, ...] = ("",)
     loss: Loss | None = None
     needs_images: bool | None = None
+    mean_over_images: bool | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint's header states of it."""

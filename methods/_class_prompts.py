@@ -86,6 +86,7 @@ class ClassPromptLearner(TrainableMethod):
     ignored_official = ("token_prefix", "token_suffix")
     endings: tuple[str, str]
     """The fixed words of both states, {} for the class name."""
+    mean_over_images = True
     options: ClassPromptOptions
 
     def __init__(self, backbone: Backbone, options: ClassPromptOptions | None = None) -> None:

@@ -210,7 +210,13 @@ class AaClip(TrainableMethod):
         )
         return (
             Stage(text, TEXT, learns=("text_adapter.",), loss=self.text_loss),
-            Stage(image, IMAGE, learns=("image_adapter.",), loss=self.image_loss),
+            Stage(
+                image,
+                IMAGE,
+                learns=("image_adapter.",),
+                loss=self.image_loss,
+                mean_over_images=True,
+            ),
         )
 
     def begin_stage(self, stage: Stage, class_names: Sequence[str]) -> None:

@@ -139,6 +139,7 @@ class AdaClip(MosaicMethod):
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     published_parameters = 10_665_472  # 3,840 of them in tokens that the code never reads
     official_prefix = "clip_model."
+    mean_over_images = True
     options: AdaClipOptions
 
     def __init__(self, backbone: Backbone, options: AdaClipOptions | None = None) -> None:

@@ -87,6 +87,7 @@ class AnomalyClip(TrainableMethod):
     published_parameters = 5_555_200  # 5,512,192 of them in layers that the code never calls
     official_key = "prompt_learner"
     ignored_official = DEAD_TENSORS
+    mean_over_images = True
     options: AnomalyClipOptions
 
     def __init__(self, backbone: Backbone, options: AnomalyClipOptions | None = None) -> None:

@@ -51,6 +51,7 @@ class AnomalyClipEnsemble(TrainableMethod):
         "prompts": EnsembleOptions(n_members=1, n_prompts=MEMBERS, overlap_weight=OVERLAP_WEIGHT),
     }
     default_variant = "seeds"
+    mean_over_images = True
     options: EnsembleOptions
 
     def __init__(self, backbone: Backbone, options: EnsembleOptions | None = None) -> None:

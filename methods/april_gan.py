@@ -70,6 +70,7 @@ class AprilGan(MosaicMethod):
     auxiliary_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {"mvtec_ad": ON_MVTEC}
     published_parameters = 3_148_800
     official_key = "trainable_linearlayer"
+    mean_over_images = True
     options: AprilGanOptions
 
     def __init__(self, backbone: Backbone, options: AprilGanOptions | None = None) -> None:

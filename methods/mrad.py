@@ -116,6 +116,7 @@ class Mrad(TrainableMethod):
         "prompt_learner.token_",
         "prompt_learner.tokenized_",
     )
+    mean_over_images = True
     options: MradOptions
 
     def __init__(self, backbone: Backbone, options: MradOptions | None = None) -> None:
@@ -250,7 +251,7 @@ class Mrad(TrainableMethod):
         if chosen.text_map:
             prompts = Schedule(chosen.text_epochs, chosen.batch_size, chosen.lr)
             learns = ("prompt_learner.", "prompt_proj.")
-            stages.append(Stage(prompts, "prompts", learns, loss=self.prompt_loss))
+            stages.append(Stage(prompts, "prompts", learns, self.prompt_loss, None, True))
         return stages
 
     def loss(self, query: Query, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:

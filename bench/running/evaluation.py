@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..at_once import AtOnce, images_stated
 from ..backbone import TokenSpec
 from ..category import observe, observes_category, observes_references
 from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
@@ -37,8 +38,8 @@ from ..records.category_record import CategoryRecord
 from ..records.cell import Cell
 from ..records.gallery import Gallery
 from .answers import answer, own_copy
-from .at_once import AtOnce, images_at_once, images_stated
 from .background import Background
+from .batch_size import images_at_once
 from .measuring import Learned, Measurement, Targets
 from .observation import KeptBatches, show_references
 from .plan import USUAL, Plan
@@ -434,10 +435,11 @@ def _record(group: _Group, member: Measurement) -> CategoryRecord | None:
         with isolated(prepared, category.progress):
             record = member.record(category.dataset, category.samples, group.targets)
             limits = (group.at_once, group.own[prepared.cell])
+            remarks = [text for one in limits for text in one.remarks()]
             return dataclasses.replace(
                 record,
                 timing={**record.timing, **images_stated(limits), **_stages(group, member)},
-                warnings=[*record.warnings, *(text for one in limits for text in one.remarks())],
+                warnings=[*record.warnings, *prepared.remarks, *remarks],
             )
     return None
 

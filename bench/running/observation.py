@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..at_once import AtOnce
 from ..category import KeptImages, observe
 from ..data.loading import Batch, load_batches
 from ..dataset import Dataset
@@ -15,7 +16,6 @@ from ..method import Method, Query
 from ..progress import Progress
 from ..scratch import Scratch
 from ..training.references import normal_references, shots_of
-from .at_once import AtOnce
 from .plan import Plan
 
 

@@ -255,12 +255,16 @@ def feature_cache(plan: Plan) -> FeatureCache:
 
 def _cache(plan: Plan, auxiliary: Dataset, new: Sequence[_Training], progress: Progress) -> None:
     """One visual forward per auxiliary image for all methods that share it."""
-    groups: dict[tuple[Sample, ...], list[TrainableMethod]] = {}
+    groups: dict[tuple[Sample, ...], list[_Training]] = {}
     for one in new:  # without a train split both splits are the same images
         samples = tuple(auxiliary_samples(auxiliary, one.split, plan.auxiliary_limit))
-        groups.setdefault(samples, []).append(one.trained)
+        groups.setdefault(samples, []).append(one)
     for samples, members in groups.items():
-        cache_features(members, auxiliary, samples, feature_cache(plan), plan.workers, progress)
+        learning, cache = [one.trained for one in members], feature_cache(plan)
+        sources = cache_features(learning, auxiliary, samples, cache, plan.workers, progress)
+        remarks = [text for one in sources if one is not None for text in one.encoding.remarks()]
+        for one in members:
+            one.prepared.remarks += remarks
 
 
 @dataclass(frozen=True)
@@ -317,6 +321,7 @@ class _Training:
         assert isinstance(method, TrainableMethod)
         if self.trained is not method:
             method.load_learned(self.trained.learned_state())
+        prepared.remarks += training.provenance.get("remarks", [])
         prepared.training["seconds_train"] = training.seconds
         if training.history:
             per_batch = training.seconds / len(training.history)

@@ -28,6 +28,7 @@ class PreparedMethod:
     Attributes:
         protocol: what a record must state for numbers to be comparable.
         training: seconds and epochs spent on fitting it in this process.
+        remarks: what records are to say of how it was fitted.
         auxiliary: what it was learned from, where that is known.
         answers: whether it gives scores and whether it gives maps, once it has answered.
         single: a first batch of one image and its answer, until they can be examined.
@@ -40,6 +41,7 @@ class PreparedMethod:
     map_size: int = 0
     protocol: dict[str, Any] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     auxiliary: Auxiliary | None = None
     answers: tuple[bool, bool] | None = None
     single: tuple[Query, Prediction] | None = None

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..at_once import AtOnce
 from ..backbone import VisualFeatures
 from ..data.loading import Batch, load_batches
 from ..dataset import Dataset, Domain, Sample
@@ -64,12 +66,30 @@ class TrainingBatch:
         query = replace(self.query, features=cache.rounded(self.query.features))
         return replace(self, query=query)
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, images: slice) -> TrainingBatch:
+        """Some images of the batch."""
+        return TrainingBatch(self.query[images], self.labels[images], self.masks[images])
+
 
 Batches = Iterator[TrainingBatch]
 
 
 class Source(ABC):
-    """Training samples that can be asked for in any order."""
+    """Training samples that can be asked for in any order.
+
+    Attributes:
+        method: that learns from them.
+    """
+
+    method: TrainableMethod
+
+    @cached_property
+    def encoding(self) -> AtOnce:
+        """How many images are encoded at once, of as many as come."""
+        return encoding_limit(self.method)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -196,7 +216,7 @@ class ImageSource(Source):
                 self.labels[torch.tensor(every)],
                 [self.class_names[i] for i in every],
             )
-            yield _encoded(self.method, self.stage, batch, draws.generator)
+            yield _encoded(self.stage, batch, draws.generator, self)
 
     def _prepared(self, index: int, draws: Draws) -> tuple[Tensor, Tensor]:
         """An image and its mask [M, M] bool."""
@@ -254,7 +274,7 @@ class DiskSource(Source):
             masks = masks_of(batch, self.dataset)
             domains = domains_of(self.dataset, [self.samples[i] for i in chosen])
             prepared = _Prepared(batch.images, masks, batch.labels, batch.class_names, domains)
-            encoded = _encoded(self.method, self.stage, prepared, draws.generator)
+            encoded = _encoded(self.stage, prepared, draws.generator, self)
             yield encoded if self.cache is None else encoded.rounded(self.cache)
 
     def _change(self, draws: Draws) -> ImageChange | None:
@@ -283,24 +303,37 @@ class _Prepared:
 
 
 def _encoded(
-    method: TrainableMethod, stage: Stage, prepared: _Prepared, generator: torch.Generator
+    stage: Stage, prepared: _Prepared, generator: torch.Generator, source: Source
 ) -> TrainingBatch:
     """Augment a batch where the stage does, and send it through the visual tower.
 
     An image whose augmented mask is not empty counts as anomalous, unless labels stay.
     """
+    method = source.method
     images, masks, labels = prepared.images, prepared.masks, prepared.labels
     batch = slice(len(images) // (1 + mosaic_partners(method, stage)))
     if stage.schedule.augments:
         images, masks = method.augment(images, masks, list(prepared.class_names), generator)
         if stage.schedule.relabels:
             labels = labels | masks.flatten(1).any(dim=1).long()
-    query = Query.encoded(
-        method, images[batch], prepared.class_names[batch], prepared.domains[batch]
-    )
+
+    def encode(part: range) -> Query:
+        own = slice(part.start, part.stop)
+        return Query.encoded(method, images[own], prepared.class_names[own], prepared.domains[own])
+
+    parts = [query for _, query in source.encoding.each(range(batch.stop), encode)]
+    query = parts[0] if len(parts) == 1 else Query.joined(parts)
     if reads_images(method, stage) != method.needs_images:
         query = replace(query, images=None if method.needs_images else images[batch])
     return TrainingBatch.of(query, labels[batch], masks[batch], method.backbone.device)
+
+
+def encoding_limit(method: TrainableMethod) -> AtOnce:
+    """How many training images a method's visual tower takes at once."""
+    doing = "while training images were encoded"
+    return AtOnce(
+        method.backbone.device, what=doing, option="", fix="take smaller images (image_size)"
+    )
 
 
 def masks_of(batch: Batch, dataset: Dataset) -> Tensor:

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..at_once import AtOnce
 from ..backbone import Backbone
 from ..method import TrainableMethod
+from ..names import display_name
 from .augmentation import Draws
-from .batches import Source
+from .batches import Source, TrainingBatch
 from .optimisation import Optimisation, Step, TrainingConfig
 from .stages import REMEMBERING, StageRun, checked_stages, only_learning, stage_runs
 from .state import POSITION, History, StateFile, TrainingRun, TrainingState
@@ -71,6 +73,8 @@ def optimise(
             method.eval()
         if memory is not None and method.remembers_last:
             remember(method, memory, config)
+    encoding = {id(source): source.encoding for source in sources}
+    training.state.remarks += [text for one in encoding.values() for text in one.remarks()]
     return training.state
 
 
@@ -84,13 +88,26 @@ def remember(method: TrainableMethod, source: Source, config: TrainingConfig) ->
     """
     method.eval()
     draws = Draws(torch.Generator(), config.seed)
-    batches = source.batches(range(len(source)), REMEMBERING.schedule.batch_size, draws)
+    size = REMEMBERING.schedule.batch_size
+    batches = source.batches(range(len(source)), size, draws)
+    whole = AtOnce(  # a method may have kept a part of a batch before memory ran out
+        method.backbone.device,
+        least=size,
+        what=f"while method '{display_name(method.name)}' remembered",
+        option="",
+        fix=f"lower --option {method.name}.image_size",
+    )
+
+    def show(parts: Sequence[TrainingBatch]) -> None:
+        for part in parts:
+            method.remember(part.query, part.labels, part.masks)
+
     with (
         torch.no_grad(),
         config.progress.track(len(source), f"{method.name} remembers", "img") as bar,
     ):
         for batch in batches:
-            method.remember(batch.query, batch.labels, batch.masks)
+            whole.together(batch, show)
             bar.update(len(batch.query))
             config.progress.check()
         method.settle()
@@ -107,6 +124,7 @@ def _learn_stage(
             _learn_epoch(training, optimisation, bar)
             if file is not None:
                 file.keep(optimisation, training.state)
+        training.state.remarks += optimisation.at_once.remarks()
 
 
 def _learn_epoch(training: TrainingRun, optimisation: Optimisation, bar: tqdm[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..at_once import AtOnce
 from ..errors import ContractError, UsageError
 from ..learned_tensors import make_room
 from ..method import Schedule, TrainableMethod
+from ..names import display_name
 from ..options import DEFAULT_SEED
 from ..progress import Progress
 from ..schedule import Position
 from .augmentation import Draws
 from .batches import TrainingBatch
-from .stages import StageRun, learning_parameters
+from .stages import StageRun, is_mean_over_images, learning_parameters
 
 AUGMENTATION_STREAM = 1 << 32  # added to the seed, so that augmenting does not change the order
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # that Adam keeps of each parameter
@@ -95,6 +98,7 @@ class Optimisation:
             backbone.device.type, enabled=backbone.precision == "fp16"
         )
         self.generators = generators
+        self.at_once = _limit(method, run)
 
     def epoch(self, epoch: int, step: int) -> Iterator[Step]:
         """Go through the source once, yielding each step after it was made.
@@ -125,16 +129,29 @@ class Optimisation:
         return schedule.rate(position)
 
     def _step(self, batch: TrainingBatch, where: Mapping[str, int]) -> Step:
-        terms = self.loss(batch.query, batch.labels, batch.masks)
-        values = _values(self.method.name, terms, where)
-        if not terms["total"].requires_grad:
-            self.refuse_idle()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms["total"]).backward()  # type: ignore[no-untyped-call]
+        values = self.at_once.together(batch, lambda parts: self.gradients(parts, where))
         self.idle = {name: p for name, p in self.idle.items() if p.grad is None}
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return values
+
+    def gradients(self, parts: Sequence[TrainingBatch], where: Mapping[str, int]) -> Step:
+        """Give parameters the gradients of a batch, or of the parts of one; returns its loss terms.
+
+        Raises:
+            ContractError: a term is not a finite scalar, or there is no "total".
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        count, means = sum(map(len, parts)), dict[str, float]()
+        for part in parts:
+            share = len(part) / count
+            terms = self.loss(part.query, part.labels, part.masks)
+            values = _values(self.method.name, terms, where)
+            if not terms["total"].requires_grad:
+                self.refuse_idle()
+            self.scaler.scale(share * terms["total"]).backward()  # type: ignore[no-untyped-call]
+            means = {name: means.get(name, 0.0) + share * values[name] for name in values}
+        return means
 
     def refuse_idle(self) -> None:
         """Refuse parameters that were to learn and had no gradient in any step so far.
@@ -198,6 +215,21 @@ class Optimisation:
         torch.set_rng_state(state["random"])
         if device.type == "cuda" and state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _limit(method: TrainableMethod, run: StageRun) -> AtOnce:
+    """How many images of a training batch a method learns from at once: all while memory lasts."""
+    sizes = [f.name for f in dataclasses.fields(method.options) if f.name.endswith("batch_size")]
+    options = " or ".join(f"--option {method.name}.{name}" for name in ["image_size", *sizes])
+    whole = not is_mean_over_images(method, run.stage)
+    reason = "its loss is not a mean over images, so that batches cannot be cut; " if whole else ""
+    return AtOnce(
+        method.backbone.device,
+        least=run.batch_size if whole else 1,
+        what=f"while method '{display_name(method.name)}' learned",
+        option="",
+        fix=f"{reason}lower {options}, with which it learns something else",
+    )
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, type]:

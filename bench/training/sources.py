@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .batches import (
     MemorySource,
     Source,
     changes_images,
+    encoding_limit,
     masks_of,
     reads_images,
     resized,
@@ -98,9 +100,15 @@ def _still_source(
     prepared = torch.stack([method.preprocess(Image.fromarray(image)) for image in images])
     truth = torch.stack([resized(mask, method) for mask in masks])
     backbone = method.backbone
+
+    def encode(images: Tensor) -> VisualFeatures:
+        return method.preprocess.encode(backbone, images.to(backbone.device), method.token_specs)
+
+    encoding = encoding_limit(method)
     parts = [
-        method.preprocess.encode(backbone, part.to(backbone.device), method.token_specs)
-        for part in torch.split(prepared, batch_size)
+        features
+        for chunk in torch.split(prepared, batch_size)
+        for _, features in encoding.each(chunk, encode)
     ]
     return MemorySource(method, VisualFeatures.joined(parts), labels, truth, names, prepared)
 
@@ -251,7 +259,8 @@ def _fill(source: CachedSource, workers: int, progress: Progress) -> None:
                 batch = next(batches)
                 truths.append(masks_of(batch, dataset))
                 if shard in to_encode:
-                    parts.append(_encoded(method, batch.images, specs))
+                    encode = partial(_encoded, method, specs)
+                    parts += [own for _, own in source.encoding.each(batch.images, encode)]
                 bar.update(len(batch))
                 progress.check()
             if shard in to_encode:
@@ -260,7 +269,7 @@ def _fill(source: CachedSource, workers: int, progress: Progress) -> None:
 
 
 def _encoded(
-    method: TrainableMethod, images: Tensor, specs: frozenset[TokenSpec]
+    method: TrainableMethod, specs: frozenset[TokenSpec], images: Tensor
 ) -> VisualFeatures:
     """Features [B, ...] on the CPU, so that a shard does not fill the GPU."""
     on_device = images.to(method.backbone.device, non_blocking=True)

@@ -129,6 +129,13 @@ def learning_parameters(method: TrainableMethod, stage: Stage) -> Mapping[str, n
     return found
 
 
+def is_mean_over_images(method: TrainableMethod, stage: Stage) -> bool:
+    """Whether a stage may learn from a batch in parts, see `TrainableMethod.mean_over_images`."""
+    if stage.mean_over_images is not None:
+        return stage.mean_over_images
+    return stage.loss is None and method.mean_over_images
+
+
 @contextmanager
 def only_learning(method: TrainableMethod, stage: Stage) -> Iterator[None]:
     """Let only a stage's own parameters require a gradient inside."""

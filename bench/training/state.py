@@ -26,12 +26,20 @@ History = list[Step]
 
 @dataclass
 class TrainingState:
-    """How far a training has come."""
+    """How far a training has come.
+
+    Attributes:
+        epoch, step: the next ones, from 0.
+        seconds: spent so far.
+        history: of every step.
+        remarks: what its checkpoint and records are to say of how it went.
+    """
 
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
     history: History = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -139,6 +147,8 @@ def _checked_state(raw: Mapping[str, Any], epochs: int) -> TrainingState:
         raise ValueError(f"epoch {state.epoch!r} and step {state.step!r} do not fit")
     if not isinstance(state.seconds, float) or len(state.history) != state.step:
         raise ValueError("its history or its seconds do not fit")
+    if not all(isinstance(remark, str) for remark in state.remarks):
+        raise ValueError("its remarks are not texts")
     values = [value for step in state.history for value in step.values()]
     if not all({*POSITION, "total"} <= set(step) for step in state.history) or not all(
         isinstance(value, int | float) for value in values

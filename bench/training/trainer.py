@@ -207,6 +207,7 @@ def _outcome(method: TrainableMethod, state: TrainingState) -> dict[str, Any]:
         "parameters": method.parameter_counts()[1],
         "environment": dict(environment()),
         "device": str(method.backbone.device),
+        **({"remarks": state.remarks} if state.remarks else {}),
     }
 
 

@@ -9,67 +9,17 @@ import torch
 from zsad.bench import load_backbone, load_dataset, load_run
 from zsad.bench.backbone import Backbone
 from zsad.bench.data.loading import load_batches
-from zsad.bench.errors import UsageError, ZsadError
+from zsad.bench.errors import UsageError
 from zsad.bench.preprocess import Preprocess
 from zsad.bench.records.record import read_records
-from zsad.bench.running import at_once
-from zsad.bench.running.at_once import AtOnce, fitting, images_at_once, images_stated
+from zsad.bench.running import batch_size
+from zsad.bench.running.batch_size import fitting, images_at_once
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
-from zsad.methods import clip
+from zsad.methods import clip, coop
 
 HOST, GPU = torch.device("cpu"), torch.device("cuda:0")
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
-
-
-class Memory:
-    """Holds so many images; counts what was done at once."""
-
-    def __init__(self, holds, error=None):
-        self.holds, self.done, self.error = holds, [], error or torch.OutOfMemoryError(FULL)
-
-    def __call__(self, images):
-        if len(images) > self.holds:
-            raise self.error
-        self.done.append(images)
-        return len(images)
-
-
-def test_a_part_that_memory_does_not_hold_is_done_again_in_halves(caplog):
-    memory, limit = Memory(3), AtOnce(HOST, 8)
-    parts = [part for part, _ in limit.each("abcdefgh", memory)]
-    assert parts == memory.done == ["ab", "cd", "ef", "gh"]
-    assert [part for part, _ in limit.each("ijk", memory)] == ["ij", "k"]  # no further attempt
-    assert "with 4 images at once: going on with 2" in caplog.text
-    assert "--batch-size 2 spares" in limit.remarks()[0]
-    assert images_stated([AtOnce(HOST, 8), limit]) == {"batch_size": 2}
-
-
-def test_nothing_is_said_where_memory_suffices():
-    memory, limit = Memory(8), AtOnce(HOST, 8)
-    assert list(limit.each("abcdefgh", memory)) == [("abcdefgh", 8)]
-    assert limit.remarks() == []
-    assert images_stated([limit]) == {}
-    assert images_stated([AtOnce(GPU, 32)]) == {"batch_size": 32}
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError(FULL),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
-    ],
-)
-def test_memory_that_does_not_hold_one_image_is_said_with_the_fix(error):
-    with pytest.raises(ZsadError, match=r"memory of cpu ran out with one image.*--precision bf16"):
-        list(AtOnce(HOST, 8).each("abcd", Memory(0, error)))
-
-
-def test_other_errors_are_not_tried_again():
-    memory = Memory(0, ValueError("no"))
-    with pytest.raises(ValueError, match="no"):
-        list(AtOnce(HOST, 8).each("abcd", memory))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +49,7 @@ class Card:
 def test_half_of_the_free_memory_of_a_gpu_is_for_its_batches(monkeypatch, free, images):
     card = Card(monkeypatch, free)
     assert images_at_once("auto", GPU, card.encode, kept=50) == images
-    assert card.encoded == [1, at_once.TRIED]
+    assert card.encoded == [1, batch_size.TRIED]
 
 
 def test_nothing_is_measured_where_a_number_is_asked_for_or_a_cpu_encodes():
@@ -168,6 +118,22 @@ def test_a_run_goes_on_where_memory_runs_out_in_a_method(data, whole, tmp_path, 
     assert stated == {"clip": 1, "winclip": None}  # the other method is not held up
 
 
+def test_a_record_says_how_its_method_was_trained(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZSAD_FEATURES", str(tmp_path / "features"))
+    monkeypatch.setattr(coop.CoOp, "loss", exhausted(coop.CoOp.loss, 3))
+    monkeypatch.setattr(Backbone, "encode_image", exhausted(Backbone.encode_image, 4))
+    methods = [{"name": "coop", "options": {"epochs": 1}}]
+    settings = {"auxiliary": "synthetic-aux", "auxiliary_limit": 1, "map_size": 48, "gallery": 0}
+    for out in ("a", "b"):  # the second finds the features of the first
+        run(make_plan(methods, data, out=tmp_path / out, **settings))
+    records = [*read_records(tmp_path / "a"), *read_records(tmp_path / "b")]
+    for record, encoded in zip(records, (True, False), strict=True):
+        told = "\n".join(record.warnings)
+        assert "did not hold 8 images at once while method 'coop' learned" in told
+        assert "the run went on with 2" in told
+        assert ("8 images at once while training images were encoded" in told) == encoded
+
+
 def test_auto_on_a_cpu_is_eight(data, whole, tmp_path):
     found = numbers(data, tmp_path, batch_size="auto")
     assert (found - whole).abs().max() < 1e-6
@@ -188,7 +154,7 @@ def test_a_gpu_is_asked_for_its_memory(data, whole, tmp_path):
     assert {record.timing["batch_size"] for record in read_records(tmp_path)} == {64}
     encode = load_backbone("tiny", device="cuda").encode_image
     size = load_backbone("tiny").native_size
-    took = at_once._cost_of_image(
+    took = batch_size._cost_of_image(
         torch.device("cuda"), lambda n: encode(torch.zeros(n, 3, size, size, device="cuda"))
     )
     assert took >= 3 * size * size * 4
