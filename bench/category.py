@@ -8,11 +8,14 @@ a batch, N of the category, L patch tokens, D embedding.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from .at_once import AtOnce
 from .backbone import TokenSpec
 from .errors import ContractError, UsageError
 from .method import Method
@@ -34,13 +37,19 @@ class Observed:
         method: that observes.
         images: all of them, as one batch with the tokens of at least this method, on the CPU.
         check: called before each reading, to stop work that is no longer wanted.
+        most: images of a batch, where fewer than a method asks for fit into memory.
     """
 
     def __init__(
-        self, method: Method, images: Query, check: Callable[[], None] = lambda: None
+        self,
+        method: Method,
+        images: Query,
+        check: Callable[[], None] = lambda: None,
+        most: int = sys.maxsize,
     ) -> None:
         self._images = images.seen_by(method)
         self._device = method.backbone.device
+        self._most = most
         self.check = check
 
     def __len__(self) -> int:
@@ -51,7 +60,8 @@ class Observed:
         return self._images[images].map(self._read)
 
     def batches(self, size: int = BATCH) -> Iterator[Query]:
-        """All images, in batches."""
+        """All images, in batches of so many, or fewer once memory ran out."""
+        size = min(size, self._most)
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
@@ -137,9 +147,30 @@ def observes_references(method: Method) -> bool:
 
 
 @torch.no_grad()
-def observe(method: Method, images: KeptImages, check: Callable[[], None] = lambda: None) -> None:
-    """Let a method observe images that were kept."""
-    method.observe(Observed(method, images.all(), check))
+def observe(
+    method: Method, images: KeptImages, check: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Let a method observe images that were kept.
+
+    It does so from the beginning, in smaller batches, where memory runs out.
+
+    Returns:
+        What a record says of that.
+    """
+    name, kept = display_name(method.name), images.all()
+    at_once = AtOnce(
+        method.backbone.device,
+        what=f"while method '{name}' observed",
+        option="",
+        fix=f"lower --option {name}.image_size",
+    )
+
+    def show(batches: Sequence[range]) -> None:
+        whole = len(batches) == 1
+        method.observe(Observed(method, kept, check, sys.maxsize if whole else len(batches[0])))
+
+    at_once.together(range(BATCH), show)
+    return at_once.remarks()
 
 
 @torch.no_grad()
@@ -192,13 +223,18 @@ def refuse_references(method: Method, count: int) -> None:
 
 
 def answers_to_category(
-    method: Method, batches: Iterable[Query], capacity: int, references: Iterable[Query] = ()
+    method: Method,
+    batches: Iterable[Query],
+    capacity: int,
+    references: Iterable[Query] = (),
+    at_once: AtOnce | None = None,
 ) -> list[Prediction]:
     """A method's answers to all images of a category, batch by batch on the CPU, with final scores.
 
     Arguments and errors as `each_answer`.
     """
-    return with_scores(method, list(each_answer(method, batches, capacity, references)))
+    answers = each_answer(method, batches, capacity, references, at_once=at_once)
+    return with_scores(method, list(answers))
 
 
 def each_answer(
@@ -207,10 +243,12 @@ def each_answer(
     capacity: int,
     references: Iterable[Query] = (),
     check: Callable[[], None] = lambda: None,
+    at_once: AtOnce | None = None,
 ) -> Iterator[Prediction]:
     """A method's answers to the images of a category as they come, batch by batch on the CPU.
 
-    Where they have parts, `with_scores` makes the scores once all of them are there.
+    Where they have parts, `with_scores` makes the scores once all of them are there. A batch that
+    memory does not hold is answered in parts.
 
     Args:
         method: ready to predict.
@@ -218,23 +256,33 @@ def each_answer(
         capacity: images that these may hold.
         references: normal images for a method of the few-shot or full-shot track.
         check: called while the method observes, to stop work that is no longer wanted.
+        at_once: how many images it answers at once; None is as many as a batch has.
 
     Raises:
         ContractError: a wrong shape or NaN, or nothing to observe; names the method.
+        ZsadError: memory does not hold one image.
     """
+    at_once = at_once or AtOnce(method.backbone.device)
     if observes_references(method):
-        shown = list(references)
+        shown = [batch.map(lambda tensor: tensor.cpu()) for batch in references]
         observe(method, _kept(shown, sum(map(len, shown))), check)
     if observes_category(method):
         kept = _kept(batches, capacity)
         observe(method, kept, check)
-        device = method.backbone.device
-        batches = (batch.map(lambda tensor: tensor.to(device)) for batch in kept.batches())
+        batches = kept.batches()
     for batch in batches:
-        with torch.no_grad():
-            answer = method.predict(batch).checked(len(batch), method.name)
-        refuse_parts(method, answer)
-        yield answer.map(lambda tensor: tensor.cpu())
+        for _, answer in at_once.each(batch, partial(_answer, method)):
+            yield answer
+
+
+@torch.no_grad()
+def _answer(method: Method, batch: Query) -> Prediction:
+    """A method's answer to a batch, on the CPU."""
+    device = method.backbone.device
+    answer = method.predict(batch.map(lambda tensor: tensor.to(device)))
+    checked = answer.checked(len(batch), method.name)
+    refuse_parts(method, checked)
+    return checked.map(lambda tensor: tensor.cpu())
 
 
 def _kept(batches: Iterable[Query], capacity: int) -> KeptImages:

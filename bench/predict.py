@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .arithmetic import single_precision
+from .at_once import AtOnce
 from .category import answers_to_category, refuse_references
 from .dataset import Domain
 from .errors import UsageError
@@ -47,7 +48,8 @@ def predict_images(
             turned upright.
         class_name: the word for the prompts, one for all or N.
         image_size: input side in pixels for this call; None is the method's.
-        batch_size: pictures per visual forward; the answer does not depend on it.
+        batch_size: pictures per visual forward, or fewer once memory runs out; the answer does
+            not depend on it.
         references: pictures of normal objects for a few-shot or full-shot method, else none.
         domain: of the pictures, for methods that treat domains differently.
         description: what the objects look like, for methods that put it into their prompts.
@@ -69,13 +71,15 @@ def predict_images(
     shown = [_picture(image, number) for number, image in enumerate(references)]
     refuse_references(method, len(shown))
 
+    at_once = AtOnce(method.backbone.device, batch_size)
+
     def batches(chosen: Sequence[Image.Image], words: Sequence[str]) -> Iterator[Query]:
         for start in range(0, len(chosen), batch_size):
             batch = slice(start, start + batch_size)
-            yield encode_pictures(method, chosen[batch], words[batch], domain, description)
+            yield from encoded(method, chosen[batch], words[batch], at_once, domain, description)
 
-    normal = batches(shown, [names[0]] * len(shown))
-    answers = answers_to_category(method, batches(pictures, names), len(pictures), normal)
+    normal, count = batches(shown, [names[0]] * len(shown)), len(pictures)
+    answers = answers_to_category(method, batches(pictures, names), count, normal, at_once)
     return Prediction.joined(answers)
 
 
@@ -107,6 +111,24 @@ def encode_pictures(
     prepared = torch.stack([method.preprocess(picture) for picture in pictures])
     count = len(pictures)
     return Query.encoded(method, prepared, class_names, [domain] * count, [description] * count)
+
+
+def encoded(
+    method: Method,
+    pictures: Sequence[Image.Image],
+    class_names: Sequence[str],
+    at_once: AtOnce,
+    domain: Domain = "custom",
+    description: str | None = None,
+) -> Iterator[Query]:
+    """RGB pictures of any sizes as one batch, or as several where memory does not hold one."""
+
+    def encode(part: range) -> Query:
+        own = slice(part.start, part.stop)
+        return encode_pictures(method, pictures[own], class_names[own], domain, description)
+
+    for _, query in at_once.each(range(len(pictures)), encode):
+        yield query
 
 
 def _resized(method: Method, image_size: int) -> Method:

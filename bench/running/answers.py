@@ -55,11 +55,9 @@ def answer(
     return partial(member.add, batch, Prediction(prediction.scores, maps), check)
 
 
-def own_copy(tensor: Tensor) -> Tensor:
+def own_copy(tensor: Tensor, device: torch.device) -> Tensor:
     """A copy with the same strides: another layout in memory may be rounded otherwise."""
-    copy = torch.empty_strided(
-        tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device
-    )
+    copy = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)
     return copy.copy_(tensor)
 
 

@@ -276,8 +276,7 @@ def _run_group(group: _Group, bar: tqdm[Any]) -> None:
         for member in others:
             if member.prepared.error is None:
                 with isolated(member.prepared, category.progress):
-                    seen = query.seen_by(member.prepared.ready)
-                    _answer(group, member, seen.map(own_copy), batch)
+                    _answer(group, member, query.seen_by(member.prepared.ready), batch)
         bar.update(len(batch))
     for member in observers:
         _answer_observed(group, member, kept)
@@ -357,7 +356,7 @@ def _show_references(group: _Group, member: Measurement) -> None:
     if prepared.error is not None or not observes_references(prepared.ready):
         return
     with isolated(prepared, category.progress), member.own.running():
-        show_references(
+        member.remarks += show_references(
             prepared.ready,
             category.dataset,
             category.samples[0].category,
@@ -374,7 +373,7 @@ def _answer_observed(group: _Group, member: Measurement, kept: KeptBatches) -> N
         return
     with isolated(prepared, progress):
         with member.own.running():
-            observe(prepared.ready, kept.images, progress.check)
+            member.remarks += observe(prepared.ready, kept.images, progress.check)
         for query, batch in kept.seen_by(prepared.ready):
             progress.check()
             _answer(group, member, query, batch)
@@ -395,11 +394,13 @@ class _Asked:
 
 
 def _answer(group: _Group, member: Measurement, query: Query, batch: Batch) -> None:
-    """Let one method answer a batch, and have the answer measured in the background."""
+    """Let one method answer copies of a batch, and have that measured in the background."""
     keeps_prompts = group.category.plan.save_prompt_scores
+    device = member.prepared.ready.backbone.device
 
     def ask(asked: _Asked) -> Callable[[], None]:
-        return answer(member, asked.query, asked.batch, keeps_prompts)
+        own = asked.query.map(lambda tensor: own_copy(tensor, device))
+        return answer(member, own, asked.batch, keeps_prompts)
 
     for _, measure in group.own[member.prepared.cell].each(_Asked(query, batch), ask):
         group.backgrounds[member.prepared.cell].submit(partial(_measured, group, member, measure))
@@ -435,7 +436,7 @@ def _record(group: _Group, member: Measurement) -> CategoryRecord | None:
         with isolated(prepared, category.progress):
             record = member.record(category.dataset, category.samples, group.targets)
             limits = (group.at_once, group.own[prepared.cell])
-            remarks = [text for one in limits for text in one.remarks()]
+            remarks = [*member.remarks, *(text for one in limits for text in one.remarks())]
             return dataclasses.replace(
                 record,
                 timing={**record.timing, **images_stated(limits), **_stages(group, member)},

@@ -88,6 +88,7 @@ class Measurement:
         own: its own work.
         chosen: the metrics that are measured.
         learned: thresholds for them, where they need one.
+        remarks: what the record is to say of memory that ran out while it observed.
     """
 
     prepared: PreparedMethod
@@ -102,6 +103,7 @@ class Measurement:
     parts: list[Tensor] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
     prompts: list[Tensor] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     has_maps: bool = False
     seconds_metrics: float = 0.0
 

@@ -47,12 +47,10 @@ class KeptBatches:
         self.batches.append(dataclasses.replace(batch, masks=masks, images=torch.empty(0)))
 
     def seen_by(self, method: Method) -> Iterator[tuple[Query, Batch]]:
-        """The batches as a method sees them, in copies on its device, and as they were read."""
-        device = method.backbone.device
+        """The batches as a method sees them, kept tensors and no copies, and as they were read."""
         for query, batch in zip(self.images.batches(), self.batches, strict=True):
             assert query.images is not None
-            seen = query.seen_by(method).map(lambda tensor: tensor.to(device, copy=True))
-            yield seen, dataclasses.replace(batch, images=query.images)
+            yield query.seen_by(method), dataclasses.replace(batch, images=query.images)
 
 
 def show_references(
@@ -62,7 +60,7 @@ def show_references(
     plan: Plan,
     progress: Progress,
     at_once: AtOnce,
-) -> None:
+) -> list[str]:
     """Let a few-shot or full-shot method observe normal training images of a category.
 
     Args:
@@ -72,6 +70,9 @@ def show_references(
         plan: says how many processes read.
         progress: asked before each batch whether to stop.
         at_once: how many images are encoded together.
+
+    Returns:
+        What a record says of memory that ran out while the method observed them.
 
     Raises:
         DataError: there are too few, one is a test image, or one cannot be read; names the dataset
@@ -99,4 +100,4 @@ def show_references(
         progress.check()
         for _, query in at_once.each(batch, encode):
             kept.add(query)
-    observe(method, kept, progress.check)
+    return observe(method, kept, progress.check)

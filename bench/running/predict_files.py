@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from ..arithmetic import single_precision
+from ..at_once import AtOnce
 from ..category import each_answer, refuse_references, with_scores
 from ..errors import DataError, UsageError
 from ..files import whole_file, write_png
 from ..images import read_image
 from ..method import Method, Query
-from ..predict import encode_pictures
+from ..predict import encoded
 from ..progress import Progress
 from ..records.predictions import Decision, FileScore, Predictions, write_predictions
 from ..thresholds import p_values
@@ -45,7 +46,7 @@ class Request:
     Attributes:
         rule: how images are told normal or anomalous.
         references: files, or folders of them, of normal images, for a few-shot or full-shot method.
-        batch_size: images per visual forward.
+        batch_size: images per visual forward, or fewer once memory runs out.
         progress: how to show progress and how to stop.
     """
 
@@ -158,12 +159,13 @@ def _answers(
     found, parts = _Answers(), []
     normal = list(image_files(request.references)) if request.references else []
     refuse_references(method, len(normal))
-    shown = _normal(method, normal, class_name, request.batch_size)
-    batches = _category(method, images, class_name, request.batch_size, found)
+    at_once = AtOnce(method.backbone.device, request.batch_size)
+    shown = _normal(method, normal, class_name, at_once)
+    batches = _category(method, images, class_name, at_once, found)
     answered = iter(found.images)  # which grows while batches are read
     labelled = sum(image.known is not None for image in images)
     with request.progress.track(len(images), "scoring", "img") as bar:
-        for answer in each_answer(method, batches, len(images), shown):
+        for answer in each_answer(method, batches, len(images), shown, at_once=at_once):
             parts.append(replace(answer, maps=None))
             own = list(itertools.islice(answered, len(answer)))
             for place, image in enumerate(own):
@@ -185,9 +187,10 @@ def _answers(
 
 
 def _category(
-    method: Method, images: Sequence[_Image], class_name: str, size: int, found: _Answers
+    method: Method, images: Sequence[_Image], class_name: str, at_once: AtOnce, found: _Answers
 ) -> Iterator[Query]:
     """The batches of a call; notes which images are readable and what is wrong with the others."""
+    size = at_once.images
     for start in range(0, len(images), size):
         pictures: list[Image.Image] = []
         for image in images[start : start + size]:
@@ -200,14 +203,17 @@ def _category(
             else:
                 found.images.append(image)
         if pictures:
-            yield encode_pictures(method, pictures, [class_name] * len(pictures))
+            yield from encoded(method, pictures, [class_name] * len(pictures), at_once)
 
 
-def _normal(method: Method, paths: Sequence[Path], class_name: str, size: int) -> Iterator[Query]:
+def _normal(
+    method: Method, paths: Sequence[Path], class_name: str, at_once: AtOnce
+) -> Iterator[Query]:
     """The batches of references."""
+    size = at_once.images
     for start in range(0, len(paths), size):
         pictures = [read_image(path) for path in paths[start : start + size]]
-        yield encode_pictures(method, pictures, [class_name] * len(pictures))
+        yield from encoded(method, pictures, [class_name] * len(pictures), at_once)
 
 
 def _known_answer(known: KnownImage, values: Map | None, images: int) -> KnownAnswer:

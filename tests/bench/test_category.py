@@ -123,6 +123,33 @@ def test_reading_stops_when_it_is_asked_to(batches):
         observe(method, KeptImages(5))
 
 
+class Reading(Sum):
+    """Reads what it observes in batches, of which memory holds so many images."""
+
+    holds = 8
+
+    def observe(self, images):
+        super().observe(images)
+        self.read = []
+        for batch in images.batches():
+            if len(batch) > self.holds:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self.read.append(len(batch))
+
+
+@pytest.mark.parametrize(("holds", "read"), [(5, [5]), (4, [4, 1]), (1, [1] * 5)])
+def test_a_method_observes_again_in_smaller_batches_where_memory_runs_out(
+    batches, backbone, holds, read
+):
+    method, kept = build(Reading, backbone), KeptImages(5)
+    method.holds = holds
+    kept.add(batches[1])
+    remarks = observe(method, kept)
+    assert method.read == read
+    assert bool(remarks) == (holds < 5)
+    assert all(f"observed: the run went on with {holds}" in text for text in remarks)
+
+
 def test_the_images_of_a_call_are_the_category(backbone, pictures):
     method = build(Sum, backbone)
     five = predict_images(method, pictures, "tile", batch_size=2).scores

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from zsad.bench import create, predict_images
+from zsad.bench.category import observes_references
 from zsad.bench.errors import ContractError, DataError, UsageError
 from zsad.bench.method import Method, Prediction
 from zsad.bench.weights import random_backbone
@@ -79,6 +80,31 @@ def test_batch_and_order_do_not_matter(backbone, pictures, name, variant):
     torch.testing.assert_close(shuffled.maps, eight.maps[order], atol=1e-5, rtol=0)
     assert eight.scores.std() > 0
     assert (eight.maps.std(dim=(1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("place", ["encode_image", "predict"])
+@pytest.mark.parametrize("name", ["clip", "musc", "winclip_few_shot"])
+def test_a_call_goes_on_in_parts_where_memory_runs_out(
+    backbone, pictures, name, place, monkeypatch, caplog
+):
+    method, of_size = create(name, backbone), []
+    normal = pictures[:3] if observes_references(method) else []
+    whole = predict_images(method, pictures, "tile", batch_size=9, references=normal)
+    owner = type(backbone) if place == "encode_image" else type(method)
+    work = getattr(owner, place)
+
+    def exhausted(self, images, *rest, **named):
+        of_size.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return work(self, images, *rest, **named)
+
+    monkeypatch.setattr(owner, place, exhausted)
+    parts = predict_images(method, pictures, "tile", batch_size=9, references=normal)
+    torch.testing.assert_close(parts.scores, whole.scores)
+    torch.testing.assert_close(parts.maps, whole.maps)
+    assert max(of_size) > 2 >= max(of_size[-3:])
+    assert "images at once: going on with " in caplog.text
 
 
 def test_answers_are_float32_at_the_map_size(backbone, pictures):

@@ -12,11 +12,12 @@ from zsad.bench.data.loading import load_batches
 from zsad.bench.errors import UsageError
 from zsad.bench.preprocess import Preprocess
 from zsad.bench.records.record import read_records
-from zsad.bench.running import batch_size
+from zsad.bench.running import batch_size, evaluation
+from zsad.bench.running.answers import own_copy
 from zsad.bench.running.batch_size import fitting, images_at_once
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
-from zsad.methods import clip, coop
+from zsad.methods import clip, coop, musc
 
 HOST, GPU = torch.device("cpu"), torch.device("cuda:0")
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -116,6 +117,40 @@ def test_a_run_goes_on_where_memory_runs_out_in_a_method(data, whole, tmp_path, 
         record.cell.method: record.timing.get("batch_size") for record in read_records(tmp_path)
     }
     assert stated == {"clip": 1, "winclip": None}  # the other method is not held up
+
+
+def test_copies_that_memory_does_not_hold_are_made_in_parts(data, whole, tmp_path, monkeypatch):
+    def copy(tensor, device):
+        if len(tensor) > 3:
+            raise torch.OutOfMemoryError(FULL)
+        return own_copy(tensor, device)
+
+    monkeypatch.setattr(evaluation, "own_copy", copy)
+    found = numbers(data, tmp_path, batch_size=4)
+    assert (found - whole).abs().max() < 1e-6
+    assert {record.timing["batch_size"] for record in read_records(tmp_path)} == {2}
+
+
+def test_a_record_says_how_its_method_observed(data, tmp_path, monkeypatch):
+    def observe(self, images):
+        if max(map(len, images.batches())) > 1:
+            raise torch.OutOfMemoryError(FULL)
+        observed(self, images)
+
+    observed = musc.MuSc.observe
+    monkeypatch.setattr(musc.MuSc, "observe", observe)
+    run(make_plan(["musc"], data, out=tmp_path, gallery=0, map_size=48))
+    (record,) = read_records(tmp_path)
+    assert record.status == "ok"
+    assert any("while method 'musc' observed: the run" in text for text in record.warnings)
+
+
+def test_images_that_only_give_thresholds_are_scored_in_parts(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip.Clip, "predict", exhausted(clip.Clip.predict, 1))
+    settings = {"auxiliary": "synthetic-aux", "auxiliary_limit": 2, "metrics": ["image_f1_learned"]}
+    run(make_plan(["clip"], data, out=tmp_path, gallery=0, map_size=48, **settings))
+    (record,) = read_records(tmp_path)
+    assert "the auxiliary dataset" in record.categories[0].thresholds["image_f1_learned"].source
 
 
 def test_a_record_says_how_its_method_was_trained(data, tmp_path, monkeypatch):

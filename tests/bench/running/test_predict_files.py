@@ -9,7 +9,9 @@ from pathlib import PurePath
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from zsad.bench.backbone import Backbone
 from zsad.bench.errors import FileError, UsageError
 from zsad.bench.method import Method, Prediction
 from zsad.bench.running.own_images import image_files, result_stems
@@ -56,6 +58,32 @@ def test_no_result_replaces_another(method, tmp_path):
     by_path = {row.path: row for row in rows}
     assert by_path[str(photos / "a-2.png")].map == "a-2.map.npy"
     assert by_path[str(photos / "one/deep/a.png")].overlay == "one/deep/a.overlay.png"
+
+
+@pytest.mark.parametrize("place", ["encode_image", "predict"])
+def test_a_call_goes_on_in_parts_where_memory_runs_out(method, tmp_path, monkeypatch, place):
+    for number in range(7):
+        draw(tmp_path / "photos" / f"{number}.png", 30 * number)
+    (tmp_path / "photos" / "2b.png").write_text("no picture")
+    paths = [tmp_path / "photos"]
+    whole = predict_files(method, paths, "object", tmp_path / "a").rows
+    owner = Backbone if place == "encode_image" else Brightness
+    work = getattr(owner, place)
+
+    def exhausted(self, images, *rest, **named):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return work(self, images, *rest, **named)
+
+    monkeypatch.setattr(owner, place, exhausted)
+    parts = predict_files(method, paths, "object", tmp_path / "b").rows
+    assert [row.path for row in parts] == [row.path for row in whole]
+    assert [row.score for row in parts] == pytest.approx([row.score for row in whole], nan_ok=True)
+    assert sum(row.score is None for row in parts) == 1
+    for row, other in zip(parts[:-1], whole[:-1], strict=True):
+        assert np.array_equal(
+            np.load(tmp_path / "b" / row.map), np.load(tmp_path / "a" / other.map)
+        )
 
 
 def test_names_are_unique_whatever_they_are():
