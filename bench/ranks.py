@@ -157,15 +157,21 @@ def _sorted_with(scores: Scores, numbers: Indices) -> tuple[Scores, Indices]:
     if scores.dtype != np.float32:
         order = np.argsort(scores)
         return scores[order], numbers[order]
-    sign = np.uint32(1 << 31)
-    bits = scores.view(np.uint32)
-    pairs = np.where(bits >= sign, ~bits, bits ^ sign).astype(np.uint64)
-    pairs <<= np.uint64(32)
-    pairs |= numbers.view(np.uint32)
+    sign, half = np.uint32(1 << 31), np.uint64(32)
+    pairs = np.empty(scores.size, np.uint64)
+    slices = row_slices(scores.size)
+    for some in slices:
+        bits = scores[some].view(np.uint32)
+        pairs[some] = np.where(bits >= sign, ~bits, bits ^ sign)
+        pairs[some] <<= half
+        pairs[some] |= numbers[some].view(np.uint32)
     pairs.sort()
-    bits = (pairs >> np.uint64(32)).astype(np.uint32)
-    rising = np.where(bits >= sign, bits ^ sign, ~bits).view(np.float32)
-    return rising, pairs.astype(np.uint32).view(np.int32)
+    rising, in_order = np.empty_like(scores), np.empty_like(numbers)
+    for some in slices:
+        bits = (pairs[some] >> half).astype(np.uint32)
+        rising[some] = np.where(bits >= sign, bits ^ sign, ~bits).view(np.float32)
+        in_order[some] = pairs[some].astype(np.uint32).view(np.int32)
+    return rising, in_order
 
 
 def _looked_up(
