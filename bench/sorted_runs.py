@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,15 @@ _SMALLEST_BUFFER: Final = 1 << 16
 _NONE: Final[Places] = np.empty(0, np.intp)
 _SPARE: Final[dict[int, list[Scores]]] = defaultdict(list)
 """Released buffers by their number of values: pages that are there already are twice as fast."""
+
+
+@contextmanager
+def spares_given_back() -> Iterator[None]:
+    """Give back, at the end of a `with`, the memory that waits for the next runs."""
+    try:
+        yield
+    finally:
+        _SPARE.clear()
 
 
 class SortedRuns:

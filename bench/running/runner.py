@@ -26,6 +26,7 @@ from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.provenance import plug_in
 from ..records.run_folder import lock, part_path, supersede
+from ..sorted_runs import spares_given_back
 from .cells import finish_cell, is_done, start_run, write_failure
 from .evaluation import score_category
 from .identity import Identities, difference, known
@@ -68,7 +69,7 @@ def run(
     bar = (
         shown(steps_of(plan, work_of(mine), datasets), progress) if progress.bar else nullcontext()
     )
-    with _interrupts_seen(progress), bar:
+    with _interrupts_seen(progress), spares_given_back(), bar:
         for blocking in (False, True):  # first what is free, then what others may have dropped
             for unit in mine:
                 run_unit(plan, unit, datasets, progress, blocking)

@@ -1,0 +1,40 @@
+"""Values of any order come back as sorted runs, from memory that is used again."""
+
+import numpy as np
+import pytest
+from zsad.bench import sorted_runs
+from zsad.bench.sorted_runs import SortedRuns, spares_given_back
+
+CAPACITY = 1 << 16  # the fewest values that runs have room for
+
+
+@pytest.mark.parametrize("first", [0, 10, CAPACITY - 500, CAPACITY])
+def test_values_at_left_out_places_come_back_from_no_run(first):
+    values = np.random.default_rng(first).permutation(1000).astype(np.float32)
+    left_out = np.array([0, 3, 500, 997, 999])
+    runs = SortedRuns(4 * CAPACITY, None)
+    runs.append(np.full(first, -1, np.float32))
+    runs.append(values, left_out)
+    found = np.sort(np.concatenate(runs.runs()))
+    assert found[:first].tolist() == [-1] * first
+    assert found[first:].tolist() == sorted(np.delete(values, left_out))
+    assert values[0] != values[-1] and len(np.unique(values)) == 1000  # the caller's own stay
+    runs.release()
+
+
+def test_memory_of_released_runs_is_used_again_until_it_is_given_back(monkeypatch):
+    taken, memory = [], sorted_runs._memory
+    monkeypatch.setattr(sorted_runs, "_memory", lambda n: taken.append(n) or memory(n))
+
+    def use():
+        runs = SortedRuns(8 * CAPACITY, None)
+        runs.append(np.ones(5, np.float32))
+        runs.release()
+
+    with spares_given_back():
+        use()
+        taken.clear()
+        use()
+        assert not taken
+    use()
+    assert taken == [2 * CAPACITY]
