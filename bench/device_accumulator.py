@@ -6,7 +6,7 @@ metrics are computed as from that of the host's own accumulator, equal to the la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -166,11 +166,10 @@ class DeviceCounts:
 
     def normal_range(self) -> tuple[np.floating[Any], np.floating[Any]] | None:
         """The least and the greatest normal pixel."""
-        runs = self._runs()
-        if not runs:
+        ends = [(float(run[0]), float(run[-1])) for run in self._runs()]
+        if not ends:
             return None
-        least = min(float(run[0]) for run in runs)
-        return np.float32(least), np.float32(max(float(run[-1]) for run in runs))
+        return np.float32(min(ends)[0]), np.float32(max(end for _, end in ends))
 
     def normal_above(self, thresholds: Scores) -> Counts:
         """Normal pixels greater than each threshold."""
@@ -186,8 +185,9 @@ class DeviceCounts:
         found = self.regions.of_pixel[_host(self._anomalous >= float(threshold))]
         return np.bincount(found, minlength=self.regions.sizes.size).astype(np.int64)
 
-    def _runs(self) -> list[Tensor]:
-        return [*self._normal.where_they_lie(), *self._normal_images.where_they_lie()]
+    def _runs(self) -> Iterator[Tensor]:
+        yield from self._normal.where_they_lie()
+        yield from self._normal_images.where_they_lie()
 
 
 def _looked_up(values: Tensor, runs: DeviceRuns) -> tuple[Counts, Counts]:

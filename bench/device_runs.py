@@ -50,12 +50,8 @@ class DeviceRuns:
 
     def on_device(self, device: torch.device) -> Iterator[Tensor]:
         """Sorted runs that hold every value once, one at a time on the device."""
-        for run in self._all():
+        for run in self.where_they_lie():
             yield run.to(device, non_blocking=True)
-
-    def where_they_lie(self) -> list[Tensor]:
-        """The same runs, on the device or on the host, for what looks at few of their values."""
-        return list(self._all())
 
     def __len__(self) -> int:
         in_memory = sum(map(len, [*self._on_device, *self._on_host]))
@@ -70,7 +66,8 @@ class DeviceRuns:
         self._waiting_values = 0
         self._last: Tensor | None = None
 
-    def _all(self) -> Iterator[Tensor]:
+    def where_they_lie(self) -> Iterator[Tensor]:
+        """The same runs, on the device or on the host, for what looks at few of their values."""
         yield from self._on_device
         yield from self._on_host
         yield from map(torch.from_numpy, self._file.runs())

@@ -13,6 +13,7 @@ Counts = NDArray[np.int64]
 
 _AT_A_TIME: Final = 1 << 13
 _STRIDE: Final = 32  # a power of 2, of at most 8 bits
+_DENSE: Final = 4 * _STRIDE
 
 
 def count(run: Rising, values: Rising, below: Counts, equal: Counts) -> None:
@@ -53,7 +54,7 @@ def _first_not_below(run: Rising, values: Rising) -> NDArray[np.intp]:
     Every so many numbers of the run are merged with the values, which `argsort` does in one pass.
     Between two of those numbers all values are searched at once.
     """
-    if run.size < _STRIDE:
+    if not _STRIDE <= run.size <= _DENSE * values.size:
         return np.searchsorted(run, values)
     order = np.argsort(np.concatenate([values, run[::_STRIDE]]), kind="stable")
     places = np.flatnonzero(order < values.size)

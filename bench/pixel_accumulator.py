@@ -81,6 +81,10 @@ class PixelAccumulator(Accumulator):
     Maps are kept as float32, normal pixels at 4 bytes each and anomalous ones at 8. The result
     depends neither on the order or the batching of the images nor on what was spilled to disk.
 
+    Beyond the budget, the metrics take 16 bytes an anomalous pixel while those are sorted, then 52
+    bytes a row of the table, which has one for each distinct anomalous score, and 64 MiB of spilled
+    pixels at a time.
+
     Args:
         budget_bytes: memory for normal pixels (at least 256 KiB are used); what exceeds it goes,
             sorted, to an unnamed temporary file that vanishes with the process.

@@ -21,6 +21,8 @@ Places = NDArray[np.intp]
 
 _SMALLEST_BUFFER: Final = 1 << 16
 _NONE: Final[Places] = np.empty(0, np.intp)
+MAPPED_VALUES: Final = 1 << 24
+"""Of a run in a file that are mapped at a time, all of which a search may bring into memory."""
 _SPARE: Final[dict[int, list[Scores]]] = defaultdict(list)
 """Released buffers by their number of values: pages that are there already are twice as fast."""
 
@@ -135,12 +137,14 @@ class RunFile:
         self._lengths.append(run.size)
 
     def runs(self) -> Iterator[Scores]:
-        """The runs, mapped into memory."""
+        """The runs in rising parts, mapped into memory one by one as they are read."""
         offset = 0
         for length in self._lengths:
-            # Private pages, as torch takes no array that cannot be written to.
-            yield np.memmap(self._file, np.float32, mode="c", offset=offset, shape=(length,))
-            offset += 4 * length
+            for start in range(0, length, MAPPED_VALUES):
+                shape = (min(MAPPED_VALUES, length - start),)
+                # Private pages, as torch takes no array that cannot be written to.
+                yield np.memmap(self._file, np.float32, mode="c", offset=offset, shape=shape)
+                offset += 4 * shape[0]
 
     def __len__(self) -> int:
         """Values of all runs."""

@@ -22,6 +22,19 @@ def test_values_at_left_out_places_come_back_from_no_run(first):
     runs.release()
 
 
+def test_runs_in_a_file_are_mapped_in_rising_parts(monkeypatch):
+    monkeypatch.setattr(sorted_runs, "MAPPED_VALUES", CAPACITY // 3)
+    values = np.random.default_rng(0).permutation(3 * CAPACITY).astype(np.float32)
+    runs = SortedRuns(4 * CAPACITY, None)
+    runs.append(values)
+    *spilled, in_memory = runs.runs()
+    assert runs.spilled_bytes() == 8 * CAPACITY
+    assert {part.size for part in spilled} == {CAPACITY // 3, CAPACITY % 3}
+    assert all(np.all(part[1:] >= part[:-1]) for part in [*spilled, in_memory])
+    assert np.array_equal(np.sort(np.concatenate([*spilled, in_memory])), np.sort(values))
+    runs.release()
+
+
 def test_memory_of_released_runs_is_used_again_until_it_is_given_back(monkeypatch):
     taken, memory = [], sorted_runs._memory
     monkeypatch.setattr(sorted_runs, "_memory", lambda n: taken.append(n) or memory(n))
