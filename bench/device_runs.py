@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from .errors import is_out_of_memory
 from .sorted_runs import RunFile
+
+T = TypeVar("T")
 
 SORTING_BYTES: Final = 32  # that a value takes while it is sorted, with its index and copies
 _FEWEST: Final = 1 << 10  # values of a run
@@ -22,12 +25,15 @@ class DeviceRuns:
     Half of the budget is for sorting a piece, which becomes a run, and half for runs. Two runs of
     the device that are equally long become one, up to what the first half has room for, so that
     fewer are searched. The host's part is page-locked, so that runs come back as fast as the bus
-    allows.
+    allows. Where memory of the device runs out all goes to the host, what lies there included.
 
     Args:
         budget_bytes: of the device.
         host_bytes: of the host, for what does not fit there.
         spill_dir: folder of the temporary file for the rest; the system's own if None.
+
+    Attributes:
+        left: memory of the device ran out.
     """
 
     def __init__(
@@ -39,10 +45,10 @@ class DeviceRuns:
         self.release()
 
     def append(self, values: Tensor) -> None:
-        """Add values [n] of the device, in any order."""
+        """Add values [n] of the device, or of the host, in any order."""
         while len(values):
             some = values[: self._piece - self._waiting_values]
-            self._waiting.append(some)
+            self._waiting.append(some.cpu() if self.left else some)
             self._waiting_values += len(some)
             values = values[len(some) :]
             if self._waiting_values == self._piece:
@@ -65,6 +71,14 @@ class DeviceRuns:
         self._waiting: list[Tensor] = []
         self._waiting_values = 0
         self._last: Tensor | None = None
+        self.left = False
+
+    def leave(self) -> None:
+        """Take all values to the host, where all go from now on."""
+        self.left, self._last = True, None
+        self._waiting = [values.cpu() for values in self._waiting]
+        while self._on_device:
+            self._keep_on_host(self._on_device.pop())
 
     def where_they_lie(self) -> Iterator[Tensor]:
         """The same runs, on the device or on the host, for what looks at few of their values."""
@@ -78,17 +92,26 @@ class DeviceRuns:
             yield self._last
 
     def _sorted(self) -> Tensor:
-        return torch.cat(self._waiting).sort().values
+        def sort() -> Tensor:
+            return torch.cat(self._waiting).sort().values
+
+        return again_on_host(sort, self)
 
     def _keep(self, run: Tensor) -> None:
         """Keep a run where there is room for it."""
         self._waiting, self._waiting_values, self._last = [], 0, None
-        if _has_room(self._on_device, self._room["device"], run):
+        if not self.left and _has_room(self._on_device, self._room["device"], run):
             self._on_device.append(run)
-            self._merge()
-        elif _has_room(self._on_host, self._room["host"], run):
+            again_on_host(self._merge, self)
+        else:
+            self._keep_on_host(run)
+
+    def _keep_on_host(self, run: Tensor) -> None:
+        if _has_room(self._on_host, self._room["host"], run):
             pinned = run.device.type == "cuda"
-            self._on_host.append(torch.empty(len(run), pin_memory=pinned).copy_(run))
+            own = torch.empty(len(run), pin_memory=pinned)
+            own.copy_(run)
+            self._on_host.append(own)
         else:
             self._file.append(run.cpu().numpy())
 
@@ -97,6 +120,32 @@ class DeviceRuns:
         runs = self._on_device
         while len(runs) > 1 and len(runs[-2]) == len(runs[-1]) <= _MERGED * self._piece // 2:
             runs[-2:] = [merged(runs[-2], runs[-1], self._piece // 2)]
+
+
+class OnDevice(Protocol):
+    """What lies on a device and can leave it."""
+
+    left: bool
+
+    def leave(self) -> None:
+        """Go to the host."""
+
+
+def again_on_host(work: Callable[[], T], *holders: OnDevice) -> T:
+    """What work gives, on the host where memory of the device runs out.
+
+    Args:
+        work: changes nothing before it is done.
+        holders: of what it works on, which leave the device then.
+    """
+    try:
+        return work()
+    except Exception as error:
+        if not is_out_of_memory(error) or all(holder.left for holder in holders):
+            raise
+    for holder in holders:  # behind the block: the error kept tensors
+        holder.leave()
+    return work()
 
 
 def merged(one: Tensor, other: Tensor, at_a_time: int) -> Tensor:

@@ -39,6 +39,10 @@ class Accumulator(ABC):
     def release(self) -> None:
         """Forget all images and give back memory and temporary files."""
 
+    def remarks(self) -> list[str]:
+        """What a record says of where the pixels went; nothing where memory sufficed."""
+        return []
+
     def result(
         self,
         chosen: Collection[str] = DEFAULT_METRICS,

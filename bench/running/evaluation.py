@@ -437,6 +437,7 @@ def _record(group: _Group, member: Measurement) -> CategoryRecord | None:
             record = member.record(category.dataset, category.samples, group.targets)
             limits = (group.at_once, group.own[prepared.cell])
             remarks = [*member.remarks, *(text for one in limits for text in one.remarks())]
+            remarks += member.pixels.remarks()
             return dataclasses.replace(
                 record,
                 timing={**record.timing, **images_stated(limits), **_stages(group, member)},

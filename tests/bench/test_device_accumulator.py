@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from zsad.bench import device_runs
 from zsad.bench.device_accumulator import DeviceAccumulator
 from zsad.bench.device_runs import merged
 from zsad.bench.mask_regions import regions_of
@@ -93,6 +94,57 @@ def test_every_metric_equals_that_of_the_host(device, spilled, kind, tmp_path):
         pixels.release()
     assert_equal(found, expected)
     assert len(found["metrics"].defined()) > 10
+
+
+PLACES = {  # what runs out: the work on new maps, sorting, merging, the table of ranks, the rest
+    "split": (torch, "ones_like"),
+    "sort": (torch.Tensor, "sort"),
+    "merge": (device_runs, "merged"),
+    "look up": (torch, "searchsorted"),
+    "count": (torch.Tensor, "__ge__"),
+}
+
+
+@pytest.mark.parametrize("later", [0, 1], ids=["at first", "later"])
+@pytest.mark.parametrize("place", PLACES)
+def test_pixels_go_to_the_host_where_memory_runs_out(place, later, tmp_path, monkeypatch):
+    masks, maps = images("rare ties", 60)
+    expected = measured(filled(PixelAccumulator(), masks, maps, 12))
+    owner, name = PLACES[place]
+    work, calls = getattr(owner, name), []
+
+    def exhausted(tensor, *rest, **named):
+        if tensor.device.type != "cpu":
+            calls.append(name)
+            if len(calls) > later:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return work(tensor, *rest, **named)
+
+    with simulated_device() as where:
+        pixels = DeviceAccumulator(where, 1 << 20, 1 << 24, tmp_path)
+        monkeypatch.setattr(owner, name, exhausted)
+        filled(pixels, masks, maps, 5, lambda maps: torch.from_numpy(maps).to(where))
+        found = measured(pixels)
+        told = pixels.remarks()
+        pixels.release()
+    assert_equal(found, expected)
+    assert later < len(calls) < later + 4, "what has left the device does not try again"
+    assert told == [
+        f"memory of {where} did not hold the pixels of all maps: they were sorted and counted on "
+        "the host"
+    ]
+
+
+def test_other_errors_of_a_device_are_not_tried_again(monkeypatch):
+    def broken(*arguments, **named):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    masks, maps = images("ties")
+    pixels = DeviceAccumulator(torch.device("cpu"))
+    monkeypatch.setattr(torch, "ones_like", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        pixels.update(masks, torch.from_numpy(maps))
+    assert pixels.remarks() == []
 
 
 def test_an_accumulator_gives_results_in_between_and_goes_on():

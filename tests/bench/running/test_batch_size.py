@@ -9,6 +9,7 @@ import torch
 from zsad.bench import load_backbone, load_dataset, load_run
 from zsad.bench.backbone import Backbone
 from zsad.bench.data.loading import load_batches
+from zsad.bench.device_accumulator import DeviceAccumulator
 from zsad.bench.errors import UsageError
 from zsad.bench.preprocess import Preprocess
 from zsad.bench.records.record import read_records
@@ -143,6 +144,23 @@ def test_a_record_says_how_its_method_observed(data, tmp_path, monkeypatch):
     (record,) = read_records(tmp_path)
     assert record.status == "ok"
     assert any("while method 'musc' observed: the run" in text for text in record.warnings)
+
+
+def test_a_record_says_that_its_pixels_left_the_device(data, whole, tmp_path, monkeypatch):
+    def accumulators(device, count, methods):
+        return [DeviceAccumulator(device) for _ in range(count)]
+
+    def split(self, *images):
+        if not self.left:
+            raise torch.OutOfMemoryError(FULL)
+        return work(self, *images)
+
+    work = DeviceAccumulator._split
+    monkeypatch.setattr(DeviceAccumulator, "_split", split)
+    monkeypatch.setattr(evaluation, "accumulators", accumulators)
+    assert (numbers(data, tmp_path, batch_size=4) - whole).abs().max() < 1e-12
+    for record in read_records(tmp_path):
+        assert any("sorted and counted on the host" in text for text in record.warnings)
 
 
 def test_images_that_only_give_thresholds_are_scored_in_parts(data, tmp_path, monkeypatch):
