@@ -6,7 +6,8 @@ largest categories of Real-IAD have images, and a budget far below the 5 GB that
 
     python benchmarks/metrics_stream.py [--maps 5000] [--size 518] [--budget-mb 500]
 
-Peak memory is the greatest resident memory of the process (Linux), beyond what it had before.
+Peak memory is the greatest resident memory of the process (Linux) while the metrics are computed,
+beyond what it had before the first map: the budget, all anomalous pixels and their table.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from _measure import peak_resident
+from _measure import peak_resident, reset_peak
 from _result import parser_of, result_of
 from metrics import Maps, Masks
 from numpy.typing import NDArray
@@ -87,7 +88,8 @@ class Streamed:
         expected: the same from histograms.
         spilled: bytes that went to a file.
         seconds: of updates, and of the result.
-        resident: growth of the peak of resident memory in bytes; None where it cannot be read.
+        resident: most bytes in memory during the result, beyond those before the first map; None
+            where they cannot be read.
     """
 
     found: dict[str, float]
@@ -99,7 +101,7 @@ class Streamed:
 
 def measure(maps: int, size: int, budget_bytes: int) -> Streamed:
     """Measure a stream of maps batch by batch."""
-    histogram, updates, before = Histogram(), 0.0, peak_resident()
+    histogram, updates, before = Histogram(), 0.0, reset_peak()
     with PixelAccumulator(budget_bytes) as pixels:
         for start in range(0, maps, AT_A_TIME):
             masks, levels, areas = stream(min(AT_A_TIME, maps - start), size, start)
@@ -108,11 +110,13 @@ def measure(maps: int, size: int, budget_bytes: int) -> Streamed:
             began = time.perf_counter()
             pixels.update(masks, values)
             updates += time.perf_counter() - began
+        del masks, levels, areas, values
+        reset_peak()
         began = time.perf_counter()
         found = pixels.result().defined()
         seconds = updates, time.perf_counter() - began
+        after = peak_resident()
         spilled = pixels.spilled_bytes()
-    after = peak_resident()
     resident = None if before is None or after is None else after - before
     return Streamed(found, histogram.metrics(), spilled, seconds, resident)
 
