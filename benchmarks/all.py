@@ -72,6 +72,7 @@ CUDA: Runs = {
         [*ON_GPU, "--images", "2000", "--batch-size", "64", "--workers", "8", "--repeats", "1"],
         120,
     ),
+    "metrics": ([*ON_GPU, "--maps", "40", "--batch-size", "8"], 90),
     "precision": (
         [*ON_GPU, "--precisions", *("fp32", "tf32", "bf16", "fp16"), "--methods", UNTRAINED],
         120,
