@@ -7,6 +7,7 @@ images that are not here are counted as their dataset's release has them.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,7 +221,7 @@ def _images(plan: Plan, job: Job, datasets: OpenDatasets) -> _Asked:
         auxiliary = datasets.auxiliary(job)
         samples = auxiliary_samples(auxiliary, split, limit)
     except ZsadError:
-        images = _released(job.auxiliary.name, split) if limit is None else None
+        images = _released(job.auxiliary.name, split, limit)
         if images is None:
             raise DataError(
                 f"{display_name(job.auxiliary.name)} is not here, and how many images are learned "
@@ -230,18 +231,29 @@ def _images(plan: Plan, job: Job, datasets: OpenDatasets) -> _Asked:
     return _Asked(auxiliary, samples, len(samples))
 
 
-def _released(name: str, split: AuxiliarySplit) -> int | None:
-    """Images that the release of a dataset has, or those of a union together; None if unknown."""
-    found = 0
+def _released(name: str, split: AuxiliarySplit, limit: int | None) -> int | None:
+    """Images that are learned from of a dataset's release, or of a union's; None if unknown.
+
+    Args:
+        name: of the dataset, or of all parts of the union.
+        split: of it.
+        limit: images of each category and label, as `first_of_each` takes them; None is all.
+    """
+    found: Counter[tuple[str, int]] = Counter()  # categories of one name are one in a union
     for part in parts_named(name):
-        counts = registry.dataset_class(part).expected()
-        numbers = [counts.test_normal, counts.test_anomalous]
-        numbers += [counts.train] if split == "all" else []
-        for number in numbers:
-            if number is None:
-                return None
-            found += number
-    return found
+        cls = registry.dataset_class(part)
+        categories = {key: info.counts for key, info in cls.categories.items()}
+        if limit is None:
+            categories = {part: cls.expected()}
+        for category, counts in categories.items():
+            test = counts.test_normal, counts.test_anomalous
+            train = (counts.train_normal, counts.train_anomalous) if split == "all" else ()
+            for place, number in enumerate((*test, *train)):
+                if number is None:
+                    return None
+                found[category, place % 2] += number
+    numbers = found.values()
+    return sum(numbers if limit is None else (min(number, limit) for number in numbers)) or None
 
 
 def _need(cache: FeatureCache, asked: _Asked, dataset: str, kept: set[str]) -> CacheNeed:

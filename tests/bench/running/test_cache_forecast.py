@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from zsad.bench import create, load_backbone, registry
+from zsad.bench import create, load_backbone, load_dataset, registry
 from zsad.bench.method import TrainableMethod
 from zsad.bench.running import cache_forecast as module
 from zsad.bench.running.cache_forecast import cache_forecast
@@ -17,6 +17,7 @@ from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
 from zsad.bench.training.feature_cache import FeatureCache
 from zsad.bench.training.sharded_array import CHECKSUM_BYTES
+from zsad.bench.training.trainer import auxiliary_samples
 from zsad.bench.weights import RANDOM, outline_backbone
 
 HEADER = 128  # bytes of a small .npy file before its numbers
@@ -80,11 +81,28 @@ def test_images_and_weights_that_are_not_here_are_counted_as_released(
     assert need.nbytes == MVTEC * (specs * GRID * WIDTH + 2 * JOINT) * size
 
 
-def test_images_of_a_limit_that_are_not_here_are_not_guessed(tmp_path, features):
+@pytest.mark.parametrize("limit", [None, 1, 5])
+@pytest.mark.parametrize("split", ["test", "all"])
+@pytest.mark.parametrize("name", ["synthetic_aux", "synthetic+synthetic_aux"])
+def test_images_of_a_limit_are_counted_by_category_and_label(name, split, limit):
+    there = auxiliary_samples(load_dataset(name), split, limit)
+    assert module._released(name, split, limit) == len(there)
+
+
+def test_a_plan_counts_the_images_of_its_limit_where_none_are_here(tmp_path, features):
     plan = make_plan(["coop"], ["visa"], out=tmp_path, data_root=tmp_path, auxiliary_limit=2)
+    (need,) = forecast_of(plan).needs
+    whole = forecast_of(dataclasses.replace(plan, auxiliary_limit=None)).needs[0]
+    assert (need.dataset, need.images, whole.images) == ("mvtec_ad", 2 * 2 * 15, MVTEC)
+    assert need.nbytes * MVTEC == whole.nbytes * need.images
+    assert f"for {2 * 2 * 15} images of mvtec-ad" in dry_run(plan).to_text()
+
+
+def test_images_whose_release_is_not_counted_are_not_guessed(tmp_path, features):
+    plan = make_plan(["coop"], ["visa"], out=tmp_path, data_root=tmp_path, auxiliary="bmad-chest")
     found = forecast_of(plan)
     assert found.needs == []
-    assert "mvtec-ad is not here" in found.unknown["coop"]
+    assert "bmad-chest is not here" in found.unknown["coop"]
     assert any("feature cache of coop is not known" in line for line in found.lines())
 
 
