@@ -5,7 +5,8 @@
 Each run is a process of its own on the built-in backbone, which scores one category of drawn
 pictures; methods have learned before. Normal pixels are kept up to the budget (in MiB, over all
 methods; that of a run is 2 GiB), so that a small one is used up by few images. What grows beyond
-it, with images or with methods, shows in the peak of resident memory.
+it shows in the peak of resident memory: with images, and with methods against the one of them that
+takes most alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,14 @@ def main() -> None:
             settings["datasets"] = [{"name": "folder", "root": str(root)}]
             if not peaks:  # all runs take what this one has learned
                 alone({**settings, "methods": methods, "limit": 1}, arguments.budget)
-            for chosen in (methods[:1], methods):
+                greediest = most_alone(settings, methods, arguments.budget)
+            for chosen in ([greediest], methods):
                 found = alone({**settings, "methods": chosen}, arguments.budget)
                 peaks[count, len(chosen)] = found / MIB
                 print(f"{count} images, methods: {len(chosen)}: {found / MIB:.0f} MiB", flush=True)
     result = result_of(__file__, arguments)
     result.table(
-        f"Peak memory of a run, {arguments.budget} MiB of normal pixels",
+        f"Peak memory of a run, {arguments.budget} MiB of normal pixels, {greediest} alone",
         ["images", "methods", "MiB", "against the first"],
         [[*key, peak, peak / next(iter(peaks.values()))] for key, peak in peaks.items()],
     )
@@ -72,6 +74,16 @@ def main() -> None:
         peaks[many, several] / peaks[many, 1],
     )
     result.write()
+
+
+def most_alone(settings: Mapping[str, Any], methods: Sequence[str], budget: int) -> str:
+    """The method that takes most memory alone; the arguments are those of `alone`."""
+    if len(methods) == 1:
+        return methods[0]
+    peaks = {name: alone({**settings, "methods": [name]}, budget) for name in methods}
+    for name, peak in peaks.items():
+        print(f"{name} alone: {peak / MIB:.0f} MiB", flush=True)
+    return max(methods, key=peaks.__getitem__)
 
 
 def alone(settings: Mapping[str, Any], budget: int) -> int:
