@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -144,13 +144,14 @@ class Backbone:
 
     @property
     def training_precision(self) -> Precision:
-        """What a run trains methods in: small backbones in double precision, others as asked.
+        """What a run trains methods in: double precision if small or asked, else single.
 
         What another processor computes differs in the last bit, and training makes that grow to
         the second digit of a metric. In double precision it stays out of sight, and where the
-        towers are small it costs little.
+        towers are small it costs little. Lower precisions are of the evaluation alone: rounded
+        features move a trained method's means by points.
         """
-        return "fp64" if self.small else self.precision
+        return "fp64" if self.small or self.precision == "fp64" else "fp32"
 
     @property
     def native_grid(self) -> int:
@@ -235,22 +236,29 @@ class Backbone:
     def _activation(self) -> str:
         return self.own_activation if self.activation == "own" else self.activation
 
-    def _arithmetic(self, visual: bool = True) -> AbstractContextManager[Any]:
-        """How a tower computes: autocast, or a GPU's products and convolutions as they are asked.
+    def _reduced(self) -> AbstractContextManager[Any]:
+        """How the visual tower computes: autocast, or a GPU's products and convolutions as asked.
 
-        Tf32 is of the visual tower: prompts are encoded once, and all images are compared to them.
+        The text tower is never reduced: all images are compared to what it gives.
         """
         if self.precision in ("fp16", "bf16"):
             return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision])
         if self.device.type == "cuda":
-            return single_precision(tf32=visual and self.precision == "tf32")
+            return single_precision(tf32=self.precision == "tf32")
         return nullcontext()
 
-    def _exactly(self) -> AbstractContextManager[Any]:
-        """Single precision, or double: for projections, which cost little and decide much."""
-        if self.precision in ("fp16", "bf16"):
-            return torch.autocast(self.device.type, enabled=False)
-        return single_precision() if self.device.type == "cuda" else nullcontext()
+    @contextmanager
+    def _exactly(self) -> Iterator[None]:
+        """Single precision, or double: for prompts, patch embeddings and projections.
+
+        They cost little and decide much.
+        """
+        reduced, kind = self.precision in ("fp16", "bf16"), self.device.type
+        with (
+            torch.autocast(kind, enabled=False) if reduced else nullcontext(),
+            single_precision() if kind == "cuda" else nullcontext(),
+        ):
+            yield
 
     # -- images -------------------------------------------------------------------------------
 
@@ -324,7 +332,7 @@ class Backbone:
         self, forward: VisualForward, images: Tensor, wanted: frozenset[TokenSpec]
     ) -> VisualFeatures:
         """What `forward_image` gives, by a forward whose arguments are checked."""
-        with self._arithmetic():
+        with self._reduced():
             embedded = self._embed_images(images.to(self.dtype))  # [B, 1 + L, D]
             side = images.shape[-1] // self.patch_size
             self.counter.images += len(images)
@@ -376,7 +384,7 @@ class Backbone:
         self.counter.images += len(images)
         at_once = self._at_once(1 + (images.shape[-1] // self.patch_size) ** 2)
         parts = []
-        with self._arithmetic():
+        with self._reduced():
             for part in torch.split(images, at_once):
                 x = self.visual.ln_pre(self._embed_images(part.to(self.dtype)))
                 parts.append(self.project(forward.class_token(x)))
@@ -402,7 +410,7 @@ class Backbone:
         first = first.to(patch_embeddings.dtype).expand(batch, 1, -1)
         forward = WindowForward(self.visual.transformer.resblocks, self._activation)
         self.counter.windows += batch * sum(len(windows) for windows in scales)
-        with self._arithmetic():
+        with self._reduced():
             x = self.visual.ln_pre(torch.cat([first, patch_embeddings], dim=1))
             parts = forward.run(x, scales, self._at_once(1))
             encoded: list[Any] = [self.project(x) for x in parts]
@@ -447,7 +455,8 @@ class Backbone:
             )
         if self.device.type == "cuda":  # where channels behind pixels are what its kernels read
             images = images.contiguous(memory_format=torch.channels_last)
-        patches = self.visual.conv1(images).flatten(2).transpose(1, 2).to(self.dtype)  # [B, L, D]
+        with self._exactly():
+            patches = self.visual.conv1(images).flatten(2).transpose(1, 2)  # [B, L, D]
         first = self.visual.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         positions = self._positions(size // self.patch_size)
         return torch.cat([first, patches], dim=1) + positions.to(patches.dtype)
@@ -524,7 +533,7 @@ class Backbone:
         self.counter.prompts += len(embeddings)
         blocks = self.text.transformer.resblocks
         forward = TextForward(blocks, self._activation, deep_tokens, hooks)
-        with self._arithmetic(visual=False):
+        with self._exactly():
             x = embeddings[:, :length]
             if not positioned:
                 x = x + self.text.positional_embedding[:length]

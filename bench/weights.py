@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,8 +71,8 @@ def load_backbone(
             for seeded random weights.
         config: an open_clip model-config json, instead of a name.
         device: where the towers run.
-        precision: "fp32", "fp64", "tf32" (on CUDA, in the visual tower), or autocast to "fp16" or
-            "bf16".
+        precision: "fp32", "fp64", or lower in the visual tower: "tf32" (on CUDA), and autocast of
+            its blocks to "fp16" or "bf16".
 
     Raises:
         UsageError: unknown name, tag, precision or device, or the device lacks the precision.
@@ -148,9 +148,14 @@ class _Outline(Backbone):
         """Token ids in memory, as methods look how long their prompts are."""
         return self.tokenizer(list(texts))
 
-    def _arithmetic(self, visual: bool = True) -> AbstractContextManager[Any]:
+    def _reduced(self) -> AbstractContextManager[Any]:
         """Nothing is computed, in whatever precision; autocast does not know this device."""
         return nullcontext()
+
+    @contextmanager
+    def _exactly(self) -> Iterator[None]:
+        """Likewise."""
+        yield
 
 
 def _unfilled(

@@ -11,6 +11,7 @@ from ..metric_table import changed_versions
 AUXILIARY, GIVEN = "auxiliary", "auxiliary_source"
 CHECKPOINT = "checkpoint_sha256"
 VERSION, VERSIONS = "metric_version", "metric_versions"
+REDUCED = "reduced"  # what autocast rounds, where a precision is lower than single
 TF32 = "tf32"  # stated of a GPU, where single precision has two meanings
 RENAMED = {"learned_in": "training_precision"}  # entries, as they were and are
 

@@ -57,7 +57,7 @@ class Plan:
         backbone_config: An open_clip model-config json instead of a name.
         pretrained: A pretrained tag or a checkpoint file.
         device: cpu, cuda, cuda:1; auto takes a GPU if there is one.
-        precision: fp32, fp64, tf32 (visual tower, on CUDA), or autocast to fp16 or bf16.
+        precision: fp32, fp64, or lower in the visual tower: tf32 (on CUDA), fp16, bf16.
         compile: Compile the visual forward, where torch can.
         batch_size: Images per visual forward; auto: 8 on a CPU, what memory holds on a GPU.
         workers: Processes that read images.

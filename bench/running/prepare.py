@@ -24,7 +24,7 @@ from ..factory import create
 from ..method import AuxiliarySplit, Method, Options, TrainableMethod, make_options
 from ..options import EVALUATION_ONLY
 from ..progress import Progress
-from ..records.protocol import GIVEN, TF32, metric_versions
+from ..records.protocol import GIVEN, REDUCED, TF32, metric_versions
 from ..records.run_folder import lock, supersede, weights_path
 from ..training.feature_cache import FeatureCache
 from ..training.optimisation import TrainingConfig
@@ -343,7 +343,7 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
         "backbone": method.backbone.name,
         "weights_sha256": method.backbone.weights_sha256,
         "precision": method.backbone.precision,
-        **_tf32(method.backbone),
+        **_reduced(method.backbone),
         **({"compiled": True} if method.backbone.compiled else {}),
         "mask_threshold": rule.threshold,
         "mask_resize": rule.resize,
@@ -355,11 +355,14 @@ def _protocol(plan: Plan, dataset: Dataset, prepared: PreparedMethod) -> dict[st
     }
 
 
-def _tf32(backbone: Backbone) -> dict[str, str]:
-    """Where a GPU rounds single precision to tf32; nothing of a CPU, which never does."""
-    if backbone.device.type != "cuda":
-        return {}
-    return {TF32: "in the visual tower" if backbone.precision == "tf32" else "nowhere"}
+def _reduced(backbone: Backbone) -> dict[str, str]:
+    """What is rounded: by autocast, and to tf32 on a GPU; a CPU never does the latter."""
+    stated = {}
+    if backbone.precision in ("fp16", "bf16"):
+        stated[REDUCED] = "products of the visual tower's blocks"
+    if backbone.device.type == "cuda":
+        stated[TF32] = "in the visual tower" if backbone.precision == "tf32" else "nowhere"
+    return stated
 
 
 def _references(dataset: Dataset, method: Method) -> dict[str, Any]:

@@ -97,6 +97,18 @@ def test_tf32_is_of_the_visual_tower_alone(backbone, precision, images, text):
     assert switches() == (True, False)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_autocast_is_of_the_blocks_of_the_visual_tower_alone(backbone, precision):
+    reduced = load_backbone("tiny", precision=precision)
+    images = torch.rand(2, 3, backbone.native_size, backbone.native_size)
+    entering, leaving = specs = TokenSpec(0), TokenSpec(1)
+    here, there = (one.encode_image(images, specs).tokens for one in (backbone, reduced))
+    assert torch.equal(there[entering], here[entering])
+    assert not torch.equal(there[leaving], here[leaving])
+    prompts = ["a photo of a nut", "a photo of a damaged nut"]
+    assert torch.equal(reduced.encode_text(prompts), backbone.encode_text(prompts))
+
+
 def test_channels_lie_last_for_the_patch_convolution_of_a_gpu(backbone):
     size, seen = backbone.native_size, []
     images = torch.rand(2, 3, size, size)

@@ -67,11 +67,17 @@ def test_a_small_backbone_is_learned_from_in_double_and_scored_in_single_precisi
         assert torch.equal(parameter, learned[name].float())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_wide_backbones_learn_in_the_precision_that_is_asked_for(tmp_path, monkeypatch, precision):
+@pytest.mark.parametrize(
+    ("precision", "learned_in"), [("fp32", "fp32"), ("bf16", "fp32"), ("fp64", "fp64")]
+)
+def test_wide_backbones_never_learn_in_less_than_single_precision(
+    tmp_path, monkeypatch, precision, learned_in
+):
     monkeypatch.setattr("zsad.bench.backbone.SMALL", 1)
     (evaluated,) = prepared(plan_for(tmp_path, "coop", precision=precision))
-    assert evaluated.protocol["training_precision"] == precision
+    assert evaluated.protocol["precision"] == precision
+    assert evaluated.protocol["training_precision"] == learned_in
+    assert ("reduced" in evaluated.protocol) == (precision == "bf16")
 
 
 def test_a_method_that_another_process_learns_does_not_hold_up_the_next(tmp_path):
