@@ -15,7 +15,8 @@ a method do, with the regions known; its values are compared with the host's.
 Extra bytes a pixel are what is allocated beyond the masks and maps: the traced peak of all NumPy
 arrays, and the growth of the process' peak resident memory (Linux). The timed pass is not traced.
 Seconds are processor time of one process (set OMP_NUM_THREADS=1), best of three passes for ours, so
-that other work on the machine counts for neither side; wall-clock time stands beside them.
+that other work on the machine counts for neither side; wall-clock time stands beside them, and its
+ratios mean something on a quiet machine only.
 
 Ours is mostly one `ndarray.sort` of float32. NumPy's AVX-512 sort is several times slower than its
 AVX2 sort on AMD Zen 4 (numpy/x86-simd-sort, issue 6); there, set
