@@ -76,8 +76,8 @@ class Stopped(ZsadError):
 def message_of(error: BaseException) -> str:
     """What an error says, whatever it is made of: one that cannot be printed is named by its type.
 
-    Bytes of file names that are not UTF-8 are written as escapes. Where memory ran out, that and
-    the fix are said first.
+    Bytes of file names that are not UTF-8 are written as escapes. Where memory ran out, that is
+    said first, and what helps: batches have been halved already, where they can be.
     """
     try:
         text = str(error)
@@ -85,7 +85,8 @@ def message_of(error: BaseException) -> str:
         return f"{type(error).__name__}, whose message cannot be printed"
     text = text.encode("utf-8", "backslashreplace").decode()
     if is_out_of_memory(error):
-        return f"out of memory, use a smaller --batch-size ({text or type(error).__name__})"
+        helps = "let nothing else use it, or take fewer methods, smaller images or --precision bf16"
+        return f"out of memory, {helps} ({text or type(error).__name__})"
     return text
 
 

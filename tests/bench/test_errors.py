@@ -24,7 +24,7 @@ class Mute(Exception):
     ],
 )
 def test_out_of_memory_is_called_that_with_the_fix(error):
-    assert message_of(error).startswith("out of memory, use a smaller --batch-size (")
+    assert message_of(error).startswith("out of memory, let nothing else use it, or take fewer")
 
 
 def test_other_errors_say_what_they_say():
