@@ -4,7 +4,8 @@
 
 Each setting is a whole run in a process of its own, trainings included, and is compared with fp32
 on the CPU. Moves are in points (hundredths of a metric): of each method the largest of a dataset's
-mean and the largest of a category, over all metrics that a run measures.
+mean and the largest of a category, over all metrics that a run measures. Those at one threshold
+move in steps, of an image or a region, and stand in a table of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -36,28 +37,24 @@ def main() -> None:
     folder = arguments.out or Path(tempfile.mkdtemp())
     asked = [(arguments.device, precision) for precision in arguments.precisions]
     settings = list(dict.fromkeys([("cpu", "fp32"), *asked]))
-    frames, seconds = {}, {}
-    for setting in settings:
-        started = time.perf_counter()
-        frames[setting] = values_of(folder / "-".join(setting), setting, arguments)
-        seconds[setting] = time.perf_counter() - started
+    frames = {one: values_of(folder / "-".join(one), one, arguments) for one in settings}
     reference = frames[settings[0]]
-    rows = [
-        [*setting, *row] for setting in settings[1:] for row in moves(frames[setting], reference)
-    ]
+    moved = {setting: 100 * (frames[setting] - reference).dropna() for setting in settings[1:]}
     result = result_of(__file__, arguments)
-    result.table(
-        f"Moves against fp32 on the CPU, in points; {arguments.methods}",
-        ["device", "precision", "method", "of a mean", "where", "of a category", "where"],
-        rows,
-        ".3f",
-    )
-    result.table(
-        "Seconds of the runs",
-        ["device", "precision", "seconds"],
-        [[*setting, taken] for setting, taken in seconds.items()],
-        ".0f",
-    )
+    for title, chosen in (
+        ("over all thresholds", lambda metric: not at_a_threshold(metric)),
+        ("at one threshold", at_a_threshold),
+    ):
+        result.table(
+            f"Moves against fp32 on the CPU, in points, of metrics {title}; {arguments.methods}",
+            ["device", "precision", "method", "of a mean", "where", "of a category", "where"],
+            [
+                [*setting, *row]
+                for setting in moved
+                for row in largest_moves(moved[setting], chosen)
+            ],
+            ".3f",
+        )
     result.write()
 
 
@@ -76,9 +73,14 @@ def values_of(out: Path, setting: tuple[str, str], arguments) -> pd.Series:
     return values[values.index.get_level_values("metric").isin(DEFAULT_METRICS)]
 
 
-def moves(values: pd.Series, reference: pd.Series) -> list[list[object]]:
+def at_a_threshold(metric: str) -> bool:
+    """Whether a metric is a rate where another rate has some value, or counts found regions."""
+    return "_at_" in metric or "_recall_" in metric
+
+
+def largest_moves(moved: pd.Series, chosen: Callable[[str], bool]) -> list[list[object]]:
     """Of each method the largest move of a mean over the categories and that of a category."""
-    moved = 100 * (values - reference).dropna()
+    moved = moved[[chosen(metric) for metric in moved.index.get_level_values("metric")]]
     return [
         [method, *largest(of_it.groupby("metric").mean()), *largest(of_it)]
         for method, of_it in moved.groupby("method")
