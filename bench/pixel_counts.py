@@ -69,9 +69,11 @@ class SortedPixels:
 
     def normal_range(self) -> tuple[np.floating[Any], np.floating[Any]] | None:
         """The least and the greatest normal pixel."""
-        if not self.runs:
-            return None
-        return min(run[0] for run in self.runs), max(run[-1] for run in self.runs)
+        ends = []
+        for run in self.runs:
+            ends.append((run[0], run[-1]))
+            release_pages(run)  # with an end, the file's pages around it came into memory
+        return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
 
     def normal_above(self, thresholds: Scores) -> Counts:
         """Normal pixels greater than each threshold."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,46 @@ BINS = 4096  # in which the values of one map are ranked
 Heat = NDArray[np.float32]
 
 
+class _Block(MutableMapping[str, NDArray[Any]]):
+    """Arrays of one shape by name, at most as many as may be shown, in one block of memory.
+
+    Pieces of their own, that come and go between those of forwards, would leave gaps that no
+    forward fits into.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        rows = sum(CONSIDERED)
+        self._arrays = np.empty((rows, *shape), dtype)
+        self._rows: dict[str, int] = {}
+        self._free = [*reversed(range(rows))]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        found: NDArray[Any] = self._arrays[self._rows[name]]
+        return found
+
+    def __setitem__(self, name: str, array: NDArray[Any]) -> None:
+        if name not in self._rows:
+            self._rows[name] = self._free.pop()
+        self._arrays[self._rows[name]] = array
+
+    def __delitem__(self, name: str) -> None:
+        self._free.append(self._rows.pop(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _pictures() -> _Block:
+    return _Block((PICTURE_SIDE, PICTURE_SIDE, 3), np.uint8)
+
+
+def _heats() -> _Block:
+    return _Block((MAP_SIDE, MAP_SIDE), np.float32)
+
+
 @dataclass
 class _Considered:
     """The images that may be shown: for each label those that come first in a random order.
@@ -59,7 +99,7 @@ class _Considered:
         labels: by name.
     """
 
-    pictures: dict[str, Bytes] = field(default_factory=dict)
+    pictures: _Block = field(default_factory=_pictures)
     masks: dict[str, Bytes | None] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     _order: tuple[list[tuple[int, str]], ...] = field(default_factory=lambda: ([], []))
@@ -73,13 +113,13 @@ class _Considered:
     def add(self, name: str, label: int, picture: Bytes, mask: Bytes | None) -> str | None:
         """Add an image that is admitted; returns the name of the one that gives way, if any."""
         order, gone = self._order[label], None
-        self.pictures[name], self.masks[name], self.labels[name] = picture, mask, label
         if len(order) == CONSIDERED[label]:
             _, gone = heapq.heapreplace(order, (_place(name), name))
             for part in (self.pictures, self.masks, self.labels):
                 part.pop(gone)
         else:
             heapq.heappush(order, (_place(name), name))
+        self.pictures[name], self.masks[name], self.labels[name] = picture, mask, label
         return gone
 
 
@@ -98,7 +138,7 @@ class _Answers:
         low, high: range of all maps.
     """
 
-    heats: dict[str, Heat] = field(default_factory=dict)
+    heats: _Block = field(default_factory=_heats)
     scores: dict[int, dict[str, float]] = field(default_factory=partial(defaultdict, dict))
     low: float = float("inf")
     high: float = float("-inf")
