@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ import torch
 from _backbone import add_arguments
 from _result import Result, parser_of, result_of
 from zsad.bench import create, load_dataset
+from zsad.bench.at_once import AtOnce
 from zsad.bench.backbone import VisualFeatures
 from zsad.bench.dataset import Sample
 from zsad.bench.method import TrainableMethod
@@ -47,6 +49,11 @@ class TimedSource(Source):
 
     source: Source
     waits: list[float] = field(default_factory=list)
+
+    @cached_property
+    def encoding(self) -> AtOnce:
+        """See `Source`."""
+        return self.source.encoding
 
     def words(self) -> Sequence[str]:
         """See `Source`."""

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from _measure import timed
 from _result import parser_of, result_of
 from PIL import Image
 from zsad.bench import create
+from zsad.bench.at_once import AtOnce
 from zsad.bench.backbone import Backbone
 from zsad.bench.dataset import Dataset
 from zsad.bench.images import resize_mask
@@ -190,6 +192,11 @@ class Repeated(Source):
 
     source: Source
     times: int
+
+    @cached_property
+    def encoding(self) -> AtOnce:
+        """See `Source`."""
+        return self.source.encoding
 
     def words(self) -> Sequence[str]:
         """See `Source`."""
