@@ -5,7 +5,8 @@
     python benchmarks/end_to_end.py --against DIR    # and a checkout of another version
 
 The run learns first, which does not count; then its images are scored by turns with the metrics in
-a thread beside the next batch, as a run does, and one after the other. The stages are those of
+a thread beside the next batch, as a run does where a core is free, and one after the other, as it
+does where torch takes all cores (set OMP_NUM_THREADS to leave some free). The stages are those of
 `zsad run --profile`. Two ratios bound what overlap can save: the largest stage's share, and, on a
 CPU, the processor time spread over all cores.
 Another version is run in turn in a process of its own, and so is this one beside it; the seconds
@@ -24,41 +25,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from unittest import mock
 
 from _pictures import draw_pictures
 from _result import Result, parser_of, result_of
 from zsad.bench.errors import ZsadError
-from zsad.bench.progress import Progress
 from zsad.bench.records.record import Record, read_records
-from zsad.bench.running.background import Work
 from zsad.bench.running.open_datasets import OpenDatasets
 from zsad.bench.running.plan import make_plan
 from zsad.bench.running.runner import run
-
-
-class Inline:
-    """Does work when it is handed in, instead of in a thread."""
-
-    seconds_waited = 0.0
-
-    def __init__(self, behind: int, progress: Progress) -> None:
-        del behind, progress
-
-    def submit(self, work: Work) -> None:
-        work()
-
-    def __enter__(self) -> Inline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        del kind, error, traceback
 
 
 def stages(records: list[Record]) -> dict[str, float]:
@@ -144,10 +119,10 @@ def of_stages(
     busy: list[float] = []
     for _ in range(arguments.repeats):
         for way, seconds in walls.items():
-            engine = Inline if way == "one after the other" else None
+            serial = way == "one after the other"
             before = time.process_time()
-            seconds.append(scored(settings, arguments.limit, engine))
-            if engine is not None:
+            seconds.append(scored(settings, arguments.limit, serial))
+            if serial:
                 busy.append(time.process_time() - before)
                 sums.append(stages(read_records(Path(str(settings["out"])))))
     medians = {way: statistics.median(seconds) for way, seconds in walls.items()}
@@ -172,15 +147,12 @@ def of_stages(
         )
 
 
-def scored(settings: dict[str, object], limit: int | None, engine: type[Inline] | None) -> float:
-    """Wall seconds of scoring all images of the run."""
+def scored(settings: dict[str, object], limit: int | None, serial: bool) -> float:
+    """Wall seconds of scoring all images of the run; `serial` leaves no core free for metrics."""
     plan = make_plan(**settings, limit=limit)  # type: ignore[arg-type]
     started = time.perf_counter()
-    if engine is None:
+    with mock.patch("zsad.bench.running.evaluation.free_cores", lambda _: 0 if serial else 1):
         run(plan)
-    else:
-        with mock.patch("zsad.bench.running.evaluation.Background", engine):
-            run(plan)
     return time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""Work that goes on in a thread while the next batch is encoded."""
+"""Work that goes on in a thread while the next batch is encoded, where a core is free for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Background:
     sorting and copying leave the interpreter to other threads.
 
     Args:
-        behind: works that may wait; whoever hands in more waits too.
+        behind: works that may wait; whoever hands in more waits too. With 0 there is no thread, and
+            work is done when it is handed in.
         progress: asked whether to stop while waiting.
 
     Attributes:
@@ -31,10 +32,12 @@ class Background:
     def __init__(self, behind: int, progress: Progress) -> None:
         self.seconds_waited = 0.0
         self._progress = progress
-        self._works: queue.Queue[Work | None] = queue.Queue(max(behind, 1))
+        self._works: queue.Queue[Work | None] = queue.Queue(behind)
         self._failure: BaseException | None = None
         self._dropped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="zsad-metrics", daemon=True)
+        self._thread: threading.Thread | None = None
+        if behind:
+            self._thread = threading.Thread(target=self._run, name="zsad-metrics", daemon=True)
 
     def submit(self, work: Work) -> None:
         """Hand in work.
@@ -43,10 +46,14 @@ class Background:
             Stopped: a stop was asked for.
             BaseException: what earlier work raised.
         """
-        self._put(work)
+        if self._thread is None:
+            work()
+        else:
+            self._put(work)
 
     def __enter__(self) -> Background:
-        self._thread.start()
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(
@@ -55,12 +62,15 @@ class Background:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._thread is None:
+            return
         try:
             if error is None:
                 self._put(None)
-                self._wait_for_thread()
+                self._wait_for(self._thread)
         finally:
-            self._drop()
+            self._dropped.set()  # it ends after the work that it is doing
+            self._thread.join()
         if error is None and self._failure is not None:
             raise self._failure
 
@@ -76,17 +86,12 @@ class Background:
         if self._failure is not None:
             raise self._failure
 
-    def _wait_for_thread(self) -> None:
+    def _wait_for(self, thread: threading.Thread) -> None:
         began = time.perf_counter()
-        while self._thread.is_alive():
-            self._thread.join(_PATIENCE)
+        while thread.is_alive():
+            thread.join(_PATIENCE)
             self._progress.check()
         self.seconds_waited += time.perf_counter() - began
-
-    def _drop(self) -> None:
-        """End the thread after the work that it is doing."""
-        self._dropped.set()
-        self._thread.join()
 
     def _run(self) -> None:
         while not self._dropped.is_set():

@@ -3,7 +3,7 @@
 All methods whose `forward_key` is equal read one visual forward per batch. A method that fails
 keeps its error and is left out; the others are scored to the end. Each method reads its own copies,
 so that what it writes into does not reach another method, and what it returns is copied. Answers
-are measured in threads while the next batch is encoded.
+are measured in threads while the next batch is encoded, where cores are free for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -247,15 +248,25 @@ def _score_group(
 def _backgrounds(
     members: Sequence[Measurement], device: torch.device, progress: Progress
 ) -> dict[Cell, Background]:
-    """Threads that measure answers: as many as torch may use, each for some of the methods.
+    """What measures answers: threads on free cores, each for some of the methods.
 
-    One where maps are on a GPU, which does the work.
+    Without a free core answers are measured at once: a thread would have to share a core with one
+    of torch's threads, for which all others wait. Maps on a GPU take one thread, as the GPU does
+    the work.
     """
-    most = 1 if device.type == "cuda" else torch.get_num_threads()
-    count = max(1, min(most, len(members)))
-    behind = BATCHES_BEHIND * -(-len(members) // count)
-    threads = [Background(behind, progress) for _ in range(count)]
-    return {one.prepared.cell: threads[i % count] for i, one in enumerate(members)}
+    free = free_cores(device)
+    count = max(1, min(free, len(members)))
+    behind = BATCHES_BEHIND * -(-len(members) // count) if free else 0
+    made = [Background(behind, progress) for _ in range(count)]
+    return {one.prepared.cell: made[i % count] for i, one in enumerate(members)}
+
+
+def free_cores(device: torch.device) -> int:
+    """Cores that a process leaves free while a device encodes, at most as many as torch takes."""
+    if device.type == "cuda":
+        return 1
+    cores: int = joblib.cpu_count()
+    return max(0, min(cores - torch.get_num_threads(), torch.get_num_threads()))
 
 
 def _run_group(group: _Group, bar: tqdm[Any]) -> None:

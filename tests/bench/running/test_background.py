@@ -24,6 +24,15 @@ def test_work_is_done_in_its_order_in_another_thread():
     assert not threads.pop().is_alive()
 
 
+def test_work_that_may_not_wait_is_done_when_it_is_handed_in():
+    done = []
+    with Background(0, Progress()) as background:
+        background.submit(lambda: done.append(threading.current_thread()))
+        assert done == [threading.current_thread()]
+    with pytest.raises(ValueError, match="no"), Background(0, Progress()) as background:
+        background.submit(lambda: int("no"))
+
+
 def test_no_more_works_wait_than_may():
     begun, may_end = threading.Semaphore(0), threading.Event()
 

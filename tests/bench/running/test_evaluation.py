@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import ClassVar
 
 import pytest
@@ -19,6 +20,7 @@ from zsad.bench.method import Method, Options, Prediction, Track, build
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.stages import STAGES
+from zsad.bench.running import evaluation
 from zsad.bench.running.evaluation import score_category
 from zsad.bench.running.measuring import Measurement
 from zsad.bench.running.plan import Job, make_plan
@@ -361,6 +363,24 @@ class LargeWork(TorchDispatchMode):
         if max(sizes, default=0) > 32768 and not func.is_view:
             self.seen.add(str(func))
         return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_answers_are_measured_beside_torch_where_it_leaves_a_core(
+    score, alone, monkeypatch, threads
+):
+    monkeypatch.setattr(evaluation.joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    measure, seen = Measurement.add, set()
+
+    def watched(*args):
+        seen.add(threading.current_thread())
+        measure(*args)
+
+    monkeypatch.setattr(Measurement, "add", watched)
+    results, _ = score(Plain)
+    assert results[Plain].result == alone
+    assert (threading.current_thread() in seen) == (threads == 2)
 
 
 def test_what_measures_on_the_host_leaves_the_cores_of_torch_to_the_forward(score, monkeypatch):
