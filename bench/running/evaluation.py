@@ -446,10 +446,10 @@ def _record(group: _Group, member: Measurement) -> CategoryRecord | None:
     if prepared.error is None:
         with isolated(prepared, category.progress):
             record = member.record(category.dataset, category.samples, group.targets)
-            member.pixels.release()  # the tables of all methods would not fit into memory together
             limits = (group.at_once, group.own[prepared.cell])
             remarks = [*member.remarks, *(text for one in limits for text in one.remarks())]
             remarks += member.pixels.remarks()
+            member.pixels.release()  # the tables of all methods would not fit into memory together
             return dataclasses.replace(
                 record,
                 timing={**record.timing, **images_stated(limits), **_stages(group, member)},

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
-from zsad.bench.device_accumulator import DeviceAccumulator
+from zsad.bench.device_accumulator import DeviceAccumulator, DeviceCounts
 from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Options, Prediction, Track, build
 from zsad.bench.progress import Progress
@@ -338,6 +338,24 @@ def test_a_category_measured_on_a_device_has_the_same_record(score, alone, monke
     monkeypatch.setattr("zsad.bench.running.evaluation.accumulators", on_device)
     results, _ = score(Plain)
     assert results[Plain].result == alone
+
+
+def test_a_record_says_that_a_device_did_not_hold_the_pixels(score, alone, monkeypatch):
+    def on_device(device, count, methods):
+        return [DeviceAccumulator(device, 1) for _ in range(count)]
+
+    rank = DeviceCounts._ranks
+
+    def full(counts):
+        if not counts.left:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rank(counts)
+
+    monkeypatch.setattr("zsad.bench.running.evaluation.accumulators", on_device)
+    monkeypatch.setattr(DeviceCounts, "_ranks", full)
+    results, _ = score(Plain)
+    assert results[Plain].result == alone
+    assert any("did not hold the pixels" in warning for warning in results[Plain].warnings)
 
 
 def test_a_profile_states_the_seconds_of_all_stages(score):
