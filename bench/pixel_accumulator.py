@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -19,7 +20,6 @@ from .metric_table import DEFAULT_METRICS
 from .pixel_counts import PixelCounts, SortedPixels
 from .ranks import MetricInputError, NormalImages, Scores, checked_maps
 from .sorted_runs import SortedRuns
-from .threads import in_threads
 
 
 class Accumulator(ABC):
@@ -144,7 +144,8 @@ class PixelAccumulator(Accumulator):
             # The pieces are released, so that they and the whole are never both in memory for long.
             self._anomalous = [np.concatenate([np.empty(0, np.float32), *self._anomalous])]
             self._regions = [Regions.joined(self._regions)]
-            normal, of_images = in_threads([self._normal.runs, self._normal_images.runs])
+            with ThreadPoolExecutor(2) as pool:  # sorting lets another thread run
+                normal, of_images = pool.map(SortedRuns.runs, [self._normal, self._normal_images])
             self._counts = SortedPixels(
                 normal,
                 NormalImages(of_images, self._image_sizes),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import ContractError, ZsadError
 from .lookup import count, release_pages
 from .mask_regions import Indices, Regions
-from .threads import in_threads
 
 Scores = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
@@ -179,12 +177,9 @@ def _looked_up(
 ) -> tuple[Counts, Counts, Counts]:
     """Normal scores below each value, those of normal images, and all that equal it [rows]."""
     below, below_images, equal = (np.zeros(values.size, np.int64) for _ in range(3))
-    slices = row_slices(values.size)
     for runs, column in ((image_runs, below_images), (normal_runs, below)):
         for run in runs:
-            in_threads(
-                [partial(count, run, values[rows], column[rows], equal[rows]) for rows in slices]
-            )
+            count(run, values, column, equal)
             release_pages(run)
     below += below_images
     return below, below_images, equal
@@ -211,14 +206,11 @@ def mean_overlaps(regions: Regions, numbers: Indices, edges: Counts) -> tuple[Fr
     of_region = 1.0 / (regions.sizes.astype(np.float64) * regions.sizes.size)
     of_image = (1.0 / (image_sizes.astype(np.float64) * image_sizes.size))[regions.images]
     sums = np.empty(edges.size - 1), np.empty(edges.size - 1)
-
-    def fill(rows: slice) -> None:
+    for rows in row_slices(edges.size - 1):
         bounds = edges[rows.start : rows.stop + 1]
         some = numbers[bounds[0] : bounds[-1]].astype(np.intp)
         for weights, found in zip((of_region, of_image), sums, strict=True):
             found[rows] = _sums_of_rows(weights.take(some), bounds - bounds[0])
-
-    in_threads([partial(fill, rows) for rows in row_slices(edges.size - 1)])
     return sums
 
 
