@@ -154,18 +154,7 @@ def remarks(
         exact_pro: the exact PRO is among the numbers.
         rows: of the table.
     """
-    found = []
-    limits = _protocol_values(matrix, "limit")
-    if limits:
-        few = ", ".join(limits)
-        found.append(f"Only the first {few} images of each category and label were scored.")
-    limits = _protocol_values(matrix, "auxiliary_limit")
-    if limits:
-        few = ", ".join(limits)
-        found.append(
-            f"Methods learned from the first {few} images of each category and label of their "
-            "auxiliary dataset only."
-        )
+    found = _limit_remarks(matrix)
     newer = [method.title for method in matrix.methods if is_newer(method)]
     place = f" in {where} of the FAPrompt paper" if len(newer) < len(matrix.methods) else ""
     shown = ["in brackets the number printed" + place]
@@ -194,6 +183,20 @@ def remarks(
         found.append(
             "The printed PRO is the released codes' score over 200 thresholds; "
             "ours is exact unless official200 is asked for."
+        )
+    return found
+
+
+def _limit_remarks(matrix: Matrix) -> list[str]:
+    found = []
+    if limits := _protocol_values(matrix, "limit"):
+        few = ", ".join(limits)
+        found.append(f"Only the first {few} images of each category and label were scored.")
+    if limits := _protocol_values(matrix, "auxiliary_limit"):
+        few = ", ".join(limits)
+        found.append(
+            f"Methods learned from the first {few} images of each category and label of their "
+            "auxiliary dataset only."
         )
     return found
 

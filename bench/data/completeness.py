@@ -186,8 +186,7 @@ def completeness(
 
     Args:
         dataset: opened, with the user's options.
-        split: "test", or "all" for test and train together (an auxiliary dataset may be learned
-            from both).
+        split: "test", or "all" for test and train together, of which a method may learn.
         limit: images per category and label that are used; only named, found counts ignore it.
 
     Raises:
@@ -202,11 +201,7 @@ def completeness(
     known = [name for name in found if name in dataset.categories]
     present = [name for name in found if sum(n or 0 for n in found[name]) > 0]
     extra = [name for name in present if name not in known] if known else []
-    options = tuple(
-        f"{name}={dataset.options[name]}"
-        for name in sorted(dataset.count_options)
-        if dataset.options[name] != dataset.option_defaults[name]
-    )
+    options = _chosen_options(dataset)
     differing = [
         name
         for name in present
@@ -232,6 +227,15 @@ def completeness(
         all_categories=len(dataset.categories) if known else None,
         limit=limit if cut else None,
         chosen_options=options,
+    )
+
+
+def _chosen_options(dataset: Dataset) -> tuple[str, ...]:
+    """Options by which a dataset holds other images than by default."""
+    return tuple(
+        f"{name}={dataset.options[name]}"
+        for name in sorted(dataset.count_options)
+        if dataset.options[name] != dataset.option_defaults[name]
     )
 
 

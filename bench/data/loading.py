@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ..names import display_name
 from ..preprocess import Preprocess
 
 LOG = logging.getLogger(__name__)
+_HOST: Final = torch.device("cpu")
 
 Change = Callable[[Sample, Reading], Reading]
 """What is done to a sample as it was read, in the process that reads it."""
@@ -133,20 +134,30 @@ class _Reader:
         )
 
 
+@dataclass(frozen=True)
+class Readers:
+    """What reads batches, which are the same whatever reads them.
+
+    Attributes:
+        workers: processes that read ahead; 0 reads in this one.
+        device: where the batches are used; what a GPU fetches lies in page-locked memory.
+    """
+
+    workers: int = 0
+    device: torch.device = _HOST
+
+
 def load_batches(
     dataset: Dataset,
     samples: Sequence[Sample],
     preprocess: Preprocess,
     map_size: int,
     batch_size: int = 8,
-    workers: int = 0,
-    pin: bool = False,
+    readers: Readers = Readers(),
     change: Change | None = None,
     label_regions: bool = False,
 ) -> Iterator[Batch]:
     """Read samples in their order, as batches; the last one may be smaller.
-
-    The batches are the same for every number of workers.
 
     Args:
         dataset: reads the samples; its mask rule says how masks are resized.
@@ -154,8 +165,7 @@ def load_batches(
         preprocess: from the image to the backbone's input.
         map_size: side of the masks, which is that of the anomaly maps they are compared with.
         batch_size: images in a batch.
-        workers: processes that read ahead; 0 reads in this one.
-        pin: put the tensors into page-locked memory, for a GPU to fetch.
+        readers: how many processes, and for which device.
         change: what is done to image and mask before they are resized.
         label_regions: give the regions of the masks, labelled where they are read.
 
@@ -167,9 +177,9 @@ def load_batches(
     loader: DataLoader[Any] = DataLoader(
         samples,  # type: ignore[arg-type]  # a list is a dataset to torch, but not to its types
         batch_size=batch_size,
-        num_workers=workers,
+        num_workers=readers.workers,
         collate_fn=_Reader(dataset, preprocess, map_size, with_masks, change, label_regions),
-        pin_memory=pin,
+        pin_memory=readers.device.type == "cuda",
         # Without its own generator the loader draws from torch's generator, so that reading would
         # change what a method draws.
         generator=torch.Generator(),

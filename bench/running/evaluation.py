@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ..at_once import AtOnce, images_stated
 from ..backbone import TokenSpec
 from ..category import observe, observes_category, observes_references
-from ..data.loading import Batch, death_of_reader, is_death_of_reader, load_batches
+from ..data.loading import Batch, Readers, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
 from ..device_accumulator import DeviceAccumulator
 from ..errors import Stopped
@@ -334,8 +334,7 @@ def _encoded(group: _Group, specs: frozenset[TokenSpec]) -> Iterator[tuple[Batch
         first.preprocess,
         members[0].prepared.map_size,
         group.at_once.images,
-        plan.workers,
-        pin=device.type == "cuda",
+        Readers(plan.workers, device),
         label_regions=True,
     )
 

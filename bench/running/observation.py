@@ -10,7 +10,7 @@ import torch
 
 from ..at_once import AtOnce
 from ..category import KeptImages, observe
-from ..data.loading import Batch, load_batches
+from ..data.loading import Batch, Readers, load_batches
 from ..dataset import Dataset
 from ..method import Method, Query
 from ..progress import Progress
@@ -94,8 +94,7 @@ def show_references(
         method.preprocess,
         method.map_size,
         at_once.images,
-        plan.workers,
-        pin=method.backbone.device.type == "cuda",
+        Readers(plan.workers, method.backbone.device),
     ):
         progress.check()
         for _, query in at_once.each(batch, encode):

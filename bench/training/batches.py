@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..at_once import AtOnce
 from ..backbone import VisualFeatures
-from ..data.loading import Batch, load_batches
+from ..data.loading import Batch, Readers, load_batches
 from ..dataset import Dataset, Domain, Sample
 from ..errors import DataError
 from ..images import MaskRule, resize_mask
@@ -266,9 +266,8 @@ class DiskSource(Source):
             self.method.preprocess,
             self.method.map_size,
             batch_size * (1 + partners),
-            self.workers,
-            pin=self.method.backbone.device.type == "cuda",
-            change=self._change(draws),
+            Readers(self.workers, self.method.backbone.device),
+            self._change(draws),
         )
         for chosen, batch in zip(rows, batches, strict=True):
             masks = masks_of(batch, self.dataset)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..backbone import TokenSpec, VisualFeatures
-from ..data.loading import load_batches
+from ..data.loading import Readers, load_batches
 from ..dataset import Dataset, Sample
 from ..errors import UsageError
 from ..method import Stage, TrainableMethod
@@ -246,8 +246,7 @@ def _fill(source: CachedSource, workers: int, progress: Progress) -> None:
         method.preprocess,
         source.masks.size,
         ENCODE_AT_ONCE,
-        workers,
-        pin=method.backbone.device.type == "cuda",
+        Readers(workers, method.backbone.device),
     )
     with progress.track(len(rows), f"features of {dataset.title}", "img") as bar:
         for shard in lacking:

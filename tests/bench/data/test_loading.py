@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from zsad.bench.data.loading import load_batches
+from zsad.bench.data.loading import Readers, load_batches
 from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import DataError
 from zsad.bench.images import MaskRule, resize_mask
@@ -54,7 +54,8 @@ def tiles(tmp_path):
     return Tiles(tmp_path)
 
 
-def batches_of(tiles, **how):
+def batches_of(tiles, workers=0, **how):
+    how["readers"] = Readers(workers)
     return list(load_batches(tiles, tiles.samples(), Preprocess(SIZE), SIZE, **how))
 
 
