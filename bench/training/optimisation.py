@@ -284,7 +284,10 @@ def _made(groups: Sequence[dict[str, Any]], schedule: Schedule) -> torch.optim.O
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=schedule.momentum, weight_decay=decay)
     kind = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=lr, betas=schedule.betas, weight_decay=decay)
+    on_cpu = all(p.device.type == "cpu" for group in groups for p in group["params"])
+    # In one pass; without, torch takes a GPU's parameters together and a CPU's one by one.
+    fused = True if on_cpu else None
+    return kind(groups, lr=lr, betas=schedule.betas, weight_decay=decay, fused=fused)
 
 
 def _values(name: str, terms: Mapping[str, Tensor], where: Mapping[str, int]) -> Step:
