@@ -499,6 +499,7 @@ class Backbone:
         groups: int = 1,
         positioned: bool = False,
         hooks: TextHooks = NO_HOOKS,
+        begun: list[Tensor] | None = None,
     ) -> Tensor:
         """Encode prompts given as embeddings; gradients flow to them and to all that is learned.
 
@@ -517,6 +518,8 @@ class Backbone:
             groups: how many groups of equal size the prompts come in.
             positioned: the embeddings carry their positions already, for tokens that have none.
             hooks: what a method changes inside the tower.
+            begun: an empty list keeps what the tower made of the `shared` positions; a list that
+                another call filled is read, for prompts with the same beginnings.
 
         Returns:
             [P, D] text features, not normalised.
@@ -539,7 +542,7 @@ class Backbone:
                 x = x + self.text.positional_embedding[:length]
             if shared:
                 beginnings = x[:: len(x) // groups, :shared]
-                last = forward.continue_prompts(beginnings, x[:, shared:], ends - shared)
+                last = forward.continue_prompts(beginnings, x[:, shared:], ends - shared, begun)
             else:
                 last = forward.run(x, ends)
             features = self._text_features(last, hooks)

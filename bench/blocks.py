@@ -40,7 +40,7 @@ def by_head(block: Any, projections: Tensor) -> tuple[Tensor, ...]:
     """Projections [B, T, n W] of each head: n of [B, heads, T, W / heads]."""
     count = projections.shape[-1] // block.attn.embed_dim
     parts = projections.reshape(*projections.shape[:2], count, block.attn.num_heads, -1)
-    return parts.permute(2, 0, 3, 1, 4).unbind(0)
+    return tuple(part.transpose(1, 2) for part in parts.unbind(2))
 
 
 def heads(block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .errors import UsageError
 INIT_STD = 0.02  # of learned tokens, in all released prompt learners
 META_REDUCTION = 16  # of the hidden layer of a meta-net (CoCoOp, FAPrompt)
 LEAST_HIDDEN = 8
+Kept = TypeVar("Kept")
 PLACEHOLDER = "X"  # one token; its embedding is replaced, it only fixes where the prompt ends
 
 
@@ -115,6 +116,7 @@ def encode_prompts(
     deep: DeepTokens | None = None,
     shared: int = 0,
     groups: int = 1,
+    begun: list[Tensor] | None = None,
 ) -> Tensor:
     """Encode sets of prompts in one forward of the text tower.
 
@@ -125,6 +127,7 @@ def encode_prompts(
         shared: positions that all prompts of a group have in common, computed once where `deep`
             lets them.
         groups: how many groups of equal size the prompts come in.
+        begun: see `Backbone.encode_embeddings`.
 
     Returns:
         [K_1 + K_2 + ..., D] text features, not normalised.
@@ -132,11 +135,13 @@ def encode_prompts(
     length = max(prompts.embeddings.shape[1] for prompts in sets)
     padded = [F.pad(p.embeddings, (0, 0, 0, length - p.embeddings.shape[1])) for p in sets]
     embeddings, ends = torch.cat(padded), torch.cat([p.ends for p in sets])
-    if deep is None:
-        return backbone.encode_embeddings(embeddings, ends, shared=shared, groups=groups)
-    shared = 0 if deep.prompts_apart else shared
-    tokens = deep.for_prompts(groups if shared else len(embeddings))
-    return backbone.encode_embeddings(embeddings, ends, tokens, shared=shared, groups=groups)
+    tokens: Sequence[Tensor] = ()
+    if deep is not None:
+        shared = 0 if deep.prompts_apart else shared
+        tokens = deep.for_prompts(groups if shared else len(embeddings))
+    return backbone.encode_embeddings(
+        embeddings, ends, tokens, shared=shared, groups=groups, begun=begun
+    )
 
 
 def learned_tokens(*shape: int) -> nn.Parameter:
@@ -237,10 +242,10 @@ class FrozenText:
 
     module: nn.Module
     _stamp: Hashable = None
-    _kept: dict[Hashable, Tensor] = field(default_factory=dict)
+    _kept: dict[Hashable, Any] = field(default_factory=dict)
 
-    def get(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """The features of `key`, computed if the parameters have changed since."""
+    def get(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+        """What was computed for `key`, computed again if the parameters have changed since."""
         if torch.is_grad_enabled():
             return compute()
         # A parameter's version counts its changes in place: optimiser steps and loading.
@@ -249,7 +254,8 @@ class FrozenText:
             self._kept, self._stamp = {}, stamp
         if key not in self._kept:
             self._kept[key] = compute()
-        return self._kept[key]
+        kept: Kept = self._kept[key]
+        return kept
 
     def each(self, words: Sequence[str], compute: Callable[[Sequence[str]], Tensor]) -> Tensor:
         """The features [B, ...] of B words, of which those that are equal are computed once.

@@ -42,6 +42,7 @@ class OneByOne(Backbone):
         deep_tokens: Sequence[Tensor] = (),
         shared: int = 0,
         groups: int = 1,
+        **_: object,
     ) -> Tensor:
         """Nothing is shared: what prompts begin with alike is computed for each of them."""
         encode = self._encode_whole if self.whole_context else super().encode_embeddings

@@ -123,18 +123,30 @@ class FaPrompt(TrainableMethod):
         return torch.cat([shared, own], dim=-2)
 
     def prior_free_features(self) -> Tensor:
-        """[1 + K, D] of the normal and the abnormal prompts; computed once while frozen."""
-        normal, abnormal = self.ctx_pos[0], self._abnormal_context()
-        prompts = [self._normal.fill(normal), self._abnormal.fill(abnormal)]
-        return self._frozen.get("", lambda: self._encode(prompts))
+        """[1 + K, D] of the normal and the abnormal prompts."""
+        return self._prior_free()[0]
 
-    def _encode(self, prompts: list[Prompts]) -> Tensor:
-        """All prompts in one forward; their common beginning is computed once."""
+    def _prior_free(self) -> tuple[Tensor, list[Tensor]]:
+        """Those features, and what prompts begin with; computed once while frozen."""
+        prompts = [
+            self._normal.fill(self.ctx_pos[0]),
+            self._abnormal.fill(self._abnormal_context()),
+        ]
+
+        def encode() -> tuple[Tensor, list[Tensor]]:
+            begun: list[Tensor] = []
+            return self._encode(prompts, begun), begun
+
+        return self._frozen.get("", encode)
+
+    def _encode(self, prompts: list[Prompts], begun: list[Tensor]) -> Tensor:
+        """All prompts in one forward; their common beginning is computed once in both passes."""
         chosen = self.options
         shared = 1 + chosen.n_normal if chosen.cap and chosen.deep_length <= chosen.n_normal else 0
-        return encode_prompts(self.backbone, prompts, self.compound_prompts_text, shared)
+        deep = self.compound_prompts_text
+        return encode_prompts(self.backbone, prompts, deep, shared, begun=begun)
 
-    def _encode_refined(self, normal: Tensor, prior: Tensor) -> Tensor:
+    def _encode_refined(self, normal: Tensor, prior: Tensor, begun: list[Tensor]) -> Tensor:
         """[B, 1 + K, D] of all images' prompts, in one forward; the normal one's are given.
 
         Where prompts are kept apart, as released, the normal one is encoded again for each image.
@@ -144,7 +156,7 @@ class FaPrompt(TrainableMethod):
         again = self.compound_prompts_text.prompts_apart
         if again:
             prompts.append(self._normal.fill(self.ctx_pos[0].expand(count, 1, -1, -1)))
-        features = self._encode(prompts)
+        features = self._encode(prompts, begun)
         abnormal = features[: count * self.options.count].reshape(count, self.options.count, -1)
         normals = features[-count:, None] if again else normal.expand(count, 1, -1)
         return torch.cat([normals, abnormal], dim=1)
@@ -153,7 +165,8 @@ class FaPrompt(TrainableMethod):
 
     def _patches(self, query: Query) -> Tensor:
         """[B, L, D] normalised V-V patch features."""
-        return F.normalize(self.backbone.project(query.features.tokens[self._spec]), dim=-1)
+        patches = self.backbone.project(query.features.tokens[self._spec])
+        return F.normalize(patches, dim=-1, out=patches)
 
     def _pass(
         self, query: Query, patches: Tensor, features: Tensor, weights: Tensor | None = None
@@ -191,7 +204,7 @@ class FaPrompt(TrainableMethod):
 
     def _forward(self, query: Query) -> tuple[list[Output], Tensor, Tensor | None]:
         """One pass or two, the prior-free features [1 + K, D] and the priors [B, W]."""
-        features, patches = self.prior_free_features(), self._patches(query)
+        (features, begun), patches = self._prior_free(), self._patches(query)
         first = self._pass(query, patches, features)
         if not self.options.dap:
             return [first], features, None
@@ -200,7 +213,7 @@ class FaPrompt(TrainableMethod):
         weights = None
         if self.options.prototype == "weighted":
             weights = self.weight_meta_net(selected).softmax(dim=-1)
-        refined = self._encode_refined(features[:1], prior)
+        refined = self._encode_refined(features[:1], prior, begun)
         return [first, self._pass(query, patches, refined, weights)], features, prior
 
     def _scores(self, passes: list[Output]) -> Tensor:

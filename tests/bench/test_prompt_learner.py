@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from zsad.bench import text_forward
 from zsad.bench.backbone import Backbone
 from zsad.bench.errors import UsageError
 from zsad.bench.prompt_learner import (
@@ -134,20 +135,42 @@ def test_a_shared_beginning_changes_neither_features_nor_gradients(with_deep_tok
     own = torch.randn(6, 2, 16, generator=generator, requires_grad=True)
     weights = torch.randn(7, 16, generator=generator)
     learned = [first, own, *(deep or [])]
+
+    def in_one_forward(shared):
+        return encode_prompts(backbone, [normal.fill(first), abnormal.fill(context)], deep, shared)
+
+    def one_after_another():
+        begun = []
+        parts = [normal.fill(first), abnormal.fill(context)]
+        return torch.cat([encode_prompts(backbone, [p], deep, 4, begun=begun) for p in parts])
+
     answers, gradients = [], []
-    for shared in (0, 4):
+    for encode in (lambda: in_one_forward(0), lambda: in_one_forward(4), one_after_another):
         context = torch.cat([first.expand(6, -1, -1), own], dim=1)
-        prompts = [normal.fill(first), abnormal.fill(context)]
-        features = encode_prompts(backbone, prompts, deep, shared)
-        answers.append(features)
-        gradients.append(torch.autograd.grad((features * weights).sum(), learned))
-    torch.testing.assert_close(answers[1], answers[0])
-    for found, expected in zip(gradients[1], gradients[0], strict=True):
-        assert expected.abs().max() > 0
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        answers.append(encode())
+        gradients.append(torch.autograd.grad((answers[-1] * weights).sum(), learned))
+    for features, slopes in zip(answers[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(features, answers[0])
+        for found, expected in zip(slopes, gradients[0], strict=True):
+            assert expected.abs().max() > 0
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_groups_of_prompts_have_beginnings_of_their_own():
+def test_a_beginning_that_is_known_is_not_computed_again(tiny):
+    frame, begun = make_frame(tiny, 3, ["cup.", "damaged cup."]), []
+    context = torch.randn(3, tiny.text_width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = encode_prompts(tiny, [frame.fill(context)], shared=4, begun=begun)
+        assert len(begun) == tiny.text_depth
+        changed = frame.fill(context)
+        changed.embeddings[:, :4] = torch.nan
+        found = encode_prompts(tiny, [changed], shared=4, begun=begun)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("tokens_in_row", [1, 256])
+def test_groups_of_prompts_have_beginnings_of_their_own(tokens_in_row, monkeypatch):
+    monkeypatch.setattr(text_forward, "TOKENS_IN_ROW", tokens_in_row)
     backbone = backbone_of(3)
     generator = torch.Generator().manual_seed(0)
     frame = make_frame(backbone, 3, ["cup.", "damaged cup.", "cup.", "damaged cup."])
