@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..files import file_name
+from .array_file import ArrayFile
 from .cell import Cell
 from .gallery_choice import Judged, drawn, spread
 from .map_sheets import (
@@ -49,44 +50,12 @@ BINS = 4096  # in which the values of one map are ranked
 Heat = NDArray[np.float32]
 
 
-class _Block(MutableMapping[str, NDArray[Any]]):
-    """Arrays of one shape by name, at most as many as may be shown, in one block of memory.
-
-    Pieces of their own, that come and go between those of forwards, would leave gaps that no
-    forward fits into.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-        rows = sum(CONSIDERED)
-        self._arrays = np.empty((rows, *shape), dtype)
-        self._rows: dict[str, int] = {}
-        self._free = [*reversed(range(rows))]
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        found: NDArray[Any] = self._arrays[self._rows[name]]
-        return found
-
-    def __setitem__(self, name: str, array: NDArray[Any]) -> None:
-        if name not in self._rows:
-            self._rows[name] = self._free.pop()
-        self._arrays[self._rows[name]] = array
-
-    def __delitem__(self, name: str) -> None:
-        self._free.append(self._rows.pop(name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
+def _pictures() -> ArrayFile:
+    return ArrayFile((PICTURE_SIDE, PICTURE_SIDE, 3), np.uint8)
 
 
-def _pictures() -> _Block:
-    return _Block((PICTURE_SIDE, PICTURE_SIDE, 3), np.uint8)
-
-
-def _heats() -> _Block:
-    return _Block((MAP_SIDE, MAP_SIDE), np.float32)
+def _heats() -> ArrayFile:
+    return ArrayFile((MAP_SIDE, MAP_SIDE), np.float32)
 
 
 @dataclass
@@ -99,7 +68,7 @@ class _Considered:
         labels: by name.
     """
 
-    pictures: _Block = field(default_factory=_pictures)
+    pictures: ArrayFile = field(default_factory=_pictures)
     masks: dict[str, Bytes | None] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     _order: tuple[list[tuple[int, str]], ...] = field(default_factory=lambda: ([], []))
@@ -115,8 +84,8 @@ class _Considered:
         order, gone = self._order[label], None
         if len(order) == CONSIDERED[label]:
             _, gone = heapq.heapreplace(order, (_place(name), name))
-            for part in (self.pictures, self.masks, self.labels):
-                part.pop(gone)
+            self.pictures.drop(gone)
+            del self.masks[gone], self.labels[gone]
         else:
             heapq.heappush(order, (_place(name), name))
         self.pictures[name], self.masks[name], self.labels[name] = picture, mask, label
@@ -138,7 +107,7 @@ class _Answers:
         low, high: range of all maps.
     """
 
-    heats: _Block = field(default_factory=_heats)
+    heats: ArrayFile = field(default_factory=_heats)
     scores: dict[int, dict[str, float]] = field(default_factory=partial(defaultdict, dict))
     low: float = float("inf")
     high: float = float("-inf")
@@ -226,8 +195,9 @@ class Gallery:
         small = None if mask is None else _small(mask.astype(np.float32))
         share = None if small is None else np.ceil(255 * small).astype(np.uint8)
         gone = self._considered.add(name, label, np.asarray(picture), share)
-        for own in self._answers.values():
-            own.heats.pop(gone or "", None)
+        if gone is not None:
+            for own in self._answers.values():
+                own.heats.drop(gone)
 
     def write(self, category: str) -> None:
         """Write the sheets of every cell as those of this category, and forget them."""
@@ -238,6 +208,12 @@ class Gallery:
             names = self._chosen(dataset, category, answers)
             if names:
                 self._write_sheets(category, names, answers)
+        self.close()
+
+    def close(self) -> None:
+        """Forget what was collected and give back its temporary files."""
+        for kept in (self._considered.pictures, *(own.heats for own in self._answers.values())):
+            kept.close()
         self._considered, self._answers = _Considered(), {}
 
     def _chosen(

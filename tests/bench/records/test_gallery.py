@@ -126,9 +126,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
             offer(gallery, f"image{i:03}", i % 2, float(i % 7), size=20, cell=cell)
     considered = gallery._considered
     assert [*considered.labels.values()].count(0) == 4 and len(considered.labels) == 10
-    assert considered.pictures.keys() == considered.masks.keys() == considered.labels.keys()
+    assert {*considered.pictures} == {*considered.masks} == {*considered.labels}
     for own in gallery._answers.values():
-        assert own.heats.keys() == considered.labels.keys()
+        assert {*own.heats} == {*considered.labels}
     gallery.write("pcb1")
     assert len(names(tmp_path)) == 10
 
