@@ -41,7 +41,8 @@ class Regions:
     """The regions of several masks, counted over all of them.
 
     Attributes:
-        of_pixel: region of each anomalous pixel, image by image in row-major order [pixels].
+        of_pixel: region of each anomalous pixel, image by image in row-major order unless another
+            one is told [pixels].
         sizes: pixels of each region [regions].
         images: image of each region, counted over the images that have regions [regions].
         areas: pixels of each region's image, normal ones included [regions].

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -13,12 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import metric_formulas as formulas
-from .mask_regions import MaskRegions, Regions, regions_of
+from .mask_regions import Indices, MaskRegions, Regions, regions_of
 from .measured import PixelMetrics, pixel_metrics
 from .metric_formulas import Curve
 from .metric_table import DEFAULT_METRICS
 from .pixel_counts import PixelCounts, SortedPixels
-from .ranks import MetricInputError, NormalImages, Scores, checked_maps
+from .ranks import MetricInputError, NormalImages, checked_maps
+from .score_pairs import numbers_of, packed, scores_of
 from .sorted_runs import SortedRuns
 
 
@@ -79,29 +83,60 @@ class Accumulator(ABC):
         self.release()
 
 
+@dataclass
+class _RegionColumns:
+    """What is known of regions beside their pixels, in arrays that grow in place.
+
+    Each small array that is kept of an image lies between large ones of forwards, and once those
+    are gone no other one fits into the gap.
+
+    Attributes:
+        sizes, areas: as of `Regions`.
+        counts: regions of each image that has some.
+    """
+
+    sizes: array[int] = field(default_factory=partial(array, "i"))
+    areas: array[int] = field(default_factory=partial(array, "i"))
+    counts: array[int] = field(default_factory=partial(array, "i"))
+
+    def add(self, known: MaskRegions, area: int) -> None:
+        """Take the regions of an image of so many pixels."""
+        count = known.sizes.size
+        self.sizes.extend(known.sizes.tolist())
+        self.areas.extend([area] * count)
+        self.counts.append(count)
+
+    def joined(self, of_pixel: Indices) -> Regions:
+        """The regions of all images, with those that pixels belong to."""
+        sizes, areas, counts = (np.array(one, np.int32) for one in vars(self).values())
+        images = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
+        return Regions(of_pixel, sizes, images, areas)
+
+
 class PixelAccumulator(Accumulator):
     """Pixel-level metrics of one category, from batches, in bounded memory.
 
     Maps are kept as float32, normal pixels at 4 bytes each and anomalous ones at 8. The result
     depends neither on the order or the batching of the images nor on what was spilled to disk.
 
-    Beyond the budget, the metrics take 16 bytes an anomalous pixel while those are sorted, then 52
-    bytes a row of the table, which has one for each distinct anomalous score, and 64 MiB of spilled
-    pixels at a time.
+    Beyond the budget, the metrics take 12 bytes an anomalous pixel, 60 bytes a row of the table,
+    which has one for each distinct anomalous score, and 64 MiB of spilled pixels at a time.
 
     Args:
-        budget_bytes: memory for normal pixels (at least 256 KiB are used); what exceeds it goes,
-            sorted, to an unnamed temporary file that vanishes with the process.
-        spill_dir: folder of that file; the system's temporary folder if None.
+        budget_bytes: memory for pixels (at least 1 MiB is used), an eighth of it for anomalous
+            ones; what exceeds it goes, sorted, to unnamed temporary files that vanish with the
+            process.
+        spill_dir: folder of those files; the system's temporary folder if None.
     """
 
     def __init__(self, budget_bytes: int = 1 << 30, spill_dir: str | Path | None = None) -> None:
         if budget_bytes <= 0:
             raise MetricInputError(f"budget_bytes must be positive, not {budget_bytes}")
-        self._normal = SortedRuns(budget_bytes // 2, spill_dir)
-        self._normal_images = SortedRuns(budget_bytes // 2, spill_dir)
-        self._anomalous: list[Scores] = []
-        self._regions: list[Regions] = []
+        self._anomalous = SortedRuns(budget_bytes // 8, spill_dir, np.uint64)
+        self._normal = SortedRuns(7 * budget_bytes // 16, spill_dir)
+        self._normal_images = SortedRuns(7 * budget_bytes // 16, spill_dir)
+        self._runs = (self._anomalous, self._normal, self._normal_images)
+        self._regions = _RegionColumns()
         self._image_sizes: frozenset[int] = frozenset()
         self._images = 0
         self._counts: SortedPixels | None = None
@@ -132,8 +167,9 @@ class PixelAccumulator(Accumulator):
             if known.pixels.size:
                 pixels = anomaly_map.ravel()
                 self._normal.append(pixels, left_out=known.pixels)
-                self._anomalous.append(pixels.take(known.pixels))
-                self._regions.append(known.in_image(mask.size))
+                numbers = known.numbers + np.int32(len(self._regions.sizes))
+                self._anomalous.append(packed(pixels.take(known.pixels), numbers))
+                self._regions.add(known, mask.size)
             else:
                 self._normal_images.append(anomaly_map.ravel())
                 self._image_sizes |= {mask.size}
@@ -141,28 +177,26 @@ class PixelAccumulator(Accumulator):
     def counts(self) -> SortedPixels:
         """What the metrics are computed from; valid until the next update."""
         if self._counts is None:
-            # The pieces are released, so that they and the whole are never both in memory for long.
-            self._anomalous = [np.concatenate([np.empty(0, np.float32), *self._anomalous])]
-            self._regions = [Regions.joined(self._regions)]
             with ThreadPoolExecutor(2) as pool:  # sorting lets another thread run
                 normal, of_images = pool.map(SortedRuns.runs, [self._normal, self._normal_images])
+            pairs = self._anomalous.rising()
             self._counts = SortedPixels(
                 normal,
                 NormalImages(of_images, self._image_sizes),
-                self._anomalous[0],
-                self._regions[0],
+                scores_of(pairs),
+                self._regions.joined(numbers_of(pairs)),
             )
         return self._counts
 
     def spilled_bytes(self) -> int:
         """Size of the temporary files."""
-        return self._normal.spilled_bytes() + self._normal_images.spilled_bytes()
+        return sum(runs.spilled_bytes() for runs in self._runs)
 
     def release(self) -> None:
         """Forget all images and give back memory and temporary files."""
-        self._normal.release()
-        self._normal_images.release()
-        self._anomalous, self._regions = [], []
+        for runs in self._runs:
+            runs.release()
+        self._regions = _RegionColumns()
         self._image_sizes = frozenset()
         self._images = 0
         self._counts = None

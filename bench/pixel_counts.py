@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .lookup import release_pages
-from .mask_regions import Regions, regions_of
+from .mask_regions import Indices, Regions, regions_of
 from .ranks import Counts, NormalImages, Ranks, Scores, checked_maps, rank
+from .score_pairs import numbers_of, packed, scores_of
 
 
 class PixelCounts(Protocol):
@@ -48,7 +49,7 @@ class SortedPixels:
     Attributes:
         normal_runs: normal pixels of images with regions, as rising arrays.
         normal_images: the pixels of the other images.
-        anomalous: in any order [pixels].
+        anomalous: rising [pixels].
         regions: that they belong to, in the same order.
     """
 
@@ -85,7 +86,7 @@ class SortedPixels:
 
     def found_in_regions(self, threshold: np.floating[Any]) -> Counts:
         """Pixels of each region that are at least the threshold [regions]."""
-        found = self.regions.of_pixel[self.anomalous >= threshold]
+        found = self.regions.of_pixel[np.searchsorted(self.anomalous, threshold) :]
         return np.bincount(found, minlength=self.regions.sizes.size).astype(np.int64)
 
 
@@ -103,4 +104,16 @@ def count_maps(masks: ArrayLike, maps: ArrayLike) -> SortedPixels:
     ]
     regions = Regions.joined([regions_of(mask).in_image(mask.size) for mask in flags[with_regions]])
     sizes = frozenset({flags[0].size} if not with_regions.all() else ())
-    return SortedPixels(normal[:1], NormalImages(normal[1:], sizes), values[flags], regions)
+    anomalous, numbers = _sorted_with(values[flags], regions.of_pixel)
+    regions = replace(regions, of_pixel=numbers)
+    return SortedPixels(normal[:1], NormalImages(normal[1:], sizes), anomalous, regions)
+
+
+def _sorted_with(scores: Scores, numbers: Indices) -> tuple[Scores, Indices]:
+    """Rising scores, and their numbers in the same order."""
+    if scores.dtype == np.float32:
+        pairs = packed(scores, numbers)
+        pairs.sort()
+        return scores_of(pairs), numbers_of(pairs)
+    order = np.argsort(scores)
+    return scores[order], numbers[order]

@@ -116,21 +116,18 @@ def rank(
 
     Args:
         normal_runs: rising arrays; a score may occur in several.
-        anomalous: [n_anomalous], in any order.
+        anomalous: [n_anomalous], rising.
         regions: that the anomalous pixels belong to, in the same order.
         normal_images: further normal samples, where images without regions are told apart.
         unit: what a sample is, for messages.
     """
-    numbers = np.zeros(anomalous.size, np.int32) if regions is None else regions.of_pixel
-    rising, numbers = _sorted_with(anomalous, numbers)
-    edges = edges_of_rows(rising)
-    values = rising[edges[:-1]]
-    del rising
+    edges = edges_of_rows(anomalous)
+    values = anomalous[edges[:-1]]
     below, below_images, equal = _looked_up(values, normal_runs, normal_images.runs)
     n_images = sum(run.size for run in normal_images.runs)
     overlaps = None
     if regions is not None:
-        shares = mean_overlaps(regions, numbers, edges)
+        shares = mean_overlaps(regions, regions.of_pixel, edges)
         alarms = np.subtract(n_images, below_images, out=below_images)
         overlaps = Overlaps(*shares, alarms, n_images, len(normal_images.sizes))
     return Ranks(
@@ -143,33 +140,6 @@ def rank(
         unit=unit,
         overlaps=overlaps,
     )
-
-
-def _sorted_with(scores: Scores, numbers: Indices) -> tuple[Scores, Indices]:
-    """Rising scores, and their numbers in the same order.
-
-    float32 scores are sorted as the upper halves of integers whose lower halves are the numbers,
-    which takes half of the time of a sort of places. The bits of a float rise with its value once
-    the sign is flipped, and for negative ones the other bits too.
-    """
-    if scores.dtype != np.float32:
-        order = np.argsort(scores)
-        return scores[order], numbers[order]
-    sign, half = np.uint32(1 << 31), np.uint64(32)
-    pairs = np.empty(scores.size, np.uint64)
-    slices = row_slices(scores.size)
-    for some in slices:
-        bits = scores[some].view(np.uint32)
-        pairs[some] = np.where(bits >= sign, ~bits, bits ^ sign)
-        pairs[some] <<= half
-        pairs[some] |= numbers[some].view(np.uint32)
-    pairs.sort()
-    rising, in_order = np.empty_like(scores), np.empty_like(numbers)
-    for some in slices:
-        bits = (pairs[some] >> half).astype(np.uint32)
-        rising[some] = np.where(bits >= sign, bits ^ sign, ~bits).view(np.float32)
-        in_order[some] = pairs[some].astype(np.uint32).view(np.int32)
-    return rising, in_order
 
 
 def _looked_up(
@@ -241,9 +211,8 @@ def row_slices(n_rows: int) -> list[slice]:
 def rank_labelled(labels: ArrayLike, scores: ArrayLike, unit: str = "sample") -> Ranks:
     """The table of labels, 0 or 1, and scores of the same shape; `unit` is what a sample is."""
     flags, values = _checked(labels, scores, ("labels", "scores"))
-    normal = values[~flags]
-    normal.sort()
-    return rank([normal], values[flags], unit=unit)
+    normal, anomalous = np.sort(values[~flags]), np.sort(values[flags])
+    return rank([normal], anomalous, unit=unit)
 
 
 # ------------------------------------------------------------------------------ input checks

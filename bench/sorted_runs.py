@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .errors import ZsadError
-from .ranks import Scores
+from .lookup import release_pages
 
+Values = NDArray[Any]
 Places = NDArray[np.intp]
 
 _SMALLEST_BUFFER: Final = 1 << 16
 _NONE: Final[Places] = np.empty(0, np.intp)
-MAPPED_VALUES: Final = 1 << 24
+MAPPED_BYTES: Final = 64 << 20
 """Of a run in a file that are mapped at a time, all of which a search may bring into memory."""
-_SPARE: Final[dict[int, list[Scores]]] = defaultdict(list)
-"""Released buffers by their number of values: pages that are there already are twice as fast."""
+_SPARE: Final[dict[int, list[Values]]] = defaultdict(list)
+"""Released buffers by their number of bytes: pages that are there already are twice as fast."""
 
 
 @contextmanager
@@ -37,19 +38,27 @@ def spares_given_back() -> Iterator[None]:
 
 
 class SortedRuns:
-    """Normal pixels as sorted runs: one in memory, the older ones in a temporary file.
+    """Pixels as sorted runs: one in memory, the older ones in a temporary file.
 
     Memory is laid out for the whole budget and taken page by page, as values come. What is released
     the next runs of the same budget take over.
+
+    Args:
+        budget_bytes: for the run in memory, which has room for 65,536 values at least.
+        spill_dir: folder of the file; the system's temporary folder if None.
+        dtype: of the values.
     """
 
-    def __init__(self, budget_bytes: int, spill_dir: str | Path | None) -> None:
-        self._capacity = max(budget_bytes // 4, _SMALLEST_BUFFER)
-        self._file = RunFile(spill_dir)
-        self._buffer = np.empty(0, np.float32)
+    def __init__(
+        self, budget_bytes: int, spill_dir: str | Path | None, dtype: DTypeLike = np.float32
+    ) -> None:
+        self._dtype = np.dtype(dtype)
+        self._capacity = max(budget_bytes // self._dtype.itemsize, _SMALLEST_BUFFER)
+        self._file = RunFile(spill_dir, self._dtype)
+        self._buffer = np.empty(0, self._dtype)
         self.release()
 
-    def append(self, values: Scores, left_out: Places = _NONE) -> None:
+    def append(self, values: Values, left_out: Places = _NONE) -> None:
         """Add values [n] but those at some rising places, in any order."""
         self._sorted = False
         if values.size > self._room():
@@ -61,38 +70,51 @@ class SortedRuns:
             values = values[room:]
         self._append_to_buffer(values, left_out)
 
-    def runs(self) -> list[Scores]:
-        """Sorted arrays that hold every pixel once; valid until `append` or `release`."""
+    def runs(self) -> list[Values]:
+        """Sorted arrays that hold every value once; valid until `append` or `release`."""
         in_memory = [self._sorted_buffer()] if self._filled else []
         return [*self._file.runs(), *in_memory]
 
+    def rising(self) -> Values:
+        """All values in one sorted array; valid until `append` or `release`."""
+        if not len(self._file):
+            return self._sorted_buffer()
+        whole, filled = np.empty(len(self._file) + self._filled, self._dtype), 0
+        for run in self.runs():
+            whole[filled : filled + run.size] = run
+            filled += run.size
+            release_pages(run)
+        whole.sort()
+        return whole
+
     def spilled_bytes(self) -> int:
         """Size of the temporary file."""
-        return 4 * len(self._file)
+        return self._dtype.itemsize * len(self._file)
 
     def release(self) -> None:
         """Forget all values and give back memory and temporary file."""
         self._file.release()
         if self._buffer.size:
-            for other in _SPARE.keys() - {self._capacity}:
-                _SPARE.pop(other, None)
-            _SPARE[self._capacity].append(self._buffer)
-        self._buffer = np.empty(0, np.float32)
+            _SPARE[self._buffer.nbytes].append(self._buffer)
+        self._buffer = np.empty(0, self._dtype)
         self._filled = 0
         self._sorted = False
 
     def _room(self) -> int:
         return self._capacity - self._filled
 
-    def _append_to_buffer(self, values: Scores, left_out: Places) -> None:
+    def _append_to_buffer(self, values: Values, left_out: Places) -> None:
         if not self._buffer.size:
-            spare = _SPARE[self._capacity]
-            self._buffer = spare.pop() if spare else _memory(self._capacity)
+            size = self._capacity * self._dtype.itemsize
+            if not _SPARE[size]:
+                _SPARE.clear()  # they are of other budgets
+                _SPARE[size].append(_memory(size))
+            self._buffer = _SPARE[size].pop().view(self._dtype)
         added = self._buffer[self._filled : self._filled + values.size]
         added[:] = values
         self._filled += closed_up(added, left_out).size
 
-    def _sorted_buffer(self) -> Scores:
+    def _sorted_buffer(self) -> Values:
         run = self._buffer[: self._filled]
         if not self._sorted:
             run.sort()
@@ -110,15 +132,16 @@ class RunFile:
 
     Args:
         folder: of the file; the system's temporary folder if None.
+        dtype: of the values.
     """
 
-    def __init__(self, folder: str | Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | Path | None, dtype: DTypeLike = np.float32) -> None:
+        self._folder, self._dtype = folder, np.dtype(dtype)
         self._file: Any = None
         self._lengths: list[int] = []
 
-    def append(self, run: Scores) -> None:
-        """Write a run of float32 values.
+    def append(self, run: Values) -> None:
+        """Write a run.
 
         Raises:
             ZsadError: the file cannot be written.
@@ -131,20 +154,20 @@ class RunFile:
         except OSError as error:
             folder = self._folder or tempfile.gettempdir()
             raise ZsadError(
-                f"cannot spill normal pixels to '{folder}' ({error}): "
+                f"cannot spill pixels to '{folder}' ({error}): "
                 "name another spill_dir or raise budget_bytes"
             ) from error
         self._lengths.append(run.size)
 
-    def runs(self) -> Iterator[Scores]:
+    def runs(self) -> Iterator[Values]:
         """The runs in rising parts, mapped into memory one by one as they are read."""
-        offset = 0
+        offset, most = 0, MAPPED_BYTES // self._dtype.itemsize
         for length in self._lengths:
-            for start in range(0, length, MAPPED_VALUES):
-                shape = (min(MAPPED_VALUES, length - start),)
+            for start in range(0, length, most):
+                shape = (min(most, length - start),)
                 # Private pages, as torch takes no array that cannot be written to.
-                yield np.memmap(self._file, np.float32, mode="c", offset=offset, shape=shape)
-                offset += 4 * shape[0]
+                yield np.memmap(self._file, self._dtype, mode="c", offset=offset, shape=shape)
+                offset += self._dtype.itemsize * shape[0]
 
     def __len__(self) -> int:
         """Values of all runs."""
@@ -157,7 +180,7 @@ class RunFile:
         self._file, self._lengths = None, []
 
 
-def closed_up(values: Scores, left_out: Places) -> Scores:
+def closed_up(values: Values, left_out: Places) -> Values:
     """Those of the values [n] that are not at some rising places, in place.
 
     The last values fill the gaps, so their order changes.
@@ -170,11 +193,11 @@ def closed_up(values: Scores, left_out: Places) -> Scores:
     return values[:count]
 
 
-def _memory(values: int) -> NDArray[np.float32]:
-    """Memory for so many values that no page is taken of before it is written to.
+def _memory(size: int) -> NDArray[np.uint8]:
+    """So many bytes of memory that no page is taken of before it is written to.
 
     `np.empty` asks Linux for huge pages, and a machine without free ones spends more time on making
     them than the values take.
     """
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
-    return np.frombuffer(mmap.mmap(-1, 4 * values, **private), np.float32)
+    return np.frombuffer(mmap.mmap(-1, size, **private), np.uint8)

@@ -595,6 +595,17 @@ def test_an_image_larger_than_the_budget_is_spilled_in_pieces(tmp_path):
     assert result == accumulated([(masks, maps)])
 
 
+def test_anomalous_pixels_beyond_the_budget_are_spilled(tmp_path):
+    rng = np.random.default_rng(6)
+    masks = rng.random((4, 300, 300)) < 0.5
+    maps = rng.normal(size=masks.shape).round(3).astype(np.float32)
+    with PixelAccumulator(budget_bytes=1, spill_dir=tmp_path) as pixels:
+        pixels.update(masks[:2], maps[:2])
+        pixels.update(masks[2:], maps[2:])
+        assert pixels._anomalous.spilled_bytes()
+        assert pixels.result() == accumulated([(masks, maps)])
+
+
 def test_a_spill_folder_that_is_not_there_is_named(tmp_path):
     pixels = PixelAccumulator(budget_bytes=1, spill_dir=tmp_path / "absent")
     with pytest.raises(ZsadError, match=r"absent.*spill_dir"):

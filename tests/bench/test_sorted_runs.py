@@ -23,7 +23,7 @@ def test_values_at_left_out_places_come_back_from_no_run(first):
 
 
 def test_runs_in_a_file_are_mapped_in_rising_parts(monkeypatch):
-    monkeypatch.setattr(sorted_runs, "MAPPED_VALUES", CAPACITY // 3)
+    monkeypatch.setattr(sorted_runs, "MAPPED_BYTES", 4 * (CAPACITY // 3))
     values = np.random.default_rng(0).permutation(3 * CAPACITY).astype(np.float32)
     runs = SortedRuns(4 * CAPACITY, None)
     runs.append(values)
@@ -32,6 +32,16 @@ def test_runs_in_a_file_are_mapped_in_rising_parts(monkeypatch):
     assert {part.size for part in spilled} == {CAPACITY // 3, CAPACITY % 3}
     assert all(np.all(part[1:] >= part[:-1]) for part in [*spilled, in_memory])
     assert np.array_equal(np.sort(np.concatenate([*spilled, in_memory])), np.sort(values))
+    runs.release()
+
+
+@pytest.mark.parametrize("count", [0, 10, CAPACITY, 3 * CAPACITY + 5])
+def test_all_values_come_back_in_one_rising_array(count, tmp_path):
+    values = np.random.default_rng(count).permutation(count).astype(np.uint64)
+    runs = SortedRuns(8 * CAPACITY, tmp_path, np.uint64)
+    runs.append(values[: count // 2])
+    runs.append(values[count // 2 :])
+    assert runs.rising().tolist() == [*range(count)]
     runs.release()
 
 
@@ -50,4 +60,4 @@ def test_memory_of_released_runs_is_used_again_until_it_is_given_back(monkeypatc
         use()
         assert not taken
     use()
-    assert taken == [2 * CAPACITY]
+    assert taken == [8 * CAPACITY]
