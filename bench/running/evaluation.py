@@ -31,6 +31,7 @@ from ..data.loading import Batch, Readers, death_of_reader, is_death_of_reader, 
 from ..dataset import Dataset, Sample
 from ..device_accumulator import DeviceAccumulator
 from ..errors import Stopped
+from ..free_memory import give_back_gaps
 from ..method import Query
 from ..pixel_accumulator import Accumulator, PixelAccumulator
 from ..progress import Progress
@@ -47,10 +48,11 @@ from .plan import USUAL, Plan
 from .prepared_method import PreparedMethod, isolated
 from .stopwatch import Stopwatch
 
-BYTES_OF_PIXELS = 2 << 30  # normal pixels kept in memory per category, over all methods
+BYTES_OF_PIXELS = 2 << 30  # pixels kept in memory per category, over all methods
 DEVICE_SHARE = 0.25  # of a GPU's free memory is for the same there
 BATCHES_BEHIND = 2  # that may wait for their metrics
 BYTES_OF_VALUE = 4  # in a map
+IMAGES_BETWEEN = 128  # two looks for gaps in memory
 
 
 @dataclass(frozen=True)
@@ -289,12 +291,15 @@ def _run_group(group: _Group, bar: tqdm[Any]) -> None:
                 with isolated(member.prepared, category.progress):
                     _answer(group, member, query.seen_by(member.prepared.ready), batch)
         bar.update(len(batch))
+        if len(group.targets.labels) % IMAGES_BETWEEN < len(batch):
+            give_back_gaps()
     for member in observers:
         _answer_observed(group, member, kept)
     for member in members:
         if member.prepared.error is None:
             with isolated(member.prepared, category.progress):
                 member.conclude()
+    give_back_gaps()
 
 
 def _specs(group: _Group) -> frozenset[TokenSpec]:
