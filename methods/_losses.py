@@ -116,8 +116,8 @@ class _EnlargedFocal(torch.autograd.Function):
         at_once = 1 if abnormal.device.type == "cpu" else len(abnormal)
         sums, gradients = [], []
         for part, mask in zip(*(torch.split(x, at_once) for x in (abnormal, masks)), strict=True):
-            each, slopes = _negated_focal(rows @ part @ columns.T, mask)
-            sums.append(each.sum())
+            total, slopes = _negated_focal(rows @ part @ columns.T, mask)
+            sums.append(total)
             gradients.append(rows.T @ slopes @ columns)
         ctx.save_for_backward(torch.cat(gradients) / masks.numel())
         return -torch.stack(sums).sum() / masks.numel()
@@ -131,13 +131,13 @@ class _EnlargedFocal(torch.autograd.Function):
 
 
 def _negated_focal(abnormal: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the `focal_loss` of each pixel, and that loss's slope in the abnormal probability."""
+    """Minus the `focal_loss` of all pixels together, and its slope in each one's probability."""
     least, slope = _true_state(masks, abnormal.dtype)
-    true = torch.addcmul(least, slope, abnormal)
-    wrong, logarithm = 1 - true, true.log()
-    term = wrong * logarithm
-    each = wrong * term
-    return each, term.mul_(2).sub_(wrong.square_().div_(true)).mul_(slope)
+    true = least.addcmul_(slope, abnormal)
+    wrong, term = 1 - true, true.log()
+    term.mul_(wrong)
+    total = wrong.flatten() @ term.flatten()
+    return total, term.mul_(2).addcdiv_(wrong.square_(), true, value=-1).mul_(slope)
 
 
 def enlarged(
@@ -172,10 +172,11 @@ def focal_loss(abnormal: Tensor, masks: Tensor) -> Tensor:
 
 def _true_state(masks: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The true state's probability is the first plus the second times the abnormal one."""
-    masks = masks.float()  # released bounds are those of single precision, even in double precision
-    target = masks.clamp(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(dtype)
-    normal = (1 - masks).clamp_(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).to(dtype)
-    return normal + FOCAL_SMOOTH, target - normal
+    # Released bounds are those of single precision, even in double precision.
+    low, high = torch.tensor((0.0, 1.0)).clamp_(FOCAL_SMOOTH, 1 - FOCAL_SMOOTH).tolist()
+    masks = masks.to(dtype)
+    least = (1 - masks).mul_(high + FOCAL_SMOOTH).add_(masks, alpha=low + FOCAL_SMOOTH)
+    return least, (masks * (2 * (high - low))).sub_(high - low)
 
 
 def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
