@@ -17,7 +17,7 @@ Differences from the released code: docs/fidelity.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal
@@ -231,24 +231,27 @@ def average3(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def views(images: Tensor) -> Tensor:
     """The 22 views [22, B, 3, S, S] of normalised images [B, 3, S, S]."""
-    moved = moved_views(images)
+    seen = images.new_empty(6 + len(view_transforms()), *images.shape)
+    for place, view in zip(seen, each_view(images), strict=True):
+        place.copy_(view)
+    return seen
+
+
+def each_view(images: Tensor) -> Iterator[Tensor]:
+    """The views one by one; rotated and shifted ones reflect what comes from outside."""
+    yield images
+    yield images.flip(3)
     weights = torch.tensor(GREY, device=images.device, dtype=images.dtype)
-    grey = (images * weights[:, None, None]).sum(dim=1, keepdim=True).expand_as(images)
-    turned = [torch.rot90(images, k, dims=(2, 3)) for k in (1, 2, 3)]
-    return torch.cat([torch.stack([images, images.flip(3), grey, *turned]), moved])
-
-
-def moved_views(images: Tensor) -> Tensor:
-    """Rotated and shifted views [16, B, 3, S, S]; what comes from outside is reflected."""
-    transforms = view_transforms().to(images)  # [16, 2, 3]
-    count, batch = len(transforms), len(images)
-    size = [count * batch, *images.shape[1:]]
-    grid = F.affine_grid(transforms.repeat_interleave(batch, 0), size, align_corners=True)
-    repeated = images.repeat(count, 1, 1, 1)
-    moved = F.grid_sample(
-        repeated, grid, mode="bilinear", padding_mode="reflection", align_corners=True
-    )
-    return moved.reshape(count, batch, *images.shape[1:])
+    yield (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+    yield from (torch.rot90(images, k, dims=(2, 3)) for k in (1, 2, 3))
+    for transform in view_transforms().to(images):  # [2, 3]
+        size = [1, *images.shape[1:]]
+        grid = F.affine_grid(transform[None], size, align_corners=True).expand(
+            len(images), -1, -1, -1
+        )
+        yield F.grid_sample(
+            images, grid, mode="bilinear", padding_mode="reflection", align_corners=True
+        )
 
 
 @lru_cache(maxsize=1)
