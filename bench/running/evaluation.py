@@ -122,6 +122,7 @@ def score_category(
                 for one in pixels:
                     memory.enter_context(one)
                 records |= _records(_score_group(category, group, pixels, bar))
+            give_back_gaps()
     if gallery is not None:
         gallery.write(samples[0].category)
     return records
