@@ -237,9 +237,9 @@ def _kinds(state: Mapping[str, Any]) -> dict[str, type]:
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """What an optimiser was made with, but for the parameters and the rate, which changes."""
+    """What an optimiser was made with, but for the parameters, the rate, and how it computes."""
     return [
-        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        {name: value for name, value in group.items() if name not in ("params", "lr", "fused")}
         for group in optimizer.param_groups
     ]
 
