@@ -989,6 +989,28 @@ def test_a_state_with_a_wrong_part_leaves_nothing_of_itself_behind(
     assert_same_weights(learned(training.method), learned(clean.method))
 
 
+def test_a_state_resumes_whichever_way_the_optimiser_computes(
+    backbone, squares, cache, tmp_path, caplog, stop_at
+):
+    out, state = tmp_path / "probe", tmp_path / "probe.state"
+    adam = ProbeOptions(schedule=ADAM)
+    with pytest.raises(Stopped):
+        train_method(
+            Probe(backbone, adam), squares, out, TrainingConfig(progress=stop_at(7)), cache=cache
+        )
+    payload = torch.load(state, weights_only=True)
+    assert payload["optimisation"]["optimizer"]["param_groups"][0]["fused"]
+    set_in(payload, "optimisation.optimizer.param_groups.0.fused", None)
+    torch.save(payload, state)
+    before = payload["state"]["epoch"]
+    with caplog.at_level(logging.WARNING):
+        training = train_method(Probe(backbone, adam), squares, out, cache=cache)
+    assert before and str(state) not in caplog.text
+    clean = train_method(Probe(backbone, adam), squares, tmp_path / "clean", cache=cache)
+    for epoch, other in zip(training.history, clean.history, strict=True):
+        assert epoch == pytest.approx(other, rel=1e-5)
+
+
 def test_a_killed_process_goes_on_and_ends_in_the_same_bits(backbone, squares, tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()
