@@ -36,7 +36,7 @@ QUICK: Runs = {
     "cached_training": (["--images", "64", "--steps", "2"], 120),
     "metrics": (["--maps", "20"], 90),
     "end_to_end": (["--methods", UNTRAINED, "--limit", "20", "--repeats", "3"], 150),
-    "memory": (["--images", "100", "500", "--methods", UNTRAINED], 120),
+    "memory": (["--images", "50", "200", "--methods", UNTRAINED], 120),
     "precision": (["--methods", UNTRAINED, "--limit", "20"], 90),
     "loading": (["--rounds", "2"], 60),
     "second_start": (["--images", "1000"], 90),
