@@ -1,37 +1,26 @@
 """The pixels of a category's maps, gathered and ranked on the device that the maps lie on.
 
-The device sorts, searches and counts; what comes to the host is the table of ranks, from which all
-metrics are computed as from that of the host's own accumulator, equal to the last bit.
+The device sorts, searches, counts and thins curves; what comes to the host is the table of ranks,
+from which all metrics are computed as from that of the host's own accumulator, equal to the last
+bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from .device_counts import DeviceCounts
 from .device_runs import DeviceRuns, again_on_host
 from .mask_regions import MaskRegions, Regions, regions_of
 from .pixel_accumulator import Accumulator
-from .ranks import (
-    Counts,
-    Flags,
-    MetricInputError,
-    Overlaps,
-    Ranks,
-    Scores,
-    checked_maps,
-    mean_overlaps,
-)
-
-_ROWS_AT_A_TIME: Final = 1 << 22  # that are searched for, with 16 bytes each
+from .ranks import Flags, MetricInputError, checked_maps
 
 
 @dataclass(frozen=True)
@@ -174,108 +163,6 @@ class DeviceAccumulator(Accumulator):
         self._counts = None
 
 
-class DeviceCounts:
-    """The counts of pixels that lie on a device, or have left it; see `PixelCounts`.
-
-    Args:
-        normal: pixels of images with regions.
-        normal_images: the pixels of the other images.
-        anomalous: [pixels], in any order.
-        regions: that they belong to, in the same order.
-        n_image_sizes: how many different numbers of pixels images without regions have.
-    """
-
-    def __init__(
-        self,
-        normal: DeviceRuns,
-        normal_images: DeviceRuns,
-        anomalous: Tensor,
-        regions: Regions,
-        n_image_sizes: int,
-    ) -> None:
-        self._normal, self._normal_images = normal, normal_images
-        self._anomalous, self.regions = anomalous, regions
-        self._n_image_sizes = n_image_sizes
-        self.left = False
-
-    def leave(self) -> None:
-        """Go on from the host, with all pixels."""
-        self.left = True
-        self._anomalous = self._anomalous.cpu()
-        self._normal.leave()
-        self._normal_images.leave()
-
-    @cached_property
-    def ranks(self) -> Ranks:
-        """The table, on the host."""
-        return again_on_host(self._ranks, self)
-
-    def _ranks(self) -> Ranks:
-        rising, order = self._anomalous.sort()
-        is_first = torch.ones_like(rising, dtype=torch.bool)
-        is_first[1:] = rising[1:] != rising[:-1]
-        starts = is_first.nonzero().flatten()
-        values = rising[starts]
-        n_anomalous, n_images = len(rising), len(self._normal_images)
-        edges = np.append(_host(starts), n_anomalous)
-        shares = mean_overlaps(self.regions, self.regions.of_pixel[_host(order)], edges)
-        del rising, order, is_first, starts
-        below, equal = _looked_up(values, self._normal)
-        below_images, equal_images = _looked_up(values, self._normal_images)
-        return Ranks(
-            values=_host(values),
-            anomalous=edges[1:] - edges[:-1],
-            normal_below=below + below_images,
-            normal_equal=equal + equal_images,
-            n_normal=len(self._normal) + n_images,
-            n_anomalous=n_anomalous,
-            unit="pixel",
-            overlaps=Overlaps(*shares, n_images - below_images, n_images, self._n_image_sizes),
-        )
-
-    def normal_range(self) -> tuple[np.floating[Any], np.floating[Any]] | None:
-        """The least and the greatest normal pixel."""
-        ends = [(float(run[0]), float(run[-1])) for run in self._runs()]
-        if not ends:
-            return None
-        return np.float32(min(ends)[0]), np.float32(max(end for _, end in ends))
-
-    def normal_above(self, thresholds: Scores) -> Counts:
-        """Normal pixels greater than each threshold."""
-
-        def count() -> Counts:
-            above = np.zeros(thresholds.size, np.int64)
-            wanted = torch.from_numpy(np.ascontiguousarray(thresholds))
-            for run in self._runs():
-                found = torch.searchsorted(run, wanted.to(run.device), right=True)
-                above += len(run) - _host(found)
-            return above
-
-        return again_on_host(count, self)
-
-    def found_in_regions(self, threshold: np.floating[Any]) -> Counts:
-        """Pixels of each region that are at least the threshold [regions]."""
-        marked = again_on_host(lambda: _host(self._anomalous >= float(threshold)), self)
-        found = self.regions.of_pixel[marked]
-        return np.bincount(found, minlength=self.regions.sizes.size).astype(np.int64)
-
-    def _runs(self) -> Iterator[Tensor]:
-        yield from self._normal.where_they_lie()
-        yield from self._normal_images.where_they_lie()
-
-
-def _looked_up(values: Tensor, runs: DeviceRuns) -> tuple[Counts, Counts]:
-    """How many pixels lie below and at each of some rising values [rows]."""
-    below = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-    until = torch.zeros_like(below)
-    for run in runs.on_device(values.device):
-        for start in range(0, len(values), _ROWS_AT_A_TIME):
-            rows = slice(start, start + _ROWS_AT_A_TIME)
-            below[rows] += torch.searchsorted(run, values[rows])
-            until[rows] += torch.searchsorted(run, values[rows], right=True)
-    return _host(below), _host(until - below)
-
-
 def _checked(masks: ArrayLike, maps: Tensor, first_image: int) -> Flags:
     """Masks as booleans [B, H, W]; errors as `checked_maps` has them."""
     flags = np.asarray(masks)
@@ -284,7 +171,3 @@ def _checked(masks: ArrayLike, maps: Tensor, first_image: int) -> Flags:
     if not fits or not bool(torch.isfinite(single).all()):
         flags, _ = checked_maps(masks, maps.detach().cpu().numpy(), first_image, np.float32)
     return flags
-
-
-def _host(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .ranks import (
     Counts,
@@ -15,19 +13,7 @@ from .ranks import (
     Ranks,
     row_slices,
 )
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A curve against the false positive rate, both rising.
-
-    Attributes:
-        fpr: false positive rate [points], in [0, 1].
-        detection_rate: [points], the true positive rate (ROC) or the mean per-region overlap (PRO).
-    """
-
-    fpr: Fractions
-    detection_rate: Fractions
+from .thinned_curve import Corners, Curve, thinned
 
 
 def auroc(ranks: Ranks) -> float:
@@ -38,7 +24,7 @@ def auroc(ranks: Ranks) -> float:
 
 def pro(ranks: Ranks, fpr_limit: float) -> float:
     """Area under the per-region overlap curve up to the limit, over the limit."""
-    _check_limit(fpr_limit)
+    check_limit(fpr_limit)
     return _area(ranks, ranks.per_region_overlap(), fpr_limit)
 
 
@@ -150,90 +136,26 @@ def row_at_fpr(ranks: Ranks, fpr: float) -> int:
 def roc_curve(ranks: Ranks, max_points: int) -> Curve:
     """The ROC curve, thinned."""
     ranks.require_both_classes()
-    return _Corners(ranks, ranks.anomalous, ranks.n_anomalous).thinned(max_points, 1.0)
+    return thinned(_corners(ranks, ranks.anomalous), max_points, 1.0)
 
 
 def pro_curve(ranks: Ranks, max_points: int, fpr_limit: float) -> Curve:
     """The per-region overlap curve up to the limit, thinned."""
-    _check_limit(fpr_limit)
-    return _Corners(ranks, ranks.per_region_overlap(), 1.0).thinned(max_points, fpr_limit)
+    check_limit(fpr_limit)
+    return thinned(_corners(ranks, ranks.per_region_overlap()), max_points, fpr_limit)
 
 
-class _Corners:
-    """Corners of the exact curve from (0, 0) to (1, 1), computed where they are looked at.
-
-    A row has two: where the normal samples that share its score begin and where they end.
-
-    Args:
-        ranks: the table.
-        rise: how much the curve rises at each score [rows].
-        top: what `rise` sums to.
-    """
-
-    def __init__(self, ranks: Ranks, rise: Fractions | Counts, top: float) -> None:
-        self._ranks, self._top = ranks, top
-        self._rows = rise.size
-        self._heights = np.zeros(rise.size + 1, rise.dtype)  # in front of each row from the top
-        for rows in reversed(row_slices(rise.size)):
-            start, stop = rise.size - rows.stop, rise.size - rows.start
-            sums = np.cumsum(rise[rows][::-1], out=self._heights[start + 1 : stop + 1])
-            sums += self._heights[start]
-
-    def __len__(self) -> int:
-        return 2 * self._rows + 2
-
-    def at(self, places: NDArray[np.int64]) -> Curve:
-        """The corners at some places [n] of all, counted from (0, 0)."""
-        from_top, is_end = np.divmod(places - 1, 2)
-        from_top = from_top.clip(0, self._rows - 1)
-        rows = self._rows - 1 - from_top
-        alarms = self._ranks.n_normal - self._ranks.normal_below[rows]
-        alarms = np.where(is_end, alarms, alarms - self._ranks.normal_equal[rows])
-        rate = np.minimum(self._heights[from_top + is_end] / self._top, 1.0)
-        inner = (places > 0) & (places < len(self) - 1)
-        ends = (places > 0).astype(np.float64)
-        return Curve(
-            np.where(inner, alarms / self._ranks.n_normal, ends), np.where(inner, rate, ends)
-        )
-
-    def first(
-        self, reached: Callable[[Curve], NDArray[np.bool_]], count: int, stop: int
-    ) -> NDArray[np.int64]:
-        """For each of `count` conditions on rising corners the first place that meets it.
-
-        `stop` where none before it does.
-        """
-        low, high = np.zeros(count, np.int64), np.full(count, stop, np.int64)
-        while np.any(low < high):
-            middle = (low + high) // 2
-            met = reached(self.at(middle.clip(0, stop - 1)))
-            high = np.where(met & (low < high), middle, high)
-            low = np.where(~met & (low < high), middle + 1, low)
-        return low
-
-    def thinned(self, max_points: int, fpr_limit: float) -> Curve:
-        """The start, the first corner in each of equal stretches of the curve, and its end.
-
-        Distance along the curve is fpr + detection_rate; the end is interpolated at the limit.
-        """
-        if max_points < 2:
-            raise MetricInputError(f"max_points must be at least 2, not {max_points}")
-        stops = np.linspace(0.0, fpr_limit + 1.0, max_points - 1)
-        within = int(self.first(lambda corner: corner.fpr > fpr_limit, 1, len(self))[0])
-        places = self.first(
-            lambda corner: corner.fpr + corner.detection_rate >= stops, stops.size, within
-        )
-        kept = self.at(np.unique(places[places < within]))
-        end = self.at(np.arange(within - 1, min(within + 1, len(self))))
-        x, y = float(end.fpr[0]), float(end.detection_rate[0])
-        if within < len(self):
-            share = (fpr_limit - x) / (float(end.fpr[1]) - x)
-            x, y = fpr_limit, float(y + share * (end.detection_rate[1] - y))
-        if (kept.fpr[-1], kept.detection_rate[-1]) == (x, y):
-            return kept
-        return Curve(np.append(kept.fpr, x), np.append(kept.detection_rate, y))
+def _corners(ranks: Ranks, rise: Fractions | Counts) -> Corners:
+    """Corners of a curve that rises by so much at each score [rows]."""
+    heights = np.zeros(rise.size + 1, rise.dtype)
+    for rows in reversed(row_slices(rise.size)):
+        start, stop = rise.size - rows.stop, rise.size - rows.start
+        sums = np.cumsum(rise[rows][::-1], out=heights[start + 1 : stop + 1])
+        sums += heights[start]
+    return Corners(heights, ranks.normal_below, ranks.normal_equal, ranks.n_normal)
 
 
-def _check_limit(fpr_limit: float) -> None:
+def check_limit(fpr_limit: float) -> None:
+    """Raise `MetricInputError` where no area or curve ends at a limit."""
     if not 0 < fpr_limit <= 1:
         raise MetricInputError(f"fpr_limit must lie in (0, 1], not {fpr_limit}")

@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike
 from . import metric_formulas as formulas
 from . import pixel_formulas
 from .measured import ImageMetrics, PixelMetrics, image_metrics
-from .metric_formulas import Curve
 from .pixel_accumulator import PixelAccumulator
 from .pixel_counts import count_maps
 from .ranks import MetricInputError, UndefinedMetric, rank_labelled
+from .thinned_curve import Curve
 
 __all__ = [
     "Curve",

@@ -15,15 +15,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import metric_formulas as formulas
 from .mask_regions import Indices, MaskRegions, Regions, regions_of
 from .measured import PixelMetrics, pixel_metrics
-from .metric_formulas import Curve
 from .metric_table import DEFAULT_METRICS
 from .pixel_counts import PixelCounts, SortedPixels
 from .ranks import MetricInputError, NormalImages, checked_maps
 from .score_pairs import numbers_of, packed, scores_of
 from .sorted_runs import SortedRuns
+from .thinned_curve import Curve
 
 
 class Accumulator(ABC):
@@ -66,7 +65,7 @@ class Accumulator(ABC):
         Raises:
             UndefinedMetric: no anomalous or no normal pixel.
         """
-        return formulas.roc_curve(self.counts().ranks, max_points)
+        return self.counts().roc_curve(max_points)
 
     def pro_curve(self, max_points: int = 200, fpr_limit: float = 0.3) -> Curve:
         """The per-region overlap curve up to `fpr_limit`, thinned as `roc_curve_points` does.
@@ -74,7 +73,7 @@ class Accumulator(ABC):
         Raises:
             UndefinedMetric: no anomalous or no normal pixel.
         """
-        return formulas.pro_curve(self.counts().ranks, max_points, fpr_limit)
+        return self.counts().pro_curve(max_points, fpr_limit)
 
     def __enter__(self) -> Self:
         return self

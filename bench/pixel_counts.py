@@ -10,10 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import metric_formulas
 from .lookup import release_pages
 from .mask_regions import Indices, Regions, regions_of
 from .ranks import Counts, NormalImages, Ranks, Scores, checked_maps, rank
 from .score_pairs import numbers_of, packed, scores_of
+from .thinned_curve import Curve
 
 
 class PixelCounts(Protocol):
@@ -39,6 +41,14 @@ class PixelCounts(Protocol):
 
     def found_in_regions(self, threshold: np.floating[Any]) -> Counts:
         """Pixels of each region that are at least the threshold [regions]."""
+        ...
+
+    def roc_curve(self, max_points: int) -> Curve:
+        """The ROC curve, thinned where the pixels lie."""
+        ...
+
+    def pro_curve(self, max_points: int, fpr_limit: float) -> Curve:
+        """The per-region overlap curve up to the limit, thinned where the pixels lie."""
         ...
 
 
@@ -88,6 +98,14 @@ class SortedPixels:
         """Pixels of each region that are at least the threshold [regions]."""
         found = self.regions.of_pixel[np.searchsorted(self.anomalous, threshold) :]
         return np.bincount(found, minlength=self.regions.sizes.size).astype(np.int64)
+
+    def roc_curve(self, max_points: int) -> Curve:
+        """The ROC curve, thinned."""
+        return metric_formulas.roc_curve(self.ranks, max_points)
+
+    def pro_curve(self, max_points: int, fpr_limit: float) -> Curve:
+        """The per-region overlap curve up to the limit, thinned."""
+        return metric_formulas.pro_curve(self.ranks, max_points, fpr_limit)
 
 
 def count_maps(masks: ArrayLike, maps: ArrayLike) -> SortedPixels:

@@ -14,6 +14,7 @@ from zsad.bench.mask_regions import regions_of
 from zsad.bench.metric_table import METRICS
 from zsad.bench.metrics import MetricInputError, PixelAccumulator
 from zsad.bench.simulated_device import simulated_device
+from zsad.bench.thinned_curve import Curve
 
 SIDE = 40
 THRESHOLDS = {"pixel_f1_learned": 0.25}
@@ -60,7 +61,8 @@ def measured(pixels):
     return {
         "metrics": pixels.result(METRICS, THRESHOLDS),
         "ranks": vars(pixels.counts().ranks),
-        "curves": [vars(pixels.roc_curve(30)), vars(pixels.pro_curve(30))],
+        "roc": vars(pixels.roc_curve(30)),
+        "pro": [pixels.pro_curve(30), pixels.pro_curve(30, fpr_limit=1.0)],
     }
 
 
@@ -72,6 +74,9 @@ def assert_equal(one, other):
     elif isinstance(one, list):
         for a, b in zip(one, other, strict=True):
             assert_equal(a, b)
+    elif isinstance(one, Curve):  # of overlaps, which the device sums in another way
+        for rates in ("fpr", "detection_rate"):
+            assert getattr(one, rates) == pytest.approx(getattr(other, rates), abs=1e-12)
     elif hasattr(one, "of_regions"):
         assert_equal(vars(one), vars(other))
     elif isinstance(one, np.ndarray):
@@ -96,12 +101,14 @@ def test_every_metric_equals_that_of_the_host(device, spilled, kind, tmp_path):
     assert len(found["metrics"].defined()) > 10
 
 
-PLACES = {  # what runs out: the work on new maps, sorting, merging, the table of ranks, the rest
+PLACES = {  # where memory runs out
     "split": (torch, "ones_like"),
     "sort": (torch.Tensor, "sort"),
     "merge": (device_runs, "merged"),
     "look up": (torch, "searchsorted"),
     "count": (torch.Tensor, "__ge__"),
+    "thin": (torch.Tensor, "flip"),
+    "sum up": (torch.Tensor, "cumsum"),
 }
 
 

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
-from zsad.bench.device_accumulator import DeviceAccumulator, DeviceCounts
+from zsad.bench.device_accumulator import DeviceAccumulator
+from zsad.bench.device_counts import DeviceCounts
 from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Options, Prediction, Track, build
 from zsad.bench.progress import Progress
@@ -344,7 +345,7 @@ def test_a_record_says_that_a_device_did_not_hold_the_pixels(score, alone, monke
     def on_device(device, count, methods):
         return [DeviceAccumulator(device, 1) for _ in range(count)]
 
-    rank = DeviceCounts._ranks
+    rank = DeviceCounts._ranked
 
     def full(counts):
         if not counts.left:
@@ -352,7 +353,7 @@ def test_a_record_says_that_a_device_did_not_hold_the_pixels(score, alone, monke
         return rank(counts)
 
     monkeypatch.setattr("zsad.bench.running.evaluation.accumulators", on_device)
-    monkeypatch.setattr(DeviceCounts, "_ranks", full)
+    monkeypatch.setattr(DeviceCounts, "_ranked", full)
     results, _ = score(Plain)
     assert results[Plain].result == alone
     assert any("did not hold the pixels" in warning for warning in results[Plain].warnings)
