@@ -283,7 +283,8 @@ class TrainableMethod(Method):
         mask_resize: how training masks are resized, see `MaskRule`; None is the dataset's rule.
         mean_over_images: the loss of a batch is the mean of the losses of its images, and nothing
             in it is drawn at random: so a batch that memory does not hold may be learned from in
-            parts, whose gradients are added up. The conformance kit holds the method to it.
+            parts, whose gradients are added up. A sum over images is their mean times
+            `Query.batch_size`. The conformance kit holds the method to it.
         mosaic_partners: how many random other images of its class come with each training image,
             for `augment` to mix in; 0 unless the schedule augments.
     """

@@ -34,6 +34,8 @@ class Query:
         keys: B integers that tell the images apart by their pixels, to draw from (`randomness`) or
             to order them by; where the method declares `needs_keys`.
         places: the images' places in the observed category; None where it was not observed.
+        batch_size: images of the batch that these are part of, itself unless told, for losses that
+            are sums over it: a training batch that memory does not hold comes in parts.
     """
 
     features: VisualFeatures
@@ -43,6 +45,7 @@ class Query:
     descriptions: Sequence[str | None] = ()
     keys: Sequence[int] | None = None
     places: Sequence[int] | None = None
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
         """Fill in what is not known of the images; words are in tuples, which are not changed."""
@@ -50,6 +53,7 @@ class Query:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "domains", tuple(self.domains) or ("custom",) * count)
         object.__setattr__(self, "descriptions", tuple(self.descriptions) or (None,) * count)
+        object.__setattr__(self, "batch_size", self.batch_size or count)
 
     @classmethod
     def of(
@@ -140,6 +144,7 @@ class Query:
             domains=tuple(domain for batch in batches for domain in batch.domains),
             descriptions=tuple(text for batch in batches for text in batch.descriptions),
             keys=_chained([batch.keys for batch in batches]),
+            batch_size=0,
             places=_chained([batch.places for batch in batches]),
         )
 

@@ -66,6 +66,7 @@ class FaPrompt(TrainableMethod):
     class_aware = False
     variants: ClassVar[Mapping[str, Options]] = VARIANTS
     default_variant = "paper"
+    mean_over_images = True
     published_parameters = 9_612_256  # 5,512,192 of them in layers that the code never calls
     official_key = "prompt_learner"
     ignored_official = DEAD_TENSORS
@@ -259,6 +260,7 @@ class FaPrompt(TrainableMethod):
         if prior is not None:
             squares = prior.square()
             size = squares.sum(dim=1) if chosen.prior_reduction == "sum" else squares.mean(dim=1)
-            weighted += [("prior", chosen.prior_weight, (size * (labels == 0)).sum())]
+            summed = (size * (labels == 0)).sum() * (query.batch_size / len(labels))
+            weighted += [("prior", chosen.prior_weight, summed)]
         total = torch.stack([weight * term for _, weight, term in weighted if weight]).sum()
         return {**{name: term for name, _, term in weighted}, "total": total}

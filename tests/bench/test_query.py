@@ -18,9 +18,11 @@ def test_the_parts_of_a_query_joined_are_the_query():
     part = whole[1:]
     assert part.class_names == ("b", "c")
     assert part.images.tolist() == [1, 2]
+    assert part[:1].batch_size == part.batch_size == 3
     assert torch.equal(part.features.tokens[PATCHES], whole.features.tokens[PATCHES][1:])
     again = Query.joined([whole[:1], part])
     assert again.class_names == whole.class_names
+    assert Query.joined([part, part]).batch_size == 4
     assert torch.equal(again.images, whole.images)
     for name in ("class_token", "class_token_no_ln"):
         assert torch.equal(getattr(again.features, name), getattr(whole.features, name))

@@ -88,6 +88,14 @@ class Dishonest(Summed):
     mean_over_images = True
 
 
+class SummedInParts(Probe):
+    """The same loss, whose parts know of how large a batch they are."""
+
+    def loss(self, query, labels, masks):
+        terms = super().loss(query, labels, masks)
+        return {**terms, "total": terms["total"] * query.batch_size}
+
+
 @pytest.fixture
 def arrays():
     """Noise; every second image has a bright square, the same in all of them."""
@@ -108,11 +116,12 @@ def learned(cls, backbone, arrays, **attributes):
 
 
 @pytest.mark.parametrize("where", ["loss", "backward"])
+@pytest.mark.parametrize("kind", [Probe, SummedInParts])
 def test_a_batch_that_memory_does_not_hold_is_learned_from_in_parts(
-    backbone, arrays, where, caplog
+    backbone, arrays, kind, where, caplog
 ):
-    whole, told = learned(Probe, backbone, arrays)
-    parts, found = learned(Probe, backbone, arrays, holds=1, where=where)
+    whole, told = learned(kind, backbone, arrays)
+    parts, found = learned(kind, backbone, arrays, holds=1, where=where)
     assert set(whole.parts) == {4, 2}
     assert set(parts.parts[-COUNT:]) == {1}, "in the second epoch nothing is tried in vain"
     for name, tensor in whole.learned_state().items():
@@ -138,6 +147,7 @@ def test_an_image_that_memory_does_not_hold_says_so(backbone, arrays):
 
 def test_the_kit_holds_a_method_to_its_mean(backbone):
     learns_in_parts(Probe, backbone)
+    learns_in_parts(SummedInParts, backbone)
     with pytest.raises(ContractError, match=r"mean_over_images, but term 'total' is .* parts"):
         learns_in_parts(Dishonest, backbone)
 
