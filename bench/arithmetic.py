@@ -2,7 +2,7 @@
 
 Tf32 keeps 10 of 23 bits of the mantissa. Torch lets convolutions on CUDA round to it unless it is
 told not to. The switches are those of the whole process, so they are set around the work that they
-concern and put back behind it.
+concern and put back after it.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class AtOnce:
                     f"{self.fix}"
                 ) from error
         self.failed = max(self.failed, count)
-        self.images = max(count // 2, self.least)  # behind the block: the error kept tensors
+        self.images = max(count // 2, self.least)  # after the block: the error kept tensors
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         LOG.warning(

@@ -295,13 +295,13 @@ class Backbone:
         """`encode_image` with gradients, for methods that change the tokens inside the tower.
 
         Callbacks get (block number from 1, tokens [B, T, W]) and give tokens: the class token
-        first, the patches behind it, and then what callbacks inserted. Of the tokens asked for,
+        first, the patches after it, and then what callbacks inserted. Of the tokens asked for,
         patches and class token are those that `after` gave.
 
         Args:
             images: see `encode_image`.
             specs: see `encode_image`.
-            before: changes what enters each block, the first one behind ln_pre.
+            before: changes what enters each block, the first one after ln_pre.
             after: changes what leaves each block.
             attention: in the blocks from `attention_from` on: "own" is CLIP's; "value" takes the
                 values for queries and keys too; "value_batch" does so among the images of the batch
@@ -453,7 +453,7 @@ class Backbone:
                 f"images of {tuple(images.shape[-2:])} px do not fit backbone '{self.name}': give "
                 f"squares whose side is a multiple of {self.patch_size}"
             )
-        if self.device.type == "cuda":  # where channels behind pixels are what its kernels read
+        if self.device.type == "cuda":  # whose kernels read channels last
             images = images.contiguous(memory_format=torch.channels_last)
         with self._exactly():
             patches = self.visual.conv1(images).flatten(2).transpose(1, 2)  # [B, L, D]
@@ -503,7 +503,7 @@ class Backbone:
     ) -> Tensor:
         """Encode prompts given as embeddings; gradients flow to them and to all that is learned.
 
-        Positions behind the last end-of-text token are cut off, which changes nothing: the
+        Positions after the last end-of-text token are cut off, which changes nothing: the
         attention is causal.
 
         Args:
@@ -513,7 +513,7 @@ class Backbone:
                 1..n before block i + 1 (0-based block number i + 1; the first block sees
                 `embeddings`). AnomalyCLIP's "compound prompts".
             shared: the prompts of a group are alike in their first `shared` positions, deep tokens
-                included, and these are computed once, from its first prompt; all prompts end behind
+                included, and these are computed once, from its first prompt; all prompts end after
                 them.
             groups: how many groups of equal size the prompts come in.
             positioned: the embeddings carry their positions already, for tokens that have none.

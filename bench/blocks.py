@@ -23,7 +23,7 @@ BlockHook = Callable[[int, Tensor], Tensor]
 
 
 def projected(block: Any, x: Tensor, first: int = 0, last: int = 2) -> Tensor:
-    """Projections of tokens [..., W] behind one another, [..., n W].
+    """Projections of tokens [..., W] one after another, [..., n W].
 
     Args:
         block: of a tower.
@@ -50,7 +50,7 @@ def heads(block: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def of_all_heads(attended: Tensor) -> Tensor:
-    """What the heads [B, heads, T, W / heads] attended to, behind one another: [B, T, W]."""
+    """What the heads [B, heads, T, W / heads] attended to, one after another: [B, T, W]."""
     return attended.transpose(1, 2).flatten(2)
 
 

@@ -44,7 +44,7 @@ class CompiledBlock:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            # What fails here as well is no fault of the compiler.
+            # What fails here as well does not fail because of the compiler.
             answer = encode_block(block, x, attention, with_value, activation)
             self._give_up(error)
             return answer

@@ -143,7 +143,7 @@ def again_on_host(work: Callable[[], T], *holders: OnDevice) -> T:
     except Exception as error:
         if not is_out_of_memory(error) or all(holder.left for holder in holders):
             raise
-    for holder in holders:  # behind the block: the error kept tensors
+    for holder in holders:  # after the block: the error kept tensors
         holder.leave()
     return work()
 
@@ -151,8 +151,8 @@ def again_on_host(work: Callable[[], T], *holders: OnDevice) -> T:
 def merged(one: Tensor, other: Tensor, at_a_time: int) -> Tensor:
     """Two rising runs as one.
 
-    A value's place is its place in its own run and the number of values of the other in front of
-    it; where they are equal those of `one` come first.
+    A value's place is its place in its own run and the number of values of the other before it;
+    where they are equal those of `one` come first.
 
     Args:
         one: [n].

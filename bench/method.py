@@ -278,7 +278,7 @@ class TrainableMethod(Method):
             every variant that is trained on it; options given explicitly override them.
         remembered: name prefixes of the buffers that `settle` fills; they may have any number of
             rows.
-        remembers_last: `remember` is called behind the last stage, by what was learned, instead of
+        remembers_last: `remember` is called after the last stage, by what was learned, instead of
             before the first.
         mask_resize: how training masks are resized, see `MaskRule`; None is the dataset's rule.
         mean_over_images: the loss of a batch is the mean of the losses of its images, and nothing
@@ -380,7 +380,7 @@ class TrainableMethod(Method):
         image alone, before. An image whose mask is not empty afterwards counts as anomalous.
 
         Args:
-            images: [B + P B, 3, S, S] normalised; behind the B of the batch stand P =
+            images: [B + P B, 3, S, S] normalised; after the B of the batch stand P =
                 `mosaic_partners` for each of them in turn, which are only there to be mixed in.
             masks: [B + P B, M, M] bool.
             class_names: of all images.

@@ -201,10 +201,10 @@ def deep_sets(backbone: Backbone, depth: int) -> int:
 
 @dataclass(frozen=True)
 class InsertedTokens:
-    """Tokens behind the patches in the first visual blocks: a `before` of `forward_image`.
+    """Tokens after the patches in the first visual blocks: a `before` of `forward_image`.
 
     Attributes:
-        sets: one a block, each [n, W] or for every image its own [B, n, W]. The first is put behind
+        sets: one a block, each [n, W] or for every image its own [B, n, W]. The first is put after
             the patches before block 1, set i replaces them before block i + 1 (counted from 0). The
             last one stays to the end of the tower.
     """

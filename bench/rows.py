@@ -15,7 +15,7 @@ from .scratch import DEFAULT_BUDGET, Scratch
 
 
 class Rows:
-    """Tensors [n, ...] that are alike but for n, kept on the CPU one behind the other.
+    """Tensors [n, ...] that are alike but for n, kept on the CPU one after the other.
 
     Args:
         budget_bytes: memory for them; what exceeds it lies in files that are mapped.
@@ -38,7 +38,7 @@ class Rows:
         first = self._parts[0] if self._parts else rows
         if rows.shape[1:] != first.shape[1:] or rows.dtype != first.dtype:
             raise ContractError(
-                f"rows {tuple(rows.shape[1:])} of {rows.dtype} cannot be kept behind rows "
+                f"rows {tuple(rows.shape[1:])} of {rows.dtype} cannot be appended to rows "
                 f"{tuple(first.shape[1:])} of {first.dtype}: give all of one kind"
             )
         kept = self._scratch.zeros(rows.shape, rows.dtype)

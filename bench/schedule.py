@@ -47,14 +47,14 @@ class Schedule:
         warmup_epochs, warmup_lr: constant rate in the first epochs.
         augments: the method's `augment` changes training batches, so cached features cannot be
             used.
-        relabels: an image whose mask is not empty behind `augment` counts as anomalous; else every
+        relabels: an image whose mask is not empty after `augment` counts as anomalous; else every
             image keeps its label.
         augments_images: the method's `augment_image` changes training images before they are
             resized, so cached features cannot be used.
         per_step: the cosine is stepped per optimiser step, not per epoch.
         floor: rate at the end of the cosine.
         rising_share: share of all optimiser steps, rounded down to whole steps, in which the rate
-            rises linearly from 0; the cosine begins behind them.
+            rises linearly from 0; the cosine begins after them.
         milestones: optimiser steps, in rising order, from each of which on the rate is multiplied
             by `gamma` once more.
         gamma: see `milestones`.
@@ -96,7 +96,7 @@ class Schedule:
 
         Constant warm-up, then floor + (lr - floor) (1 + cos(pi e / epochs)) / 2 with e counted
         again after the warm-up, as Dassl's ConstantWarmupScheduler does by default
-        (WARMUP_RECOUNT). Per step, e counts the steps behind those in which the rate rises.
+        (WARMUP_RECOUNT). Per step, e counts the steps after those in which the rate rises.
 
         Args:
             position: of the step in its stage.

@@ -38,7 +38,7 @@ TOKENS_IN_GROUP = 12  # that attend together, most of them in vain, where less i
 class TextHooks:
     """What a method changes inside the text tower, with gradients.
 
-    Callbacks may insert or drop tokens in front of the end-of-text token, alike for all prompts;
+    Callbacks may insert or drop tokens before the end-of-text token, alike for all prompts;
     the position of that token moves with them.
 
     Attributes:
@@ -152,7 +152,7 @@ class TextForward:
         return self._read(x.take_along_dim(places[..., None], 1), projections, seen[places])
 
     def _continued(self, begun: Sequence[Tensor], own: Tensor, ends: Tensor) -> Tensor:
-        """[G, K, W] of K prompts each, [G, K, T, W] ending at [G, K], behind known beginnings."""
+        """[G, K, W] of K prompts each, [G, K, T, W] ending at [G, K], after known beginnings."""
         before, (count, length) = begun[0].shape[1], own.shape[1:3]
         most = max(1, TOKENS_IN_GROUP // length)
         together = max(n for n in range(1, most + 1) if count % n == 0)
@@ -214,7 +214,7 @@ def _seen_in_row(begun: int, count: int, length: int) -> Tensor:
 
     Args:
         begun: T', tokens of the beginning.
-        count: K, the prompts behind it.
+        count: K, the prompts after it.
         length: T, tokens of each.
     """
     own = torch.kron(torch.eye(count), torch.ones(length, length))

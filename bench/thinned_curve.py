@@ -35,7 +35,7 @@ class Corners:
     where they end. Columns stay where they lie: only the points of the thinned curve leave it.
 
     Attributes:
-        heights: how high the curve is in front of each row from the top, and behind the last one,
+        heights: how high the curve is before each row from the top, and after the last one,
             in any unit [rows + 1].
         normal_below, normal_equal: normal samples below and at the score of a row [rows].
         n_normal: all normal samples.

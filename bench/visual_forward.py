@@ -1,7 +1,7 @@
 """Block by block through the visual tower: which tokens are kept, and what may change on the way.
 
 Axes: B images, L patch tokens, T all tokens (the class token, the patches, and what a method put
-behind them), D embedding (the joint space, or the tower's width before it), W the tower's width.
+after them), D embedding (the joint space, or the tower's width before it), W the tower's width.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class VisualFeatures:
 class VisualForward:
     """How tokens go through the blocks of a visual tower.
 
-    The class token stays first and the patches stay right behind it; tokens that a callback inserts
-    stand behind the patches, where they are attended to as every other token is.
+    The class token stays first and the patches stay right after it; tokens that a callback inserts
+    stand after the patches, where they are attended to as every other token is.
 
     Attributes:
         blocks: of the tower.
@@ -118,7 +118,7 @@ class VisualForward:
         """The class token [B, W] that leaves the last block, and the tokens asked for.
 
         Args:
-            x: [B, 1 + L, W] behind ln_pre.
+            x: [B, 1 + L, W] after ln_pre.
             specs: of layers above 0; those of layer 0 are not of this function.
 
         Raises:

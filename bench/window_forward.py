@@ -34,7 +34,7 @@ class WindowForward:
         """The class tokens of all windows as they leave the last block.
 
         Args:
-            x: [B, 1 + L, W] behind ln_pre.
+            x: [B, 1 + L, W] after ln_pre.
             scales: of each the patch indices of its windows, [windows, patches of a window].
             at_once: tokens that go through the tower together, roughly.
 

@@ -59,7 +59,7 @@ class OneByOne(Backbone):
     def _encode_whole(
         self, embeddings: Tensor, ends: Tensor, deep_tokens: Sequence[Tensor]
     ) -> Tensor:
-        """All 77 positions, the padding behind the end-of-text token too."""
+        """All 77 positions, the padding after the end-of-text token too."""
         positions = self.text.positional_embedding
         x = F.pad(embeddings, (0, 0, 0, len(positions) - embeddings.shape[1])) + positions
         for number, block in enumerate(self.text.transformer.resblocks):

@@ -1,4 +1,4 @@
-"""How AA-CLIP changes its training images: colours before resizing, places behind it.
+"""How AA-CLIP changes its training images: colours before resizing, places after it.
 
 Turning takes torchvision's defaults: nearest pixels, zeros beyond the image, no larger canvas.
 """

@@ -18,7 +18,7 @@ SHARE = 0.1  # of the adapter in the mixture
 def projection(width: int, given: int, adapts: bool = False) -> nn.Sequential:
     """A layer under its released name, [..., W] -> [..., D].
 
-    An adapter is a square or narrowing one with LeakyReLU behind it.
+    An adapter is a square or narrowing one with LeakyReLU after it.
     """
     layer = nn.Linear(width, given, bias=False)
     nn.init.xavier_uniform_(layer.weight)

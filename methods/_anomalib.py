@@ -156,7 +156,7 @@ class FullShotMethod(Method):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's and NumPy's global generators seeded in the block, and as before behind it.
+    """Torch's and NumPy's global generators, seeded in the block and restored after it.
 
     Anomalib draws from both: projections and the first patch of a coreset, initial weights.
     """

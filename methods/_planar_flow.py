@@ -25,7 +25,7 @@ class FlowSample:
     Attributes:
         mean, variance: [B, 1, V] of the base distribution.
         base: [B, R, V] samples of it.
-        value: [B, R, V] the samples behind all flows.
+        value: [B, R, V] the samples after all flows.
         log_det: [B, R, K] logarithm of each flow's volume change.
     """
 

@@ -3,7 +3,7 @@
 Qu et al., "Bayesian Prompt Flow Learning for Zero-Shot Anomaly Detection", CVPR 2025, and the
 released code (xiaozhen228/Bayes-PFL). The words before the class name are a bank of N learned
 prompts. All context words get an offset drawn for the image, all state words one drawn for the
-state, both from Gaussians behind planar flows; probabilities are averaged over all N R prompt
+state, both from Gaussians through planar flows; probabilities are averaged over all N R prompt
 pairs. The text features are refined by each layer's patches (residual cross-attention). The
 backbone runs with plain GELU and bicubic positions, as in APRIL-GAN, whose visual forward serves.
 

@@ -50,7 +50,7 @@ class MuScOptions(Options):
         normalise_degree_one: tokens are layer-normalised for degree 1, too.
         share: of the other images, the nearest, whose distances are averaged.
         windows: numbers of similar images that image scores are averaged over, itself included.
-        max_images: larger categories are scored in parts of at most so many images; 0 is no limit.
+        max_images: larger categories are scored in parts of at most so many images; 0: no limit.
         small_categories: at least one image is near, and windows end at the number of images; else
             a category that is too small is refused.
         view: how the backbone is run: as released, or with its own activation, or as by others.

@@ -34,7 +34,7 @@ class PatchCoreOptions(FullShotOptions):
 
     Attributes:
         coreset: share of the normal patches that is remembered.
-        neighbours: of the nearest remembered patch, which weigh the image's score; 1 is no weight.
+        neighbours: of the nearest remembered patch, which weigh the image's score; 1: no weight.
     """
 
     coreset: float = 0.1

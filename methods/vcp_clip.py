@@ -3,7 +3,7 @@
 Qu et al., "VCP-CLIP: A Visual Context Prompting Model for Zero-Shot Anomaly Segmentation", ECCV
 2024, and the released code (xiaozhen228/VCP-CLIP). *Pre-VCP*: two tokens computed from the image's
 class token stand where the class name would stand. *Deep text prompting*: one learned token stands
-behind the start of the text, and is replaced before every later block. *Post-VCP*: for each visual
+after the start of the text, and is replaced before every later block. *Post-VCP*: for each visual
 layer the text features are made again, by cross-attention over its patches. Both kinds of text
 features give maps, which are mixed.
 
@@ -46,7 +46,7 @@ class VcpClipOptions(ChangeOptions):
     Attributes:
         layers: blocks of 24 whose patch tokens are read.
         n_context: r, tokens made from the image.
-        deep_length: n, learned tokens behind the start of the text, in every block.
+        deep_length: n, learned tokens after the start of the text, in every block.
         dropout: share of the deep tokens' entries that is dropped while learning.
         post_weight: share of the Post-VCP map in the mixture.
         epochs, batch_size, lr: of training.
@@ -151,7 +151,7 @@ class VcpClip(ChangingMethod):
     def text_features(self, class_token: Tensor) -> Tensor:
         """[B, 2, D] normalised, (normal, abnormal), of the prompts made from class tokens [B, D].
 
-        The token behind the start has no position, and those behind it keep the ones that they
+        The token after the start has no position, and those after it keep the ones that they
         would have without it.
         """
         visual = self.prompt_query + self.prompt_linear1["fc"](class_token[:, None])  # [B, r, D]

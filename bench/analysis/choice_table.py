@@ -40,7 +40,7 @@ def _row(study: Study, dataset: TargetDataset, method: EvaluatedMethod) -> Row:
 
 
 def _cell(study: Study, dataset: TargetDataset, method: EvaluatedMethod, place: int) -> TableCell:
-    """The metrics at a value; several seeds without their spread, which is no matter of it."""
+    """The metrics at a value; several seeds without their spread, which it does not show."""
     values = [study.matrices[place].value(method, dataset, metric) for metric in study.metrics]
     numbers = tuple(dataclasses.replace(percent(value), spread=None) for value in values)
     notes = dict.fromkeys(note for value in values for note in value.notes)

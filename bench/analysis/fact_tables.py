@@ -77,7 +77,7 @@ def _cost_row(
         matrix: of the run.
         cost: of the method.
         shown: columns as in `COST_COLUMNS`.
-        more: cells behind those of the costs.
+        more: cells after those of the costs.
     """
     records = matrix.of_method(cost.method)
     notes = () if any(r.error is None for r in records) else measure(records, HEADLINES[0]).notes

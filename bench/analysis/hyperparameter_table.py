@@ -119,7 +119,7 @@ def _fill(place: _Place, matrix: Matrix, request: Request, sweep: Sweep, told: l
 
 
 def _unranked(cell: TableCell) -> TableCell:
-    """Without marks: those would compare the values of an option, which are no row here."""
+    """Without marks: those would compare the values of an option, which have no row here."""
     numbers = tuple(dataclasses.replace(number, rank=0) for number in cell.numbers)
     return dataclasses.replace(cell, numbers=numbers)
 

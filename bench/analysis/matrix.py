@@ -340,5 +340,5 @@ def _dataset(name: str, records: Sequence[Record]) -> TargetDataset:
 
 
 def place(name: Any, order: Sequence[Any]) -> int:
-    """The position of a name in the paper's order; behind all of them if it has none."""
+    """The position of a name in the paper's order; after all of them if it has none."""
     return order.index(name) if name in order else len(order)

@@ -77,7 +77,7 @@ def _of_failure(record: Record, settings: Settings) -> pd.DataFrame:
 def _with_intervals(
     frame: pd.DataFrame, spans: Sequence[Interval | None], settings: Settings, status: str
 ) -> pd.DataFrame:
-    """The frame with an interval for each row right behind its value."""
+    """The frame with an interval for each row right after its value."""
     import pandas as pd
 
     place = list(frame.columns).index("value") + 1

@@ -259,7 +259,7 @@ def _tiled(tiles: Sequence[Bytes]) -> Bytes:
 
 
 def _read_tiles(path: Path, mode: str, count: int, side: int) -> Bytes:
-    """The first `count` tiles of a sheet, [count, side, side] or with channels behind.
+    """The first `count` tiles of a sheet, [count, side, side] or with channels last.
 
     Raises:
         GalleryError: the picture is missing, broken, or too small.

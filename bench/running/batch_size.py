@@ -27,7 +27,7 @@ def images_at_once(
         asked: so many, or "auto": what half of a GPU's free memory holds.
         device: that encodes.
         encode: encodes so many images; tried where it must be measured what one takes.
-        kept: bytes of an image that are kept behind the forward, until they are measured.
+        kept: bytes of an image that are kept after the forward, until they are measured.
     """
     if asked != AUTO:
         return int(asked)

@@ -205,8 +205,8 @@ def make_plan(
         methods: names, "name@variant", "all", "all-known" (see `methods_meant_by`), or tables with
             name, variant, options, sweep (option -> list of values; all combinations), checkpoint
             (a file, a list of files, or a table of auxiliary dataset -> file or files),
-            learned_from (the auxiliary dataset of a checkpoint that is no table) and label (tells
-            two entries of one method apart).
+            learned_from (the auxiliary dataset of a checkpoint that is not given as a table) and
+            label (tells two entries of one method apart).
         datasets: names, "all", "all-known", "builtin-all" (see `data.check.SEVERAL`), or tables
             with name, root, options and label.
         **settings: the other fields of `Plan`.

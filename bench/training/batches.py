@@ -284,7 +284,7 @@ class DiskSource(Source):
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A batch before it is encoded, with P mosaic partners for each of its B images behind them.
+    """A batch before it is encoded, with P mosaic partners for each of its B images after them.
 
     Attributes:
         images: [B + P B, 3, S, S] normalised.

@@ -113,7 +113,7 @@ def chosen(
 
 
 def clear(entries: Iterable[CacheEntry]) -> None:
-    """Delete entries; what has vanished by itself is no error.
+    """Delete entries; one that has vanished already is not an error.
 
     Raises:
         OSError: an entry cannot be deleted.

@@ -1,4 +1,4 @@
-"""The normal training images that a few-shot method is shown, and the guard that they are no test.
+"""The normal training images that a few-shot method is shown; none may be a test image.
 
 A reference belongs to the train split of the target dataset itself, which the zero-shot tracks may
 not touch at all.

@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 SHARD = 32
 """Rows of a shard, a multiple of every batch size that fills it."""
 
-CHECKSUM_BYTES = 4  # behind the array, where np.load does not look
+CHECKSUM_BYTES = 4  # after the array, where np.load does not look
 READ_AT_ONCE = 8 << 20  # bytes, while a checksum is computed
 ANNOUNCED = 1 << 18  # bytes of a row from which on the disk is told of it beforehand
 
@@ -146,7 +146,7 @@ def too_large(what: str, largest: float) -> ZsadError:
 
 
 def _is_whole(path: Path, array: NDArray[Any]) -> bool:
-    """Whether the checksum behind a file's array is that of its values.
+    """Whether the checksum that follows a file's array is that of its values.
 
     CRC-32 notices damage, as a flipped bit, and no intent. Files are read once in a process, in
     large pieces, which also leaves them in the page cache.

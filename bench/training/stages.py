@@ -42,7 +42,7 @@ class StageRun:
 
     @property
     def end(self) -> int:
-        """The first epoch behind the stage."""
+        """The first epoch after the stage."""
         return self.first_epoch + self.epochs
 
 
@@ -65,7 +65,7 @@ def stage_runs(
 
 
 def passes(method: TrainableMethod) -> tuple[Stage, ...]:
-    """The stages of a method, behind the pass in which it remembers where it does.
+    """The stages of a method, after the pass in which it remembers where it does.
 
     Raises:
         UsageError: there is neither.

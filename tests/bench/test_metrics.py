@@ -259,7 +259,7 @@ def test_pixels_that_touch_by_a_corner_are_one_region():
 def test_regions_of_neighbouring_images_do_not_join():
     masks = np.zeros((2, 4, 4), bool)
     masks[0, :, 0] = True  # 4 pixels
-    masks[1, 0, 0] = True  # 1 pixel, "behind" one of the first image
+    masks[1, 0, 0] = True  # 1 pixel, "after" one of the first image
     maps = np.zeros(masks.shape)
     maps[1, 0, 0] = 1.0
     assert pro(masks, maps, fpr_limit=1.0) == pytest.approx(0.75, abs=1e-12)

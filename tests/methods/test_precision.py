@@ -16,7 +16,7 @@ LEARNED = 3  # images; of the nine, every variant of MuSc can make a category
 MASKS = np.zeros((LEARNED, 96, 96), bool)
 MASKS[0, 10:40, 10:40] = True
 LABELS = [1, 0, 0]
-# Adam makes whole steps of gradients that are zero but for rounding, as those behind saturated
+# Adam makes whole steps of gradients that are zero but for rounding, as those after saturated
 # flows, and a score that is stretched to the range of a category stretches that too; MuSc's roots
 # of small squared distances, AA-CLIP's maps, which reach 20, and RD4AD's sums over layers show more
 # of the last bit.

@@ -51,7 +51,7 @@ def show_page(driver: Any) -> Callable[..., Any]:
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESKTOP)
         feature = {"name": "prefers-color-scheme", "value": "light"}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        driver.get("about:blank")  # else only what stands behind the hash would change
+        driver.get("about:blank")  # else only what stands after the hash would change
         for log in ("browser", "performance"):
             driver.get_log(log)
         driver.get(f"{(folder / 'report.html').as_uri()}{place}")

@@ -88,7 +88,7 @@ def test_tracks_have_leaderboards_of_their_own(pages, shown_records):
     heads = [row for row in rows if row[0] == "Method"]
     by_method = {row[0]: row for row in rows}
     assert heads[0][:2] == ["Method", "Backbone"]
-    assert heads[0][3:6] == ["VisA", "ELPV", "synthetic"]  # behind the mean
+    assert heads[0][3:6] == ["VisA", "ELPV", "synthetic"]  # after the mean
     assert "MuSc (transductive)" in by_method
     first, second = (next(i for i, row in enumerate(rows) if row == head) for head in heads[:2])
     assert "MuSc (transductive)" not in {row[0] for row in rows[first:second]}
@@ -97,7 +97,7 @@ def test_tracks_have_leaderboards_of_their_own(pages, shown_records):
 def test_a_method_with_two_backbones_is_two_methods(pages, shown_records):
     labels = {row[0] for row in pages["index.html"].rows}
     for name in ("CLIP (ViT-L-14-336)", "CLIP (ViT-B-16-plus-240)", "FAPrompt"):
-        assert any(label.startswith(name) for label in labels)  # behind it stand footnote marks
+        assert any(label.startswith(name) for label in labels)  # after it stand footnote marks
     names = [row[0] for row in pages["methods/clip.html"].rows]
     assert {"CLIP (ViT-L-14-336)", "CLIP (ViT-B-16-plus-240)"} <= set(names)
 

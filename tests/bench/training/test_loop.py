@@ -369,7 +369,7 @@ def test_an_image_that_gets_a_defect_counts_as_anomalous_where_labels_follow(
 
 
 class BeforeProjection(Probe):
-    """Learns in front of `Backbone.project`."""
+    """Learns before `Backbone.project`."""
 
     def __init__(self, backbone, options=None):
         super().__init__(backbone, options)

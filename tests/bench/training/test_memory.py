@@ -68,7 +68,7 @@ class Remembering(TrainableMethod):
 
 
 class Weighing(Remembering):
-    """Learns a matrix in front of what it remembers."""
+    """Learns a matrix before what it remembers."""
 
     schedule = Schedule(epochs=2, batch_size=4, lr=0.1)
     stages = TrainableMethod.stages
@@ -161,7 +161,7 @@ def test_what_is_remembered_last_is_seen_by_what_was_learned(
 ):
     whole = train_method(Closing(backbone), drawn, tmp_path / "whole", cache=cache).method
     assert torch.equal(whole.turned, whole.turn) and len(whole.memory.keys) == COUNT
-    config = TrainingConfig(progress=stop_at(10 + 2))  # in the pass behind both epochs
+    config = TrainingConfig(progress=stop_at(10 + 2))  # in the pass after both epochs
     with pytest.raises(Stopped):
         train_method(Closing(backbone), drawn, tmp_path / "stopped", config, cache=cache)
     resumed = train_method(Closing(backbone), drawn, tmp_path / "stopped", cache=cache).method
@@ -247,5 +247,5 @@ def test_rows_of_two_kinds_or_none_are_refused():
         rows.joined()
     rows.add(torch.zeros(2, 3))
     for wrong in (torch.zeros(2, 4), torch.zeros(2, 3, dtype=torch.float64)):
-        with pytest.raises(ContractError, match="cannot be kept behind rows"):
+        with pytest.raises(ContractError, match="cannot be appended to rows"):
             rows.add(wrong)

@@ -63,7 +63,7 @@ class Probe(TrainableMethod):
         (tokens,) = query.features.tokens.values()
         shared = self.scale * 1.0
         scores = (shared * (tokens @ self.head)).amax(1)
-        if self.where == "backward" and len(query) > self.holds:  # behind the gradient of the head
+        if self.where == "backward" and len(query) > self.holds:  # after the gradient of the head
             shared.register_hook(lambda _: self._run_out(len(query), "backward"))
         self.parts.append(len(query))
         total = F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype))

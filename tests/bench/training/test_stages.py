@@ -33,7 +33,7 @@ class TwoStageOptions(Options):
 
 
 class TwoStage(TrainableMethod):
-    """A head, then an affine change behind it that builds on what the head says of each class."""
+    """A head, then an affine change after it that builds on what the head says of each class."""
 
     title = "Two stages"
     backbone_spec = BackboneSpec(image_size=32)
