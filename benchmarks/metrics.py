@@ -39,10 +39,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 from torch import Tensor
-from zsad.bench.device_accumulator import DeviceAccumulator
-from zsad.bench.mask_regions import MaskRegions, regions_of
 from zsad.bench.metrics import PixelAccumulator, PixelMetrics
-from zsad.bench.pixel_accumulator import Accumulator
+from zsad.bench.metrics.device_accumulator import DeviceAccumulator
+from zsad.bench.metrics.mask_regions import MaskRegions, regions_of
+from zsad.bench.metrics.pixel_accumulator import Accumulator
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 Masks = NDArray[np.bool_]

@@ -13,7 +13,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("bench", "methods", "datasets")
-ROOMS = ("data", "records", "training", "running", "analysis", "report", "export", "site", "cli")
+ROOMS = (
+    "metrics",
+    "data",
+    "records",
+    "training",
+    "running",
+    "analysis",
+    "report",
+    "export",
+    "site",
+    "cli",
+)
 PICTURE = Path(__file__).with_name("architecture.svg")
 
 Graph = Mapping[str, Set[str]]
@@ -26,6 +37,7 @@ WORDS = {  # what people look for in a box of the picture
     "running": "from a plan to records",
     "analysis": "tables, statistics, comparisons, baseline",
     "training": "from frozen features to learned weights",
+    "metrics": "exact metrics of labels, scores and maps",
     "records": "what is written, whole or not at all",
     "data": "reading, checking and showing datasets",
     "methods": "one file, one method",
@@ -152,9 +164,15 @@ def picture(skipped: Set[str]) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-# They stand above the rooms although users import them from bench itself.
+# They stand above the rooms although users import or run them from bench itself.
 ABOVE = frozenset(
-    {"zsad.bench", "zsad.bench.conformance", "zsad.bench.factory", "zsad.bench.main.__main__"}
+    {
+        "zsad.bench",
+        "zsad.bench.conformance",
+        "zsad.bench.factory",
+        "zsad.bench.main.__main__",
+        "zsad.bench.tiny.train",
+    }
 )
 
 if __name__ == "__main__":

@@ -49,11 +49,12 @@ CONTRACT = {
 }
 # What a room may import of the others; every room may import what lies in bench itself.
 MAY_IMPORT = {
-    "data": set(),
+    "metrics": set(),
+    "data": {"metrics"},
     "records": {"data"},
     "training": {"data", "records"},
-    "running": {"data", "records", "training"},
-    "analysis": {"data", "records"},
+    "running": {"metrics", "data", "records", "training"},
+    "analysis": {"metrics", "data", "records"},
     "report": {"data", "records", "analysis"},
     "export": {"data", "records", "analysis"},
     "site": {"data", "records", "analysis", "report"},

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import metric_formulas as formulas
 from ..errors import ZsadError
 from ..metric_table import of_level
-from ..metrics import UndefinedMetric
+from ..metrics import UndefinedMetric, formulas
 from ..records.maps import read_maps
 from ..records.record import CategoryResult, Record, RecordError, read_records
 from ..records.run_folder import maps_path

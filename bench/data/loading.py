@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ..dataset import Dataset, Reading, Sample
 from ..errors import DataError, ZsadError, message_of
 from ..images import resize_mask
-from ..mask_regions import MaskRegions, regions_of
+from ..metrics.mask_regions import MaskRegions, regions_of
 from ..names import display_name
 from ..preprocess import Preprocess
 

@@ -29,11 +29,11 @@ from ..backbone import TokenSpec
 from ..category import observe, observes_category, observes_references
 from ..data.loading import Batch, Readers, death_of_reader, is_death_of_reader, load_batches
 from ..dataset import Dataset, Sample
-from ..device_accumulator import DeviceAccumulator
 from ..errors import Stopped
 from ..free_memory import give_back_gaps
 from ..method import Query
-from ..pixel_accumulator import Accumulator, PixelAccumulator
+from ..metrics.device_accumulator import DeviceAccumulator
+from ..metrics.pixel_accumulator import Accumulator, PixelAccumulator
 from ..progress import Progress
 from ..randomness import image_keys
 from ..records.category_record import CategoryRecord

@@ -30,7 +30,7 @@ from ..metrics import (
     image_metrics,
     roc_curve_points,
 )
-from ..pixel_accumulator import Accumulator
+from ..metrics.pixel_accumulator import Accumulator
 from ..records.category_record import CategoryRecord
 from ..records.gallery import Gallery
 from ..records.maps import write_maps

@@ -22,11 +22,11 @@ from ..data.completeness import completeness
 from ..dataset import Dataset, Sample
 from ..errors import ZsadError, message_of
 from ..files import file_name, write_json
+from ..metrics.sorted_runs import spares_given_back
 from ..progress import Progress
 from ..records.category_record import CategoryRecord
 from ..records.provenance import plug_in
 from ..records.run_folder import lock, part_path, supersede
-from ..sorted_runs import spares_given_back
 from .cells import finish_cell, is_done, start_run, write_failure
 from .evaluation import score_category
 from .identity import Identities, difference, known

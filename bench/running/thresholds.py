@@ -25,13 +25,13 @@ from ..dataset import Dataset, Sample
 from ..errors import UsageError, ZsadError, message_of
 from ..files import file_name, read_json, write_json
 from ..json_fields import from_json
-from ..mask_regions import MaskRegions
-from ..metric_formulas import f1_max_threshold
 from ..metric_table import METRICS, Level
 from ..metrics import PixelAccumulator, UndefinedMetric
+from ..metrics.formulas import f1_max_threshold
+from ..metrics.mask_regions import MaskRegions
+from ..metrics.ranks import Scores, rank_labelled
 from ..names import display_name
 from ..progress import Progress
-from ..ranks import Scores, rank_labelled
 from ..records.cell import Cell
 from ..records.record import Threshold
 from ..records.run_folder import lock, thresholds_path

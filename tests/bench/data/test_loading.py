@@ -9,7 +9,7 @@ from zsad.bench.data.loading import Readers, load_batches
 from zsad.bench.dataset import Dataset, Sample
 from zsad.bench.errors import DataError
 from zsad.bench.images import MaskRule, resize_mask
-from zsad.bench.mask_regions import regions_of
+from zsad.bench.metrics.mask_regions import regions_of
 from zsad.bench.preprocess import Preprocess
 
 SIZE = 16

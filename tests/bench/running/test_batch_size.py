@@ -9,8 +9,8 @@ import torch
 from zsad.bench import load_backbone, load_dataset, load_run
 from zsad.bench.backbone import Backbone
 from zsad.bench.data.loading import load_batches
-from zsad.bench.device_accumulator import DeviceAccumulator
 from zsad.bench.errors import UsageError
+from zsad.bench.metrics.device_accumulator import DeviceAccumulator
 from zsad.bench.preprocess import Preprocess
 from zsad.bench.records.record import read_records
 from zsad.bench.running import batch_size, evaluation

@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zsad.bench import load_backbone, load_dataset
 from zsad.bench.anomaly_maps import upsample
 from zsad.bench.backbone import TokenSpec
-from zsad.bench.device_accumulator import DeviceAccumulator
-from zsad.bench.device_counts import DeviceCounts
 from zsad.bench.errors import ContractError, message_of
 from zsad.bench.method import Method, Options, Prediction, Track, build
+from zsad.bench.metrics.device_accumulator import DeviceAccumulator
+from zsad.bench.metrics.device_counts import DeviceCounts
 from zsad.bench.progress import Progress
 from zsad.bench.records.cell import Cell
 from zsad.bench.records.stages import STAGES

@@ -1,7 +1,7 @@
 """Exact metrics of anomaly detection: AUROC, AP, F1-max and PRO, and the released codes' PRO.
 
 Every distinct score is a threshold and equal scores are one threshold. All metrics read one small
-table (`ranks.py`) by the formulas of `metric_formulas.py`.
+table (`ranks.py`) by the formulas of `formulas.py` and `pixel_formulas.py`.
 
 Values are fractions in [0, 1]; a metric that is undefined raises `UndefinedMetric`, or is absent
 with its reason in a result object. It is never 0 and never NaN.
@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from . import metric_formulas as formulas
-from . import pixel_formulas
-from .measured import ImageMetrics, PixelMetrics, image_metrics
+from . import formulas, pixel_formulas
+from .category_metrics import ImageMetrics, PixelMetrics, image_metrics
 from .pixel_accumulator import PixelAccumulator
 from .pixel_counts import count_maps
 from .ranks import MetricInputError, UndefinedMetric, rank_labelled

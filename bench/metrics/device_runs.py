@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .errors import is_out_of_memory
+from ..errors import is_out_of_memory
 from .sorted_runs import RunFile
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ContractError, ZsadError
+from ..errors import ContractError, ZsadError
 from .lookup import count, release_pages
 from .mask_regions import Indices, Regions
 

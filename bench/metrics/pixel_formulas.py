@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from . import metric_formulas as formulas
+from . import formulas
 from .pixel_counts import PixelCounts
 from .ranks import Fractions, Ranks, Scores, UndefinedMetric, row_slices
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .errors import ZsadError
+from ..errors import ZsadError
 from .lookup import release_pages
 
 Values = NDArray[Any]

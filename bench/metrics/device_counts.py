@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .device_runs import DeviceRuns, again_on_host
+from .formulas import check_limit
 from .mask_regions import Regions
-from .metric_formulas import check_limit
 from .ranks import Counts, Overlaps, Ranks, Scores, mean_overlaps
 from .thinned_curve import Corners, Curve, thinned
 

@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn import metrics as sk
-from zsad.bench import metric_formulas as formulas
-from zsad.bench import pixel_formulas
-from zsad.bench.measured import pixel_metrics
-from zsad.bench.metrics import PixelAccumulator, UndefinedMetric, pro
-from zsad.bench.pixel_counts import count_maps
-from zsad.bench.ranks import rank_labelled
+from zsad.bench.metrics import PixelAccumulator, UndefinedMetric, formulas, pixel_formulas, pro
+from zsad.bench.metrics.category_metrics import pixel_metrics
+from zsad.bench.metrics.pixel_counts import count_maps
+from zsad.bench.metrics.ranks import rank_labelled
 
 HERE = Path(__file__).parent
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -135,13 +133,13 @@ def drawn():
 
 
 def test_aupimo_at_anomalibs_thresholds_equals_what_it_gave(drawn):
-    recorded = json.loads((HERE / "data" / "aupimo.json").read_text(encoding="utf-8"))
+    recorded = json.loads((HERE / "recorded" / "aupimo.json").read_text(encoding="utf-8"))
     found = aupimo_at_thresholds(*drawn, recorded["thresholds"])
     np.testing.assert_allclose(found, recorded["scores"], rtol=0, atol=1e-6)
 
 
 def test_the_exact_aupimo_is_close_to_anomalibs(drawn):
-    recorded = json.loads((HERE / "data" / "aupimo.json").read_text(encoding="utf-8"))
+    recorded = json.loads((HERE / "recorded" / "aupimo.json").read_text(encoding="utf-8"))
     masks, maps = drawn
     normal = ~masks.any(axis=(1, 2))
     for image, expected in zip(np.flatnonzero(~normal), recorded["scores"], strict=True):

@@ -15,9 +15,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..metric_table import DEFAULT_METRICS
+from .category_metrics import PixelMetrics, pixel_metrics
 from .mask_regions import Indices, MaskRegions, Regions, regions_of
-from .measured import PixelMetrics, pixel_metrics
-from .metric_table import DEFAULT_METRICS
 from .pixel_counts import PixelCounts, SortedPixels
 from .ranks import MetricInputError, NormalImages, checked_maps
 from .score_pairs import numbers_of, packed, scores_of

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from zsad.bench.lookup import count
+from zsad.bench.metrics.lookup import count
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

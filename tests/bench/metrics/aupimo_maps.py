@@ -1,9 +1,9 @@
 """Maps whose AUPIMO anomalib has computed, drawn by a hash so that they are the same everywhere.
 
-    pip install anomalib && python tests/bench/aupimo_maps.py
+    pip install anomalib && python tests/bench/metrics/aupimo_maps.py
 
 computes the AUPIMO of each image again with anomalib's implementation, at its own 300,000
-thresholds, and writes `data/aupimo.json`. It takes a few gigabytes.
+thresholds, and writes `recorded/aupimo.json`. It takes a few gigabytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-RECORDED = Path(__file__).with_name("data") / "aupimo.json"
+RECORDED = Path(__file__).with_name("recorded") / "aupimo.json"
 NORMAL, ANOMALOUS, SIDE = 40, 6, 512
 SHIFTS = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # how far anomalous pixels lie above normal ones
 

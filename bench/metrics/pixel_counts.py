@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import metric_formulas
+from . import formulas
 from .lookup import release_pages
 from .mask_regions import Indices, Regions, regions_of
 from .ranks import Counts, NormalImages, Ranks, Scores, checked_maps, rank
@@ -101,11 +101,11 @@ class SortedPixels:
 
     def roc_curve(self, max_points: int) -> Curve:
         """The ROC curve, thinned."""
-        return metric_formulas.roc_curve(self.ranks, max_points)
+        return formulas.roc_curve(self.ranks, max_points)
 
     def pro_curve(self, max_points: int, fpr_limit: float) -> Curve:
         """The per-region overlap curve up to the limit, thinned."""
-        return metric_formulas.pro_curve(self.ranks, max_points, fpr_limit)
+        return formulas.pro_curve(self.ranks, max_points, fpr_limit)
 
 
 def count_maps(masks: ArrayLike, maps: ArrayLike) -> SortedPixels:

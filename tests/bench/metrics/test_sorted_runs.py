@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from zsad.bench import sorted_runs
-from zsad.bench.sorted_runs import SortedRuns, spares_given_back
+from zsad.bench.metrics import sorted_runs
+from zsad.bench.metrics.sorted_runs import SortedRuns, spares_given_back
 
 CAPACITY = 1 << 16  # the fewest values that runs have room for
 

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from zsad.bench import device_runs
-from zsad.bench.device_accumulator import DeviceAccumulator
-from zsad.bench.device_runs import merged
-from zsad.bench.mask_regions import regions_of
 from zsad.bench.metric_table import METRICS
-from zsad.bench.metrics import MetricInputError, PixelAccumulator
+from zsad.bench.metrics import MetricInputError, PixelAccumulator, device_runs
+from zsad.bench.metrics.device_accumulator import DeviceAccumulator
+from zsad.bench.metrics.device_runs import merged
+from zsad.bench.metrics.mask_regions import regions_of
+from zsad.bench.metrics.thinned_curve import Curve
 from zsad.bench.simulated_device import simulated_device
-from zsad.bench.thinned_curve import Curve
 
 SIDE = 40
 THRESHOLDS = {"pixel_f1_learned": 0.25}

@@ -1,7 +1,7 @@
 """Pairs of a score and a number sort as the scores do, and both come back."""
 
 import numpy as np
-from zsad.bench.score_pairs import numbers_of, packed, scores_of
+from zsad.bench.metrics.score_pairs import numbers_of, packed, scores_of
 
 
 def test_scores_rise_with_their_numbers_whatever_their_sign():

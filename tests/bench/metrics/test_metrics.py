@@ -1,6 +1,6 @@
 """The exact metrics against scikit-learn, a threshold-by-threshold PRO and recorded scores.
 
-`data/metrics.npz` holds random masks and maps with the scores that the released `metrics.py` of
+`recorded/metrics.npz` holds random masks and maps with the scores that the released `metrics.py` of
 AnomalyCLIP gave for them.
 """
 
@@ -17,9 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
-from zsad.bench import pixel_formulas, ranks
 from zsad.bench.errors import ZsadError
-from zsad.bench.mask_regions import regions_of
 from zsad.bench.metric_table import DEFAULT_METRICS, METRICS, of_level
 from zsad.bench.metrics import (
     ImageMetrics,
@@ -31,14 +29,17 @@ from zsad.bench.metrics import (
     average_precision,
     f1_max,
     image_metrics,
+    pixel_formulas,
     pro,
     pro_official200,
+    ranks,
     roc_curve_points,
 )
-from zsad.bench.pixel_counts import count_maps
+from zsad.bench.metrics.mask_regions import regions_of
+from zsad.bench.metrics.pixel_counts import count_maps
 
-RECORDED = Path(__file__).with_name("data") / "metrics.npz"
-VALUES = Path(__file__).with_name("data") / "metric_values.json"
+RECORDED = Path(__file__).with_name("recorded") / "metrics.npz"
+VALUES = Path(__file__).with_name("recorded") / "metric_values.json"
 PIXEL_FUNCTIONS = {
     "pixel_auroc": auroc,
     "pixel_ap": average_precision,

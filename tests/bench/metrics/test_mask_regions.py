@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from zsad.bench.mask_regions import regions_of
+from zsad.bench.metrics.mask_regions import regions_of
 
 
 def test_regions_that_touch_by_a_corner_are_one():

@@ -10,9 +10,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import metric_formulas as formulas
-from . import pixel_formulas
-from .metric_table import DEFAULT_METRICS, Level, of_level
+from ..metric_table import DEFAULT_METRICS, Level, of_level
+from . import formulas, pixel_formulas
 from .pixel_counts import PixelCounts
 from .ranks import Ranks, UndefinedMetric, rank_labelled
 
