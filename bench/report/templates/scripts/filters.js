@@ -1,5 +1,5 @@
 /* Filters: what belongs to another domain, dataset, method or metric is hidden. They live in the URL,
-   after the section: #tables?dataset=VisA,BTAD&metric=pixel_pro */
+   behind the section: #tables?dataset=VisA,BTAD&metric=pixel_pro */
 (function () {
   const KINDS = ["domain", "dataset", "method", "metric"];
   const boxes = Array.from(document.querySelectorAll(".menu input"));
